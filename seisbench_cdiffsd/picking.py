@@ -1,0 +1,185 @@
+"""Phase picks before and after denoising: run a SeisBench picker and match its picks to labels.
+
+How one window is picked
+    A picker sees a window of fixed length (PhaseNet 3001 samples, EQTransformer 6000) and by default discards its
+    predictions near the edges of it ("blinding"), counting on the next window. A record that fits into one window has
+    no next window: it is made free of its mean, its gaps and what it lacks at its end are filled with zeros, and
+    nothing is discarded. Longer records are cut into overlapping windows, blinded and stacked as SeisBench does.
+
+    EQTransformer was trained on windows of 60 s and misses phases on records much shorter than that.
+
+Picks are rows of a data frame with the columns ``record``, ``phase``, ``time`` and ``probability``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seisbench.models as sbm
+from numpy.typing import ArrayLike
+from obspy import Stream, Trace, UTCDateTime
+from seisbench.models import WaveformModel
+
+from seisbench_cdiffsd import metrics
+
+COLUMNS = ["record", "phase", "time", "probability"]
+
+
+class PickerUnavailable(RuntimeError):
+    """The weights of a picker are not on this machine, or could not be downloaded or loaded."""
+
+
+def load_picker(name: str = "PhaseNet", weights: str = "original", download: bool = False) -> WaveformModel:
+    """
+    A pretrained picker of SeisBench. Without `download`, only SeisBench's cache is looked into.
+
+    :param name: Class in ``seisbench.models``, such as "PhaseNet" or "EQTransformer"
+    :param weights: Name of the pretrained weights
+    :param download: Ask SeisBench's remote repository for weights that are not in the cache
+    :return: The picker
+    :raises ValueError: If SeisBench has no model of this name
+    :raises PickerUnavailable: If the weights are not in the cache, or could not be downloaded
+    """
+    picker: Any = getattr(sbm, name, None)
+    is_model = isinstance(picker, type) and issubclass(picker, WaveformModel)
+    if not is_model:
+        raise ValueError(f"SeisBench has no model {name!r}. Use PhaseNet or EQTransformer.")
+    versions = picker.list_versions(weights, remote=False)
+    cached = bool(versions) and all(picker._pretrained_path(weights, version)[0].is_file() for version in versions)
+    if not (cached or download):
+        raise PickerUnavailable(
+            f"The {name} weights {weights!r} are not in SeisBench's cache. With a network, get them once with "
+            f"seisbench.models.{name}.from_pretrained({weights!r})."
+        )
+    try:
+        return picker.from_pretrained(weights)
+    except (OSError, ValueError) as error:
+        reason = "loaded from SeisBench's cache" if cached else "downloaded (is there a network, and such weights?)"
+        raise PickerUnavailable(f"The {name} weights {weights!r} could not be {reason}.") from error
+
+
+def pick_stream(picker: WaveformModel, stream: Stream, **kwargs: float) -> pd.DataFrame:
+    """
+    Picks on a stream, one instrument (the channels that differ in their component only) after the other.
+
+    :param picker: A SeisBench picker
+    :param stream: Records, left unchanged
+    :param kwargs: Passed to the picker, such as ``P_threshold=0.3``
+    :return: Picks in order of time; ``record`` is the channel id without the component, ``time`` a UTCDateTime
+    """
+    rows = []
+    for instrument in sorted({trace.id[:-1] for trace in stream}):
+        part = Stream([trace.copy() for trace in stream if trace.id[:-1] == instrument]).split()
+        if not part:
+            continue
+        start, end = min(trace.stats.starttime for trace in part), max(trace.stats.endtime for trace in part)
+        rows += [
+            (instrument, pick.phase, pick.peak_time, float(pick.peak_value))
+            for pick in _classify(picker, part, start, end, kwargs)
+        ]
+    return pd.DataFrame(sorted(rows, key=lambda row: row[2]), columns=COLUMNS)
+
+
+def pick_windows(
+    picker: WaveformModel,
+    windows: ArrayLike,
+    sampling_rate: float = 100.0,
+    records: Iterable[object] | None = None,
+    **kwargs: float,
+) -> pd.DataFrame:
+    """
+    Picks on windows of one length; all of them go through the picker in common batches.
+
+    :param picker: A SeisBench picker; it sorts and resamples the components as it needs them
+    :param windows: Windows, (batch, 3, samples), components in ZNE order
+    :param sampling_rate: Sampling rate in Hz
+    :param records: Names of the windows in the output, 0 ... batch - 1 by default
+    :param kwargs: Passed to the picker, such as ``P_threshold=0.3``
+    :return: Picks in order of record and time; ``time`` in seconds from the start of the window
+    :raises ValueError: If the windows are not of this shape
+    """
+    windows = np.asarray(windows)
+    if windows.ndim != 3 or windows.shape[1] != 3:
+        raise ValueError(f"Windows must be (batch, 3, samples) in ZNE order, not {windows.shape}.")
+    names = list(range(len(windows)) if records is None else records)
+    if len(names) != len(windows):
+        raise ValueError(f"{len(names)} records do not name {len(windows)} windows.")
+    if windows.size == 0:
+        return pd.DataFrame(columns=COLUMNS)
+    start = UTCDateTime(0)
+    stream = Stream(
+        Trace(data.astype(np.float64), {"station": str(i), "channel": f"XX{code}", "sampling_rate": sampling_rate})
+        for i, window in enumerate(windows)
+        for code, data in zip("ZNE", window, strict=True)
+    )
+    end = start + (windows.shape[-1] - 1) / sampling_rate
+    rows = [
+        (int(pick.trace_id.split(".")[1]), pick.phase, pick.peak_time - start, float(pick.peak_value))
+        for pick in _classify(picker, stream, start, end, kwargs)
+    ]
+    picks = pd.DataFrame(sorted(rows, key=lambda row: (row[0], row[2])), columns=COLUMNS)
+    return picks.assign(record=[names[i] for i in picks["record"]])
+
+
+def match_labels(picks: pd.DataFrame, labels: pd.DataFrame, tolerance: float) -> pd.DataFrame:
+    """
+    The labels, each with the pick that was matched to it: same record, same phase, one pick for one label at most.
+
+    :param picks: Picks
+    :param labels: Columns ``record``, ``phase`` and ``time``, times counted as those of the picks
+    :param tolerance: Largest absolute residual in seconds
+    :return: `labels` with the columns ``residual`` (pick - label in seconds) and ``probability``, NaN where missed
+    """
+    residual = np.full(len(labels), np.nan)
+    probability = np.full(len(labels), np.nan)
+    groups = picks.groupby(["record", "phase"]).indices
+    for key, rows in labels.groupby(["record", "phase"]).indices.items():
+        near, wanted = picks.iloc[groups.get(key, [])], labels.iloc[rows]
+        origin = wanted["time"].iloc[0]
+        pick_times, label_times = (np.array(times - origin, dtype=float) for times in (near["time"], wanted["time"]))
+        i, j = metrics.match_picks(pick_times, label_times, tolerance)
+        residual[rows[j]] = pick_times[i] - label_times[j]
+        probability[rows[j]] = near["probability"].to_numpy()[i]
+    return labels.assign(residual=residual, probability=probability)
+
+
+def score_picks(picks: pd.DataFrame, labels: pd.DataFrame, tolerance: float) -> pd.DataFrame:
+    """
+    Recall, precision, F1 and residuals of picks, one row a phase.
+
+    :param picks: Picks
+    :param labels: Columns ``record``, ``phase`` and ``time``; a pick of an arrival that bears no label counts as wrong
+    :param tolerance: Largest absolute residual in seconds
+    :return: Columns ``recall``, ``precision``, ``f1``, ``mean``, ``median``, ``std``, ``early``, ``labels``, ``picks``
+    """
+    matched = match_labels(picks, labels, tolerance)
+    rows = {}
+    for phase, group in matched.groupby("phase"):
+        residuals = group["residual"].dropna()
+        n_picks, n_labels, hits = int((picks["phase"] == phase).sum()), len(group), len(residuals)
+        rows[phase] = {
+            "recall": metrics.recall(hits, n_labels),
+            "precision": metrics.precision(hits, n_picks),
+            "f1": metrics.f1(hits, n_picks, n_labels),
+            **metrics.residual_summary(residuals),
+            "labels": n_labels,
+            "picks": n_picks,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("phase")
+
+
+def _classify(picker: WaveformModel, stream: Stream, start: UTCDateTime, end: UTCDateTime, kwargs: dict) -> list:
+    """Picks between start and end of a stream, which is changed; see the module for records of one window."""
+    length = (picker.in_samples - 1) / picker.sampling_rate
+    if end - start <= length:
+        kwargs = {"blinding": (0, 0), **kwargs}
+        for trace in stream:
+            trace.data = trace.data - trace.data.mean()
+        for trace in stream.merge(fill_value=0):
+            missing = int(np.ceil(round((start + length - trace.stats.endtime) * trace.stats.sampling_rate, 6)))
+            trace.data = np.pad(trace.data, (0, missing))
+    picks = picker.classify(stream, **kwargs).picks
+    return [pick for pick in picks if start <= pick.peak_time <= end]

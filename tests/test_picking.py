@@ -1,0 +1,230 @@
+"""Picking: windows, streams and labels, with a picker that needs no weights and with the real ones where they are."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import seisbench
+import torch
+from obspy import Stream, Trace, UTCDateTime, read
+from seisbench.models import WaveformModel
+from seisbench.util import ClassifyOutput
+
+from seisbench_cdiffsd import picking
+
+CACHE = Path(__file__).parents[2] / "shared" / "seisbench_cache"
+START = UTCDateTime(2020, 1, 1)
+
+
+class PeakPicker(WaveformModel):
+    """Finds P where the vertical component, and S where the north component, is at its largest."""
+
+    _annotate_args = WaveformModel._annotate_args | {"blinding": ("Blinding", (250, 250)), "*_threshold": ("", 0.5)}
+
+    def __init__(self, component_order="ENZ"):
+        super().__init__(
+            component_order=component_order,
+            in_samples=3001,
+            output_type="array",
+            pred_sample=(0, 3001),
+            labels="PS",
+            sampling_rate=100,
+            default_args={"overlap": 1500},
+        )
+        self.anchor = torch.nn.Parameter(torch.zeros(1))
+
+    def annotate_batch_pre(self, batch, argdict):
+        return batch[:, [self.component_order.index(code) for code in "ZN"]]
+
+    def forward(self, x):
+        return (x / x.abs().amax(-1, keepdim=True).clamp(min=1)).clamp(min=0) ** 8
+
+    def annotate_batch_post(self, batch, piggyback, argdict):
+        before, after = argdict.get("blinding", (250, 250))
+        batch = batch.transpose(-1, -2).clone()
+        batch[:, :before] = torch.nan
+        batch[:, batch.shape[1] - after :] = torch.nan
+        return batch
+
+    def classify_aggregate(self, annotations, argdict):
+        picks = []
+        for phase in "PS":
+            curves = annotations.select(channel=f"PeakPicker_{phase}")
+            picks += self.picks_from_annotations(curves, argdict.get(f"{phase}_threshold", 0.5), phase)
+        return ClassifyOutput(self.name, picks=picks)
+
+
+def spikes(samples, p, s, offset=0.0):
+    """A window in ZNE order with one peak on Z and one on N."""
+    window = np.full((3, samples), offset)
+    window[0, p] += 10
+    window[1, s] += 10
+    return window
+
+
+def to_stream(window, channel="HH", rate=100.0, start=START):
+    return Stream(
+        Trace(data.copy(), {"station": "A", "channel": channel + code, "sampling_rate": rate, "starttime": start})
+        for code, data in zip("ZNE", window, strict=True)
+    )
+
+
+@pytest.mark.parametrize("order", ["ENZ", "ZNE"])
+@pytest.mark.parametrize("samples", [500, 3000, 3001])
+def test_a_single_window_is_picked_up_to_its_edges_whatever_the_component_order(order, samples):
+    windows = np.stack([spikes(samples, 3, samples - 4), spikes(samples, samples // 2, 40, offset=-1e4)])
+    picks = picking.pick_windows(PeakPicker(order), windows)
+    expected = [(0, "P", 0.03), (0, "S", (samples - 4) / 100), (1, "S", 0.4), (1, "P", samples // 2 / 100)]
+    assert list(zip(picks.record, picks.phase, picks.time.round(3), strict=True)) == expected
+    assert list(picks.columns) == picking.COLUMNS and (picks.probability > 0.9).all()
+
+
+def test_windows_do_not_depend_on_each_other_nor_on_their_dtype():
+    windows = np.random.default_rng(0).standard_normal((3, 3, 3000)).astype(np.float32)
+    together = picking.pick_windows(PeakPicker(), windows, records=["a", "b", "c"])
+    alone = picking.pick_windows(PeakPicker(), windows[1:2], records=["b"])
+    pd.testing.assert_frame_equal(together[together.record == "b"].reset_index(drop=True), alone)
+    integers = picking.pick_windows(PeakPicker(), (windows * 1000).astype(np.int32))
+    assert len(integers) == len(together)
+
+
+def test_longer_windows_are_picked_once_each_and_blinded_as_seisbench_does():
+    picks = picking.pick_windows(PeakPicker(), spikes(6000, 2500, 4100)[None], P_threshold=0.9)
+    assert list(zip(picks.phase, picks.time.round(3), strict=True)) == [("P", 25.0), ("S", 41.0)]
+    assert picking.pick_windows(PeakPicker(), spikes(6000, 100, 5900)[None]).empty
+
+
+def test_other_sampling_rates_keep_the_time():
+    window = np.zeros((3, 1500))
+    window[0] = np.exp(-(((np.arange(1500) - 700) / 5) ** 2))
+    picks = picking.pick_windows(PeakPicker(), 100 * window[None], sampling_rate=50)
+    assert abs(picks[picks.phase == "P"].time - 14).min() < 0.02
+
+
+@pytest.mark.parametrize("shape", [(3, 3000), (2, 1, 3000)])
+def test_other_shapes_are_refused(shape):
+    with pytest.raises(ValueError, match=r"\(batch, 3, samples\)"):
+        picking.pick_windows(PeakPicker(), np.zeros(shape))
+
+
+def test_nothing_in_gives_no_picks():
+    assert list(picking.pick_windows(PeakPicker(), np.zeros((0, 3, 3000))).columns) == picking.COLUMNS
+    assert picking.pick_stream(PeakPicker(), Stream()).empty
+    assert picking.pick_windows(PeakPicker(), np.zeros((2, 3, 3000))).empty
+
+
+def test_a_stream_is_left_alone_and_its_instruments_are_kept_apart():
+    stream = to_stream(spikes(3000, 100, 200)) + to_stream(spikes(3000, 300, 400), channel="HN")
+    before = stream.copy()
+    picks = picking.pick_stream(PeakPicker(), stream)
+    assert stream == before
+    assert list(zip(picks.record, picks.phase, picks.time - START, strict=True)) == [
+        (".A..HH", "P", 1.0),
+        (".A..HH", "S", 2.0),
+        (".A..HN", "P", 3.0),
+        (".A..HN", "S", 4.0),
+    ]
+
+
+def test_a_stream_with_a_gap_keeps_its_picks_on_both_sides():
+    stream = to_stream(spikes(3000, 100, 2500)).cutout(START + 10, START + 12)
+    for given in (stream, stream.copy().merge()):  # separate traces, and masked ones
+        picks = picking.pick_stream(PeakPicker(), given)
+        assert list(zip(picks.phase, picks.time - START, strict=True)) == [("P", 1.0), ("S", 25.0)]
+
+
+def test_labels_get_the_pick_of_their_record_and_phase():
+    picks = pd.DataFrame(
+        [("a", "P", 10.1, 0.9), ("a", "P", 9.7, 0.8), ("b", "S", 5.0, 0.7), ("b", "P", 7.0, 0.6)],
+        columns=picking.COLUMNS,
+    )
+    labels = pd.DataFrame(
+        [("b", "P", 6.0), ("a", "P", 10.0), ("b", "S", 5.2), ("c", "P", 1.0)],
+        columns=["record", "phase", "time"],
+        index=[7, 3, 3, 0],
+    )
+    matched = picking.match_labels(picks, labels, 0.5)
+    assert matched.index.tolist() == [7, 3, 3, 0] and matched.record.tolist() == ["b", "a", "b", "c"]
+    np.testing.assert_allclose(matched.residual, [np.nan, 0.1, -0.2, np.nan], atol=1e-9)
+    np.testing.assert_allclose(matched.probability, [np.nan, 0.9, 0.7, np.nan])
+
+
+def test_times_of_day_match_as_seconds_do():
+    picks = pd.DataFrame([("a", "P", START + 10.1, 0.9)], columns=picking.COLUMNS)
+    labels = pd.DataFrame([("a", "P", START + 10)], columns=["record", "phase", "time"])
+    assert picking.match_labels(picks, labels, 0.1).residual.tolist() == pytest.approx([0.1])
+
+
+def test_scores_count_labels_and_picks_by_phase():
+    picks = pd.DataFrame([("a", "P", 10.1, 1), ("a", "P", 3.0, 1), ("b", "P", 5.0, 1)], columns=picking.COLUMNS)
+    labels = pd.DataFrame(
+        [("a", "P", 10.0), ("b", "P", 5.05), ("b", "S", 9.0), ("c", "P", 1.0)], columns=["record", "phase", "time"]
+    )
+    scores = picking.score_picks(picks, labels, 0.5)
+    assert scores.loc["P", ["recall", "precision", "f1"]].tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3])
+    assert scores.loc["P", ["mean", "early"]].tolist() == pytest.approx([0.025, 0.5])
+    assert scores.loc["S", "recall"] == 0 and np.isnan(scores.loc["S", "precision"])
+
+
+def test_missing_weights_give_one_line_without_a_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(seisbench, "cache_model_root", tmp_path)
+    monkeypatch.setattr(seisbench.util, "ls_webdav", lambda *args: pytest.fail("asked the remote repository"))
+    with pytest.raises(
+        picking.PickerUnavailable, match="PhaseNet weights 'stead' are not in SeisBench's cache"
+    ) as info:
+        picking.load_picker("PhaseNet", "stead")
+    assert "\n" not in str(info.value)
+    (tmp_path / "phasenet").mkdir()
+    (tmp_path / "phasenet" / "stead.json.v1").write_text("{}")  # a download that was cut off
+    with pytest.raises(picking.PickerUnavailable, match="cache"):
+        picking.load_picker("PhaseNet", "stead")
+
+
+def test_a_download_that_fails_is_one_line_too(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise ConnectionError("unreachable")
+
+    monkeypatch.setattr(seisbench, "cache_model_root", tmp_path)
+    monkeypatch.setattr(seisbench.util, "ls_webdav", refuse)
+    with pytest.raises(picking.PickerUnavailable, match="could not be downloaded"):
+        picking.load_picker("PhaseNet", "stead", download=True)
+
+
+@pytest.mark.parametrize("name", ["PhaseNett", "WaveformPipeline", "__doc__"])
+def test_unknown_pickers_are_named(name):
+    with pytest.raises(ValueError, match=name):
+        picking.load_picker(name)
+
+
+@pytest.fixture(scope="module")
+def cache():
+    if not CACHE.is_dir():
+        pytest.skip(f"no picker weights at {CACHE}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seisbench, "cache_model_root", CACHE / "models" / "v3")
+        yield CACHE
+
+
+def test_phasenet_picks_the_example_of_obspy(cache):
+    picks = picking.pick_stream(picking.load_picker("PhaseNet"), read())
+    assert picks.phase.tolist() == ["P", "S"]
+    p, s = picks.time - UTCDateTime("2009-08-24T00:20:03")
+    assert p == pytest.approx(4.73, abs=0.05) and s == pytest.approx(5.71, abs=0.05)
+    assert (picks.probability > 0.8).all()
+
+
+def test_windows_and_streams_give_the_same_picks(cache):
+    picker, stream = picking.load_picker("PhaseNet"), read()
+    order = [stream.select(component=code)[0].data for code in "ZNE"]
+    from_array = picking.pick_windows(picker, np.stack(order)[None])
+    from_stream = picking.pick_stream(picker, stream)
+    assert from_array.phase.tolist() == from_stream.phase.tolist()
+    seconds = (from_stream.time - stream[0].stats.starttime).astype(float)
+    np.testing.assert_allclose(from_array.time, seconds, atol=1e-6)
+    np.testing.assert_allclose(from_array.probability, from_stream.probability, atol=1e-5)
+
+
+def test_eqtransformer_loads_and_picks(cache):
+    picks = picking.pick_stream(picking.load_picker("EQTransformer"), read(), P_threshold=0.1, S_threshold=0.1)
+    assert (picks.time - UTCDateTime("2009-08-24T00:20:07.7")).abs().min() < 0.2
