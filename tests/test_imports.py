@@ -1,0 +1,89 @@
+"""Who may import whom: imports run one way, the leaves stay leaves, and the heart needs no more than torch."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "seisbench_cdiffsd"
+MODULES = {path.stem: path for path in sorted(PACKAGE.glob("*.py"))}
+
+#: What each module may import of this package.
+ALLOWED = {
+    "schedule": set(),
+    "diffusion": {"schedule"},
+    "published": set(),
+    "network": {"published"},
+    "windows": set(),
+    "records": set(),
+    "pretrained": set(),
+    "model": {"diffusion", "network", "pretrained", "records", "schedule", "windows"},
+    "metrics": set(),
+    "augmentations": set(),
+    "pairs": {"augmentations"},
+    "losses": set(),
+    "training": {"diffusion", "losses", "metrics", "model", "pairs", "schedule"},
+    "baselines": set(),
+    "picking": {"metrics"},
+    "evaluation": {"baselines", "metrics", "model", "pairs", "picking"},
+    "archive": {"model"},
+    "plotting": set(),
+    "__init__": {"model"},
+    "cli": set(MODULES) - {"cli"},
+}
+
+#: Packages that some modules may not go beyond.
+THIRD_PARTY = {
+    "schedule": {"torch"},
+    "diffusion": {"torch"},
+    "network": {"torch"},
+    "published": {"torch"},
+    "losses": {"torch"},
+    "metrics": {"numpy"},
+    "windows": {"numpy"},
+    "plotting": {"matplotlib", "numpy", "obspy", "pandas"},
+}
+
+
+def imported(path):
+    """Modules of this package, and top-level names of all others, that a file imports anywhere in it."""
+    own, others = set(), set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: write relative imports in full"
+            module = node.module or ""
+            names = [f"{module}.{a.name}" for a in node.names] if module == PACKAGE.name else [module]
+        else:
+            continue
+        for name in names:
+            first, *rest = name.split(".")
+            if first == PACKAGE.name:
+                own.add(rest[0] if rest else "__init__")
+            else:
+                others.add(first)
+    return own & set(MODULES), others - set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_imports_what_the_table_allows(name):
+    assert name in ALLOWED, f"say in ALLOWED what {name}.py may import"
+    own, others = imported(MODULES[name])
+    assert own <= ALLOWED[name]
+    if name in THIRD_PARTY:
+        assert others <= THIRD_PARTY[name]
+
+
+def test_the_table_has_one_direction():
+    rank = {name: i for i, name in enumerate(ALLOWED)}
+    backwards = [(name, other) for name, others in ALLOWED.items() for other in others if rank[other] > rank[name]]
+    assert not backwards
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_is_short_and_says_what_it_is_for(name):
+    text = MODULES[name].read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 300
+    assert ast.get_docstring(ast.parse(text))
