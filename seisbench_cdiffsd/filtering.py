@@ -1,0 +1,111 @@
+"""The band of the model and its sampling rate: gaps bridged, resampled and filtered, all without a shift in time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import signal
+
+#: Rates that differ by less from the model's are processed as they are.
+RATE_TOLERANCE = 0.01
+
+Samples = NDArray[np.float64]
+
+
+def design_filter(args: Sequence[Any], kwargs: dict[str, Any], rate: float) -> tuple[Samples, bool]:
+    """
+    The filter that ``stream.filter(*args, **kwargs)`` names, in second-order sections.
+
+    :param args: Its type: "bandpass", "bandstop", "lowpass" or "highpass"
+    :param kwargs: "freqmin" and "freqmax", or "freq", in Hz; "corners" (4) and "zerophase" (False)
+    :param rate: Sampling rate in Hz; a pass band that reaches beyond Nyquist is open above
+    :return: Sections as in :py:func:`scipy.signal.butter`, and whether to run them forward and backward
+    :raises ValueError: If the filter has another type or other arguments
+    """
+    keys = {"bandpass": ("freqmin", "freqmax"), "bandstop": ("freqmin", "freqmax"), "lowpass": ("freq",)}
+    keys["highpass"] = keys["lowpass"]
+    kind = args[0] if len(args) == 1 else None
+    if kind not in keys:
+        raise ValueError(f"filter_args must be one of {', '.join(keys)}, or None, not {tuple(args)!r}.")
+    options = {"corners": 4, "zerophase": False, **kwargs}
+    if set(options) != {"corners", "zerophase", *keys[kind]}:
+        raise ValueError(f"filter_kwargs of a {kind} are {', '.join(keys[kind])}, corners and zerophase.")
+    edges = [float(options[key]) for key in keys[kind]]
+    if not all(0 < low < high for low, high in zip(edges, [*edges[1:], np.inf], strict=True)):
+        raise ValueError(f"The corner frequencies of a {kind} must be positive and rise, not {edges} Hz.")
+    if kind == "bandpass" and edges[1] >= rate / 2:
+        kind, edges = "highpass", edges[:1]
+    return signal.butter(options["corners"], edges, kind, output="sos", fs=rate), bool(options["zerophase"])
+
+
+def bridged(values: Samples) -> Samples:
+    """
+    Samples without their mean, and with straight lines over the gaps, which leave no step for a filter to ring at.
+
+    :param values: Samples, NaN in the gaps; the first and the last are there
+    """
+    missing = np.isnan(values)
+    if missing.any():
+        there = np.flatnonzero(~missing)
+        values[missing] = np.interp(np.flatnonzero(missing), there, values[there])
+    values = values - values[0]  # before the mean, so that a constant becomes exactly zero
+    values -= values.mean()
+    return values
+
+
+def filtered(values: Samples, sos: Samples | None, zerophase: bool = True) -> Samples:
+    """
+    Samples in a band, by the very function that training filters with: :py:func:`scipy.signal.sosfiltfilt`.
+
+    :param values: Samples of a contiguous record, without mean
+    :param sos: Sections of :py:func:`design_filter`; None for all frequencies
+    :param zerophase: Run them forward and backward
+    """
+    if sos is None:
+        return values
+    if not zerophase:
+        return signal.sosfilt(sos, values)
+    # scipy's own padding, where the record is long enough for it
+    ends = min(np.count_nonzero(sos[:, 2] == 0), np.count_nonzero(sos[:, 5] == 0))
+    padding = min(3 * (2 * len(sos) + 1 - ends), len(values) - 1)
+    return signal.sosfiltfilt(sos, values, padlen=padding)
+
+
+def simple_ratio(rate: float, target: float) -> Fraction:
+    """A simple fraction that takes one rate to another, or at least close to it: 1 within the tolerance."""
+    if abs(rate / target - 1) <= RATE_TOLERANCE:
+        return Fraction(1)
+    return Fraction(target / rate).limit_denominator(max(100, round(2 * rate / target)))
+
+
+def resampled_length(samples: int, ratio: Fraction) -> int:
+    """How many samples of the new rate lie between the first and the last of the old."""
+    return int((samples - 1) * ratio) + 1
+
+
+def resampled(values: Samples, ratio: Fraction) -> Samples:
+    """Samples at `ratio` times the rate, zero-phase; the first keeps its time, none lies after the last."""
+    if len(values) == 1:
+        return values
+    return _polyphase(values, ratio)[: resampled_length(len(values), ratio)]
+
+
+def restored(values: Samples, ratio: Fraction) -> Samples:
+    """Samples of :py:func:`resampled` back at the rate that they had, at least as many as there were."""
+    return values if len(values) == 1 else _polyphase(values, 1 / ratio)
+
+
+def resampled_mask(there: NDArray[np.bool_], ratio: Fraction) -> NDArray[np.bool_]:
+    """Which samples of the new rate lie on or between samples of the old that are there."""
+    position = np.arange(resampled_length(len(there), ratio)) * ratio.denominator
+    below, above = position // ratio.numerator, -(-position // ratio.numerator)
+    return there[below] & there[above]
+
+
+def _polyphase(values: Samples, ratio: Fraction) -> Samples:
+    # beyond its ends the record goes on along the line between them, so that an offset does not ring
+    return signal.resample_poly(values, ratio.numerator, ratio.denominator, padtype="line")

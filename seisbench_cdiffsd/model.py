@@ -1,0 +1,314 @@
+"""CDiffSD as a SeisBench model: normalise, cut into windows, sample, undo."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import numpy as np
+import obspy
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from seisbench.models import WaveformModel
+from seisbench.util import ClassifyOutput
+from torch import Tensor
+
+from seisbench_cdiffsd import diffusion
+from seisbench_cdiffsd.filtering import design_filter
+from seisbench_cdiffsd.network import build_network
+from seisbench_cdiffsd.options import Options, is_whole
+from seisbench_cdiffsd.pretrained import ShippedWeights
+from seisbench_cdiffsd.records import Record, records
+from seisbench_cdiffsd.schedule import get_schedule
+from seisbench_cdiffsd.windows import STACKING, Windows
+
+CITATION = (
+    "Trappolini, D., Laurenti, L., Poggiali, G., Tinti, E., Galasso, F., Michelini, A., & Marone, C. (2024). "
+    "Cold Diffusion Model for Seismic Denoising. "
+    "Journal of Geophysical Research: Machine Learning and Computation, 1(2), e2024JH000179. "
+    "https://doi.org/10.1029/2024JH000179"
+)
+
+#: Measures of the amplitude of a window, by the name under which a model stores them.
+NORMS = ("std", "peak")
+#: The published network halves its samples three times.
+MULTIPLE = 8
+
+
+def normalize(batch: Tensor, norm: str = "std") -> tuple[Tensor, Tensor]:
+    """
+    Bring windows to a common amplitude, with one factor for all components: ``batch = normalised * factor``.
+
+    A window scaled by a power of two gives the very same normalised window; silent windows have the factor 1.
+
+    :param batch: Windows (..., component, samples)
+    :param norm: "std", the joint standard deviation (about zero), or "peak", the joint absolute maximum
+    :return: Normalised windows, and factors (..., 1, 1)
+    :raises ValueError: If there is no such norm
+    """
+    if norm not in NORMS:
+        raise ValueError(f"Unknown norm {norm!r}. Available: {', '.join(NORMS)}.")
+    peak = batch.abs().amax(dim=(-2, -1), keepdim=True)
+    factor = torch.where(peak > 0, peak, 1)
+    batch = batch / factor  # first, so that no square leaves the range of single precision
+    if norm == "std":
+        rms = batch.square().mean(dim=(-2, -1), keepdim=True).sqrt()
+        rms = torch.where(peak > 0, rms, 1)
+        return batch / rms, factor * rms
+    return batch, factor
+
+
+class CDiffSD(ShippedWeights, WaveformModel):
+    """
+    .. document_args:: seisbench.models CDiffSD
+
+    Denoises three-component seismograms by cold diffusion (Trappolini et al., 2024): a network that restores the clean
+    record from any mixture with noise is applied a few times, on the way from the observation to the clean record.
+
+    :param network: "default" or "published"
+    :param schedule: Degradation: "straight", "published-linear" or "published-cosine"
+    :param in_samples: Length of a window in samples
+    :param sampling_rate: Sampling rate in Hz
+    :param component_order: Order of the three components
+    :param norm: What a window is divided by, see :py:func:`normalize`
+    :param filter_args: Type of the band filter, as for ``obspy.Stream.filter``, or None for no filter
+    :param filter_kwargs: Its arguments
+    :param kwargs: Passed to :py:class:`~seisbench.models.WaveformModel`
+    :raises ValueError: If one of the names is unknown
+    """
+
+    _stack_options: ClassVar[set[str]] = set(STACKING)
+    _annotate_args: ClassVar[dict[str, tuple[str, Any]]] = {
+        "steps": ("Number of steps from the noisy to the clean record; 1 is direct denoising", 4),
+        "batch_size": ("Batch size for the model", 32),
+        "overlap": (
+            "Overlap between windows. Values between 0 and 1 are treated as fractions of the window length. "
+            "Values from 1 on are sample counts.",
+            0.3,
+        ),
+        "blinding": (
+            "Number of samples to discard on each side of a window where a neighbour covers them: one number, or a "
+            "tuple for left and right. Together at most the overlap",
+            (0, 0),
+        ),
+        "stacking": (
+            "Stacking method for overlapping windows. "
+            "Options are 'crossfade', 'avg' and 'max' (largest absolute value).",
+            "crossfade",
+        ),
+        "strict": (
+            "If true, only return samples for which all components are available. "
+            "Otherwise impute missing components with zeros; they are never returned.",
+            False,
+        ),
+        "flexible_horizontal_components": ("If true, accepts traces with Z12 components as ZNE and vice versa.", True),
+    }
+
+    def __init__(
+        self,
+        network: str = "default",
+        schedule: str = "straight",
+        in_samples: int = 3000,
+        sampling_rate: float = 100,
+        component_order: str = "ZNE",
+        norm: str = "std",
+        filter_args: Sequence[str] | None = ("bandpass",),
+        filter_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if filter_kwargs is None and filter_args is not None and tuple(filter_args) == ("bandpass",):
+            filter_kwargs = {"freqmin": 1.0, "freqmax": 45.0, "corners": 4, "zerophase": True}
+        super().__init__(
+            citation=CITATION,
+            output_type="array",
+            in_samples=in_samples,
+            pred_sample=(0, in_samples),
+            labels=list(component_order),
+            sampling_rate=sampling_rate,
+            component_order=component_order,
+            filter_args=None if filter_args is None else tuple(filter_args),
+            filter_kwargs=filter_kwargs,
+            grouping="instrument",
+            **kwargs,
+        )
+        if norm not in NORMS:
+            raise ValueError(f"Unknown norm {norm!r}. Available: {', '.join(NORMS)}.")
+        if sorted(component_order) not in (sorted("ZNE"), sorted("Z12")):
+            raise ValueError(f"component_order must hold the letters ZNE or Z12, not {component_order!r}.")
+        if not is_whole(in_samples) or in_samples < 1 or not sampling_rate > 0:
+            raise ValueError(f"in_samples and sampling_rate must be positive, not {in_samples!r}, {sampling_rate!r}.")
+        self._filter()
+        get_schedule(schedule)
+        self.network_name, self.schedule, self.norm = network, schedule, norm
+        self.network = build_network(network)
+
+    def forward(self, x: Tensor, level: Tensor | float | None = None) -> Tensor:
+        """
+        Estimate the clean record in one evaluation of the network.
+
+        :param x: Normalised records (batch, component, samples)
+        :param level: Levels in [0, 1], (batch,) or one for all; 1, the observation, by default
+        :return: Estimates in the shape of `x`
+        """
+        level = torch.as_tensor(1.0 if level is None else level, dtype=x.dtype, device=x.device)
+        padding = -x.shape[-1] % MULTIPLE
+        estimate = self.network(F.pad(x, (0, padding)) if padding else x, level.expand(len(x)))
+        return estimate[..., : x.shape[-1]]
+
+    def annotate_batch_pre(self, batch: Tensor, argdict: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Normalise windows; their factors travel as piggyback, zero for silent windows, which stay silent."""
+        batch, factor = normalize(batch, self.norm)
+        return batch, factor * batch.abs().amax(dim=(-2, -1), keepdim=True).sign()
+
+    def annotate_batch_post(self, batch: Tensor, piggyback: Tensor, argdict: dict[str, Any]) -> Tensor:
+        """Undo the normalisation."""
+        return batch * piggyback
+
+    async def annotate_async(self, stream: obspy.Stream, copy: bool = True, **kwargs: Any) -> obspy.Stream:
+        """
+        Denoise a stream, as SeisBench names and samples annotations. See :py:meth:`denoise` for the friendly form.
+
+        Data are resampled to the rate of the model (unless theirs is within 1 % of it) and filtered to its band. The
+        output has samples where the channel has, and nowhere else: gaps stay gaps, and missing components missing.
+
+        :param stream: Stream of any number of instruments; it is never modified
+        :param copy: Without effect
+        :param kwargs: See the arguments of the class
+        :return: Traces with the channel codes "CDiffSD_" + channel, one for each contiguous stretch of a channel
+        :raises ValueError: If an argument is out of its range
+        """
+        self._verify_argdict(kwargs)
+        batches = self._batches(stream, {**self.default_args, **kwargs})
+        output = obspy.Stream()
+        with self._evaluating():
+            # a thread keeps the event loop free, for one batch at a time
+            while (finished := await asyncio.to_thread(next, batches, None)) is not None:
+                for record, estimate in finished:
+                    output += record.traces(estimate, prefix=f"{self.name}_")
+        return output
+
+    def classify_aggregate(self, annotations: obspy.Stream, argdict: dict[str, Any]) -> ClassifyOutput:
+        """
+        There is nothing to classify: the denoised stream, under its own channel codes, at the rate of the model.
+
+        :return: Output with the stream as `denoised`
+        """
+        for trace in annotations:
+            trace.stats.channel = trace.stats.channel.removeprefix(f"{self.name}_")
+        return ClassifyOutput(self.name, denoised=annotations)
+
+    def denoise(
+        self, stream: obspy.Stream, return_noise: bool = False, **kwargs: Any
+    ) -> obspy.Stream | tuple[obspy.Stream, obspy.Stream]:
+        """
+        Denoise a stream: the same traces, with the same ids, sampling rates, start times and lengths.
+
+        :param stream: Stream of any number of instruments; it is not modified
+        :param return_noise: Return what was removed too, so that signal + noise is the input
+        :param kwargs: As for :py:meth:`annotate`
+        :return: One trace for each trace of the stream, in its order, in double precision. Samples that are masked, NaN
+            or infinite are masked. Traces without any other sample, or of other components, are left out.
+        :raises ValueError: If an argument is out of its range
+        """
+        self._verify_argdict(kwargs)
+        estimates = [np.full(len(trace), np.nan) for trace in stream]
+        with self._evaluating():
+            for finished in self._batches(stream, {**self.default_args, **kwargs}):
+                for record, estimate in finished:
+                    for piece, values in record.original(estimate):
+                        estimates[piece.source][piece.offset : piece.offset + len(values)] = values
+        pairs = [(trace, estimate) for trace, estimate in zip(stream, estimates, strict=True) if not _empty(estimate)]
+        clean = obspy.Stream([_like(trace, estimate) for trace, estimate in pairs])
+        if not return_noise:
+            return clean
+        return clean, obspy.Stream([_like(trace, np.ma.getdata(trace.data) - estimate) for trace, estimate in pairs])
+
+    def _batches(
+        self, stream: obspy.Stream, argdict: dict[str, Any]
+    ) -> Iterator[list[tuple[Record, NDArray[np.float32]]]]:
+        """Work through a stream, batch by batch; each gives the records that it completes, and their estimates."""
+        options = Options(**{key: argdict.get(key, value) for key, (_, value) in self._annotate_args.items()})
+        options.check(self.in_samples)
+        return self._run(self._records(stream, options), options, argdict)
+
+    def _records(self, stream: obspy.Stream, options: Options) -> Iterator[Record]:
+        sos, zerophase = self._filter()
+        flexible = options.flexible_horizontal_components
+        order, rate = self.component_order, self.sampling_rate
+        return records(stream, rate, self.in_samples, order, flexible, options.strict, sos, zerophase)
+
+    def _run(
+        self, stretches: Iterator[Record], options: Options, argdict: dict[str, Any]
+    ) -> Iterator[list[tuple[Record, NDArray[np.float32]]]]:
+        batch: list[tuple[Record, Windows, int]] = []
+        overlap = options.samples(self.in_samples)
+        for record in stretches:
+            windows = Windows(record.data, self.in_samples, overlap, options.sides, options.stacking)
+            for offset in windows.offsets:
+                batch.append((record, windows, offset))
+                if len(batch) == options.batch_size:
+                    yield self._restore(batch, argdict, options.steps)
+                    batch = []
+        if batch:
+            yield self._restore(batch, argdict, options.steps)
+
+    @torch.no_grad()
+    def _restore(
+        self, batch: list[tuple[Record, Windows, int]], argdict: dict[str, Any], steps: int
+    ) -> list[tuple[Record, NDArray[np.float32]]]:
+        cut = np.stack([windows.cut(offset) for _, windows, offset in batch])
+        noisy, factor = self.annotate_batch_pre(torch.from_numpy(cut).to(self.device), argdict)
+        clean = diffusion.sample(self, noisy, get_schedule(self.schedule), steps)
+        estimates = self.annotate_batch_post(clean, factor, argdict).cpu().numpy()
+        finished = []
+        for (record, windows, offset), estimate in zip(batch, estimates, strict=True):
+            windows.add(offset, estimate)
+            if windows.complete:
+                finished.append((record, windows.stacked()))
+        return finished
+
+    def _filter(self) -> tuple[NDArray[np.float64] | None, bool]:
+        """The band as second-order sections, and whether it is zero-phase."""
+        if self.filter_args is None:
+            return None, True
+        return design_filter(self.filter_args, self.filter_kwargs or {}, self.sampling_rate)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Evaluation mode, and every module's own mode again in the end."""
+        training = [module for module in self.modules() if module.training]
+        self.eval()
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
+
+    def get_model_args(self) -> dict[str, Any]:
+        """All arguments of the constructor."""
+        return {
+            "network": self.network_name,
+            "schedule": self.schedule,
+            "in_samples": self.in_samples,
+            "sampling_rate": self.sampling_rate,
+            "component_order": self.component_order,
+            "norm": self.norm,
+            "filter_args": self.filter_args,
+            "filter_kwargs": self.filter_kwargs,
+        }
+
+
+def _empty(values: NDArray[np.float64]) -> bool:
+    return bool(np.isnan(values).all())
+
+
+def _like(trace: obspy.Trace, values: NDArray[np.float64]) -> obspy.Trace:
+    """A trace with other samples; the NaN among them are masked."""
+    stats = trace.stats.copy()
+    if "mseed" in stats:
+        stats.mseed.pop("encoding", None)  # of the samples that were there
+    missing = np.isnan(values)
+    return obspy.Trace(np.ma.masked_array(values, missing) if missing.any() else values, stats)

@@ -1,0 +1,204 @@
+"""Finding weights: in the user's SeisBench cache, then among those shipped with the package, then in the remote."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import requests
+import seisbench
+import seisbench.util
+from packaging.version import InvalidVersion, Version
+from seisbench.models import SeisBenchModel
+
+#: The weights that :py:meth:`ShippedWeights.from_pretrained` loads when no name is given.
+DEFAULT = "base"
+#: Seconds to wait for the remote repository before it counts as out of reach.
+TIMEOUT = 3.0
+#: What SeisBench and torch raise for damaged files, and for those of other models.
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RuntimeError, EOFError, pickle.UnpicklingError)
+
+
+class ShippedWeights(SeisBenchModel):
+    """
+    A SeisBench model with weights in its own package.
+
+    Weights are looked for in the SeisBench cache and in the shipped folder, of which the newest version is taken, and
+    only then in the remote repository. Shipped weights are read where they lie: nothing is written, and no network
+    is used.
+    """
+
+    @classmethod
+    def shipped_path(cls) -> Path:
+        """Folder of the shipped weights: inside an installed package, beside it in a checkout."""
+        package = Path(__file__).parent
+        inside, beside = package / "weights", package.parent / "weights"
+        return inside if inside.is_dir() else beside
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str = DEFAULT,
+        version_str: str = "latest",
+        update: bool = False,
+        force: bool = False,
+        wait_for_file: bool = False,
+    ) -> Any:
+        """
+        Load a model with pretrained weights.
+
+        :param name: Name of the weights, see :py:meth:`list_pretrained`
+        :param version_str: Version, or "latest": the highest among cache and package, and the remote with `update`
+        :param update: Ask the remote repository for a newer version
+        :param force: Start a download anew that was broken off
+        :param wait_for_file: Wait for a download that another process has begun
+        :return: The model
+        :raises ValueError: If there are no such weights, or they cannot be downloaded or read
+        """
+        versions = cls.list_versions(name, remote=update)
+        if not versions or version_str not in ("latest", *versions):
+            versions = cls.list_versions(name, remote=True)
+        if not versions:
+            known = ", ".join(cls.list_pretrained(remote=False)) or "none"
+            raise ValueError(f"There are no {cls.__name__} weights named {name!r}. Available here: {known}.")
+        if version_str not in ("latest", *versions):
+            raise ValueError(f"Weights {name!r} have no version {version_str!r}. Available: {', '.join(versions)}.")
+        version = versions[-1] if version_str == "latest" else version_str
+        try:
+            return super().from_pretrained(name, version, force=force, wait_for_file=wait_for_file)
+        except requests.RequestException as error:
+            raise ValueError(f"Weights {name!r} could not be downloaded: {_line(error)}") from error
+
+    @classmethod
+    def list_versions(cls, name: str, remote: bool = True) -> list[str]:
+        """
+        Versions of some weights, the newest last.
+
+        :param name: Name of the weights
+        :param remote: Ask the remote repository too; where it cannot be reached, that is logged
+        """
+        cls._cleanup_local_repository()
+        versions = {v for file_name, v in cls._local_weights() if file_name == name}
+        if remote:
+            files = cls._remote_files()
+            versions |= {v for file_name, v in cls._weights(files) if file_name == name}
+            if f"{name}.json" in files:
+                versions |= set(filter(_is_version, [cls._get_version_of_remote_without_suffix(name)]))
+        return sorted(versions, key=Version)
+
+    @classmethod
+    def list_pretrained(cls, details: bool = False, remote: bool = True) -> Any:
+        """
+        Names of the weights there are.
+
+        :param details: Return a dict with the docstring of the newest version of each
+        :param remote: Ask the remote repository too; where it cannot be reached, that is logged
+        """
+        cls._cleanup_local_repository()
+        names = {name for name, _ in cls._local_weights()}
+        if remote:
+            files = cls._remote_files()
+            names |= {name for name, _ in cls._weights(files)}
+            names |= {file.removesuffix(".json") for file in files if file.endswith(".json")}
+        if not details:
+            return sorted(names)
+        return {name: cls._get_latest_docstring(name, remote=remote) for name in sorted(names)}
+
+    @classmethod
+    def load(cls, path: Path | str, version_str: str | None = None, **kwargs: Any) -> Any:
+        """
+        Load a model from two files, ``<path>.json`` and ``<path>.pt``, as :py:meth:`save` writes them.
+
+        The weights come to the CPU, wherever they were saved, and only tensors are read: no code of a file is run.
+
+        :param path: Path without the suffixes
+        :param version_str: Version, part of the names of the files
+        :param kwargs: Passed to :py:func:`torch.load`
+        :return: The model
+        :raises FileNotFoundError: If a file is not there
+        :raises ValueError: If a file is damaged, or belongs to another model
+        """
+        try:
+            return super().load(path, version_str, **{"map_location": "cpu", **kwargs, "weights_only": True})
+        except UNREADABLE as error:
+            raise ValueError(f"{path} does not hold a {cls.__name__} model: {_line(error)}") from error
+
+    def save(self, path: Path | str, weights_docstring: str = "", version_str: str | None = None) -> None:
+        """
+        Save the model as ``<path>.json`` and ``<path>.pt``; no half-written file is left under these names.
+
+        :param path: Path without the suffixes
+        :param weights_docstring: Description of the weights
+        :param version_str: Version, added to the names of the files and to the metadata
+        """
+        path = Path(path)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+            super().save(Path(folder) / path.name, weights_docstring, version_str)
+            metadata, weights = self._get_weights_file_paths(Path(folder) / path.name, version_str)
+            if version_str is not None:
+                metadata.write_text(json.dumps({**json.loads(metadata.read_text()), "version": version_str}, indent=4))
+            for file in (weights, metadata):
+                os.replace(file, path.with_name(file.name))
+
+    @classmethod
+    def _pretrained_path(cls, name: str, version_str: str = "") -> tuple[Path, Path]:
+        """Files of the weights and of their metadata; in the cache, also where they are nowhere yet."""
+        cached: tuple[Path, Path] = super()._pretrained_path(name, version_str)
+        shipped = cls.shipped_path() / cached[0].name, cls.shipped_path() / cached[1].name
+        if not all(file.is_file() for file in cached) and all(file.is_file() for file in shipped):
+            return shipped
+        return cached
+
+    @classmethod
+    def _cleanup_local_repository(cls) -> None:
+        """SeisBench's own: gives files that were dropped into the cache without a version their names."""
+        try:
+            super()._cleanup_local_repository()
+        except (OSError, ValueError) as error:
+            seisbench.logger.warning(f"The weights in {cls._model_path()} cannot be tidied up: {_line(error)}")
+
+    @classmethod
+    def _local_weights(cls) -> set[tuple[str, str]]:
+        """Name and version of all weights in the cache and in the package."""
+        folders = [folder for folder in (cls._model_path(), cls.shipped_path()) if folder.is_dir()]
+        return set().union(*(cls._weights(file.name for file in folder.iterdir()) for folder in folders))
+
+    @classmethod
+    def _weights(cls, files: Iterable[str]) -> set[tuple[str, str]]:
+        """Name and version of weights of which both files are there."""
+        known: dict[str, set[tuple[str, str]]] = {"json": set(), "pt": set()}
+        for file in files:
+            name, kind, version = cls._parse_weight_filename(file)
+            if name and version and _is_version(version):
+                known[kind].add((name, version))
+        return known["json"] & known["pt"]
+
+    @classmethod
+    def _remote_files(cls) -> list[str]:
+        """Names of the files in the remote repository; none, and a line in the log, where it cannot be reached."""
+        url = cls._remote_path()
+        try:
+            requests.head(url, timeout=TIMEOUT, headers={"User-Agent": "SeisBench"})  # the listing has no timeout
+            return list(seisbench.util.ls_webdav(url, precheck_timeout=0))
+        except (requests.RequestException, ValueError, SyntaxError) as error:
+            if "status code 404" not in str(error):
+                seisbench.logger.warning(f"Cannot list the weights in the remote repository: {_line(error)}")
+            return []
+
+
+def _is_version(text: str) -> bool:
+    try:
+        Version(text)
+    except InvalidVersion:
+        return False
+    return not text.endswith(".partial")
+
+
+def _line(error: Exception) -> str:
+    """The first line of a message, with the kind of error where it has none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
