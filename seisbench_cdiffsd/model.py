@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -230,7 +231,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
         self, stream: obspy.Stream, argdict: dict[str, Any]
     ) -> Iterator[list[tuple[Record, NDArray[np.float32]]]]:
         """Work through a stream, batch by batch; each gives the records that it completes, and their estimates."""
-        options = Options(**{key: argdict.get(key, value) for key, (_, value) in self._annotate_args.items()})
+        options = Options(**{x.name: self._argdict_get_with_default(argdict, x.name) for x in fields(Options)})
         options.check(self.in_samples)
         return self._run(self._records(stream, options), options, argdict)
 

@@ -27,12 +27,12 @@ class Options:
         :param window: Length of a window in samples
         :raises ValueError: If an argument is out of its range
         """
-        if not _is_whole(self.steps) or self.steps < 1:
+        if not is_whole(self.steps) or self.steps < 1:
             raise ValueError(f"steps must be a positive integer, not {self.steps!r}.")
-        if not _is_whole(self.batch_size) or self.batch_size < 1:
+        if not is_whole(self.batch_size) or self.batch_size < 1:
             raise ValueError(f"batch_size must be a positive integer, not {self.batch_size!r}.")
         if not isinstance(self.overlap, (int, float)) or not (
-            0 <= self.overlap < 1 or (_is_whole(self.overlap) and self.overlap < window)
+            0 <= self.overlap < 1 or (is_whole(self.overlap) and self.overlap < window)
         ):
             raise ValueError(
                 f"overlap must be a fraction of a window, or less than its {window} samples, not {self.overlap!r}."
@@ -40,7 +40,7 @@ class Options:
         if self.stacking not in STACKING:
             raise ValueError(f"Unknown stacking {self.stacking!r}. Available: {', '.join(STACKING)}.")
         blind = self.blinding if isinstance(self.blinding, (tuple, list)) else (self.blinding, self.blinding)
-        if len(blind) != 2 or not all(_is_whole(b) and b >= 0 for b in blind) or sum(blind) > self.samples(window):
+        if len(blind) != 2 or not all(is_whole(b) and b >= 0 for b in blind) or sum(blind) > self.samples(window):
             raise ValueError(
                 f"blinding must be one or two numbers of samples, together at most the overlap of "
                 f"{self.samples(window)} samples, not {self.blinding!r}."
