@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -39,7 +40,8 @@ def design_filter(args: Sequence[Any], kwargs: dict[str, Any], rate: float) -> t
         raise ValueError(f"The corner frequencies of a {kind} must be positive and rise, not {edges} Hz.")
     if kind == "bandpass" and edges[1] >= rate / 2:
         kind, edges = "highpass", edges[:1]
-    return signal.butter(options["corners"], edges, kind, output="sos", fs=rate), bool(options["zerophase"])
+    corners = edges if len(edges) > 1 else edges[0]
+    return signal.butter(options["corners"], corners, kind, output="sos", fs=rate), bool(options["zerophase"])
 
 
 def bridged(values: Samples) -> Samples:
@@ -96,7 +98,9 @@ def resampled(values: Samples, ratio: Fraction) -> Samples:
 
 def restored(values: Samples, ratio: Fraction) -> Samples:
     """Samples of :py:func:`resampled` back at the rate that they had, at least as many as there were."""
-    return values if len(values) == 1 else _polyphase(values, 1 / ratio)
+    if len(values) == 1:
+        return np.repeat(values, math.ceil(1 / ratio))
+    return _polyphase(values, 1 / ratio)
 
 
 def resampled_mask(there: NDArray[np.bool_], ratio: Fraction) -> NDArray[np.bool_]:

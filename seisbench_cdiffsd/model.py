@@ -20,11 +20,10 @@ from torch import Tensor
 from seisbench_cdiffsd import diffusion
 from seisbench_cdiffsd.filtering import design_filter
 from seisbench_cdiffsd.network import build_network
-from seisbench_cdiffsd.options import Options, is_whole
 from seisbench_cdiffsd.pretrained import ShippedWeights
 from seisbench_cdiffsd.records import Record, records
 from seisbench_cdiffsd.schedule import get_schedule
-from seisbench_cdiffsd.windows import STACKING, Windows
+from seisbench_cdiffsd.windows import STACKING, Options, Windows, is_whole
 
 CITATION = (
     "Trappolini, D., Laurenti, L., Poggiali, G., Tinti, E., Galasso, F., Michelini, A., & Marone, C. (2024). "
@@ -230,31 +229,26 @@ class CDiffSD(ShippedWeights, WaveformModel):
     def _batches(
         self, stream: obspy.Stream, argdict: dict[str, Any]
     ) -> Iterator[list[tuple[Record, NDArray[np.float32]]]]:
-        """Work through a stream, batch by batch; each gives the records that it completes, and their estimates."""
+        """Work through a stream; each batch gives the records that it completes, and their estimates."""
         options = Options(**{x.name: self._argdict_get_with_default(argdict, x.name) for x in fields(Options)})
         options.check(self.in_samples)
-        return self._run(self._records(stream, options), options, argdict)
-
-    def _records(self, stream: obspy.Stream, options: Options) -> Iterator[Record]:
         sos, zerophase = self._filter()
-        flexible = options.flexible_horizontal_components
-        order, rate = self.component_order, self.sampling_rate
-        return records(stream, rate, self.in_samples, order, flexible, options.strict, sos, zerophase)
+        flexible, strict = options.flexible_horizontal_components, options.strict
+        order, rate, window = self.component_order, self.sampling_rate, self.in_samples
 
-    def _run(
-        self, stretches: Iterator[Record], options: Options, argdict: dict[str, Any]
-    ) -> Iterator[list[tuple[Record, NDArray[np.float32]]]]:
-        batch: list[tuple[Record, Windows, int]] = []
-        overlap = options.samples(self.in_samples)
-        for record in stretches:
-            windows = Windows(record.data, self.in_samples, overlap, options.sides, options.stacking)
-            for offset in windows.offsets:
-                batch.append((record, windows, offset))
-                if len(batch) == options.batch_size:
-                    yield self._restore(batch, argdict, options.steps)
-                    batch = []
-        if batch:
-            yield self._restore(batch, argdict, options.steps)
+        def batches() -> Iterator[list[tuple[Record, NDArray[np.float32]]]]:
+            batch: list[tuple[Record, Windows, int]] = []
+            for record in records(stream, rate, window, order, flexible, strict, sos, zerophase):
+                windows = Windows(record.data, window, options.samples(window), options.sides, options.stacking)
+                for offset in windows.offsets:
+                    batch.append((record, windows, offset))
+                    if len(batch) == options.batch_size:
+                        yield self._restore(batch, argdict, options.steps)
+                        batch = []
+            if batch:
+                yield self._restore(batch, argdict, options.steps)
+
+        return batches()  # not a generator itself, so that the arguments are checked at once
 
     @torch.no_grad()
     def _restore(

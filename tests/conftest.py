@@ -1,0 +1,58 @@
+"""Fixtures of all tests. Nothing here, and nothing in the tests, writes the user's SeisBench cache."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+# before SeisBench is imported, which reads it once
+os.environ.setdefault("SEISBENCH_CACHE_ROOT", tempfile.mkdtemp(prefix="seisbench_cache_"))
+
+import obspy
+import pytest
+import seisbench
+import torch
+
+import seisbench_cdiffsd
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Folder with real data (``data``) and pickers (``seisbench_cache``): beside the checkout, or CDIFFSD_SHARED."""
+    folder = Path(os.environ.get("CDIFFSD_SHARED", Path(__file__).parents[2] / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"needs the data sets in {folder}; set CDIFFSD_SHARED")
+    return folder
+
+
+@pytest.fixture
+def pickers(shared_data, tmp_path, monkeypatch):
+    """A copy of the SeisBench cache with pretrained pickers, which SeisBench then uses."""
+    if not (shared_data / "seisbench_cache").is_dir():
+        pytest.skip(f"needs the pickers in {shared_data / 'seisbench_cache'}")
+    shutil.copytree(shared_data / "seisbench_cache", tmp_path / "cache", copy_function=shutil.copyfile)
+    monkeypatch.setattr(seisbench, "cache_model_root", tmp_path / "cache" / "models" / "v3")
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def example():
+    """ObsPy's example: 30 s of three components at 100 Hz, with an earthquake."""
+    return obspy.read()
+
+
+@pytest.fixture(scope="session")
+def model():
+    """An untrained model that does something: the parameters are random, but the same in every run."""
+    return randomised(seisbench_cdiffsd.CDiffSD())
+
+
+def randomised(model, seed=0):
+    """A model with random parameters: an untrained one would return its input."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return model

@@ -1,0 +1,307 @@
+"""Streams to arrays and back: no sample is lost, invented or moved."""
+
+import logging
+from fractions import Fraction
+
+import numpy as np
+import obspy
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from obspy import Stream, Trace, UTCDateTime
+from scipy import signal
+
+from seisbench_cdiffsd.filtering import design_filter, resampled, restored, simple_ratio
+from seisbench_cdiffsd.records import records
+
+START = UTCDateTime(2020, 1, 1)
+BAND = {"freqmin": 1.0, "freqmax": 45.0, "corners": 4, "zerophase": True}
+SOS, _ = design_filter(("bandpass",), BAND, 100)
+
+
+def trace(channel="HHZ", samples=1000, start=0.0, rate=100.0, seed=0, **header):
+    """A trace of noise that begins `start` seconds after START."""
+    data = np.random.default_rng(seed).standard_normal(samples) if np.isscalar(samples) else np.asanyarray(samples)
+    stats = {"network": "XX", "station": "STA", "channel": channel, "sampling_rate": rate, **header}
+    return Trace(data, {**stats, "starttime": START + start})
+
+
+def made(*traces, window=300, **kwargs):
+    return list(records(Stream(traces), 100, window, **kwargs))
+
+
+def spans(stream):
+    return [(tr.stats.channel, tr.stats.starttime, tr.stats.npts) for tr in stream]
+
+
+def test_components_become_the_rows_of_one_array():
+    traces = [trace("HHE", seed=1), trace("HHZ", seed=2), trace("HHN", seed=3)]
+    (record,) = made(*traces)
+    assert record.channels == ("HHZ", "HHN", "HHE")
+    assert record.present.all()
+    for row, source in enumerate((1, 2, 0)):
+        expected = traces[source].data - traces[source].data.mean()
+        np.testing.assert_allclose(record.data[row], expected, atol=1e-6)
+
+
+def test_the_band_is_that_of_the_training():
+    tr = trace(samples=5000)
+    (record,) = made(tr, sos=SOS)
+    sos = signal.butter(4, [1, 45], "bandpass", output="sos", fs=100)  # what seisbench.generate.Filter does
+    expected = signal.sosfiltfilt(sos, tr.data)
+    np.testing.assert_allclose(record.data[0], expected, atol=1e-5)
+
+
+def test_an_offset_leaves_no_trace_in_the_band():
+    tr = trace(samples=2000)
+    tr.data[500:520] = np.nan
+    high = tr.copy()
+    high.data += 1e6
+    (low_record,), (high_record,) = made(tr, sos=SOS), made(high, sos=SOS)
+    np.testing.assert_allclose(high_record.data, low_record.data, atol=1e-5)
+
+
+def test_a_gap_of_a_smooth_record_is_bridged_smoothly():
+    time = np.arange(2000) / 100
+    tr = trace(samples=np.sin(2 * np.pi * 2 * time))
+    whole = made(tr, sos=SOS)[0].data[0]
+    tr.data[1000] = np.nan
+    (record,) = made(tr, sos=SOS)
+    np.testing.assert_allclose(record.data[0], whole, atol=0.01)
+    assert list(np.flatnonzero(~record.present[0])) == [1000]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300, "masked"])
+def test_missing_samples_are_gaps(bad):
+    data = np.random.default_rng(0).standard_normal(1000)
+    data = np.ma.masked_array(data, np.arange(1000) // 10 == 50) if bad == "masked" else data
+    if bad != "masked":
+        data[500:510] = bad
+    (record,) = made(trace(samples=data), sos=SOS)
+    assert np.isfinite(record.data).all()
+    assert list(np.flatnonzero(~record.present[0])) == list(range(500, 510))
+    assert spans(record.traces(record.data)) == [("HHZ", START, 500), ("HHZ", START + 5.1, 490)]
+
+
+def test_integers_become_floats():
+    tr = trace(samples=np.arange(-500, 500, dtype=np.int32) ** 2)
+    (record,) = made(tr)
+    np.testing.assert_allclose(record.data[0], tr.data - tr.data.mean(), rtol=1e-6, atol=0.1)
+
+
+def test_the_stream_stays_as_it_is(example):
+    example[0].data[100] = np.nan
+    example[1].data = example[1].data.astype(np.int32)
+    before = example.copy()
+    list(records(example, 100, 3000, sos=SOS))
+    for old, new in zip(before, example, strict=True):
+        np.testing.assert_array_equal(old.data, new.data)
+        assert old.stats == new.stats
+
+
+def test_only_long_gaps_of_all_components_split_a_record():
+    short = made(trace(start=0), trace(start=12.9), trace("HHN", samples=1500, seed=1))
+    assert [len(record.data[0]) for record in short] == [2290]
+    long = made(trace(start=0), trace(start=13.1))
+    assert [len(record.data[0]) for record in long] == [1000, 1000]
+    bridged = made(trace(start=0), trace(start=20), trace("HHN", samples=3000, seed=1))
+    assert [len(record.data[0]) for record in bridged] == [3000]
+    inside = np.ma.masked_array(np.ones(3000), (np.arange(3000) > 999) & (np.arange(3000) < 2000))
+    assert [len(record.data[0]) for record in made(trace(samples=inside))] == [1000, 1000]
+
+
+def test_instruments_of_one_location_stay_apart():
+    traces = [trace(band + c, seed=i) for i, (band, c) in enumerate((b, c) for b in ("HH", "HN", "BH") for c in "ZNE")]
+    found = made(*traces)
+    assert [record.channels for record in found] == [tuple(b + c for c in "ZNE") for b in ("BH", "HH", "HN")]
+
+
+def test_rates_stay_apart():
+    found = made(trace("HHZ", rate=100), trace("HHN", rate=200), trace("HHE", rate=99.999))
+    assert sorted(record.rate for record in found) == [99.999, 100, 100]
+    rounded = 1 / float(np.float32(0.01))  # as from a SAC header
+    assert [record.channels for record in made(trace("HHZ"), trace("HHN", rate=rounded))] == [("HHZ", "HHN", "")]
+
+
+def test_components_1_and_2_stand_for_n_and_e():
+    traces = [trace(f"HH{c}", seed=i) for i, c in enumerate("Z12")]
+    (record,) = made(*traces)
+    assert record.channels == ("HHZ", "HH1", "HH2")
+    (record,) = made(*traces, flexible=False)
+    assert record.channels == ("HHZ", "", "")
+    (record,) = made(trace("HHN"), order="Z12")
+    assert record.channels == ("", "HHN", "")
+
+
+def test_both_kinds_of_horizontals_are_two_instruments(caplog):
+    with caplog.at_level(logging.WARNING, "seisbench"):
+        found = made(*[trace(f"HH{c}", seed=i) for i, c in enumerate("1E2ZN")])
+    assert [record.channels for record in found] == [("HHZ", "HHN", "HHE"), ("", "HH1", "HH2")]
+    assert "XX.STA..HH" in caplog.text
+
+
+def test_other_components_are_passed_over_in_one_line(caplog):
+    with caplog.at_level(logging.WARNING, "seisbench"):
+        found = made(trace("HHZ"), trace("HDH"), trace("BDF"), trace(""), Trace())
+    assert [record.channels for record in found] == [("HHZ", "", "")]
+    assert len(caplog.records) == 1
+    assert "XX.STA..BDF, XX.STA..HDH" in caplog.text
+
+
+def test_nothing_comes_of_nothing():
+    assert made() == []
+    assert made(Trace(header={"channel": "HHZ"})) == []
+    assert made(trace(samples=np.full(100, np.nan))) == []
+
+
+def test_touching_and_overlapping_traces_are_joined():
+    whole = trace(samples=1000)
+    parts = [whole.slice(START, START + 4.99), whole.slice(START + 4, START + 9.99)]
+    np.testing.assert_array_equal(made(*parts)[0].data, made(whole)[0].data)
+    parts = [whole.slice(START + 5, START + 9.99), whole.slice(START, START + 4.99)]
+    np.testing.assert_array_equal(made(*parts)[0].data, made(whole)[0].data)
+    assert spans(made(*parts)[0].traces(made(whole)[0].data)) == [("HHZ", START, 1000)]
+
+
+@given(order=st.permutations(range(4)))
+@settings(max_examples=24, deadline=None)
+def test_contradictions_do_not_depend_on_the_order_of_the_traces(order):
+    traces = [trace(seed=0), trace(samples=500, start=2, seed=1), trace(seed=2), trace(samples=800, start=6, seed=3)]
+    expected = made(*traces)[0]
+    (record,) = made(*[traces[i] for i in order])
+    np.testing.assert_array_equal(record.data, expected.data)
+    np.testing.assert_array_equal(record.present, expected.present)
+
+
+def test_of_contradicting_traces_the_longer_is_believed(caplog):
+    long, short = trace(samples=2000, seed=0), trace(samples=500, start=5, seed=1)
+    with caplog.at_level(logging.WARNING, "seisbench"):
+        np.testing.assert_array_equal(made(short, long)[0].data, made(long)[0].data)
+    assert "disagree" in caplog.text
+
+
+def test_sample_times_off_the_grid_are_kept():
+    (record,) = made(trace("HHZ", start=0), trace("HHN", start=0.0033, seed=1), trace("HHN", start=11.0021, seed=2))
+    stream = record.traces(record.data)
+    assert spans(stream) == [
+        ("HHZ", START, 1000),
+        ("HHN", START + 0.0033, 1000),
+        ("HHN", START + 11.0021, 1000),
+    ]
+
+
+@given(
+    rate=st.sampled_from([20, 40, 50, 62.5, 80, 99.999, 100, 100.5, 128, 200, 250, 500]),
+    samples=st.integers(1, 3000),
+    start=st.floats(0, 1),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_pieces_come_back_at_their_own_rate_and_times(rate, samples, start):
+    tr = trace(samples=samples, start=start, rate=rate)
+    (record,) = made(tr, sos=SOS)
+    assert record.rate == (rate if abs(rate - 100) < 1 else 100)
+    ((piece, values),) = record.original(record.data)
+    assert (piece.source, piece.offset, len(values)) == (0, 0, samples)
+    assert np.isfinite(values).all()
+    (out,) = record.traces(record.data)
+    assert out.stats.starttime == tr.stats.starttime
+    assert 0 <= tr.stats.endtime - out.stats.endtime < 1 / record.rate
+
+
+@pytest.mark.parametrize("rate", [20, 40, 50, 80, 200, 250, 500])
+def test_resampling_keeps_a_wave_where_it_is(rate):
+    frequency = 3.0
+
+    def wave(at):
+        return np.sin(2 * np.pi * frequency * np.arange(20 * at) / at)
+
+    (record,) = made(trace(samples=wave(rate), rate=rate))
+    inner = slice(200, 1600)
+    np.testing.assert_allclose(record.data[0][inner], wave(100)[inner], atol=0.01)
+    ((_, values),) = record.original(record.data)
+    inner = slice(2 * rate, 16 * rate)
+    np.testing.assert_allclose(values[inner], wave(rate)[inner], atol=0.01)
+
+
+@pytest.mark.parametrize("rate", [20, 50, 200, 500])
+def test_gaps_stay_gaps_at_another_rate(rate):
+    tr = trace(samples=20 * rate, rate=rate)
+    tr.data[5 * rate : 6 * rate] = np.nan
+    (record,) = made(tr, sos=SOS)
+    ((_, values),) = record.original(record.data)
+    np.testing.assert_array_equal(np.isnan(values), np.isnan(tr.data))
+    first, second = record.traces(record.data)
+    assert first.stats.endtime <= START + 5 - 1 / rate
+    assert second.stats.starttime == START + 6
+
+
+@given(rate=st.floats(0.5, 5000))
+def test_ratios_are_simple_and_near_the_rate_of_the_model(rate):
+    ratio = simple_ratio(rate, 100)
+    assert ratio == Fraction(1) or ratio.denominator <= max(100, rate / 50)
+    assert rate * float(ratio) == pytest.approx(100, rel=0.011)
+
+
+@given(samples=st.integers(1, 500), rate=st.sampled_from([20, 31.25, 50, 128, 200, 500]))
+@settings(deadline=None)
+def test_resampling_there_and_back_loses_no_sample(samples, rate):
+    ratio = simple_ratio(rate, 100)
+    there = resampled(np.ones(samples), ratio)
+    assert (len(there) - 1) / 100 <= (samples - 1) / rate < len(there) / 100 + 1e-12
+    assert len(restored(there, ratio)) >= samples
+
+
+def test_strict_counts_only_what_all_components_have():
+    traces = [trace("HHZ"), trace("HHN", seed=1), trace("HHE", samples=600, start=2, seed=2)]
+    (record,) = made(*traces, strict=True)
+    assert spans(record.traces(record.data)) == [(f"HH{c}", START + 2, 600) for c in "ZNE"]
+    (record,) = made(*traces[:2], strict=True)
+    assert len(record.traces(record.data)) == 0
+
+
+def test_one_sample_is_a_record():
+    (record,) = made(trace(samples=[5.0]), sos=SOS)
+    assert record.data.shape == (3, 1)
+    assert spans(record.traces(record.data)) == [("HHZ", START, 1)]
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [
+        (("bandpass",), {"freqmin": 1.0, "freqmax": 45.0}),
+        (("bandpass",), {"freqmin": 1.0, "freqmax": 60.0}),
+        (("highpass",), {"freq": 2.0, "corners": 2}),
+        (("lowpass",), {"freq": 10.0}),
+        (("bandstop",), {"freqmin": 5.0, "freqmax": 8.0}),
+    ],
+)
+def test_filters_are_those_of_obspy(args, kwargs):
+    sos, zerophase = design_filter(args, kwargs, 100)
+    assert not zerophase
+    tr = trace(samples=3000)
+    values = signal.sosfilt(sos, tr.data)
+    if kwargs.get("freqmax") == 60:  # ObsPy too leaves a pass band beyond Nyquist open above, and warns
+        args, kwargs = ("highpass",), {"freq": 1.0}
+    np.testing.assert_allclose(values, tr.filter(*args, **kwargs).data, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [
+        (("notch",), {"freq": 1}),
+        ((), {}),
+        (("bandpass",), {"freq": 1}),
+        (("highpass",), {"freq": 1, "colour": 2}),
+        (("bandpass",), {"freqmin": 5, "freqmax": 1}),
+    ],
+)
+def test_other_filters_are_refused(args, kwargs):
+    with pytest.raises(ValueError, match=r"filter_args|filter_kwargs|corner frequencies"):
+        design_filter(args, kwargs, 100)
+
+
+def test_metadata_survive():
+    (record,) = made(obspy.read()[0])
+    (out,) = record.traces(record.data, prefix="CDiffSD_")
+    assert out.id == "BW.RJOB..CDiffSD_EHZ"
+    assert out.data.dtype == np.float32
