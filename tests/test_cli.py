@@ -1,0 +1,179 @@
+"""The command: what it writes and prints, and one line for what the user can mend."""
+
+from pathlib import Path
+
+import numpy as np
+import obspy
+import pytest
+import seisbench
+import torch
+
+from seisbench_cdiffsd import CDiffSD, cli
+
+CACHE = Path(__file__).parents[2] / "shared" / "seisbench_cache"
+NAME = "BW.RJOB..EH.20090824T002003"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A saved model whose network does something, though nothing learned."""
+    torch.manual_seed(0)
+    model = CDiffSD()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.03)
+    path = tmp_path_factory.mktemp("weights") / "random"
+    model.save(path)
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path, monkeypatch):
+    """A SeisBench cache without pickers, and no network."""
+    monkeypatch.setattr(seisbench, "cache_model_root", tmp_path / "cache")
+    monkeypatch.setattr("requests.sessions.Session.send", lambda *a, **k: pytest.fail("asked the network"))
+
+
+def run(*args):
+    return cli.main([str(arg) for arg in args])
+
+
+def test_the_example_is_denoised(weights, tmp_path, capsys):
+    assert run("denoise", "example", "--weights", weights, "--out", tmp_path / "out", "--noise") == 0
+    printed = capsys.readouterr().out
+    files = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert files == [f"{NAME}.denoised.mseed", f"{NAME}.noise.mseed", f"{NAME}.png"]
+    assert all(str(tmp_path / "out" / file) in printed for file in files)
+    assert "--download-picker" in printed and "BW.RJOB..EH*" in printed
+    original = obspy.read()
+    clean, noise = (obspy.read(str(tmp_path / "out" / file)) for file in files[:2])
+    expected = CDiffSD.load(weights).denoise(original)
+    for trace in original:
+        (denoised,), (removed,) = clean.select(id=trace.id), noise.select(id=trace.id)
+        assert denoised.stats.starttime == trace.stats.starttime and denoised.data.dtype == np.float32
+        np.testing.assert_allclose(denoised.data + removed.data, trace.data, atol=1e-3)
+        np.testing.assert_allclose(denoised.data, expected.select(id=trace.id)[0].data, rtol=1e-4, atol=1e-2)
+    assert (tmp_path / "out" / files[2]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_components_in_separate_files_belong_together(weights, tmp_path):
+    for trace in obspy.read():
+        trace.write(str(tmp_path / f"{trace.id}[1].sac"), format="SAC")
+    inputs = sorted(tmp_path.glob("*.sac"))
+    assert len(inputs) == 3
+    assert run("denoise", *inputs, "--weights", weights + ".json", "--out", tmp_path / "a") == 0
+    assert run("denoise", "example", "--weights", weights + ".pt", "--out", tmp_path / "b") == 0
+    separate, together = (obspy.read(str(tmp_path / x / "*.mseed")).sort() for x in "ab")
+    for one, other in zip(separate, together, strict=True):
+        assert one.id == other.id
+        np.testing.assert_allclose(one.data, other.data, rtol=1e-3, atol=0.1)
+
+
+def test_gaps_are_left_out_and_instruments_get_files_of_their_own(weights, tmp_path):
+    stream = obspy.read()
+    other = stream.copy()
+    for trace in other:
+        trace.stats.channel = "HH" + trace.stats.channel[-1]
+        trace.stats.network = ""
+    start = stream[0].stats.starttime
+    (stream.cutout(start + 10, start + 12) + other).write(str(tmp_path / "in.mseed"), format="MSEED")
+    assert run("denoise", tmp_path / "in.mseed", "--weights", weights, "--out", tmp_path / "out") == 0
+    names = sorted(path.name for path in (tmp_path / "out").glob("*.mseed"))
+    assert names == [f"{NAME}.denoised.mseed", "RJOB..HH.20090824T002003.denoised.mseed"]
+    gappy = obspy.read(str(tmp_path / "out" / names[0]))
+    assert len(gappy) == 6 and len(gappy.get_gaps()) == 3
+
+
+def test_steps_are_taken(weights, tmp_path):
+    for steps in ("1", "5"):
+        assert run("denoise", "example", "--weights", weights, "--out", tmp_path / steps, "--steps", steps) == 0
+    one, five = (obspy.read(str(tmp_path / steps / "*.mseed")) for steps in ("1", "5"))
+    assert np.abs(one[0].data - five[0].data).max() > 1e-3 * np.abs(one[0].data).max()
+
+
+def test_picks_before_and_after_are_printed(weights, tmp_path, capsys, monkeypatch):
+    if not CACHE.is_dir():
+        pytest.skip(f"no picker weights at {CACHE}")
+    monkeypatch.setattr(seisbench, "cache_model_root", CACHE / "models" / "v3")
+    assert run("denoise", "example", "--weights", weights, "--out", tmp_path) == 0
+    printed = capsys.readouterr().out
+    assert "PhaseNet, noisy:    P 00:20:07.7" in printed and "PhaseNet, denoised:" in printed
+
+
+def test_many_picks_are_counted():
+    picks = cli.pd.DataFrame({"phase": ["P"] * 7 + ["S"] * 3})
+    assert cli.describe(picks) == "7 P, 3 S"
+    assert cli.describe(picks[:0]) == "none"
+
+
+def one_line(capsys):
+    error = capsys.readouterr().err
+    assert error.startswith("cdiffsd") and error.endswith("\n") and error.count("\n") == 1
+    return error
+
+
+def test_what_cannot_be_read_is_said_in_one_line(weights, tmp_path, capsys):
+    (tmp_path / "text.mseed").write_text("not a seismogram")
+    (tmp_path / "empty.mseed").touch()
+    cases = {
+        "missing.mseed": "no such file",
+        "text.mseed": "cannot be read",
+        "empty.mseed": "cannot be read",
+        "": "folder",
+    }
+    for name, message in cases.items():
+        assert run("denoise", tmp_path / name, "--weights", weights, "--out", tmp_path / "out") == 2
+        assert message in one_line(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_stream_without_usable_components_is_refused(weights, tmp_path, capsys):
+    stream = obspy.read()[:1]
+    stream[0].stats.channel = "LDO"
+    stream.write(str(tmp_path / "pressure.mseed"), format="MSEED")
+    assert run("denoise", tmp_path / "pressure.mseed", "--weights", weights, "--out", tmp_path / "out") == 2
+    assert "ZNE" in one_line(capsys)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "no/such/model", "model.pt"])
+def test_unknown_weights_are_answered_with_the_known_names(name, tmp_path, capsys):
+    assert run("denoise", "example", "--weights", name, "--out", tmp_path / "out") == 2
+    error = one_line(capsys)
+    assert name in error and "Names: " in error
+    assert all(known in error for known in CDiffSD.list_pretrained(remote=False))
+
+
+def test_damaged_weights_are_named(weights, tmp_path, capsys):
+    (tmp_path / "bad.json").write_text(Path(weights + ".json").read_text())
+    (tmp_path / "bad.pt").write_bytes(b"nothing")
+    assert run("denoise", "example", "--weights", tmp_path / "bad", "--out", tmp_path / "out") == 2
+    assert "bad" in one_line(capsys)
+
+
+def test_a_folder_that_cannot_be_written_is_said(weights, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert run("denoise", "example", "--weights", weights, "--out", tmp_path / "file") == 2
+    assert "--out" in one_line(capsys)
+
+
+@pytest.mark.parametrize("steps", ["0", "-2", "1.5", "many"])
+def test_impossible_steps_are_refused(steps, capsys):
+    with pytest.raises(SystemExit) as info:
+        run("denoise", "example", "--steps", steps)
+    assert info.value.code == 2 and "whole number" in one_line(capsys)
+
+
+@pytest.mark.parametrize("args", [[], ["polish"], ["denoise"], ["denoise", "example", "--loud"]])
+def test_misspelt_commands_are_one_line(args, capsys):
+    with pytest.raises(SystemExit) as info:
+        run(*args)
+    assert info.value.code == 2 and "--help" in one_line(capsys)
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path):
+    def fail(path):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"), cli.replacing(tmp_path / "a.mseed") as path:
+        fail(path)
+    assert not list(tmp_path.iterdir())
