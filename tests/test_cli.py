@@ -1,5 +1,6 @@
 """The command: what it writes and prints, and one line for what the user can mend."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -177,3 +178,11 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path):
     with pytest.raises(OSError, match="disk full"), cli.replacing(tmp_path / "a.mseed") as path:
         fail(path)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_readme_tells_the_options_and_their_defaults():
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| `(\w+)` \|.*\| `?(\w[\w.]*)`? \|$", text, flags=re.MULTILINE)
+    defaults = {name: default for name, (_, default) in CDiffSD._annotate_args.items()}
+    assert defaults.pop("blinding") == (0, 0) and dict(table).pop("blinding") == "0"
+    assert {name: value for name, value in table if name != "blinding"} == {k: str(v) for k, v in defaults.items()}
