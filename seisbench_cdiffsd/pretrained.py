@@ -21,7 +21,7 @@ DEFAULT = "base"
 #: Seconds to wait for the remote repository before it counts as out of reach.
 TIMEOUT = 3.0
 #: What SeisBench and torch raise for damaged files, and for those of other models.
-UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RuntimeError, EOFError, pickle.UnpicklingError)
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RuntimeError, EOFError, OSError, pickle.UnpicklingError)
 
 
 class ShippedWeights(SeisBenchModel):
@@ -125,6 +125,8 @@ class ShippedWeights(SeisBenchModel):
         """
         try:
             return super().load(path, version_str, **{"map_location": "cpu", **kwargs, "weights_only": True})
+        except (FileNotFoundError, PermissionError):
+            raise
         except UNREADABLE as error:
             raise ValueError(f"{path} does not hold a {cls.__name__} model: {_line(error)}") from error
 
