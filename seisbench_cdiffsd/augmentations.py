@@ -1,0 +1,257 @@
+"""Augmentations in SeisBench's style, from single records to pairs of earthquake and noise.
+
+SeisBench's :py:class:`~seisbench.generate.RealNoise` adds recorded noise and forgets the parts; a denoiser needs them, so
+:py:class:`CoupleNoise` keeps both. All augmentations draw from numpy's global generator, as SeisBench's own do.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import seisbench.generate as sbg
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+#: What SeisBench's generators hand from one augmentation to the next: key -> (data, metadata).
+State = dict[str, tuple[Any, Any]]
+
+P_KEY, S_KEY = "trace_p_arrival_sample", "trace_s_arrival_sample"
+RATE_KEY, SNR_KEY = "trace_sampling_rate_hz", "trace_record_snr_db"
+#: Length in seconds, from the P onset on, over which the power of an earthquake is taken for the input SNR.
+SIGNAL_SECONDS = 10.0
+
+
+class NoiseWindows(Protocol):
+    """What :py:class:`CoupleNoise` needs of a SeisBench generator."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+
+class RecordSNR:
+    """
+    Writes a record's own SNR in dB to its metadata: 95th percentiles of the amplitudes, 5 s from S (or P) on against 5 s
+    before P, on the best component. It is -inf where one of the two is missing.
+
+    :param guard: Seconds before P that are left out, since labels are not exact
+    """
+
+    def __init__(self, guard: float = 0.2) -> None:
+        self.guard = guard
+
+    def __call__(self, state: State) -> None:
+        waveform, metadata = state["X"]
+        rate, p, s = metadata[RATE_KEY], metadata[P_KEY], metadata.get(S_KEY, np.nan)
+        onset = int(p if np.isnan(s) else s)
+        end = max(0, int(p - self.guard * rate))
+        before = waveform[:, max(0, end - int(5 * rate)) : end]
+        after = waveform[:, onset : onset + int(5 * rate)]
+        # Constant padding before an early onset is no noise.
+        before = before[:, np.abs(before).max(axis=0) > 0] if before.size else before
+        snr = -np.inf
+        if min(before.shape[1], after.shape[1]) > rate:
+            noise = np.percentile(np.abs(before), 95, axis=1)
+            signal = np.percentile(np.abs(after), 95, axis=1)
+            alive = (noise > 0) & (signal > 0)
+            if alive.any():
+                snr = float(20 * np.log10(signal[alive] / noise[alive]).max())
+        metadata[SNR_KEY] = snr
+
+
+class MuteBeforeOnset:
+    """
+    Fades the noise that a record holds before its P onset, which is no part of the earthquake, to zero; and the end of
+    the record, which is no part of it either.
+
+    :param silent: Seconds before P up to which the record is zero
+    :param full: Seconds before P from which on the record is untouched
+    :param end: Seconds over which the end fades out
+    """
+
+    def __init__(self, silent: float = 1.0, full: float = 0.2, end: float = 3.0) -> None:
+        self.silent, self.full, self.end = silent, full, end
+
+    def __call__(self, state: State) -> None:
+        waveform, metadata = state["X"]
+        rate, samples = metadata[RATE_KEY], np.arange(waveform.shape[-1])
+        rise = (self.silent - (metadata[P_KEY] - samples) / rate) / (self.silent - self.full)
+        fall = (len(samples) - 1 - samples) / rate / self.end
+        gain = np.sin(np.pi / 2 * np.clip(np.minimum(rise, fall), 0, 1)) ** 2
+        state["X"] = ((waveform * gain).astype(waveform.dtype), metadata)
+
+
+class RandomOnset(sbg.FixedWindow):
+    """
+    A window with the P onset at a random place; zeros stand where the record has no data.
+
+    :param low: Earliest sample of the onset in the window; negative for windows that start after P
+    :param high: Latest sample of the onset in the window
+    :param windowlen: Samples of the window
+    """
+
+    def __init__(self, low: int, high: int, windowlen: int = 3000, **kwargs: Any) -> None:
+        super().__init__(windowlen=windowlen, strategy="pad", **kwargs)
+        self.low, self.high = low, high
+
+    def __call__(self, state: State, p0: int | None = None, windowlen: int | None = None) -> None:
+        metadata = state[self.key[0]][1]
+        onset = np.random.uniform(self.low, self.high)
+        super().__call__(state, p0=int(metadata[P_KEY] - onset), windowlen=windowlen)
+
+
+class Stretch:
+    """
+    Resamples by a random factor: the same record as of a larger or smaller earthquake, or of another instrument.
+
+    :param low: Smallest factor, below 1 for shorter and higher-pitched records
+    :param high: Largest factor
+    :param probability: Share of the records that are stretched
+    """
+
+    def __init__(self, low: float = 0.75, high: float = 1.33, probability: float = 0.5, key: str = "X") -> None:
+        self.low, self.high, self.probability, self.key = low, high, probability, key
+
+    def __call__(self, state: State) -> None:
+        if np.random.rand() >= self.probability:
+            return
+        waveform, metadata = state[self.key]
+        factor = np.exp(np.random.uniform(np.log(self.low), np.log(self.high)))
+        samples = np.arange(waveform.shape[-1])
+        position = np.arange(int(samples[-1] * factor) + 1) / factor
+        stretched = np.stack([np.interp(position, samples, trace) for trace in waveform])
+        for name in metadata:
+            if name.endswith("_sample"):
+                metadata[name] = metadata[name] * factor
+        state[self.key] = (stretched.astype(waveform.dtype), metadata)
+
+
+class FlipPolarity:
+    """Changes the sign of all components together, in half of the cases."""
+
+    def __call__(self, state: State) -> None:
+        waveform, metadata = state["X"]
+        if np.random.rand() < 0.5:
+            state["X"] = (-waveform, metadata)
+
+
+class ReverseTime:
+    """Turns noise around in time, in half of the cases. Not for earthquakes."""
+
+    def __call__(self, state: State) -> None:
+        waveform, metadata = state["X"]
+        if np.random.rand() < 0.5:
+            state["X"] = (waveform[:, ::-1].copy(), metadata)
+
+
+class SecondNoise:
+    """
+    Adds a second, weaker noise record to a noise record: two sources at once.
+
+    :param noise: Where the second record comes from
+    :param probability: Share of the records that get one
+    """
+
+    def __init__(self, noise: NoiseWindows, probability: float = 0.3) -> None:
+        self.noise, self.probability = noise, probability
+
+    def __call__(self, state: State) -> None:
+        if np.random.rand() >= self.probability:
+            return
+        first, metadata = state["X"]
+        second = self.noise[np.random.randint(len(self.noise))]["X"]
+        samples = min(first.shape[-1], second.shape[-1])
+        gain = np.random.uniform(0.1, 1) * first.std() / second.std()
+        state["X"] = (first[:, :samples] + gain * second[:, :samples], metadata)
+
+
+class CoupleNoise:
+    """
+    Couples an earthquake window with a random noise window and writes both parts, "clean" and "noise".
+
+    Their sum is the noisy record. The noise is scaled either to an input SNR (ratio of mean powers, the earthquake's in
+    the 10 s from P on) or, as published, to a random factor of the record's maximum (METHOD: noise factor), with the
+    maximum of the noise taken separately.
+
+    :param noise: Generator of noise windows: ``noise[index]["X"]`` has at least the samples of the earthquake window
+    :param snr: Lowest and highest input SNR in dB
+    :param factor: Lowest and highest published noise factor; takes the place of `snr`
+    :param noise_only: Share of examples without an earthquake
+    :param untouched: Share of examples that are nearly clean: the input SNR is 20 to 40 dB
+    :param headroom: The input SNR stays this many dB below the record's own, where that is known
+        (:py:class:`RecordSNR`), so that what the target holds of its own noise is small beside the noise added
+    :raises ValueError: If a range or share is impossible, or a noise window is too short
+    """
+
+    def __init__(
+        self,
+        noise: NoiseWindows,
+        snr: tuple[float, float] = (-15.0, 15.0),
+        factor: tuple[float, float] | None = None,
+        noise_only: float = 0.1,
+        untouched: float = 0.05,
+        headroom: float = 10.0,
+    ) -> None:
+        if snr[0] > snr[1]:
+            raise ValueError(f"snr is (lowest, highest), not {snr}.")
+        if factor is not None and not 0 < factor[0] <= factor[1]:
+            raise ValueError(f"factor is (lowest, highest), both positive, not {factor}.")
+        if min(noise_only, untouched) < 0 or noise_only + untouched > 1:
+            raise ValueError("noise_only and untouched are shares: not negative, and at most 1 together.")
+        self.noise, self.snr, self.factor = noise, snr, factor
+        self.noise_only, self.untouched, self.headroom = noise_only, untouched, headroom
+
+    def __call__(self, state: State) -> None:
+        clean, metadata = state["X"]
+        noise = self._noise_window(clean.shape[-1])
+        scale = self._published_scale(clean, noise) if self.factor else self._snr_scale(clean, noise, metadata)
+        if np.random.rand() < self.noise_only:
+            clean = np.zeros_like(clean)
+        noise = scale * noise
+        peak = max(np.abs(clean).max(), np.abs(noise).max())
+        state["clean"] = ((clean / peak).astype(np.float32), None)
+        state["noise"] = ((noise / peak).astype(np.float32), None)
+
+    def _noise_window(self, samples: int) -> Array:
+        noise: Array = self.noise[np.random.randint(len(self.noise))]["X"]
+        spare = noise.shape[-1] - samples
+        if spare < 0:
+            raise ValueError(f"A noise window has {noise.shape[-1]} samples; the earthquake window has {samples}.")
+        start = np.random.randint(spare + 1)
+        return noise[:, start : start + samples]
+
+    def _snr_scale(self, clean: Array, noise: Array, metadata: dict[str, Any]) -> float:
+        low, high = self.snr
+        if np.random.rand() < self.untouched / max(1 - self.noise_only, 1e-9):
+            low, high = 20.0, 40.0
+        else:
+            high = max(low, min(high, metadata.get(SNR_KEY, np.inf) - self.headroom))
+        rate = int(metadata[RATE_KEY])
+        onset = int(np.clip(metadata[P_KEY], 0, clean.shape[-1] - rate))
+        signal = np.mean(clean[:, onset : onset + int(SIGNAL_SECONDS * rate)] ** 2)
+        ratio = 10 ** (np.random.uniform(low, high) / 10)
+        return float(np.sqrt(signal / ratio / np.mean(noise**2))) or 1.0
+
+    def _published_scale(self, clean: Array, noise: Array) -> float:
+        factor = np.random.uniform(*self.factor)  # type: ignore[misc]
+        return float(factor * np.abs(clean).max() / np.abs(noise).max()) or 1.0
+
+
+class DropComponents:
+    """
+    Silences components of both parts of a pair, as on stations that have only some of them; one always stays.
+
+    :param probability: Share of the pairs that lose one or two components
+    """
+
+    def __init__(self, probability: float = 0.1) -> None:
+        self.probability = probability
+
+    def __call__(self, state: State) -> None:
+        if np.random.rand() >= self.probability:
+            return
+        components = len(state["clean"][0])
+        dropped = np.random.permutation(components)[: np.random.randint(1, components)]
+        for key in ("clean", "noise"):
+            state[key][0][dropped] = 0

@@ -1,0 +1,189 @@
+"""Augmentations on small records whose answer is known."""
+
+import numpy as np
+import pytest
+import seisbench.generate as sbg
+
+from seisbench_cdiffsd import augmentations as aug
+from seisbench_cdiffsd.metrics import mixture_snr_db
+from seisbench_cdiffsd.pairs import seeded
+
+ONSET, RATE = 2000, 100
+
+
+class Windows:
+    """Noise windows of one length."""
+
+    def __init__(self, samples=4000, count=5):
+        self.windows = np.random.default_rng(1).normal(size=(count, 3, samples)).astype("float32")
+
+    def __len__(self):
+        return len(self.windows)
+
+    def __getitem__(self, index):
+        return {"X": self.windows[index].copy()}
+
+
+@pytest.fixture
+def state():
+    random = np.random.default_rng(0)
+    waveform = 0.01 * random.normal(size=(3, 6000))
+    decay = np.exp(-np.arange(6000 - ONSET) / 800)
+    waveform[:, ONSET:] += random.normal(size=(3, 6000 - ONSET)) * decay
+    metadata = {
+        aug.P_KEY: float(ONSET),
+        aug.S_KEY: float(ONSET + 300),
+        aug.RATE_KEY: RATE,
+        "trace_component_order": "ZNE",
+    }
+    return {"X": (waveform.astype("float32"), metadata)}
+
+
+def test_record_snr_is_the_ratio_of_the_percentiles(state):
+    aug.RecordSNR()(state)
+    waveform, metadata = state["X"]
+    signal = np.percentile(abs(waveform[:, ONSET + 300 : ONSET + 800]), 95, axis=1)
+    noise = np.percentile(abs(waveform[:, ONSET - 520 : ONSET - 20]), 95, axis=1)
+    assert metadata[aug.SNR_KEY] == pytest.approx(20 * np.log10((signal / noise).max()))
+
+
+@pytest.mark.parametrize("change", ["onset at the start", "padding before the onset", "onset at the end"])
+def test_record_snr_without_noise_or_signal_is_unusable(state, change):
+    waveform, metadata = state["X"]
+    if change == "onset at the start":
+        metadata[aug.P_KEY] = 50.0
+    elif change == "padding before the onset":
+        waveform[:, :ONSET] = 0
+    else:
+        metadata[aug.S_KEY] = 5950.0
+    aug.RecordSNR()(state)
+    assert metadata[aug.SNR_KEY] == -np.inf
+
+
+def test_mute_leaves_the_earthquake_and_nothing_before_it(state):
+    before = state["X"][0].copy()
+    aug.MuteBeforeOnset(silent=1.0, full=0.2, end=3.0)(state)
+    after = state["X"][0]
+    assert not after[:, : ONSET - RATE].any()
+    np.testing.assert_array_equal(after[:, ONSET - 20 : -300], before[:, ONSET - 20 : -300])
+    assert not after[:, -1].any()
+    assert (abs(after) <= abs(before)).all()
+
+
+def test_random_onset_keeps_the_label_on_the_onset(state):
+    peak = np.zeros((3, 6000), dtype="float32")
+    peak[:, ONSET] = 1
+    positions = set()
+    for seed in range(20):
+        moved = {"X": (peak.copy(), dict(state["X"][1]))}
+        with seeded(seed):
+            aug.RandomOnset(100, 900, windowlen=1000)(moved)
+        waveform, metadata = moved["X"]
+        assert waveform.shape == (3, 1000)
+        assert waveform[0].argmax() == metadata[aug.P_KEY]
+        assert 100 <= metadata[aug.P_KEY] <= 901
+        positions.add(metadata[aug.P_KEY])
+    assert len(positions) > 10
+
+
+def test_stretch_moves_the_labels_along(state):
+    ramp = np.arange(6000, dtype="float32")[None].repeat(3, axis=0)
+    state["X"] = (ramp, state["X"][1])
+    with seeded(0):
+        aug.Stretch(1.2, 1.2, probability=1)(state)
+    stretched, metadata = state["X"]
+    assert stretched.shape[1] == int(5999 * 1.2) + 1
+    assert stretched[0, int(metadata[aug.P_KEY])] == pytest.approx(ONSET, abs=1)
+
+
+def test_couple_noise_gives_the_input_snr_it_was_asked_for(state):
+    couple = aug.CoupleNoise(Windows(6000), snr=(-7, -7), noise_only=0, untouched=0)
+    couple(state)
+    clean, noise = state["clean"][0], state["noise"][0]
+    assert mixture_snr_db(clean, noise, ONSET, RATE) == pytest.approx(-7, abs=1e-3)
+    assert max(abs(clean).max(), abs(noise).max()) == pytest.approx(1)
+
+
+def test_couple_noise_keeps_below_the_snr_of_the_record(state):
+    state["X"][1][aug.SNR_KEY] = 12.0
+    for seed in range(20):
+        with seeded(seed):
+            aug.CoupleNoise(Windows(6000), snr=(-15, 15), noise_only=0, untouched=0, headroom=10)(state)
+        assert mixture_snr_db(state["clean"][0], state["noise"][0], ONSET, RATE) <= 2.001
+
+
+def test_couple_noise_by_the_published_factor(state):
+    aug.CoupleNoise(Windows(6000), factor=(0.4, 0.65), noise_only=0, untouched=0)(state)
+    ratio = abs(state["noise"][0]).max() / abs(state["clean"][0]).max()
+    assert 0.4 <= ratio <= 0.65
+
+
+def test_couple_noise_shares(state):
+    kinds = {"noise only": 0, "nearly clean": 0}
+    couple = aug.CoupleNoise(Windows(6000), snr=(0, 0), noise_only=0.2, untouched=0.3)
+    with seeded(3):
+        for _ in range(400):
+            couple(state)
+            clean, noise = state["clean"][0], state["noise"][0]
+            kinds["noise only"] += not clean.any()
+            kinds["nearly clean"] += bool(clean.any() and mixture_snr_db(clean, noise, ONSET, RATE) > 15)
+    assert kinds["noise only"] == pytest.approx(80, abs=25)
+    assert kinds["nearly clean"] == pytest.approx(120, abs=30)
+
+
+def test_couple_noise_refuses_what_cannot_be(state):
+    with pytest.raises(ValueError, match="samples"):
+        aug.CoupleNoise(Windows(5000))(state)
+    with pytest.raises(ValueError, match="snr is"):
+        aug.CoupleNoise(Windows(), snr=(5, -5))
+    with pytest.raises(ValueError, match="factor is"):
+        aug.CoupleNoise(Windows(), factor=(0, 0.5))
+    with pytest.raises(ValueError, match="shares"):
+        aug.CoupleNoise(Windows(), noise_only=0.7, untouched=0.4)
+
+
+def test_second_noise_adds_a_weaker_record():
+    noise = Windows(3000)
+    state = {"X": (noise[0]["X"], {})}
+    with seeded(0):
+        aug.SecondNoise(noise, probability=1)(state)
+    added = state["X"][0] - noise[0]["X"]
+    assert 0 < added.std() <= noise[0]["X"].std() * 1.001
+
+
+def test_polarity_and_time_are_turned_in_half_of_the_cases(state):
+    original = state["X"][0].copy()
+    for augmentation, turned in ((aug.FlipPolarity(), -original), (aug.ReverseTime(), original[:, ::-1])):
+        seen = set()
+        for seed in range(20):
+            copy = {"X": (original.copy(), {})}
+            with seeded(seed):
+                augmentation(copy)
+            same, other = np.array_equal(copy["X"][0], original), np.array_equal(copy["X"][0], turned)
+            assert same or other
+            seen.add(same)
+        assert seen == {True, False}
+
+
+def test_drop_components_silences_both_parts_and_keeps_one():
+    for seed in range(20):
+        parts = {key: (np.ones((3, 10)), None) for key in ("clean", "noise")}
+        with seeded(seed):
+            aug.DropComponents(probability=1)(parts)
+        live = parts["clean"][0].any(axis=1)
+        assert 1 <= live.sum() <= 2
+        np.testing.assert_array_equal(parts["noise"][0].any(axis=1), live)
+
+
+def test_augmentations_work_in_a_seisbench_generator(state):
+    class Dataset:
+        def get_sample(self, index):
+            return state["X"][0].copy(), dict(state["X"][1])
+
+        def __len__(self):
+            return 1
+
+    generator = sbg.GenericGenerator(Dataset())
+    generator.add_augmentations([aug.RandomOnset(100, 900, 3000), aug.CoupleNoise(Windows())])
+    generator.add_augmentations([sbg.FilterKeys(include=["clean", "noise"])])
+    assert {key: value.shape for key, value in generator[0].items()} == {"clean": (3, 3000), "noise": (3, 3000)}

@@ -1,0 +1,107 @@
+"""Pairs and mixtures from small SeisBench datasets, written here in SeisBench's own format."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from seisbench_cdiffsd import pairs
+from seisbench_cdiffsd.augmentations import P_KEY, S_KEY, SNR_KEY
+from seisbench_cdiffsd.metrics import mixture_snr_db
+
+
+@pytest.fixture(scope="module")
+def earthquakes(small_datasets):
+    return pairs.load_earthquakes(small_datasets[0], pairs.band_pass(), min_snr=10, mute=True)
+
+
+@pytest.fixture(scope="module")
+def noise(small_datasets):
+    return pairs.load_noise(small_datasets[1], pairs.band_pass())
+
+
+def test_loading_keeps_what_can_be_a_target(small_datasets, earthquakes):
+    assert 0 < len(earthquakes) < len(small_datasets[0])
+    assert (earthquakes.metadata[SNR_KEY] >= 10).all()
+    assert not earthquakes.metadata["trace_clipped"].astype(bool).any()
+
+
+def test_loaded_records_are_in_band_and_of_unit_peak(noise):
+    spectrum = abs(np.fft.rfft(noise.get_sample(0)[0])) ** 2
+    frequency = np.fft.rfftfreq(noise.get_sample(0)[0].shape[-1], 0.01)
+    assert spectrum[:, frequency < 0.5].sum() < 1e-3 * spectrum.sum()
+    assert abs(noise.get_sample(0)[0]).max() == pytest.approx(1, rel=1e-5)
+
+
+def test_samples_in_memory_can_be_changed_without_harm(noise):
+    waveform, metadata = noise.get_sample(0)
+    waveform[:] = 0
+    metadata.clear()
+    again, metadata = noise.get_sample(0)
+    assert again.any()
+    assert metadata
+
+
+def test_datasets_without_labels_or_usable_records_are_named(small_datasets):
+    with pytest.raises(ValueError, match="no P labels"):
+        pairs.load_earthquakes(small_datasets[1], pairs.band_pass(), min_snr=10, mute=True)
+    with pytest.raises(ValueError, match="No usable record"):
+        pairs.load_earthquakes(small_datasets[0], pairs.band_pass(), min_snr=1000, mute=True)
+
+
+def test_training_pairs_never_repeat_but_follow_the_seed(earthquakes, noise):
+    generator = pairs.training_pairs(earthquakes, noise, windowlen=2000, noise_only=0)
+    with pairs.seeded(5):
+        first, second = generator[0], generator[0]
+    with pairs.seeded(5):
+        again = generator[0]
+    assert first["clean"].shape == first["noise"].shape == (3, 2000)
+    assert first["clean"].dtype == first["noise"].dtype == np.float32
+    assert not np.array_equal(first["noise"], second["noise"])
+    np.testing.assert_array_equal(first["noise"], again["noise"])
+    np.testing.assert_array_equal(first["clean"], again["clean"])
+
+
+def test_mixtures_are_fixed_and_have_the_input_snr_they_say(earthquakes, noise):
+    first = pairs.mixtures(earthquakes, noise, limit=3, windowlen=2000, seed=4)
+    np.random.random(10)  # whatever else is drawn does not matter
+    second = pairs.mixtures(earthquakes, noise, limit=3, windowlen=2000, seed=4)
+    assert first.noisy.shape == (15, 3, 2000)
+    np.testing.assert_array_equal(first.noisy, second.noisy)
+    snr = mixture_snr_db(first.clean, first.noise, first.labels["p_sample"].astype(int), 100)
+    np.testing.assert_allclose(snr, first.labels["input_snr_db"], atol=1e-2)
+    assert sorted(first.labels["input_snr_db"].unique()) == list(pairs.MIXTURE_SNRS)
+
+
+def test_one_mixture_differs_between_snrs_in_the_noise_level_only(earthquakes, noise):
+    mixtures = pairs.mixtures(earthquakes, noise, limit=1, windowlen=2000)
+    unit = [x / np.abs(x).max() for x in mixtures.noise]
+    for other in unit[1:]:
+        np.testing.assert_allclose(other, unit[0], atol=1e-6)
+
+
+def test_source_weights_are_probabilities_by_the_root_of_the_size():
+    metadata = pd.DataFrame({"trace_source": ["a"] * 9 + ["b"]})
+    weights = pairs.source_weights(metadata)
+    assert weights.sum() == pytest.approx(1)
+    assert weights[:9].sum() / weights[9] == pytest.approx(3)
+    np.testing.assert_allclose(pairs.source_weights(pd.DataFrame({"x": [1, 2]})), 0.5)
+
+
+def test_seeded_leaves_the_global_generator_as_it_was():
+    np.random.seed(0)
+    expected = np.random.random(2)
+    np.random.seed(0)
+    first = np.random.random()
+    with pairs.seeded(99):
+        np.random.random(7)
+    assert [first, np.random.random()] == list(expected)
+
+
+def test_s_outside_the_window_is_no_label(earthquakes, noise):
+    mixtures = pairs.mixtures(earthquakes, noise, windowlen=1300, limit=4)
+    s = mixtures.labels["s_sample"]
+    assert (s.dropna() < 1300).all()
+    late = mixtures.labels[S_KEY] >= 1300
+    assert late.any()
+    assert s[late].isna().all()
+    assert (mixtures.labels[P_KEY] == mixtures.labels["p_sample"]).all()
