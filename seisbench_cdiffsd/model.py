@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -32,6 +33,9 @@ CITATION = (
     "https://doi.org/10.1029/2024JH000179"
 )
 
+#: A record and its clean estimate, (component, samples).
+Estimate = tuple[Record, NDArray[np.float32]]
+
 #: Measures of the amplitude of a window, by the name under which a model stores them.
 NORMS = ("std", "peak")
 #: The published network halves its samples three times.
@@ -54,19 +58,19 @@ def normalize(batch: Tensor, norm: str = "std") -> tuple[Tensor, Tensor]:
     peak = batch.abs().amax(dim=(-2, -1), keepdim=True)
     factor = torch.where(peak > 0, peak, 1)
     batch = batch / factor  # first, so that no square leaves the range of single precision
-    if norm == "std":
-        rms = batch.square().mean(dim=(-2, -1), keepdim=True).sqrt()
-        rms = torch.where(peak > 0, rms, 1)
-        return batch / rms, factor * rms
-    return batch, factor
+    if norm == "peak":
+        return batch, factor
+    rms = batch.square().mean(dim=(-2, -1), keepdim=True).sqrt()
+    rms = torch.where(peak > 0, rms, 1)
+    return batch / rms, factor * rms
 
 
 class CDiffSD(ShippedWeights, WaveformModel):
     """
     .. document_args:: seisbench.models CDiffSD
 
-    Denoises three-component seismograms by cold diffusion (Trappolini et al., 2024): a network that restores the clean
-    record from any mixture with noise is applied a few times, on the way from the observation to the clean record.
+    Denoises seismograms by cold diffusion (Trappolini et al., 2024): a network that restores the clean record from any
+    mixture with noise is applied a few times, on the way from the observation to the clean record.
 
     :param network: "default" or "published"
     :param schedule: Degradation: "straight", "published-linear" or "published-cosine"
@@ -84,21 +88,13 @@ class CDiffSD(ShippedWeights, WaveformModel):
     _annotate_args: ClassVar[dict[str, tuple[str, Any]]] = {
         "steps": ("Number of steps from the noisy to the clean record; 1 is direct denoising", 4),
         "batch_size": ("Batch size for the model", 32),
-        "overlap": (
-            "Overlap between windows. Values between 0 and 1 are treated as fractions of the window length. "
-            "Values from 1 on are sample counts.",
-            0.3,
-        ),
+        "overlap": ("Overlap between windows: a fraction of their length below 1, or a number of samples", 0.3),
         "blinding": (
-            "Number of samples to discard on each side of a window where a neighbour covers them: one number, or a "
-            "tuple for left and right. Together at most the overlap",
+            "Number of samples to discard on each side of a window where a neighbour covers them, or a tuple for left "
+            "and right; together at most the overlap",
             (0, 0),
         ),
-        "stacking": (
-            "Stacking method for overlapping windows. "
-            "Options are 'crossfade', 'avg' and 'max' (largest absolute value).",
-            "crossfade",
-        ),
+        "stacking": ("Stacking of windows: 'crossfade', 'avg' or 'max' (the largest absolute value)", "crossfade"),
         "strict": (
             "If true, only return samples for which all components are available. "
             "Otherwise impute missing components with zeros; they are never returned.",
@@ -134,14 +130,12 @@ class CDiffSD(ShippedWeights, WaveformModel):
             grouping="instrument",
             **kwargs,
         )
-        if norm not in NORMS:
-            raise ValueError(f"Unknown norm {norm!r}. Available: {', '.join(NORMS)}.")
         if sorted(component_order) not in (sorted("ZNE"), sorted("Z12")):
             raise ValueError(f"component_order must hold the letters ZNE or Z12, not {component_order!r}.")
         if not is_whole(in_samples) or in_samples < 1 or not sampling_rate > 0:
             raise ValueError(f"in_samples and sampling_rate must be positive, not {in_samples!r}, {sampling_rate!r}.")
-        self._filter()
-        get_schedule(schedule)
+        # those who use the other arguments also check them
+        self._filter(), get_schedule(schedule), normalize(torch.zeros(1, 1), norm)
         self.network_name, self.schedule, self.norm = network, schedule, norm
         self.network = build_network(network)
 
@@ -214,21 +208,25 @@ class CDiffSD(ShippedWeights, WaveformModel):
         :raises ValueError: If an argument is out of its range
         """
         self._verify_argdict(kwargs)
-        estimates = [np.full(len(trace), np.nan) for trace in stream]
-        with self._evaluating():
-            for finished in self._batches(stream, {**self.default_args, **kwargs}):
-                for record, estimate in finished:
-                    for piece, values in record.original(estimate):
-                        estimates[piece.source][piece.offset : piece.offset + len(values)] = values
-        pairs = [(trace, estimate) for trace, estimate in zip(stream, estimates, strict=True) if not _empty(estimate)]
-        clean = obspy.Stream([_like(trace, estimate) for trace, estimate in pairs])
+        estimates = self._denoised(stream, {**self.default_args, **kwargs})
+        pairs = [(stream[i], x) for i, x in sorted(estimates.items()) if not np.isnan(x).all()]
+        clean = obspy.Stream([_like(trace, x) for trace, x in pairs])
         if not return_noise:
             return clean
-        return clean, obspy.Stream([_like(trace, np.ma.getdata(trace.data) - estimate) for trace, estimate in pairs])
+        return clean, obspy.Stream([_like(trace, np.ma.getdata(trace.data) - x) for trace, x in pairs])
 
-    def _batches(
-        self, stream: obspy.Stream, argdict: dict[str, Any]
-    ) -> Iterator[list[tuple[Record, NDArray[np.float32]]]]:
+    def _denoised(self, stream: obspy.Stream, argdict: dict[str, Any]) -> dict[int, NDArray[np.float64]]:
+        """Denoised samples of the traces of a stream, by position, NaN where they are missing."""
+        estimates: dict[int, NDArray[np.float64]] = {}
+        with self._evaluating():
+            for record, estimate in itertools.chain.from_iterable(self._batches(stream, argdict)):
+                for piece, values in record.original(estimate):
+                    if piece.source not in estimates:
+                        estimates[piece.source] = np.full(len(stream[piece.source]), np.nan)
+                    estimates[piece.source][piece.offset : piece.offset + len(values)] = values
+        return estimates
+
+    def _batches(self, stream: obspy.Stream, argdict: dict[str, Any]) -> Iterator[list[Estimate]]:
         """Work through a stream; each batch gives the records that it completes, and their estimates."""
         options = Options(**{x.name: self._argdict_get_with_default(argdict, x.name) for x in fields(Options)})
         options.check(self.in_samples)
@@ -236,7 +234,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
         flexible, strict = options.flexible_horizontal_components, options.strict
         order, rate, window = self.component_order, self.sampling_rate, self.in_samples
 
-        def batches() -> Iterator[list[tuple[Record, NDArray[np.float32]]]]:
+        def batches() -> Iterator[list[Estimate]]:
             batch: list[tuple[Record, Windows, int]] = []
             for record in records(stream, rate, window, order, flexible, strict, sos, zerophase):
                 windows = Windows(record.data, window, options.samples(window), options.sides, options.stacking)
@@ -251,9 +249,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
         return batches()  # not a generator itself, so that the arguments are checked at once
 
     @torch.no_grad()
-    def _restore(
-        self, batch: list[tuple[Record, Windows, int]], argdict: dict[str, Any], steps: int
-    ) -> list[tuple[Record, NDArray[np.float32]]]:
+    def _restore(self, batch: list[tuple[Record, Windows, int]], argdict: dict[str, Any], steps: int) -> list[Estimate]:
         cut = np.stack([windows.cut(offset) for _, windows, offset in batch])
         noisy, factor = self.annotate_batch_pre(torch.from_numpy(cut).to(self.device), argdict)
         clean = diffusion.sample(self, noisy, get_schedule(self.schedule), steps)
@@ -284,20 +280,8 @@ class CDiffSD(ShippedWeights, WaveformModel):
 
     def get_model_args(self) -> dict[str, Any]:
         """All arguments of the constructor."""
-        return {
-            "network": self.network_name,
-            "schedule": self.schedule,
-            "in_samples": self.in_samples,
-            "sampling_rate": self.sampling_rate,
-            "component_order": self.component_order,
-            "norm": self.norm,
-            "filter_args": self.filter_args,
-            "filter_kwargs": self.filter_kwargs,
-        }
-
-
-def _empty(values: NDArray[np.float64]) -> bool:
-    return bool(np.isnan(values).all())
+        names = ("schedule", "in_samples", "sampling_rate", "component_order", "norm", "filter_args", "filter_kwargs")
+        return {"network": self.network_name, **{name: getattr(self, name) for name in names}}
 
 
 def _like(trace: obspy.Trace, values: NDArray[np.float64]) -> obspy.Trace:

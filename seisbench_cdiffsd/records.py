@@ -18,16 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from obspy import Stream, Trace, UTCDateTime
 
-from seisbench_cdiffsd.filtering import (
-    Samples,
-    bridged,
-    filtered,
-    resampled,
-    resampled_length,
-    resampled_mask,
-    restored,
-    simple_ratio,
-)
+from seisbench_cdiffsd import filtering
+from seisbench_cdiffsd.filtering import Samples
 
 logger = logging.getLogger("seisbench")
 
@@ -116,11 +108,11 @@ class Record:
         :param values: Samples in the shape of `data`
         :return: Pieces and the samples that belong to them, NaN where the stream had none
         """
-        rows: dict[int, Samples] = {}
-        for piece, place in self.pieces:
-            if piece.row not in rows:
-                rows[piece.row] = self._original_row(piece.row, values)
-            yield piece, np.where(piece.missing, np.nan, rows[piece.row][place])
+        for row in range(len(self.channels)):  # one row at a time: a day of them is long
+            members = [(piece, place) for piece, place in self.pieces if piece.row == row]
+            samples = self._original_row(row, values) if members else values[row]
+            for piece, place in members:
+                yield piece, np.where(piece.missing, np.nan, samples[place])
 
     def _original_row(self, row: int, values: NDArray[np.float32]) -> Samples:
         samples = values[row].astype(np.float64)
@@ -128,7 +120,7 @@ class Record:
         if self.ratio != 1:
             first = min(place.start for piece, place in self.pieces if piece.row == row)
             span = self.anchors[row][0][0]
-            back = restored(samples[span], self.ratio)[: len(covered) - first]
+            back = filtering.restored(samples[span], self.ratio)[: len(covered) - first]
             samples = np.zeros(len(covered))
             samples[first : first + len(back)] = back
         return np.where(covered, samples, np.nan)
@@ -252,8 +244,8 @@ def _record(
     pieces = sorted(pieces, key=lambda p: (len(p.values), p.start, float(np.sum(p.values, where=~p.missing))))
     placed = tuple((piece, piece.place(start, rate)) for piece in pieces)
     length = max(place.stop for _, place in placed)
-    ratio = simple_ratio(rate, sampling_rate)
-    samples = resampled_length(length, ratio)
+    ratio = filtering.simple_ratio(rate, sampling_rate)
+    samples = filtering.resampled_length(length, ratio)
     covered = np.zeros((len(channels), length), dtype=bool)
     data = np.zeros((len(channels), samples), dtype=np.float32)
     present = covered if ratio == 1 else np.zeros(data.shape, dtype=bool)
@@ -266,14 +258,14 @@ def _record(
         values = _joined(members, length, ".".join([*stats.values(), channel]))
         covered[row] = ~np.isnan(values)
         first, stop = (int(i) for i in np.flatnonzero(covered[row])[[0, -1]] + (0, 1))
-        values = bridged(values[first:stop])
+        values = filtering.bridged(values[first:stop])
         if ratio != 1:
-            values = resampled(values, ratio)
+            values = filtering.resampled(values, ratio)
             begin = min(int(first * ratio + Fraction(1, 2)), samples - len(values))
-            present[row, begin : begin + len(values)] = resampled_mask(covered[row, first:stop], ratio)
+            present[row, begin : begin + len(values)] = filtering.resampled_mask(covered[row, first:stop], ratio)
             anchors[row] = ((slice(begin, begin + len(values)), min(p.start for p, _ in members)),)
             first = begin
-        data[row, first : first + len(values)] = filtered(values, sos, zerophase)
+        data[row, first : first + len(values)] = filtering.filtered(values, sos, zerophase)
     if strict:
         covered &= covered.all(axis=0)
         present &= present.all(axis=0)
