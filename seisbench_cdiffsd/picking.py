@@ -3,10 +3,10 @@
 How one window is picked
     A picker sees a window of fixed length (PhaseNet 3001 samples, EQTransformer 6000) and by default discards its
     predictions near the edges of it ("blinding"), counting on the next window. A record that fits into one window has
-    no next window: it is made free of its mean, its gaps and what it lacks at its end are filled with zeros, and
-    nothing is discarded. Longer records are cut into overlapping windows, blinded and stacked as SeisBench does.
-
-    EQTransformer was trained on windows of 60 s and misses phases on records much shorter than that.
+    no next window: its mean is removed, gaps and what it lacks at its end are filled with zeros, and nothing is
+    discarded. Where it lacks more than a second, it is tapered over a second at both ends, without which
+    EQTransformer misses many phases in windows of 30 s. Longer records are cut into overlapping windows, blinded and
+    stacked as SeisBench does by default.
 
 Picks are rows of a data frame with the columns ``record``, ``phase``, ``time`` and ``probability``.
 """
@@ -24,6 +24,9 @@ from obspy import Stream, Trace, UTCDateTime
 from seisbench.models import WaveformModel
 
 from seisbench_cdiffsd import metrics
+
+#: Seconds over which both ends of a record are tapered that is shorter than the window of the picker by more.
+TAPER = 1.0
 
 COLUMNS = ["record", "phase", "time", "probability"]
 
@@ -180,6 +183,8 @@ def _classify(picker: WaveformModel, stream: Stream, start: UTCDateTime, end: UT
             trace.data = trace.data - trace.data.mean()
         for trace in stream.merge(fill_value=0):
             missing = int(np.ceil(round((start + length - trace.stats.endtime) * trace.stats.sampling_rate, 6)))
+            if missing > TAPER * trace.stats.sampling_rate:
+                trace.taper(max_percentage=0.5, type="hann", max_length=TAPER)
             trace.data = np.pad(trace.data, (0, missing))
     picks = picker.classify(stream, **kwargs).picks
     return [pick for pick in picks if start <= pick.peak_time <= end]

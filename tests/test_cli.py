@@ -11,7 +11,6 @@ import torch
 
 from seisbench_cdiffsd import CDiffSD, cli
 
-CACHE = Path(__file__).parents[2] / "shared" / "seisbench_cache"
 NAME = "BW.RJOB..EH.20090824T002003"
 
 
@@ -91,10 +90,7 @@ def test_steps_are_taken(weights, tmp_path):
     assert np.abs(one[0].data - five[0].data).max() > 1e-3 * np.abs(one[0].data).max()
 
 
-def test_picks_before_and_after_are_printed(weights, tmp_path, capsys, monkeypatch):
-    if not CACHE.is_dir():
-        pytest.skip(f"no picker weights at {CACHE}")
-    monkeypatch.setattr(seisbench, "cache_model_root", CACHE / "models" / "v3")
+def test_picks_before_and_after_are_printed(weights, pickers, tmp_path, capsys):
     assert run("denoise", "example", "--weights", weights, "--out", tmp_path) == 0
     printed = capsys.readouterr().out
     assert "PhaseNet, noisy:    P 00:20:07.7" in printed and "PhaseNet, denoised:" in printed

@@ -1,7 +1,5 @@
 """Picking: windows, streams and labels, with a picker that needs no weights and with the real ones where they are."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +11,6 @@ from seisbench.util import ClassifyOutput
 
 from seisbench_cdiffsd import picking
 
-CACHE = Path(__file__).parents[2] / "shared" / "seisbench_cache"
 START = UTCDateTime(2020, 1, 1)
 
 
@@ -71,13 +68,27 @@ def to_stream(window, channel="HH", rate=100.0, start=START):
 
 
 @pytest.mark.parametrize("order", ["ENZ", "ZNE"])
-@pytest.mark.parametrize("samples", [500, 3000, 3001])
-def test_a_single_window_is_picked_up_to_its_edges_whatever_the_component_order(order, samples):
-    windows = np.stack([spikes(samples, 3, samples - 4), spikes(samples, samples // 2, 40, offset=-1e4)])
+@pytest.mark.parametrize(("samples", "edge"), [(1500, 150), (3000, 3), (3001, 3)])
+def test_a_single_window_is_picked_up_to_its_edges_whatever_the_component_order(order, samples, edge):
+    windows = np.stack([spikes(samples, edge, samples - edge), spikes(samples, samples // 2, 240, offset=-1e4)])
     picks = picking.pick_windows(PeakPicker(order), windows)
-    expected = [(0, "P", 0.03), (0, "S", (samples - 4) / 100), (1, "S", 0.4), (1, "P", samples // 2 / 100)]
+    expected = [(0, "P", edge / 100), (0, "S", (samples - edge) / 100), (1, "S", 2.4), (1, "P", samples // 2 / 100)]
     assert list(zip(picks.record, picks.phase, picks.time.round(3), strict=True)) == expected
     assert list(picks.columns) == picking.COLUMNS and (picks.probability > 0.9).all()
+
+
+def test_a_much_shorter_window_starts_and_ends_softly():
+    class Spy(PeakPicker):
+        def annotate_batch_pre(self, batch, argdict):
+            self.seen = batch
+            return super().annotate_batch_pre(batch, argdict)
+
+    picker, rng = Spy("ZNE"), np.random.default_rng(0)
+    window = rng.standard_normal((1, 3, 2000))
+    picking.pick_windows(picker, window)
+    seen, plain = picker.seen[0].numpy(), window[0] - window[0].mean(-1, keepdims=True)
+    np.testing.assert_allclose(seen[:, 101:1899], plain[:, 101:1899], atol=1e-5)
+    assert (abs(seen[:, :10]) < 0.1 * abs(plain).max()).all() and (seen[:, 2000:] == 0).all()
 
 
 def test_windows_do_not_depend_on_each_other_nor_on_their_dtype():
@@ -197,16 +208,7 @@ def test_unknown_pickers_are_named(name):
         picking.load_picker(name)
 
 
-@pytest.fixture(scope="module")
-def cache():
-    if not CACHE.is_dir():
-        pytest.skip(f"no picker weights at {CACHE}")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(seisbench, "cache_model_root", CACHE / "models" / "v3")
-        yield CACHE
-
-
-def test_phasenet_picks_the_example_of_obspy(cache):
+def test_phasenet_picks_the_example_of_obspy(pickers):
     picks = picking.pick_stream(picking.load_picker("PhaseNet"), read())
     assert picks.phase.tolist() == ["P", "S"]
     p, s = picks.time - UTCDateTime("2009-08-24T00:20:03")
@@ -214,7 +216,7 @@ def test_phasenet_picks_the_example_of_obspy(cache):
     assert (picks.probability > 0.8).all()
 
 
-def test_windows_and_streams_give_the_same_picks(cache):
+def test_windows_and_streams_give_the_same_picks(pickers):
     picker, stream = picking.load_picker("PhaseNet"), read()
     order = [stream.select(component=code)[0].data for code in "ZNE"]
     from_array = picking.pick_windows(picker, np.stack(order)[None])
@@ -225,6 +227,14 @@ def test_windows_and_streams_give_the_same_picks(cache):
     np.testing.assert_allclose(from_array.probability, from_stream.probability, atol=1e-5)
 
 
-def test_eqtransformer_loads_and_picks(cache):
+def test_a_clean_event_is_picked_by_both_pickers(pickers):
+    stream = read().filter("bandpass", freqmin=1, freqmax=20, zerophase=True)
+    for name in ("PhaseNet", "EQTransformer"):
+        picks = picking.pick_stream(picking.load_picker(name), stream).set_index("phase").time
+        assert picks["P"] - UTCDateTime("2009-08-24T00:20:07.7") == pytest.approx(0, abs=0.2)
+        assert picks["S"] - UTCDateTime("2009-08-24T00:20:08.7") == pytest.approx(0, abs=0.2)
+
+
+def test_eqtransformer_loads_and_picks(pickers):
     picks = picking.pick_stream(picking.load_picker("EQTransformer"), read(), P_threshold=0.1, S_threshold=0.1)
     assert (picks.time - UTCDateTime("2009-08-24T00:20:07.7")).abs().min() < 0.2
