@@ -1,12 +1,15 @@
 """Fixtures of all tests. Nothing here, and nothing in the tests, writes the user's SeisBench cache."""
 
+import atexit
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
 # before SeisBench is imported, which reads it once
-os.environ.setdefault("SEISBENCH_CACHE_ROOT", tempfile.mkdtemp(prefix="seisbench_cache_"))
+if "SEISBENCH_CACHE_ROOT" not in os.environ:
+    os.environ["SEISBENCH_CACHE_ROOT"] = tempfile.mkdtemp(prefix="seisbench_cache_")
+    atexit.register(shutil.rmtree, os.environ["SEISBENCH_CACHE_ROOT"], ignore_errors=True)
 
 import obspy
 import pytest
