@@ -1,7 +1,7 @@
 """Augmentations in SeisBench's style, from single records to pairs of earthquake and noise.
 
-SeisBench's :py:class:`~seisbench.generate.RealNoise` adds recorded noise and forgets the parts; a denoiser needs them, so
-:py:class:`CoupleNoise` keeps both. All augmentations draw from numpy's global generator, as SeisBench's own do.
+SeisBench's :py:class:`~seisbench.generate.RealNoise` adds recorded noise and forgets the parts; a denoiser needs them,
+so :py:class:`CoupleNoise` keeps both. All augmentations draw from numpy's global generator, as SeisBench's own do.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class NoiseWindows(Protocol):
 
 class RecordSNR:
     """
-    Writes a record's own SNR in dB to its metadata: 95th percentiles of the amplitudes, 5 s from S (or P) on against 5 s
-    before P, on the best component. It is -inf where one of the two is missing.
+    Writes a record's own SNR in dB to its metadata: 95th percentiles of the amplitudes, 5 s from S (or P) on against
+    5 s before P, on the best component. It is -inf where one of the two is missing.
 
     :param guard: Seconds before P that are left out, since labels are not exact
     """
@@ -171,7 +171,7 @@ class CoupleNoise:
     Couples an earthquake window with a random noise window and writes both parts, "clean" and "noise".
 
     Their sum is the noisy record. The noise is scaled either to an input SNR (ratio of mean powers, the earthquake's in
-    the 10 s from P on) or, as published, to a random factor of the record's maximum (METHOD: noise factor), with the
+    the 10 s from P on) or, as published, to a random factor of the record's maximum, with the
     maximum of the noise taken separately.
 
     :param noise: Generator of noise windows: ``noise[index]["X"]`` has at least the samples of the earthquake window

@@ -87,6 +87,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
     _stack_options: ClassVar[set[str]] = set(STACKING)
     _annotate_args: ClassVar[dict[str, tuple[str, Any]]] = {
         "steps": ("Number of steps from the noisy to the clean record; 1 is direct denoising", 4),
+        "noise_floor": ("Share of the noise amplitude to leave in; 0 removes all that can be", 0.0),
         "batch_size": ("Batch size for the model", 32),
         "overlap": ("Overlap between windows: a fraction of their length below 1, or a number of samples", 0.3),
         "blinding": (
@@ -241,25 +242,36 @@ class CDiffSD(ShippedWeights, WaveformModel):
                 for offset in windows.offsets:
                     batch.append((record, windows, offset))
                     if len(batch) == options.batch_size:
-                        yield self._restore(batch, argdict, options.steps)
+                        yield self._finish(batch, options)
                         batch = []
             if batch:
-                yield self._restore(batch, argdict, options.steps)
+                yield self._finish(batch, options)
 
         return batches()  # not a generator itself, so that the arguments are checked at once
 
-    @torch.no_grad()
-    def _restore(self, batch: list[tuple[Record, Windows, int]], argdict: dict[str, Any], steps: int) -> list[Estimate]:
-        cut = np.stack([windows.cut(offset) for _, windows, offset in batch])
-        noisy, factor = self.annotate_batch_pre(torch.from_numpy(cut).to(self.device), argdict)
-        clean = diffusion.sample(self, noisy, get_schedule(self.schedule), steps)
-        estimates = self.annotate_batch_post(clean, factor, argdict).cpu().numpy()
+    def _finish(self, batch: list[tuple[Record, Windows, int]], options: Options) -> list[Estimate]:
+        cut = torch.from_numpy(np.stack([windows.cut(offset) for _, windows, offset in batch]))
+        estimates = self.restore(cut, options.steps, options.noise_floor).cpu().numpy()
         finished = []
         for (record, windows, offset), estimate in zip(batch, estimates, strict=True):
             windows.add(offset, estimate)
             if windows.complete:
                 finished.append((record, windows.stacked()))
         return finished
+
+    @torch.no_grad()
+    def restore(self, batch: Tensor, steps: int = 4, noise_floor: float = 0.0) -> Tensor:
+        """
+        Denoise windows that are in the band of the model already: normalise, sample, undo.
+
+        :param batch: Windows (batch, component, samples), of any amplitude
+        :param steps: Number of steps
+        :param noise_floor: Level at which sampling stops
+        :return: Denoised windows of the same shape
+        """
+        noisy, factor = self.annotate_batch_pre(batch.to(self.device), {})
+        clean = diffusion.sample(self, noisy, get_schedule(self.schedule), steps, noise_floor)
+        return self.annotate_batch_post(clean, factor, {})
 
     def _filter(self) -> tuple[NDArray[np.float64] | None, bool]:
         """The band as second-order sections, and whether it is zero-phase."""

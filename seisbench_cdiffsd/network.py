@@ -1,8 +1,14 @@
-"""The default network: a 1-D U-Net over the frames of a short-time spectrum, for three components at once."""
+"""The default network: a U-Net over the frames of a short-time spectrum that says, bin by bin, what is noise.
+
+A filter bank of fixed sines takes the place of the first layers of a waveform U-Net: it shortens the record sixteenfold
+at once, so that all convolutions run on few, wide frames, and estimating a gain for each bin is easier to learn than
+drawing a waveform. All three components of a record are seen together.
+"""
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -10,103 +16,158 @@ from torch import Tensor, nn
 
 from seisbench_cdiffsd.published import PublishedUNet
 
+#: Width of the level embedding, and the highest of its frequencies.
+EMBEDDING, FASTEST = 64, 30.0
+
 
 class SpectralUNet(nn.Module):
+    """
+    A complex mask for each bin of the spectrum, from a U-Net whose channels are bins and whose samples are frames.
+
+    The mask is that of the noise, and what it lets through is subtracted: a network that knows nothing leaves the
+    record as it is.
+
+    :param components: Number of components
+    :param frame: Samples of a frame
+    :param hop: Samples between two frames
+    :param widths: Channels at each depth; each is half as long as the one above
+    :param compression: Exponent of the amplitudes that the network sees, so that weak arrivals count
+    """
+
     def __init__(
         self,
         components: int = 3,
         frame: int = 64,
         hop: int = 16,
-        widths: tuple[int, ...] = (128, 128, 160, 192),
+        widths: tuple[int, ...] = (96, 96, 128, 160),
         compression: float = 0.3,
-        embedding: int = 64,
     ) -> None:
         super().__init__()
-        self.frame, self.hop, self.compression = frame, hop, compression
+        self.compression = compression
         self.multiple = 2 ** (len(widths) - 1)
-        window = torch.hann_window(frame, dtype=torch.float64).sqrt()
-        time = torch.arange(frame, dtype=torch.float64)
-        bins = torch.arange(frame // 2 + 1, dtype=torch.float64)
-        phase = 2 * math.pi * bins[:, None] * time / frame
-        analysis = torch.cat([phase.cos(), -phase.sin()]) * window
-        weight = torch.full((len(bins),), 2.0, dtype=torch.float64)
-        weight[0] = weight[-1] = 1
-        synthesis = torch.cat([phase.cos() * weight[:, None], -phase.sin() * weight[:, None]]) * window
-        synthesis = synthesis / frame * (2 * hop / frame)
-        self.register_buffer("analysis", analysis[:, None].float(), persistent=False)
-        self.register_buffer("synthesis", synthesis[:, None].float(), persistent=False)
-        self.bins = len(bins)
-        features = components * self.bins * 3
-        self.embedding = nn.Sequential(nn.Linear(embedding, embedding), nn.SiLU())
-        self.embed_width = embedding
-        self.stem = nn.Conv1d(features, widths[0], 1)
-        self.down = nn.ModuleList()
-        self.up = nn.ModuleList()
-        self.shrink = nn.ModuleList()
-        self.grow = nn.ModuleList()
-        for narrow, wide in zip(widths[:-1], widths[1:]):
-            self.down.append(Block(narrow, embedding))
-            self.shrink.append(nn.Conv1d(narrow, wide, 2, 2))
-            self.grow.insert(0, nn.ConvTranspose1d(wide, narrow, 2, 2))
-            self.up.insert(0, Block(narrow, embedding))
-        self.middle = nn.ModuleList([Block(widths[-1], embedding, 1), Block(widths[-1], embedding, 2), Block(widths[-1], embedding, 4)])
-        self.head = nn.Conv1d(widths[0], components * self.bins * 2, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.bank = FilterBank(frame, hop)
+        bins = components * self.bank.bins
+        self.embedding = nn.Sequential(nn.Linear(EMBEDDING, EMBEDDING), nn.SiLU())
+        self.stem = nn.Conv1d(3 * bins, widths[0], 1)
+        self.down = nn.ModuleList(Block(width) for width in widths[:-1])
+        self.shrink = nn.ModuleList(nn.Conv1d(narrow, wide, 2, 2) for narrow, wide in pairwise(widths))
+        self.middle = nn.ModuleList(Block(widths[-1], dilation) for dilation in (1, 2, 4))
+        self.grow = nn.ModuleList(nn.ConvTranspose1d(wide, narrow, 2, 2) for wide, narrow in pairwise(widths[::-1]))
+        self.up = nn.ModuleList(Block(width) for width in widths[-2::-1])
+        self.head = nn.Conv1d(widths[0], 2 * bins, 1)
+        for parameter in self.head.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        batch, components, samples = x.shape
-        left = self.frame - self.hop
-        frames = -(-(samples + left) // self.hop)
-        frames = -(-frames // self.multiple) * self.multiple
-        total = (frames - 1) * self.hop + self.frame
-        x_pad = F.pad(x, (left, total - samples - left)).reshape(batch * components, 1, total)
-        spec = F.conv1d(x_pad, self.analysis, stride=self.hop).view(batch, components, 2, self.bins, frames)
-        real, imag = spec[:, :, 0], spec[:, :, 1]
-        power = real**2 + imag**2 + 1e-4
+        """
+        Estimate the clean record.
+
+        :param x: Records of unit power, (batch, component, samples), of any length
+        :param level: Levels in [0, 1], (batch,)
+        :return: Estimates in the shape of `x`
+        """
+        spectrum = self.bank.analyse(x, self.multiple)
+        real, imaginary = spectrum.unbind(2)
+        power = real.square() + imaginary.square() + 1e-4
         gain = power ** ((self.compression - 1) / 2)
-        feats = torch.cat([real * gain, imag * gain, 0.1 * power.log()], dim=1).flatten(1, 2)
-        emb = self.embedding(embed(level, self.embed_width))
-        h = self.stem(feats)
+        seen = torch.cat([real * gain, imaginary * gain, 0.1 * power.log()], dim=1)
+        mask = self._unet(seen.flatten(1, 2), embed(level)).view_as(spectrum)
+        mask_real, mask_imaginary = mask.unbind(2)
+        noise = torch.stack(
+            [real * mask_real - imaginary * mask_imaginary, real * mask_imaginary + imaginary * mask_real], dim=2
+        )
+        return x - self.bank.synthesise(noise, x.shape[-1])
+
+    def _unet(self, x: Tensor, level: Tensor) -> Tensor:
+        level = self.embedding(level)
+        x = self.stem(x)
         skips = []
-        for block, shrink in zip(self.down, self.shrink):
-            h = block(h, emb)
-            skips.append(h)
-            h = shrink(h)
+        for block, shrink in zip(self.down, self.shrink, strict=True):
+            x = block(x, level)
+            skips.append(x)
+            x = shrink(x)
         for block in self.middle:
-            h = block(h, emb)
-        for grow, block in zip(self.grow, self.up):
-            h = block(grow(h) + skips.pop(), emb)
-        mask = self.head(h).view(batch, components, 2, self.bins, frames)
-        # complex mask of the noise: noise = mask * spectrum
-        mr, mi = mask[:, :, 0], mask[:, :, 1]
-        noise = torch.stack([real * mr - imag * mi, real * mi + imag * mr], dim=2)
-        noise = noise.view(batch * components, 2 * self.bins, frames)
-        out = F.conv_transpose1d(noise, self.synthesis, stride=self.hop)
-        out = out.view(batch, components, total)[..., left : left + samples]
-        return x - out
+            x = block(x, level)
+        for grow, block in zip(self.grow, self.up, strict=True):
+            x = block(grow(x) + skips.pop(), level)
+        return self.head(x)
 
 
-def embed(level: Tensor, width: int) -> Tensor:
-    rates = torch.exp(torch.linspace(0, math.log(30), width // 2, device=level.device, dtype=level.dtype))
-    phase = level[:, None] * rates
-    return torch.cat([phase.sin(), phase.cos()], dim=1)
+class FilterBank(nn.Module):
+    """
+    Short-time spectra by convolution with windowed sines, and back: a tight frame, so that nothing is lost.
+
+    :param frame: Samples of a frame
+    :param hop: Samples between two frames; it divides `frame`, at least twice
+    """
+
+    analysis: Tensor
+    synthesis: Tensor
+
+    def __init__(self, frame: int, hop: int) -> None:
+        super().__init__()
+        self.frame, self.hop, self.bins = frame, hop, frame // 2 + 1
+        window = torch.hann_window(frame, dtype=torch.float64).sqrt()
+        phase = 2 * math.pi / frame * torch.outer(torch.arange(self.bins), torch.arange(frame)).double()
+        analysis = torch.cat([phase.cos(), -phase.sin()]) * window
+        # All bins but the lowest and the highest stand for two frequencies, the negative one included.
+        twice = torch.full((self.bins,), 2.0, dtype=torch.float64)
+        twice[[0, -1]] = 1
+        synthesis = analysis * twice.repeat(2)[:, None] * 2 * hop / frame**2
+        self.register_buffer("analysis", analysis[:, None].float(), persistent=False)
+        self.register_buffer("synthesis", synthesis[:, None].float(), persistent=False)
+
+    def analyse(self, x: Tensor, multiple: int = 1) -> Tensor:
+        """
+        Spectra of records.
+
+        :param x: Records, (batch, component, samples)
+        :param multiple: Number that the number of frames is to be a multiple of
+        :return: Spectra, (batch, component, 2, bins, frames): real and imaginary part
+        """
+        batch, components, samples = x.shape
+        before = self.frame - self.hop
+        frames = -(-(samples + before) // (self.hop * multiple)) * multiple
+        after = (frames - 1) * self.hop + self.frame - before - samples
+        padded = F.pad(x, (before, after)).view(batch * components, 1, -1)
+        return F.conv1d(padded, self.analysis, stride=self.hop).view(batch, components, 2, self.bins, frames)
+
+    def synthesise(self, spectrum: Tensor, samples: int) -> Tensor:
+        """
+        Records from their spectra.
+
+        :param spectrum: Spectra as :py:meth:`analyse` returns them
+        :param samples: Samples of the records
+        :return: Records, (batch, component, samples)
+        """
+        batch, components, _, bins, frames = spectrum.shape
+        flat = spectrum.reshape(batch * components, 2 * bins, frames)
+        x = F.conv_transpose1d(flat, self.synthesis, stride=self.hop).view(batch, components, -1)
+        return x[..., self.frame - self.hop :][..., :samples]
 
 
 class Block(nn.Module):
-    def __init__(self, channels: int, embedding: int, dilation: int = 1) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv1d(channels, channels, 3, padding=dilation, dilation=dilation)
-        self.conv2 = nn.Conv1d(channels, channels, 3, padding=dilation, dilation=dilation)
-        self.norm1 = nn.GroupNorm(1, channels)
-        self.norm2 = nn.GroupNorm(1, channels)
-        self.level = nn.Linear(embedding, 2 * channels)
+    """Two convolutions over the frames, plus the input; the level scales and shifts what passes between them."""
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        scale, shift = self.level(emb)[..., None].chunk(2, dim=1)
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = self.norm2(h) * (1 + scale) + shift
-        return x + self.conv2(F.silu(h))
+    def __init__(self, channels: int, dilation: int = 1) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(1, channels), nn.GroupNorm(1, channels)
+        self.conv1, self.conv2 = (
+            nn.Conv1d(channels, channels, 3, padding=dilation, dilation=dilation) for _ in range(2)
+        )
+        self.level = nn.Linear(EMBEDDING, 2 * channels)
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        scale, shift = self.level(level)[..., None].chunk(2, dim=1)
+        y = self.norm2(self.conv1(F.silu(self.norm1(x))))
+        return x + self.conv2(F.silu(y * (1 + scale) + shift))
+
+
+def embed(level: Tensor) -> Tensor:
+    """Sines and cosines of levels (batch,), at frequencies from 1 to FASTEST: (batch, EMBEDDING)."""
+    rates = torch.linspace(0, math.log(FASTEST), EMBEDDING // 2, device=level.device, dtype=level.dtype).exp()
+    phase = level[:, None] * rates
+    return torch.cat([phase.sin(), phase.cos()], dim=1)
 
 
 #: Networks by the name under which a model stores them.

@@ -51,45 +51,67 @@ class ComponentUNet(nn.Module):
         width = WIDTHS[0]
         self.stem = nn.Conv1d(1, width, 7, padding=3)
         self.embedding = nn.Sequential(nn.Linear(width, EMBEDDING), nn.GELU(), nn.Linear(EMBEDDING, EMBEDDING))
-        self.down = nn.ModuleList()
-        self.up = nn.ModuleList()
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for narrow, wide in pairwise(WIDTHS):
             deepest = wide == WIDTHS[-1]
-            resample = nn.Conv1d(narrow, wide, 3, padding=1) if deepest else nn.Conv1d(narrow, wide, 4, 2, padding=1)
-            self.down.append(
-                nn.ModuleList([Residual(narrow, narrow), Residual(narrow, narrow), LinearAttention(narrow), resample])
-            )
+            shrink = nn.Conv1d(narrow, wide, 3, 1, 1) if deepest else nn.Conv1d(narrow, wide, 4, 2, 1)
+            self.down.append(Down(narrow, 0, shrink))
         for wide, narrow in pairwise(reversed(WIDTHS)):
             outermost = len(self.up) == len(WIDTHS) - 2
             conv = nn.Conv1d(wide, narrow, 3, padding=1)
-            resample_up = conv if outermost else nn.Sequential(nn.Upsample(scale_factor=2), conv)
-            self.up.append(
-                nn.ModuleList(
-                    [Residual(wide + narrow, wide), Residual(wide + narrow, wide), LinearAttention(wide), resample_up]
-                )
-            )
+            self.up.append(Up(wide, narrow, conv if outermost else nn.Sequential(nn.Upsample(scale_factor=2), conv)))
         deep = WIDTHS[-1]
-        self.middle = nn.ModuleList([Residual(deep, deep), Attention(deep), Residual(deep, deep)])
+        self.middle_first, self.middle_second = Residual(deep, deep), Residual(deep, deep)
+        self.middle_attention = Attention(deep)
         self.last = Residual(2 * width, width)
         self.head = nn.Conv1d(width, 1, 1)
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         embedding = self.embedding(sinusoidal(level * LEVEL_SCALE, WIDTHS[0]))
-        x = self.stem(x)
-        stem, skips = x, []
-        for first, second, attention, resample in self.down:
-            x = first(x, embedding)
-            skips.append(x)
-            x = attention(second(x, embedding))
-            skips.append(x)
-            x = resample(x)
-        first, attention, second = self.middle
-        x = second(attention(first(x, embedding)), embedding)
-        for first, second, attention, resample in self.up:
-            x = first(torch.cat([x, skips.pop()], dim=1), embedding)
-            x = attention(second(torch.cat([x, skips.pop()], dim=1), embedding))
-            x = resample(x)
+        stem = x = self.stem(x)
+        skips: list[Tensor] = []
+        for stage in self.down:
+            x = stage(x, embedding, skips)
+        x = self.middle_attention(self.middle_first(x, embedding))
+        x = self.middle_second(x, embedding)
+        for stage in self.up:
+            x = stage(x, embedding, skips)
         return self.head(self.last(torch.cat([x, stem], dim=1), embedding))
+
+
+class Stage(nn.Module):
+    """
+    One level of the U-Net: two residual blocks, linear attention, and a step to the next level.
+
+    :param channels: Channels that the blocks return
+    :param skipped: Channels that each block takes from the way down, beside its own
+    :param resample: Step to the next level
+    """
+
+    def __init__(self, channels: int, skipped: int, resample: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = (Residual(channels + skipped, channels) for _ in range(2))
+        self.attention, self.resample = LinearAttention(channels), resample
+
+
+class Down(Stage):
+    """A level on the way down, which leaves the output of both blocks for the way up."""
+
+    def forward(self, x: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
+        x = self.first(x, embedding)
+        skips.append(x)
+        x = self.attention(self.second(x, embedding))
+        skips.append(x)
+        return self.resample(x)
+
+
+class Up(Stage):
+    """A level on the way up, which takes what the way down has left."""
+
+    def forward(self, x: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
+        x = self.first(torch.cat([x, skips.pop()], dim=1), embedding)
+        x = self.second(torch.cat([x, skips.pop()], dim=1), embedding)
+        return self.resample(self.attention(x))
 
 
 def sinusoidal(position: Tensor, width: int) -> Tensor:

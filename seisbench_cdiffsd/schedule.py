@@ -101,14 +101,17 @@ def get_schedule(name: str) -> Schedule:
     return SCHEDULES[name]
 
 
-def levels(steps: int) -> list[float]:
+def levels(steps: int, stop: float = 0.0) -> list[float]:
     """
-    The levels that a sampler visits, from 1 (the observation) down to 0 (the clean record), evenly spaced.
+    The levels that a sampler visits, evenly spaced from 1 (the observation) down to `stop`.
 
     :param steps: Number of steps, at least 1
+    :param stop: Last level, at least 0 (the clean record) and below 1
     :return: `steps` + 1 levels
-    :raises ValueError: If `steps` is not a positive integer
+    :raises ValueError: If `steps` is not a positive integer, or `stop` is outside [0, 1)
     """
     if int(steps) != steps or steps < 1:
         raise ValueError(f"steps must be a positive integer, not {steps!r}.")
-    return [1 - step / int(steps) for step in range(int(steps) + 1)]
+    if not 0 <= stop < 1:
+        raise ValueError(f"stop must be at least 0 and below 1, not {stop!r}.")
+    return [1 - (1 - stop) * step / int(steps) for step in range(int(steps))] + [stop]

@@ -97,6 +97,7 @@ class Options:
     """The run-time arguments, documented in ``CDiffSD._annotate_args``."""
 
     steps: int
+    noise_floor: float
     batch_size: int
     overlap: float
     blinding: int | tuple[int, int]
@@ -111,6 +112,8 @@ class Options:
         """
         if not is_whole(self.steps) or self.steps < 1:
             raise ValueError(f"steps must be a positive integer, not {self.steps!r}.")
+        if not isinstance(self.noise_floor, (int, float)) or not 0 <= self.noise_floor < 1:
+            raise ValueError(f"noise_floor must be at least 0 and below 1, not {self.noise_floor!r}.")
         if not is_whole(self.batch_size) or self.batch_size < 1:
             raise ValueError(f"batch_size must be a positive integer, not {self.batch_size!r}.")
         if not isinstance(self.overlap, (int, float)) or not (

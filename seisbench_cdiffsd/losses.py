@@ -1,0 +1,142 @@
+"""Errors of an estimate, from which a training loss is put together by name and weight.
+
+Each error is ``error(clean, estimate, noise=noise)``: one number for a batch. Records are (batch, component, samples)
+and the noisy record, ``clean + noise``, has unit power.
+
+A plain L1 or L2 error is blind to a P onset a hundred times smaller than S, and at low SNR its best answer is silence.
+The errors here are therefore relative: to the window, to each half second of it, to each part of its spectrum, or to
+what a picker sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import seisbench.models as sbm
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+#: The part of the record that is no earthquake is passed by name.
+Error = Callable[..., Tensor]
+
+#: Samples of a piece of :py:func:`log_ratio`: half a second.
+PIECE = 50
+#: Samples of a frame of :py:func:`spectrum` and samples between two frames.
+FRAME, HOP = 64, 32
+#: Exponent that amplitudes are raised to in :py:func:`spectrum`, so that weak arrivals count.
+COMPRESSION = 0.3
+
+
+def l1(clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
+    """The published error: mean absolute difference (Trappolini et al., 2024)."""
+    return (clean - estimate).abs().mean()
+
+
+def log_ratio(clean: Tensor, estimate: Tensor, noise: Tensor, floor: float = 0.01) -> Tensor:
+    """
+    Log of the error power over the power of earthquake and noise; half for the whole window, half piece by piece.
+
+    The whole window gives the SDR, up to sign and unit. The pieces, half a second of one component each, make a weak
+    arrival count as much as a strong one, and the silence before P as much as either. A piece counts as right when its
+    error is `floor` times its power.
+
+    :param floor: Ratio of powers below which an error hardly matters; for whole windows a tenth of it
+    """
+    error, power = (clean - estimate).square(), clean.square() + noise.square()
+    window, total, signal = (x.mean((1, 2)) for x in (error, power, clean.square()))
+    whole = torch.log((window + 0.1 * floor * total) / (signal + floor * total)).mean()
+    piece, local = (_pieces(x) for x in (error, power))
+    return 0.5 * whole + 0.5 * torch.log(piece / (local + 1e-8) + floor).mean()
+
+
+def _pieces(power: Tensor) -> Tensor:
+    """Mean power of each piece, (batch, component, piece)."""
+    return F.avg_pool1d(power, PIECE)
+
+
+def spectrum(clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
+    """
+    Squared difference of compressed short-time spectra, with and without phase (Braun and Tashev, 2021).
+
+    The part without phase keeps amplitudes from shrinking where the phase is uncertain.
+    """
+    (a, gain_a), (b, gain_b) = (_compressed(x) for x in (clean, estimate))
+    with_phase = (a * gain_a[..., None] - b * gain_b[..., None]).square().sum(-1)
+    exponent = COMPRESSION / (COMPRESSION - 1)  # from the gain |X|^(c - 1) to the amplitude |X|^c
+    return (with_phase + (gain_a**exponent - gain_b**exponent).square()).mean()
+
+
+def _compressed(x: Tensor, floor: float = 1e-4) -> tuple[Tensor, Tensor]:
+    """Short-time spectrum (..., frequency, frame, real and imaginary) and the gain that compresses it."""
+    window = torch.hann_window(FRAME, device=x.device, dtype=x.dtype)
+    bins = torch.stft(x.flatten(0, 1), FRAME, HOP, window=window, return_complex=True, normalized=True)
+    parts = torch.view_as_real(bins)
+    return parts, (parts.square().sum(-1) + floor) ** ((COMPRESSION - 1) / 2)
+
+
+class Picks:
+    """
+    What a frozen PhaseNet sees: the cross-entropy of its probabilities on the estimate against those on the clean
+    record, less its smallest value.
+
+    :param weights: Name of PhaseNet weights in SeisBench; not the ones that the result will be judged with
+    :raises ValueError: If SeisBench has no such weights
+    """
+
+    def __init__(self, weights: str, device: str = "cpu") -> None:
+        self.picker = sbm.PhaseNet.from_pretrained(weights).to(device).eval().requires_grad_(False)
+        self.order = ["ZNE".index(component) for component in self.picker.component_order]
+
+    def __call__(self, clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
+        with torch.no_grad():
+            target = self._probabilities(clean)
+        entropy = -torch.xlogy(target, target).sum(1)
+        return (-(target * self._probabilities(estimate).clamp(min=1e-6).log()).sum(1) - entropy).mean()
+
+    def _probabilities(self, x: Tensor) -> Tensor:
+        x = F.pad(x[:, self.order], (0, max(0, self.picker.in_samples - x.shape[-1])))
+        x = x - x.mean(-1, keepdim=True)
+        # The floor keeps silent windows, and the gradients that they would have, small.
+        scale = x.abs().amax(-1, keepdim=True) if self.picker.norm == "peak" else x.std(-1, keepdim=True)
+        return self.picker(x / (scale + 1e-3))
+
+
+ERRORS: dict[str, Error] = {"l1": l1, "log-ratio": log_ratio, "spectrum": spectrum}
+
+
+def make_loss(weights: Mapping[str, float], device: str = "cpu") -> Error:
+    """
+    A weighted sum of errors.
+
+    :param weights: Weight by name: "l1", "log-ratio", "spectrum", or "picks:" and the name of PhaseNet weights
+    :param device: Device of the picker
+    :raises ValueError: If a name is unknown, or nothing has a positive weight
+    """
+    check_loss(weights)
+    terms = [(_error(name, device), weight) for name, weight in weights.items() if weight]
+    return partial(_weighted, terms)
+
+
+def check_loss(weights: Mapping[str, float]) -> None:
+    """
+    Check the names and weights of a loss without loading anything.
+
+    :raises ValueError: If a name is unknown, a weight negative, or no weight positive
+    """
+    for name, weight in weights.items():
+        if name not in ERRORS and not name.startswith("picks:"):
+            raise ValueError(f"Unknown loss {name!r}. Available: {', '.join(ERRORS)}, picks:<PhaseNet weights>.")
+        if weight < 0:
+            raise ValueError(f"The weight of loss {name!r} must not be negative, but is {weight}.")
+    if not any(weights.values()):
+        raise ValueError("A loss needs at least one term with a positive weight.")
+
+
+def _error(name: str, device: str) -> Error:
+    return Picks(name.removeprefix("picks:"), device) if name.startswith("picks:") else ERRORS[name]
+
+
+def _weighted(terms: list[tuple[Error, float]], clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
+    return torch.stack([weight * error(clean, estimate, noise=noise) for error, weight in terms]).sum()
