@@ -40,7 +40,7 @@ THIRD_PARTY = {
     "diffusion": {"torch"},
     "network": {"torch"},
     "published": {"torch"},
-    "losses": {"torch"},
+    "losses": {"seisbench", "torch"},
     "metrics": {"numpy"},
     "windows": {"numpy"},
     "plotting": {"matplotlib", "numpy", "obspy", "pandas"},

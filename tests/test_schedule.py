@@ -87,6 +87,19 @@ def test_any_number_of_steps_ends_exactly_at_the_clean_record(steps):
     assert all(above > below for above, below in pairwise(visited))
 
 
+@given(st.integers(1, 100), st.floats(0, 0.99))
+def test_levels_can_stop_above_the_clean_record(steps, stop):
+    visited = levels(steps, stop)
+    assert visited[0] == 1 and visited[-1] == stop
+    assert [a - b for a, b in pairwise(visited)] == pytest.approx([(1 - stop) / steps] * steps)
+
+
+@pytest.mark.parametrize("stop", [-0.1, 1, 2, float("nan")])
+def test_levels_to_stop_at_lie_below_the_observation(stop):
+    with pytest.raises(ValueError, match="below 1"):
+        levels(4, stop)
+
+
 @pytest.mark.parametrize("steps", [0, -1, 1.5])
 def test_impossible_steps_are_refused(steps):
     with pytest.raises(ValueError, match="positive integer"):
