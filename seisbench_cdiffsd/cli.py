@@ -8,18 +8,22 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
 import obspy
 import pandas as pd
+import torch
 from obspy import Stream
+from seisbench.data import WaveformDataset
 
 from seisbench_cdiffsd import __version__
 from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.picking import PickerUnavailable, load_picker, pick_stream
 from seisbench_cdiffsd.plotting import plot_denoised
 from seisbench_cdiffsd.pretrained import DEFAULT
+from seisbench_cdiffsd.training import TrainingConfig, fit
 
 #: More picks than these are counted, not listed.
 MAX_LISTED_PICKS = 8
@@ -58,6 +62,7 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add_denoise(commands)
+    add_train(commands)
     return parser
 
 
@@ -109,6 +114,57 @@ def denoise(args: argparse.Namespace) -> None:
                 write_mseed(removed, target.with_name(f"{target.name}.noise.mseed"))
             with replacing(target.with_name(f"{target.name}.png")) as path:
                 plot_denoised(noisy, denoised, removed, before, after, path=path)
+
+
+def add_train(commands: Any) -> None:
+    """Add ``cdiffsd train``: an option for each field of the training config."""
+    parser = commands.add_parser("train", help="train a model", description=train.__doc__)
+    for name, what in (("events", "labelled earthquakes"), ("noise", "noise")):
+        parser.add_argument(
+            f"--{name}", required=True, metavar="DATASET", help=f"SeisBench dataset of {what}: a folder"
+        )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder; an unfinished run goes on")
+    parser.add_argument("--device", default="cpu", help="device to train on (%(default)s)")
+    parser.add_argument("--threads", type=_positive, metavar="N", help="threads of PyTorch")
+    for field in fields(TrainingConfig):
+        value = getattr(TrainingConfig(), field.name)
+        option: dict[str, Any] = {"type": type(value), "metavar": type(value).__name__.upper()}
+        if field.name == "loss":
+            option = {"type": _weight, "nargs": "+", "metavar": "TERM=WEIGHT"}
+        elif field.name in ("snr", "factor"):
+            option = {"type": float, "nargs": 2, "metavar": ("LOW", "HIGH")}
+        parser.add_argument(f"--{field.name.replace('_', '-')}", help=f"({value})", **option)
+    parser.set_defaults(run=train)
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train a model on earthquakes and noise, or go on with an unfinished training."""
+    given = {x.name: getattr(args, x.name) for x in fields(TrainingConfig) if getattr(args, x.name) is not None}
+    for name, value in given.items():
+        if isinstance(value, list):
+            given[name] = dict(value) if name == "loss" else tuple(value)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    events, noise = (open_dataset(name) for name in (args.events, args.noise))
+    try:
+        with _errors_of_files(args.out):
+            model = fit(events, noise, args.out, TrainingConfig(**given), args.device)
+    except (ValueError, FloatingPointError) as error:
+        raise CommandError(f"Training failed: {_line(error)}") from error
+    print(f"{args.out / 'model'}: {model.weights_docstring}")
+
+
+def open_dataset(path: str) -> WaveformDataset:
+    """
+    Open a dataset in SeisBench's format, with components ZNE.
+
+    :param path: Folder with ``metadata.csv`` and ``waveforms.hdf5``
+    :raises CommandError: If there is none
+    """
+    try:
+        return WaveformDataset(path, component_order="ZNE")
+    except (OSError, ValueError) as error:
+        raise CommandError(f"{path} is no dataset in SeisBench's format: {_line(error)}") from error
 
 
 def read_input(name: str) -> Stream:
@@ -217,6 +273,18 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _weight(text: str) -> tuple[str, float]:
+    name, _, weight = text.partition("=")
+    try:
+        return name, float(weight)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be TERM=WEIGHT, such as log-ratio=1, not {text!r}") from None
+
+
 def _line(error: Exception) -> str:
     """A message in one line, or the kind of the error where it has none."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())

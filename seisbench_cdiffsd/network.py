@@ -115,7 +115,7 @@ class FilterBank(nn.Module):
         twice[[0, -1]] = 1
         synthesis = analysis * twice.repeat(2)[:, None] * 2 * hop / frame**2
         self.register_buffer("analysis", analysis[:, None].float(), persistent=False)
-        self.register_buffer("synthesis", synthesis[:, None].float(), persistent=False)
+        self.register_buffer("synthesis", synthesis.T.contiguous().float(), persistent=False)
 
     def analyse(self, x: Tensor, multiple: int = 1) -> Tensor:
         """
@@ -141,8 +141,12 @@ class FilterBank(nn.Module):
         :return: Records, (batch, component, samples)
         """
         batch, components, _, bins, frames = spectrum.shape
-        flat = spectrum.reshape(batch * components, 2 * bins, frames)
-        x = F.conv_transpose1d(flat, self.synthesis, stride=self.hop).view(batch, components, -1)
+        pieces = (self.synthesis @ spectrum.reshape(batch * components, 2 * bins, frames)).split(self.hop, dim=1)
+        # Overlap and add: piece k of a frame lies k hops behind the first. (A transposed convolution takes ten times as
+        # long.)
+        shifts = len(pieces) - 1
+        hops = torch.stack([F.pad(piece, (k, shifts - k)) for k, piece in enumerate(pieces)]).sum(0)
+        x = hops.transpose(1, 2).reshape(batch, components, -1)
         return x[..., self.frame - self.hop :][..., :samples]
 
 
