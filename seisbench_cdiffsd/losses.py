@@ -23,6 +23,8 @@ Error = Callable[..., Tensor]
 
 #: Samples of a piece of :py:func:`log_ratio`: half a second.
 PIECE = 50
+#: Power that is nothing beside that of a record.
+TINY = 1e-8
 #: Samples of a frame of :py:func:`spectrum` and samples between two frames.
 FRAME, HOP = 64, 32
 #: Exponent that amplitudes are raised to in :py:func:`spectrum`, so that weak arrivals count.
@@ -46,9 +48,9 @@ def log_ratio(clean: Tensor, estimate: Tensor, noise: Tensor, floor: float = 0.0
     """
     error, power = (clean - estimate).square(), clean.square() + noise.square()
     window, total, signal = (x.mean((1, 2)) for x in (error, power, clean.square()))
-    whole = torch.log((window + 0.1 * floor * total) / (signal + floor * total)).mean()
+    whole = torch.log((window + 0.1 * floor * total + TINY) / (signal + floor * total + TINY)).mean()
     piece, local = (_pieces(x) for x in (error, power))
-    return 0.5 * whole + 0.5 * torch.log(piece / (local + 1e-8) + floor).mean()
+    return 0.5 * whole + 0.5 * torch.log(piece / (local + TINY) + floor).mean()
 
 
 def _pieces(power: Tensor) -> Tensor:

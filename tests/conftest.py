@@ -11,9 +11,11 @@ if "SEISBENCH_CACHE_ROOT" not in os.environ:
     os.environ["SEISBENCH_CACHE_ROOT"] = tempfile.mkdtemp(prefix="seisbench_cache_")
     atexit.register(shutil.rmtree, os.environ["SEISBENCH_CACHE_ROOT"], ignore_errors=True)
 
+import numpy as np
 import obspy
 import pytest
 import seisbench
+import seisbench.data as sbd
 import torch
 
 import seisbench_cdiffsd
@@ -59,3 +61,34 @@ def randomised(model, seed=0):
         for parameter in model.parameters():
             parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
     return model
+
+
+@pytest.fixture(scope="session")
+def small_datasets(tmp_path_factory):
+    """Synthetic earthquakes and noise in SeisBench's format: 12 and 8 records of 60 s, in the splits train and dev."""
+    random = np.random.default_rng(0)
+    time = np.arange(6000) / 100
+
+    def earthquake(number):
+        p, s = 20.0, 23.0 + number % 7
+        burst = [a * np.exp(-(time - t) / 4) * (time >= t) for a, t in ((0.3, p), (1.0, s))]
+        waveform = sum(burst) * random.normal(size=(3, 6000)) + 0.005 * random.normal(size=(3, 6000))
+        onsets = {"trace_p_arrival_sample": 100 * p, "trace_s_arrival_sample": 100 * s}
+        return 1000 * waveform, {**onsets, "trace_clipped": number == 11, "trace_source": "ab"[number % 2]}
+
+    def noise(number):
+        colour = np.cumsum(random.normal(size=(3, 6000)), axis=1) if number % 2 else random.normal(size=(3, 6000))
+        return colour, {}
+
+    folder = tmp_path_factory.mktemp("datasets")
+    datasets = []
+    for name, count, make in (("events", 12, earthquake), ("noise", 8, noise)):
+        (folder / name).mkdir()
+        with sbd.WaveformDataWriter(folder / name / "metadata.csv", folder / name / "waveforms.hdf5") as writer:
+            writer.data_format = {"dimension_order": "CW", "component_order": "ZNE", "sampling_rate": 100}
+            for number in range(count):
+                waveform, metadata = make(number)
+                split = "dev" if number % 4 == 0 else "train"
+                writer.add_trace({"trace_name": f"{name}{number}", "split": split, **metadata}, waveform)
+        datasets.append(sbd.WaveformDataset(folder / name, component_order="ZNE"))
+    return datasets

@@ -1,0 +1,94 @@
+"""Errors of an estimate: where they vanish, what they see, and what they refuse."""
+
+import numpy as np
+import pytest
+import torch
+
+from seisbench_cdiffsd import losses
+
+
+@pytest.fixture
+def pair():
+    generator = torch.Generator().manual_seed(0)
+    clean, noise = (torch.randn(4, 3, 3000, generator=generator) for _ in range(2))
+    clean[..., :1000] = 0
+    clean[..., 1000:2000] *= 0.01  # a weak P before a strong S
+    return clean, 0.1 * noise
+
+
+@pytest.mark.parametrize("name", ["l1", "log-ratio", "spectrum"])
+def test_an_error_falls_as_the_estimate_nears_the_clean_record(name, pair):
+    clean, noise = pair
+    error = losses.make_loss({name: 1.0})
+    values = [error(clean, clean + share * noise, noise=noise).item() for share in (1, 0.5, 0.1, 0)]
+    assert np.all(np.diff(values) < 0)
+
+
+@pytest.mark.parametrize("name", ["l1", "spectrum"])
+def test_the_right_estimate_has_no_error(name, pair):
+    clean, noise = pair
+    assert losses.make_loss({name: 1.0})(clean, clean, noise=noise).item() == 0
+
+
+@pytest.mark.parametrize("name", ["l1", "log-ratio", "spectrum"])
+@pytest.mark.parametrize("case", ["noise only", "no noise", "silence"])
+def test_errors_and_gradients_stay_finite(name, case, pair):
+    clean, noise = (0 * x if drop else x for x, drop in zip(pair, _dropped(case), strict=True))
+    estimate = (0.5 * (clean + noise)).requires_grad_()
+    error = losses.make_loss({name: 1.0})(clean, estimate, noise=noise)
+    error.backward()
+    assert error.isfinite()
+    assert estimate.grad.isfinite().all()
+
+
+def _dropped(case):
+    return {"noise only": (True, False), "no noise": (False, True), "silence": (True, True)}[case]
+
+
+def test_the_relative_errors_see_a_weak_arrival_that_l1_is_blind_to(pair):
+    clean, noise = pair
+    without_p = clean.clone()
+    without_p[..., 1000:2000] = 0
+    noise = 0.01 * noise
+    gains = {}
+    for name in ("l1", "log-ratio"):
+        error = losses.make_loss({name: 1.0})
+        noisy, muted = (error(clean, x, noise=noise) for x in (clean + noise, without_p + noise))
+        gains[name] = (muted - noisy).item() / abs(error(clean, 0 * clean, noise=noise) - noisy).item()
+    assert gains["log-ratio"] > 10 * gains["l1"]
+
+
+def test_log_ratio_is_the_sdr_up_to_sign_and_unit():
+    clean = torch.randn(1, 3, 3000, generator=torch.Generator().manual_seed(0))
+    noise = 0.5 * torch.randn(1, 3, 3000, generator=torch.Generator().manual_seed(1))
+    near, far = (losses.log_ratio(clean, clean + share * noise, noise, floor=1e-9) for share in (0.1, 1))
+    assert (far - near).item() == pytest.approx(np.log(100), rel=1e-3)
+
+
+def test_a_loss_is_the_weighted_sum_of_its_terms(pair):
+    clean, noise = pair
+    estimate = clean + noise
+    parts = [losses.make_loss({name: 1.0})(clean, estimate, noise=noise) for name in ("l1", "log-ratio")]
+    both = losses.make_loss({"l1": 2.0, "log-ratio": 0.5, "spectrum": 0.0})(clean, estimate, noise=noise)
+    torch.testing.assert_close(both, 2 * parts[0] + 0.5 * parts[1])
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [({"l3": 1.0}, "Available: l1"), ({"l1": -1.0}, "negative"), ({"l1": 0.0}, "at least one"), ({}, "at least one")],
+)
+def test_impossible_losses_are_refused(weights, message):
+    with pytest.raises(ValueError, match=message):
+        losses.make_loss(weights)
+
+
+def test_a_picker_sees_the_earthquake_and_nothing_in_a_perfect_estimate(pickers, example):
+    clean = torch.tensor(np.stack([trace.data for trace in example.sort(reverse=True)]), dtype=torch.float32)[None]
+    clean = clean / clean.std()
+    error = losses.make_loss({"picks:volpick": 1.0})
+    silent = (0 * clean).requires_grad_()
+    missed = error(clean, silent, noise=clean)
+    missed.backward()
+    assert error(clean, clean, noise=clean).item() == pytest.approx(0, abs=1e-4)
+    assert missed.item() > 0.01
+    assert silent.grad.isfinite().all()
