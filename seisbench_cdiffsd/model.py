@@ -22,7 +22,7 @@ from seisbench_cdiffsd import diffusion
 from seisbench_cdiffsd.filtering import design_filter
 from seisbench_cdiffsd.network import build_network
 from seisbench_cdiffsd.pretrained import ShippedWeights
-from seisbench_cdiffsd.records import Record, records
+from seisbench_cdiffsd.records import Record, records, with_samples
 from seisbench_cdiffsd.schedule import get_schedule
 from seisbench_cdiffsd.windows import STACKING, Options, Windows, is_whole
 
@@ -211,10 +211,10 @@ class CDiffSD(ShippedWeights, WaveformModel):
         self._verify_argdict(kwargs)
         estimates = self._denoised(stream, {**self.default_args, **kwargs})
         pairs = [(stream[i], x) for i, x in sorted(estimates.items()) if not np.isnan(x).all()]
-        clean = obspy.Stream([_like(trace, x) for trace, x in pairs])
+        clean = obspy.Stream([with_samples(trace, x) for trace, x in pairs])
         if not return_noise:
             return clean
-        return clean, obspy.Stream([_like(trace, np.ma.getdata(trace.data) - x) for trace, x in pairs])
+        return clean, obspy.Stream([with_samples(trace, np.ma.getdata(trace.data) - x) for trace, x in pairs])
 
     def _denoised(self, stream: obspy.Stream, argdict: dict[str, Any]) -> dict[int, NDArray[np.float64]]:
         """Denoised samples of the traces of a stream, by position, NaN where they are missing."""
@@ -294,12 +294,3 @@ class CDiffSD(ShippedWeights, WaveformModel):
         """All arguments of the constructor."""
         names = ("schedule", "in_samples", "sampling_rate", "component_order", "norm", "filter_args", "filter_kwargs")
         return {"network": self.network_name, **{name: getattr(self, name) for name in names}}
-
-
-def _like(trace: obspy.Trace, values: NDArray[np.float64]) -> obspy.Trace:
-    """A trace with other samples; the NaN among them are masked."""
-    stats = trace.stats.copy()
-    if "mseed" in stats:
-        stats.mseed.pop("encoding", None)  # of the samples that were there
-    missing = np.isnan(values)
-    return obspy.Trace(np.ma.masked_array(values, missing) if missing.any() else values, stats)

@@ -8,11 +8,9 @@ longer than a window; shorter gaps are bridged for filter and network and left o
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,39 +18,9 @@ from obspy import Stream, Trace, UTCDateTime
 
 from seisbench_cdiffsd import filtering
 from seisbench_cdiffsd.filtering import Samples
+from seisbench_cdiffsd.pieces import Mask, Piece, cut, instruments, stretches
 
 logger = logging.getLogger("seisbench")
-
-#: Larger samples do not fit single precision, with room for the overshoot of a filter; they count as missing.
-LARGEST = 1e37
-
-Mask = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, eq=False)
-class Piece:
-    """
-    A stretch of one trace of a stream.
-
-    :param source: Position of the trace in the stream
-    :param offset: Where the piece begins in the trace, in samples
-    :param start: Time of its first sample
-    :param values: Its samples, as in the trace: a view
-    :param missing: Which of them are masked, NaN or infinite
-    :param row: Component, in the order of the model
-    """
-
-    source: int
-    offset: int
-    start: UTCDateTime
-    values: NDArray[Any]
-    missing: Mask
-    row: int
-
-    def place(self, start: UTCDateTime, rate: float) -> slice:
-        """Where the piece lies on an axis that begins at `start`, to the nearest sample."""
-        first = int(np.floor((self.start - start) * rate + 0.5))
-        return slice(first, first + len(self.values))
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,82 +119,15 @@ def records(
     :param sos: Filter in second-order sections, see :py:func:`design_filter`
     :param zerophase: Whether the filter runs forward and backward
     """
-    for (network, station, location, *_), members in _instruments(stream, order, flexible):
+    for (network, station, location, *_), members in instruments(stream, order, flexible):
         limit = window / sampling_rate
-        pieces = [piece for source, trace, row in members for piece in _pieces(source, trace, row, limit)]
+        pieces = [piece for source, trace, row in members for piece in cut(source, trace, row, limit)]
         rates = {source: trace.stats.sampling_rate for source, trace, _ in members}
         channels = {row: trace.stats.channel for _, trace, row in members}
         stats = {"network": network, "station": station, "location": location}
-        for stretch in _stretches(pieces, max(rates.values()), limit):
+        for stretch in stretches(pieces, max(rates.values()), limit):
             codes = tuple(channels[i] if any(p.row == i for p in stretch) else "" for i in range(len(order)))
             yield _record(stretch, stats, codes, max(rates.values()), sampling_rate, strict, sos, zerophase)
-
-
-def _instruments(
-    stream: Stream, order: str, flexible: bool
-) -> list[tuple[tuple[Any, ...], list[tuple[int, Trace, int]]]]:
-    """Traces by instrument: (network, station, location, ...) and (position, trace, component) of each trace."""
-    rows = {letter: row for row, letter in enumerate(order)}
-    if flexible:
-        for one, other in ("1N", "2E", "N1", "E2"):
-            if one in order:
-                rows.setdefault(other, rows[one])
-    groups: dict[tuple[Any, ...], list[tuple[int, Trace]]] = defaultdict(list)
-    passed_over = set()
-    for source, trace in enumerate(stream):
-        stats = trace.stats
-        if stats.channel[-1:] not in rows:
-            passed_over.add(trace.id)
-        elif stats.npts > 0:
-            # six digits: SAC keeps the sample interval in single precision
-            rate = float(f"{stats.sampling_rate:.6g}")
-            groups[stats.network, stats.station, stats.location, stats.channel[:-1], rate].append((source, trace))
-    if passed_over:
-        logger.warning(f"Passed over, as their component is none of {' '.join(rows)}: {', '.join(sorted(passed_over))}")
-    instruments: dict[tuple[Any, ...], list[tuple[int, Trace, int]]] = defaultdict(list)
-    for key, members in groups.items():
-        letters = {trace.stats.channel[-1] for _, trace in members}
-        both = letters & set("NE") and letters & set("12")
-        if both:
-            logger.warning(f"{'.'.join(key[:4])} has horizontal components {''.join(sorted(letters))}: 12 stand alone.")
-        for source, trace in members:
-            letter = trace.stats.channel[-1]
-            apart = bool(both) and letter in "12"
-            instruments[(*key, apart)].append((source, trace, rows[letter]))
-    return sorted(instruments.items())
-
-
-def _pieces(source: int, trace: Trace, row: int, limit: float) -> Iterator[Piece]:
-    """Pieces of a trace, cut where samples are missing for longer than `limit` seconds."""
-    values = np.ma.getdata(trace.data)
-    missing = np.ma.getmaskarray(trace.data).copy()
-    if values.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):
-            missing |= ~(np.abs(values) < LARGEST)
-    if not missing.any():
-        yield Piece(source, 0, trace.stats.starttime, values, missing, row)
-        return
-    there = np.flatnonzero(~missing)
-    breaks = np.flatnonzero(np.diff(there) - 1 > limit * trace.stats.sampling_rate)
-    for part in np.split(there, breaks + 1) if len(there) else []:
-        first, stop = int(part[0]), int(part[-1]) + 1
-        start = trace.stats.starttime + first / trace.stats.sampling_rate
-        yield Piece(source, first, start, values[first:stop], missing[first:stop], row)
-
-
-def _stretches(pieces: Iterable[Piece], rate: float, limit: float) -> Iterator[list[Piece]]:
-    """Pieces of one instrument, cut where all components are missing for longer than `limit` seconds."""
-    stretch: list[Piece] = []
-    end = UTCDateTime(0)
-    for piece in sorted(pieces, key=lambda p: p.start):
-        if stretch and piece.start - end > limit:
-            yield stretch
-            stretch = []
-        stop = piece.start + len(piece.values) / rate
-        end = max(end, stop) if stretch else stop
-        stretch.append(piece)
-    if stretch:
-        yield stretch
 
 
 def _record(
@@ -292,3 +193,12 @@ def _runs(mask: Mask) -> list[tuple[int, int]]:
     """First and past-the-last index of every run of True."""
     edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
     return [(int(first), int(stop)) for first, stop in edges.reshape(-1, 2)]
+
+
+def with_samples(trace: Trace, values: Samples) -> Trace:
+    """A trace with other samples; the NaN among them are masked."""
+    stats = trace.stats.copy()
+    if "mseed" in stats:
+        stats.mseed.pop("encoding", None)  # of the samples that were there
+    missing = np.isnan(values)
+    return Trace(np.ma.masked_array(values, missing) if missing.any() else values, stats)
