@@ -1,8 +1,13 @@
-"""Judge denoisers on fixed mixtures: how well the waveform is kept, and what a picker finds in it."""
+"""Judge denoisers: how well the waveform is kept, what a picker finds in it, and what it finds where nothing is.
+
+Everything has one shape: rows, one for each record and denoiser. :py:mod:`seisbench_cdiffsd.summary` makes tables of
+them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,16 +16,23 @@ from seisbench.models import WaveformModel
 from tqdm.auto import tqdm
 
 from seisbench_cdiffsd import metrics
+from seisbench_cdiffsd.augmentations import P_KEY, S_KEY
+from seisbench_cdiffsd.baselines import oracle_mask
 from seisbench_cdiffsd.pairs import Mixtures
-from seisbench_cdiffsd.picking import match_labels, pick_windows
+from seisbench_cdiffsd.picking import COLUMNS, match_labels, pick_windows
+from seisbench_cdiffsd.summary import TOLERANCES
 
+Array = NDArray[np.float32]
+Floats = NDArray[np.float64]
 #: Denoises in-band windows (batch, 3, samples) at 100 Hz.
-WindowDenoiser = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+WindowDenoiser = Callable[[Array], Array]
 
 #: Probability from which on a pick counts, by picker.
 THRESHOLDS = {"PhaseNet": 0.3, "EQTransformer": 0.1}
-#: Largest residual in seconds of a right pick.
-TOLERANCE = 0.5
+#: Picks of one phase that are closer than this, in seconds, are one pick.
+SAME_PICK = 0.5
+#: Classes of S - P times in seconds; 8 km of epicentral distance go with a second.
+SP_CLASSES = (0, 2, 4, 8, np.inf)
 
 
 def evaluate(
@@ -28,86 +40,176 @@ def evaluate(
     denoisers: Mapping[str, WindowDenoiser],
     pickers: Mapping[str, WaveformModel],
     sampling_rate: float = 100.0,
+    unions: Sequence[str] = (),
 ) -> pd.DataFrame:
     """
-    Run denoisers on mixtures and pickers on what they return.
+    Run denoisers on mixtures, and pickers on what they return. All see the same mixtures.
 
     :param mixtures: Fixed mixtures
-    :param denoisers: Denoisers by name; "noisy" and "clean" are added
+    :param denoisers: Denoisers by name; "noisy", "clean" and "oracle mask" are added
     :param pickers: SeisBench pickers by name
     :param sampling_rate: Sampling rate in Hz
-    :return: One row a mixture and denoiser: ``denoiser``, ``mixture``, ``input_snr_db``, ``sdr_db``, ``correlation``
-        (mean over components), ``amplitude_ratio``, and for each picker and phase ``<picker>_<phase>_residual`` in
-        seconds (NaN where missed), ``<picker>_<phase>_label`` (whether there is one) and ``<picker>_<phase>_picks``
+    :param unions: Denoisers for which the picks on noisy and denoised records together are judged as well
+    :return: One row a mixture and denoiser: ``denoiser``, ``mixture``, ``input_snr_db``, ``event``, ``region``,
+        ``instrument``, ``sp_class``; ``sdr_db``, ``sdr_gain_db``, ``snr_gain_db``, ``correlation`` (mean over
+        components), ``log10_amplitude``; and for each picker and phase ``<picker>_<phase>_residual`` in seconds (NaN
+        where missed), ``_label`` (whether there is one) and ``_picks`` (their number)
     """
     estimates: dict[str, WindowDenoiser] = {
         "noisy": lambda noisy: noisy,
         "clean": lambda noisy: mixtures.clean,
         **denoisers,
+        "oracle mask": lambda noisy: oracle_mask(mixtures.clean, mixtures.noise),
     }
-    return pd.concat(
-        [
-            _judge(mixtures, denoise(mixtures.noisy), pickers, sampling_rate).assign(denoiser=name)
-            for name, denoise in tqdm(estimates.items(), desc="Evaluating", leave=False, disable=None)
-        ],
-        ignore_index=True,
-    )
+
+    def waveforms(estimate: Array) -> dict[str, Floats]:
+        return _waveforms(mixtures, estimate)
+
+    rows = _judge(mixtures.noisy, mixtures.labels, estimates, pickers, sampling_rate, waveforms, unions)
+    return rows.rename(columns={"record": "mixture"})
+
+
+def evaluate_records(
+    windows: Array,
+    labels: pd.DataFrame,
+    denoisers: Mapping[str, WindowDenoiser],
+    pickers: Mapping[str, WaveformModel],
+    sampling_rate: float = 100.0,
+    unions: Sequence[str] = (),
+) -> pd.DataFrame:
+    """
+    Run denoisers and pickers on records as they are, whose clean part nobody knows.
+
+    :param windows: In-band records (batch, 3, samples)
+    :param labels: One row a record, with ``p_sample`` and ``s_sample``
+    :return: As :py:func:`evaluate`, without what needs the clean record
+    """
+    return _judge(windows, labels, {"noisy": lambda noisy: noisy, **denoisers}, pickers, sampling_rate, None, unions)
+
+
+def evaluate_noise(
+    windows: Array,
+    metadata: pd.DataFrame,
+    denoisers: Mapping[str, WindowDenoiser],
+    pickers: Mapping[str, WaveformModel],
+    sampling_rate: float = 100.0,
+    unions: Sequence[str] = (),
+) -> pd.DataFrame:
+    """
+    Run denoisers and pickers on records without an earthquake: whatever is picked is false.
+
+    :param windows: In-band noise (batch, 3, samples)
+    :param metadata: One row a record
+    :return: One row a record and denoiser: ``suppression_db``, ``hours``, and ``<picker>_<phase>_picks``
+    """
+
+    def waveforms(estimate: Array) -> dict[str, Floats]:
+        return {"suppression_db": metrics.suppression_db(windows, estimate, axis=(-2, -1))}
+
+    labels = metadata.assign(p_sample=np.nan, s_sample=np.nan)
+    estimates: dict[str, WindowDenoiser] = {"noisy": lambda noisy: noisy, **denoisers}
+    rows = _judge(windows, labels, estimates, pickers, sampling_rate, waveforms, unions)
+    return rows.assign(hours=windows.shape[-1] / sampling_rate / 3600)
 
 
 def _judge(
-    mixtures: Mixtures, estimate: NDArray[np.float32], pickers: Mapping[str, WaveformModel], sampling_rate: float
+    noisy: Array,
+    labels: pd.DataFrame,
+    estimates: Mapping[str, WindowDenoiser],
+    pickers: Mapping[str, WaveformModel],
+    rate: float,
+    waveforms: Callable[[Array], dict[str, Floats]] | None,
+    unions: Sequence[str],
 ) -> pd.DataFrame:
-    clean = mixtures.clean
-    rows = pd.DataFrame(
+    base = _describe(labels, rate)
+    raw: dict[str, pd.DataFrame] = {}
+    tables = []
+    for name, denoise in tqdm(estimates.items(), desc="Evaluating", leave=False, disable=None):
+        estimate = denoise(noisy)
+        rows = base.assign(denoiser=name, **(waveforms(estimate) if waveforms else {}))
+        together = base.assign(denoiser=f"{name} + noisy")
+        for picker_name, picker in pickers.items():
+            threshold = THRESHOLDS.get(picker_name, 0.3)
+            picks = pick_windows(picker, estimate, rate, P_threshold=threshold, S_threshold=threshold)
+            rows = pd.concat([rows, _scores(picker_name, picks, labels, rate)], axis=1)
+            if name == "noisy":
+                raw[picker_name] = picks
+            if name in unions:
+                both = merge_picks(raw[picker_name], picks)
+                together = pd.concat([together, _scores(picker_name, both, labels, rate)], axis=1)
+        tables += [rows, together] if name in unions and pickers else [rows]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _describe(labels: pd.DataFrame, rate: float) -> pd.DataFrame:
+    """What rows are grouped by. Records without an event in their metadata are events of their own."""
+    nothing = pd.Series(np.nan, index=labels.index)
+    event = labels.get("source_id", nothing).fillna(labels.get("trace_name", nothing))
+    sp = (labels.get(S_KEY, nothing) - labels.get(P_KEY, nothing)) / rate
+    names = [f"{low}-{high} s" for low, high in zip(SP_CLASSES[:-1], (*SP_CLASSES[1:-1], "more"), strict=True)]
+    return pd.DataFrame(
         {
-            "mixture": np.arange(len(clean)),
-            "input_snr_db": mixtures.labels["input_snr_db"].to_numpy(),
-            "sdr_db": metrics.sdr_db(clean, estimate, axis=(-2, -1)),
-            "correlation": _mean_over_live(metrics.cross_correlation(clean, estimate)),
-            "amplitude_ratio": metrics.amplitude_ratio(clean, estimate, axis=(-2, -1)),
+            "record": np.arange(len(labels)),
+            "event": event.where(event.notna(), labels.index.to_series()).astype(str).to_numpy(),
+            "region": labels.get("region", labels.get("trace_source", nothing)).fillna("unknown").to_numpy(),
+            "instrument": labels.get("trace_channel", nothing).astype("str").str[:2].to_numpy(),
+            "sp_class": pd.cut(sp, SP_CLASSES, labels=names).astype("str").to_numpy(),
+            "input_snr_db": labels.get("input_snr_db", nothing).to_numpy(),
         }
     )
-    for name, picker in pickers.items():
-        threshold = THRESHOLDS.get(name, 0.3)
-        picks = pick_windows(picker, estimate, sampling_rate, P_threshold=threshold, S_threshold=threshold)
-        for phase in "PS":
-            times = mixtures.labels[f"{phase.lower()}_sample"].to_numpy() / sampling_rate
-            labels = pd.DataFrame({"record": np.arange(len(times)), "phase": phase, "time": times}).dropna()
-            matched = match_labels(picks, labels, TOLERANCE).set_index("record")["residual"]
-            counts = picks[picks["phase"] == phase].groupby("record").size()
-            rows[f"{name}_{phase}_residual"] = matched.reindex(rows["mixture"]).to_numpy()
-            rows[f"{name}_{phase}_label"] = np.isfinite(times)
-            rows[f"{name}_{phase}_picks"] = counts.reindex(rows["mixture"], fill_value=0).to_numpy()
-    return rows
 
 
-def _mean_over_live(correlation: NDArray[np.float64]) -> NDArray[np.float64]:
+def _waveforms(mixtures: Mixtures, estimate: Array) -> dict[str, Floats]:
+    clean, noisy, onset = mixtures.clean, mixtures.noisy, mixtures.labels["p_sample"].to_numpy()
+
+    def snr(x: Array) -> Floats:
+        return metrics.snr_db(x.transpose(0, 2, 1).reshape(len(x), -1), 3 * np.round(onset))
+
+    sdr = metrics.sdr_db(clean, estimate, axis=(-2, -1))
+    with np.errstate(divide="ignore"):
+        amplitude = np.log10(metrics.amplitude_ratio(clean, estimate, axis=(-2, -1)))
+    return {
+        "sdr_db": sdr,
+        "sdr_gain_db": sdr - metrics.sdr_db(clean, noisy, axis=(-2, -1)),
+        "snr_gain_db": snr(estimate) - snr(noisy),
+        "correlation": _mean_over_live(metrics.cross_correlation(clean, estimate)),
+        "log10_amplitude": amplitude,
+    }
+
+
+def _scores(name: str, picks: pd.DataFrame, labels: pd.DataFrame, rate: float) -> pd.DataFrame:
+    records, columns = np.arange(len(labels)), {}
+    for phase in "PS":
+        times = labels[f"{phase.lower()}_sample"].to_numpy(dtype=float) / rate
+        wanted = pd.DataFrame({"record": records, "phase": phase, "time": times}).dropna()
+        matched = match_labels(picks, wanted, max(TOLERANCES)).set_index("record")["residual"]
+        counts = picks[picks["phase"] == phase].groupby("record").size()
+        columns[f"{name}_{phase}_residual"] = matched.reindex(records).to_numpy(dtype=float)
+        columns[f"{name}_{phase}_label"] = np.isfinite(times)
+        columns[f"{name}_{phase}_picks"] = counts.reindex(records, fill_value=0).to_numpy()
+    return pd.DataFrame(columns)
+
+
+def merge_picks(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """
+    All picks of two tables; of picks of one phase within half a second only the most probable is kept.
+
+    :param first: Picks with the columns ``record``, ``phase``, ``time`` (s) and ``probability``
+    :param second: Picks on the same records
+    """
+    picks = pd.concat([first, second]).sort_values("probability", ascending=False, kind="stable")
+    kept: list[tuple] = []
+    times: dict[Any, list[float]] = {}
+    for pick in picks[COLUMNS].itertuples(index=False, name=None):
+        record, phase, time, _ = pick
+        group = times.setdefault((record, phase), [])
+        if all(abs(time - other) > SAME_PICK for other in group):
+            group.append(time)
+            kept.append(pick)
+    return pd.DataFrame(sorted(kept, key=lambda pick: (pick[0], pick[2])), columns=COLUMNS)
+
+
+def _mean_over_live(correlation: Floats) -> Floats:
     """Mean over the components that are not dead in the reference."""
     live = np.isfinite(correlation)
     return np.where(live, correlation, 0).sum(-1) / live.sum(-1)
-
-
-def summarize(rows: pd.DataFrame, by: tuple[str, ...] = ("denoiser",)) -> pd.DataFrame:
-    """
-    Means of the columns of :py:func:`evaluate`, one row a group.
-
-    :param rows: Rows of :py:func:`evaluate`
-    :param by: Columns to group by, in order
-    :return: Mean SDR (dB) and correlation, median amplitude ratio, and by picker and phase the recall and the mean and
-        standard deviation of the residual in seconds
-    """
-    result = {}
-    for key, group in rows.groupby(list(by), sort=False):
-        summary = {
-            "sdr_db": group["sdr_db"].replace(np.inf, np.nan).mean(),
-            "correlation": group["correlation"].mean(),
-            "amplitude_ratio": group["amplitude_ratio"].median(),
-        }
-        for column in [name for name in rows if name.endswith("_residual")]:
-            stem = column.removesuffix("_residual")
-            residual = group.loc[group[f"{stem}_label"], column]
-            summary[f"{stem}_recall"] = residual.notna().mean()
-            summary[f"{stem}_mean"] = residual.mean()
-            summary[f"{stem}_std"] = residual.std(ddof=0)
-        result[key] = summary
-    return pd.DataFrame.from_dict(result, orient="index").rename_axis(list(by))

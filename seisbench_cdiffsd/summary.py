@@ -1,0 +1,104 @@
+"""From rows, one for each record and denoiser, to a table of statistics with bootstrap intervals over events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+#: Largest residuals in seconds of right picks. The residuals of rows are those within the largest.
+TOLERANCES = (0.1, 0.5)
+#: Share of the resampled statistics between the ends of an interval.
+INTERVAL = 0.95
+
+
+def summarize(
+    rows: pd.DataFrame, by: Sequence[str] = ("denoiser",), resamples: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """
+    Statistics of rows, each with a 95 % interval from a bootstrap over events: the mixtures of an event, whatever
+    their noise, are drawn together.
+
+    :param rows: Rows of one of the functions above
+    :param by: Columns to group by, in order
+    :param resamples: Number of resampled sets of events
+    :param seed: Seed of the resampling
+    :return: One row a group and metric, with the columns of `by`, ``metric``, ``value``, ``low``, ``high``, ``events``
+        and ``records``
+    """
+    table = []
+    ends = 50 * (1 - INTERVAL), 50 * (1 + INTERVAL)
+    for key, group in rows.groupby(list(by), sort=False):
+        events, member = np.unique(group["event"], return_inverse=True)
+        draws = np.random.default_rng(seed).multinomial(len(events), np.full(len(events), 1 / len(events)), resamples)
+        weights = np.concatenate([np.ones((1, len(group))), draws[:, member]])
+        for metric, values in _statistics(group, weights).items():
+            drawn = values[1:][np.isfinite(values[1:])]
+            low, high = np.percentile(drawn, ends) if len(drawn) else (np.nan, np.nan)
+            numbers = {"metric": metric, "value": values[0], "low": low, "high": high}
+            counts = {"events": len(events), "records": len(group)}
+            table.append({**dict(zip(by, key, strict=True)), **numbers, **counts})
+    return pd.DataFrame(table)
+
+
+def _statistics(rows: pd.DataFrame, weights: Floats) -> dict[str, Floats]:
+    """Statistics under each set of weights (resample, row): name -> (resample,)."""
+    result: dict[str, Floats] = {}
+    for name in ("sdr_db", "sdr_gain_db", "correlation"):
+        if name in rows and rows[name].notna().any():
+            result[name] = _mean(rows[name].to_numpy(), weights)
+    for name in ("snr_gain_db", "log10_amplitude", "suppression_db"):  # infinite where silence is left
+        if name in rows and rows[name].notna().any():
+            result[name] = _median(rows[name].to_numpy(), weights)
+    if "log10_amplitude" in result:
+        result["magnitude_error"] = _median(rows["log10_amplitude"].abs().to_numpy(), weights)
+    for column in [name for name in rows if name.endswith("_picks")]:
+        stem = column.removesuffix("_picks")
+        picks = rows[column].to_numpy(dtype=float)
+        if "hours" in rows:
+            result[f"{stem}_per_hour"] = _ratio(weights @ picks, weights @ rows["hours"].to_numpy())
+        elif np.isfinite(picks).all():
+            label = rows[f"{stem}_label"].to_numpy(dtype=float)
+            result.update(_pick_statistics(stem, picks, label, rows[f"{stem}_residual"].to_numpy(), weights))
+    return result
+
+
+def _pick_statistics(stem: str, picks: Floats, label: Floats, residual: Floats, weights: Floats) -> dict[str, Floats]:
+    result = {}
+    labels, found = weights @ label, weights @ picks
+    for tolerance in TOLERANCES:
+        hits = weights @ (np.abs(residual) <= tolerance + 1e-6)  # to a microsecond, as in matching; NaN is a miss
+        result[f"{stem}_recall_{tolerance}"] = _ratio(hits, labels)
+        result[f"{stem}_precision_{tolerance}"] = _ratio(hits, found)
+        result[f"{stem}_f1_{tolerance}"] = _ratio(2 * hits, labels + found)
+    mean, square = _mean(residual, weights), _mean(residual**2, weights)
+    result[f"{stem}_mean"], result[f"{stem}_median"] = mean, _median(residual, weights)
+    result[f"{stem}_std"] = np.sqrt(np.maximum(square - mean**2, 0))
+    result[f"{stem}_early"] = _mean(np.where(np.isnan(residual), np.nan, residual < 0), weights)
+    return result
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
+
+
+def _mean(values: Floats, weights: Floats) -> Floats:
+    """Weighted mean over the finite values."""
+    there = np.isfinite(values)
+    return _ratio(weights @ np.where(there, values, 0), weights @ there.astype(float))
+
+
+def _median(values: Floats, weights: Floats) -> Floats:
+    """Weighted median over what is not NaN: the mean of the two middle values where they differ."""
+    order = np.argsort(values)[: np.count_nonzero(~np.isnan(values))]
+    if not len(order):
+        return np.full(len(weights), np.nan)
+    below = weights[:, order].cumsum(1)
+    half = below[:, -1:] / 2
+    lower, upper = ((below >= half - 1e-9).argmax(1), (below > half + 1e-9).argmax(1))
+    middle = (values[order][lower] + values[order][upper]) / 2
+    return np.where(half[:, 0] > 0, middle, np.nan)

@@ -1,0 +1,180 @@
+"""The other denoisers: closed forms, the laws that they share, and what they say where there are no weights."""
+
+import numpy as np
+import pytest
+import seisbench.models as sbm
+import torch
+from conftest import randomised
+from obspy import Stream
+
+from seisbench_cdiffsd import metrics
+from seisbench_cdiffsd.baselines import (
+    BandPass,
+    Diffusion,
+    Identity,
+    Network,
+    Unavailable,
+    Wiener,
+    load_diffusion,
+    load_network,
+    oracle_mask,
+    prepare,
+)
+
+TIME = np.arange(3000) / 100
+
+
+def sine(hertz):
+    return np.tile(np.sin(2 * np.pi * hertz * TIME), (1, 3, 1)).astype(np.float32)
+
+
+def burst(hertz=8.0):
+    """A wavelet of a second at 15 s."""
+    return sine(hertz) * np.exp(-(((TIME - 15) / 0.5) ** 2)).astype(np.float32)
+
+
+def white(seed=0, batch=2):
+    return np.random.default_rng(seed).standard_normal((batch, 3, 3000)).astype(np.float32)
+
+
+def open_mask(model):
+    """A network of SeisBench whose mask lets everything pass: what is left is its pre- and postprocessing."""
+    model.forward = lambda x: torch.stack([torch.ones_like(x[:, 0]), torch.zeros_like(x[:, 0])], dim=1)
+    return Network(model)
+
+
+@pytest.fixture(scope="module")
+def denoisers(model):
+    torch.manual_seed(0)
+    networks = [Network(sbm.DeepDenoiser()), Network(sbm.SeisDAE())]
+    return [Identity(), BandPass(), BandPass(1, 20), Wiener(), *networks, Diffusion(model, 2)]
+
+
+def test_all_keep_shape_and_input_and_do_the_same_to_a_window_whatever_is_beside_it(denoisers):
+    windows = white(batch=3)
+    for denoise in denoisers:
+        before = windows.copy()
+        together = denoise(windows)
+        assert together.shape == windows.shape and together.dtype == windows.dtype
+        assert (windows == before).all()
+        assert np.abs(denoise(windows[1:2])[0] - together[1]).max() < 1e-5
+
+
+@pytest.mark.parametrize("factor", [1e-9, 1e6])
+def test_all_scale_with_their_input(denoisers, factor):
+    windows = white()
+    for denoise in denoisers:
+        scaled = denoise((windows * factor).astype(np.float32)) / factor
+        assert np.abs(scaled - denoise(windows)).max() < 1e-3
+
+
+def test_all_are_silent_where_the_input_is(denoisers):
+    windows = white()
+    windows[0, 1] = 0
+    windows[1] = 0
+    for denoise in denoisers:
+        estimate = denoise(windows)
+        assert np.isfinite(estimate).all()
+        assert not estimate[1].any()
+        if not isinstance(denoise, Diffusion):  # the others do one component at a time
+            assert np.abs(estimate[0, 1]).max() < 1e-12
+
+
+def test_all_take_streams_and_keep_ids_and_times(denoisers, example):
+    for denoise in denoisers:
+        before = example.copy()
+        output = denoise.stream(example)
+        assert isinstance(output, Stream) and sorted(t.id for t in output) == sorted(t.id for t in example)
+        assert all(a.data.tobytes() == b.data.tobytes() for a, b in zip(example, before, strict=True))
+        for trace in output:
+            source = example.select(id=trace.id)[0]
+            assert trace.stats.starttime == source.stats.starttime and len(trace) == len(source)
+
+
+def test_band_pass_keeps_its_band_without_a_shift_and_removes_the_rest():
+    inside, outside = sine(8), sine(40)
+    kept = BandPass(1, 20)(inside + outside)[..., 500:-500]
+    assert metrics.sdr_db(inside[..., 500:-500], kept).min() > 30
+    assert (BandPass()(inside) == inside).all()
+
+
+def test_wiener_removes_stationary_noise_and_keeps_an_event_without_knowing_its_onset():
+    clean, noise = 5 * burst(), 0.3 * white(batch=1)
+    estimate = Wiener()(clean + noise)
+    assert metrics.sdr_db(clean, estimate).min() > metrics.sdr_db(clean, clean + noise).max() + 6
+    assert metrics.amplitude_ratio(clean, estimate) == pytest.approx(1, abs=0.1)
+    assert metrics.suppression_db(noise, Wiener()(noise)).min() > 8
+
+
+def test_wiener_without_subtraction_returns_its_input():
+    windows = white()
+    assert np.abs(Wiener(strength=0)(windows) - windows).max() < 1e-5
+
+
+def test_wiener_follows_noise_that_changes_over_minutes():
+    noise = np.random.default_rng(0).standard_normal((1, 30_000)) * np.repeat([1.0, 10.0], 15_000)
+    left = Wiener().filter(noise, 100.0)
+    for half in (slice(0, 12_000), slice(18_000, None)):
+        assert metrics.suppression_db(noise[:, half], left[:, half])[0] > 8
+
+
+@pytest.mark.parametrize("network", [sbm.DeepDenoiser, sbm.SeisDAE])
+def test_a_network_with_an_open_mask_returns_its_input(network):
+    windows = white() - white().mean(-1, keepdims=True)
+    estimate = open_mask(network())(windows)
+    assert np.abs(estimate - windows).max() < 1e-4
+
+
+@pytest.mark.parametrize("network", [sbm.DeepDenoiser, sbm.SeisDAE])
+def test_a_network_prepares_each_trace_on_its_own(network):
+    traces = torch.from_numpy(white()[0]) * torch.tensor([[1.0], [10.0], [100.0]])
+    seen = prepare(network(), traces)[0]
+    assert seen.shape == (3, 2, 31, 201)
+    assert torch.allclose(seen[:1], prepare(network(), traces[:1])[0], atol=1e-5)
+
+
+def test_oracle_mask_is_exact_where_the_parts_do_not_meet():
+    early, late = sine(8) * (TIME < 10), sine(8) * (TIME > 20)
+    for clean, noise in ((early, late), (sine(5), sine(40))):
+        assert metrics.sdr_db(clean, oracle_mask(clean.astype(np.float32), noise.astype(np.float32))).min() > 20
+
+
+def test_oracle_mask_at_the_edges():
+    clean, silence = white(), np.zeros((2, 3, 3000), np.float32)
+    assert np.abs(oracle_mask(clean, silence) - clean).max() < 1e-5
+    assert not oracle_mask(silence, clean).any() and not oracle_mask(silence, silence).any()
+    assert np.abs(oracle_mask(clean, clean) - clean).max() < 1e-5  # half of twice as much
+
+
+def test_diffusion_is_the_model_at_its_number_of_steps(model):
+    windows = white()
+    expected = model.restore(torch.from_numpy(windows), 3).numpy()
+    assert (Diffusion(model, 3)(windows) == expected).all()
+
+
+def test_missing_weights_are_told_in_one_line(tmp_path):
+    with pytest.raises(Unavailable, match="no CDiffSD weights 'nowhere'"):
+        load_diffusion("nowhere")
+    with pytest.raises(Unavailable, match=r"no model .*train_baselines"):
+        load_diffusion(tmp_path / "nothing")
+    with pytest.raises(Unavailable, match="not in SeisBench's cache"):
+        load_network("DeepDenoiser", "nowhere")
+    with pytest.raises(ValueError, match="DeepDenoiser or SeisDAE"):
+        load_network("PhaseNet", "original")
+
+
+def test_damaged_weights_are_told_in_one_line(tmp_path):
+    sbm.SeisDAE().save(tmp_path / "model")
+    assert isinstance(load_network("SeisDAE", tmp_path / "model"), Network)
+    (tmp_path / "model.pt").write_bytes(b"not weights")
+    with pytest.raises(Unavailable, match="cannot be read"):
+        load_network("SeisDAE", tmp_path / "model")
+
+
+def test_saved_models_come_back(tmp_path, model):
+    model.save(tmp_path / "model")
+    assert (load_diffusion(tmp_path / "model", 1)(white()) == Diffusion(model, 1)(white())).all()
+    torch.manual_seed(1)
+    network = randomised(sbm.DeepDenoiser())
+    network.save(tmp_path / "network")
+    assert (load_network("DeepDenoiser", tmp_path / "network")(white()) == Network(network)(white())).all()

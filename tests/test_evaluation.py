@@ -1,0 +1,186 @@
+"""Rows of judged records, and the statistics that are made of them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from seisbench_cdiffsd import evaluation, metrics, picking, summary
+from seisbench_cdiffsd.pairs import Mixtures
+
+RNG = np.random.default_rng(0)
+
+
+def make_mixtures(events=4, per_event=2):
+    """Decaying wavelets from sample 1000 on, with white noise at 0 and 10 dB in turn."""
+    count = events * per_event
+    time = np.arange(3000) / 100 - 10
+    wave = np.where(time >= 0, np.exp(-time / 4) * np.sin(2 * np.pi * 6 * time), 0)
+    clean = np.tile(wave, (count, 3, 1)).astype(np.float32) + 0.001 * RNG.standard_normal((count, 3, 3000))
+    snr = np.tile([0.0, 10.0], count)[:count]
+    scale = np.sqrt((clean[:, :, 1000:2000] ** 2).mean((1, 2)) / 10 ** (snr / 10))
+    noise = scale[:, None, None] * RNG.standard_normal(clean.shape)
+    labels = pd.DataFrame(
+        {
+            "source_id": np.repeat([f"event {i}" for i in range(events)], per_event),
+            "trace_channel": "HH",
+            "region": "somewhere",
+            "trace_p_arrival_sample": 1000.0,
+            "trace_s_arrival_sample": 1500.0,
+            "p_sample": 1000.0,
+            "s_sample": np.where(np.arange(count) % 2, np.nan, 1500.0),
+            "input_snr_db": snr,
+        }
+    )
+    return Mixtures(clean.astype(np.float32), noise.astype(np.float32), labels)
+
+
+@pytest.fixture(scope="module")
+def mixtures():
+    return make_mixtures()
+
+
+def picks(*rows):
+    return pd.DataFrame(rows, columns=picking.COLUMNS)
+
+
+def test_rows_hold_the_metrics_of_each_mixture(mixtures):
+    rows = evaluation.evaluate(mixtures, {"half": lambda noisy: 0.5 * noisy}, {})
+    assert list(rows["denoiser"].unique()) == ["noisy", "clean", "half", "oracle mask"]
+    by_name = {name: group.reset_index(drop=True) for name, group in rows.groupby("denoiser")}
+    noisy = by_name["noisy"]
+    assert noisy["sdr_db"].to_numpy() == pytest.approx(
+        metrics.sdr_db(mixtures.clean, mixtures.noisy, axis=(-2, -1)), rel=1e-6
+    )
+    assert (noisy["sdr_gain_db"] == 0).all() and (noisy["snr_gain_db"] == 0).all()
+    assert (by_name["half"]["snr_gain_db"].abs() < 1e-6).all()  # amplitude is no noise
+    assert by_name["half"]["log10_amplitude"].to_numpy() == pytest.approx(
+        noisy["log10_amplitude"].to_numpy() + np.log10(0.5), abs=1e-6
+    )
+    assert np.isinf(by_name["clean"]["sdr_db"]).all() and (by_name["clean"]["log10_amplitude"] == 0).all()
+    assert (by_name["oracle mask"]["sdr_gain_db"] > 3).all()
+    assert set(rows["instrument"]) == {"HH"} and set(rows["sp_class"]) == {"4-8 s"}
+
+
+def test_all_denoisers_see_the_same_mixtures_and_cannot_change_them(mixtures):
+    seen = []
+
+    def spy(noisy):
+        seen.append(noisy.copy())
+        return np.zeros_like(noisy)
+
+    rows = evaluation.evaluate(mixtures, {"first": spy, "second": spy}, {})
+    assert (seen[0] == seen[1]).all() and (seen[0] == mixtures.noisy).all()
+    silent = rows[rows["denoiser"] == "first"]
+    assert (silent["sdr_db"] == 0).all() and (silent["correlation"] == 0).all()
+    assert np.isneginf(silent["log10_amplitude"]).all()
+
+
+def test_noise_rows(mixtures):
+    metadata = mixtures.labels[["source_id"]]
+    rows = evaluation.evaluate_noise(mixtures.noise, metadata, {"tenth": lambda noise: 0.1 * noise}, {})
+    table = summary.summarize(rows).set_index(["denoiser", "metric"])["value"]
+    assert table["tenth", "suppression_db"] == pytest.approx(20, abs=1e-4)
+    assert table["noisy", "suppression_db"] == 0
+    assert rows["hours"].to_numpy() == pytest.approx(30 / 3600)
+
+
+def test_records_without_metadata_are_events_of_their_own(mixtures):
+    labels = mixtures.labels[["p_sample", "s_sample"]]
+    rows = evaluation.evaluate_records(mixtures.noisy, labels, {}, {})
+    assert rows["event"].nunique() == len(labels) and set(rows["region"]) == {"unknown"}
+
+
+def test_merged_picks_are_the_union_and_the_more_probable_of_two_alike():
+    first = picks((0, "P", 1.0, 0.5), (0, "S", 1.2, 0.4), (1, "P", 5.0, 0.9))
+    second = picks((0, "P", 1.3, 0.8), (0, "P", 9.0, 0.3), (2, "P", 5.0, 0.9))
+    merged = evaluation.merge_picks(first, second)
+    expected = [(0, "S", 1.2, 0.4), (0, "P", 1.3, 0.8), (0, "P", 9.0, 0.3), (1, "P", 5.0, 0.9), (2, "P", 5.0, 0.9)]
+    assert list(merged.itertuples(index=False, name=None)) == expected
+    swapped = evaluation.merge_picks(second, first)
+    assert list(swapped.itertuples(index=False, name=None)) == expected
+    nothing = picks()
+    assert evaluation.merge_picks(nothing, nothing).empty
+
+
+def test_pick_statistics_are_those_of_a_count_by_hand():
+    rows = pd.DataFrame(
+        {
+            "denoiser": "x",
+            "event": list("aabbc"),
+            "N_P_residual": [0.05, -0.3, np.nan, 0.1, np.nan],
+            "N_P_label": [True, True, True, True, False],
+            "N_P_picks": [1, 2, 0, 1, 1],
+        }
+    )
+    value = summary.summarize(rows).set_index("metric")["value"]
+    assert value["N_P_recall_0.5"] == 3 / 4 and value["N_P_recall_0.1"] == 2 / 4
+    assert value["N_P_precision_0.5"] == 3 / 5 and value["N_P_f1_0.5"] == pytest.approx(6 / 9)
+    residuals = rows["N_P_residual"].dropna()
+    assert value["N_P_mean"] == pytest.approx(residuals.mean()) and value["N_P_median"] == 0.05
+    assert value["N_P_std"] == pytest.approx(residuals.std(ddof=0)) and value["N_P_early"] == pytest.approx(1 / 3)
+
+
+def test_false_picks_are_counted_per_hour():
+    rows = pd.DataFrame({"denoiser": "x", "event": list("ab"), "N_P_picks": [1, 2], "hours": [0.5, 0.25]})
+    assert summary.summarize(rows).set_index("metric")["value"]["N_P_per_hour"] == pytest.approx(4)
+
+
+def test_intervals_are_those_of_a_mean_of_independent_events():
+    values = RNG.normal(5, 2, 400)
+    rows = pd.DataFrame({"denoiser": "x", "event": np.arange(400).astype(str), "sdr_db": values})
+    row = summary.summarize(rows, resamples=4000).set_index("metric").loc["sdr_db"]
+    low, high = stats.norm.interval(0.95, values.mean(), stats.sem(values))
+    assert row["value"] == pytest.approx(values.mean())
+    assert (row["low"], row["high"]) == pytest.approx((low, high), abs=0.03)
+    expected = stats.bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(0))
+    assert (row["low"], row["high"]) == pytest.approx(expected.confidence_interval, abs=0.03)
+
+
+def test_copies_of_an_event_do_not_narrow_the_interval():
+    values = RNG.normal(0, 1, 50)
+    once = pd.DataFrame({"denoiser": "x", "event": np.arange(50).astype(str), "sdr_db": values})
+    often = pd.concat([once] * 10)
+    for column in ("value", "low", "high"):
+        assert summary.summarize(often)[column].to_numpy() == pytest.approx(summary.summarize(once)[column].to_numpy())
+
+
+def test_weighted_medians_are_medians_of_repeated_values():
+    values = np.array([3.0, np.nan, -np.inf, 1.0, np.inf, 2.0])
+    weights = RNG.integers(0, 4, (50, 6)).astype(float)
+    for weight, median in zip(weights, summary._median(values, weights), strict=True):
+        repeated = np.repeat(values, weight.astype(int))
+        expected = np.median(repeated[~np.isnan(repeated)]) if (~np.isnan(repeated)).any() else np.nan
+        assert median == pytest.approx(expected, nan_ok=True)
+
+
+def test_silence_and_perfection_leave_the_statistics_finite_or_say_so(mixtures):
+    rows = evaluation.evaluate(mixtures, {"silence": np.zeros_like}, {})
+    table = summary.summarize(rows, resamples=20).set_index(["denoiser", "metric"])["value"]
+    assert table["silence", "sdr_db"] == 0 and np.isneginf(table["silence", "log10_amplitude"])
+    assert np.isnan(table["clean", "sdr_db"]) and table["clean", "correlation"] == pytest.approx(1)
+
+
+def test_groups_and_seeds(mixtures):
+    rows = evaluation.evaluate(mixtures, {}, {})
+    table = summary.summarize(rows, by=("denoiser", "input_snr_db"), resamples=50)
+    assert set(table["input_snr_db"]) == {0.0, 10.0} and (table["events"] == 4).all() and (table["records"] == 4).all()
+    pd.testing.assert_frame_equal(table, summary.summarize(rows, by=("denoiser", "input_snr_db"), resamples=50))
+
+
+def test_a_real_picker_finds_the_example_and_unions_have_rows(pickers, example):
+    picker = picking.load_picker("PhaseNet")
+    clean = np.stack([example.select(component=c)[0].data for c in "ZNE"])[None].astype(np.float32)
+    found = picking.pick_windows(picker, clean)
+    p, s = (100 * found[found["phase"] == phase]["time"].iloc[0] for phase in "PS")
+    noise = 0.01 * clean.std() * RNG.standard_normal(clean.shape).astype(np.float32)
+    mixtures = Mixtures(clean, noise, pd.DataFrame({"p_sample": [p], "s_sample": [s], "input_snr_db": [40.0]}))
+    rows = evaluation.evaluate(mixtures, {"silence": np.zeros_like}, {"PhaseNet": picker}, unions=["silence"])
+    value = summary.summarize(rows, resamples=5).set_index(["denoiser", "metric"])["value"]
+    for phase in "PS":
+        assert value["clean", f"PhaseNet_{phase}_recall_0.1"] == 1
+        assert value["silence", f"PhaseNet_{phase}_recall_0.5"] == 0
+        assert (
+            value["silence + noisy", f"PhaseNet_{phase}_recall_0.5"] == value["noisy", f"PhaseNet_{phase}_recall_0.5"]
+        )
+    assert "sdr_db" not in value["silence + noisy"].index
