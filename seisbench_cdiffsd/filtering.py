@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -111,5 +112,25 @@ def resampled_mask(there: NDArray[np.bool_], ratio: Fraction) -> NDArray[np.bool
 
 
 def _polyphase(values: Samples, ratio: Fraction) -> Samples:
-    # beyond its ends the record goes on along the line between them, so that an offset does not ring
-    return signal.resample_poly(values, ratio.numerator, ratio.denominator, padtype="line")
+    # beyond its ends the record stays what it is there, as far as the filter reaches, so that an offset does not ring
+    up, down = ratio.numerator, ratio.denominator
+    reach = math.ceil(10 * max(up, down) / up)
+    padding = down * math.ceil(reach / down)
+    padded = np.pad(values, padding, mode="edge")
+    samples = signal.resample_poly(padded, up, down, window=_interpolator(ratio))
+    return samples[int(padding * ratio) :][: math.ceil(len(values) * ratio)]
+
+
+@lru_cache
+def _interpolator(ratio: Fraction) -> Samples:
+    """
+    The filter of :py:func:`scipy.signal.resample_poly`, but exact for constants.
+
+    Each output sample is a weighted sum of samples. SciPy's weights add up to one within a thousandth only, so that an
+    offset, or microseism, would leave a tone in the band.
+    """
+    slower = max(ratio.numerator, ratio.denominator)
+    taps = signal.firwin(20 * slower + 1, 1 / slower, window=("kaiser", 5.0))
+    for phase in range(ratio.numerator):
+        taps[phase :: ratio.numerator] /= taps[phase :: ratio.numerator].sum() * ratio.numerator
+    return taps

@@ -238,7 +238,8 @@ class CDiffSD(ShippedWeights, WaveformModel):
         def batches() -> Iterator[list[Estimate]]:
             batch: list[tuple[Record, Windows, int]] = []
             for record in records(stream, rate, window, order, flexible, strict, sos, zerophase):
-                windows = Windows(record.data, window, options.samples(window), options.sides, options.stacking)
+                overlap, origin = options.samples(window), record.origin
+                windows = Windows(record.data, window, overlap, options.sides, options.stacking, origin)
                 for offset in windows.offsets:
                     batch.append((record, windows, offset))
                     if len(batch) == options.batch_size:

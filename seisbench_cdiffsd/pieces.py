@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,9 @@ logger = logging.getLogger("seisbench")
 
 #: Larger samples do not fit single precision, with room for the overshoot of a filter; they count as missing.
 LARGEST = 1e37
+
+#: Of more channels than these, a warning counts the rest.
+MOST_LISTED = 20
 
 Mask = NDArray[np.bool_]
 
@@ -40,9 +45,14 @@ class Piece:
     missing: Mask
     row: int
 
-    def place(self, start: UTCDateTime, rate: float) -> slice:
-        """Where the piece lies on an axis that begins at `start`, to the nearest sample."""
-        first = int(np.floor((self.start - start) * rate + 0.5))
+    def place(self, rate: float) -> slice:
+        """
+        Where the piece lies among all samples since 1970, to the nearest one: the same however a stream is cut.
+
+        :param rate: Sampling rate of the axis in Hz
+        """
+        # no sample time of a usual rate lies where this rounds up, so that its jitter decides nothing
+        first = math.floor(self.start.ns * Fraction(rate) / 10**9 + Fraction(51, 100))
         return slice(first, first + len(self.values))
 
 
@@ -56,28 +66,37 @@ def instruments(
             if one in order:
                 rows.setdefault(other, rows[one])
     groups: dict[tuple[Any, ...], list[tuple[int, Trace]]] = defaultdict(list)
-    passed_over = set()
+    passed_over, doubled = set(), set()
     for source, trace in enumerate(stream):
         stats = trace.stats
-        if stats.channel[-1:] not in rows:
+        if stats.channel[-1:] not in rows or trace.data.dtype.kind not in "iufb":
             passed_over.add(trace.id)
         elif stats.npts > 0:
             # six digits: SAC keeps the sample interval in single precision
             rate = float(f"{stats.sampling_rate:.6g}")
             groups[stats.network, stats.station, stats.location, stats.channel[:-1], rate].append((source, trace))
-    if passed_over:
-        logger.warning(f"Passed over, as their component is none of {' '.join(rows)}: {', '.join(sorted(passed_over))}")
-    instruments: dict[tuple[Any, ...], list[tuple[int, Trace, int]]] = defaultdict(list)
-    for key, members in groups.items():
-        letters = {trace.stats.channel[-1] for _, trace in members}
-        both = letters & set("NE") and letters & set("12")
+    members: dict[tuple[Any, ...], list[tuple[int, Trace, int]]] = defaultdict(list)
+    for key, traces in groups.items():
+        letters = {trace.stats.channel[-1] for _, trace in traces}
+        both = bool(letters & set("NE") and letters & set("12"))
         if both:
-            logger.warning(f"{'.'.join(key[:4])} has horizontal components {''.join(sorted(letters))}: 12 stand alone.")
-        for source, trace in members:
+            doubled.add(".".join(key[:4]))
+        for source, trace in traces:
             letter = trace.stats.channel[-1]
-            apart = bool(both) and letter in "12"
-            instruments[(*key, apart)].append((source, trace, rows[letter]))
-    return sorted(instruments.items())
+            members[(*key, both and letter in "12")].append((source, trace, rows[letter]))
+    for names, what in (
+        (passed_over, f"passed over, as their component is none of {' '.join(rows)}, or they hold no numbers"),
+        (doubled, "with horizontal components 12 beside NE: 12 stand alone"),
+    ):
+        if names:
+            logger.warning(f"Channels {what}: {listed(names)}")
+    return sorted(members.items())
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in order, the first few of many."""
+    first, rest = sorted(names)[:MOST_LISTED], len(set(names)) - MOST_LISTED
+    return ", ".join(first) + (f" and {rest} more" if rest > 0 else "")
 
 
 def cut(source: int, trace: Trace, row: int, limit: float) -> Iterator[Piece]:

@@ -2,12 +2,14 @@
 
 A record is the common time axis of the components of one instrument: network, station, location, band and instrument
 code (so HH and HN at one location are two) and sampling rate. It is split only where every component is missing for
-longer than a window; shorter gaps are bridged for filter and network and left out of every output.
+longer than a window; shorter gaps are bridged for filter and network and left out of every output. Samples are counted
+from 1970 on, so that a record and any longer one that holds it are cut into the same windows.
 """
 
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,9 +20,28 @@ from obspy import Stream, Trace, UTCDateTime
 
 from seisbench_cdiffsd import filtering
 from seisbench_cdiffsd.filtering import Samples
-from seisbench_cdiffsd.pieces import Mask, Piece, cut, instruments, stretches
+from seisbench_cdiffsd.pieces import Mask, Piece, cut, instruments, listed, stretches
 
 logger = logging.getLogger("seisbench")
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """
+    A stretch of one component without long gaps: what is bridged, resampled and filtered by itself.
+
+    :param row: Component
+    :param place: Where it lies at the rate of the stream, counted from the start of the record
+    :param padding: Samples put before it, so that its resampled samples lie on the grid of the record
+    :param span: Where it lies in the data of the record
+    :param start: Time of the first sample of `span`
+    """
+
+    row: int
+    place: slice
+    padding: int
+    span: slice
+    start: UTCDateTime
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,10 +52,12 @@ class Record:
     :param stats: Network, station and location code
     :param channels: Channel code of each component, "" where there is none
     :param rate: Sampling rate of `data` in Hz
-    :param data: Samples (component, samples); zero outside the span of a component, bridged in its gaps
+    :param origin: Number of the first sample among all samples of this rate since 1970
+    :param data: Samples (component, samples); zero in long gaps of a component, bridged in short ones
     :param present: Where `data` comes from samples of the stream, (component, samples)
-    :param anchors: For each component, stretches of `data` and the time of their first sample, the most trusted last
+    :param anchors: For each component, stretches of `data` and the time of their first sample; later ones have priority
     :param pieces: The pieces of the stream it was made of, and where they lie at the rate of the stream
+    :param segments: What was filtered by itself
     :param covered: `present` at the rate of the stream
     :param ratio: `rate` over the rate of the stream
     """
@@ -42,10 +65,12 @@ class Record:
     stats: dict[str, str]
     channels: tuple[str, ...]
     rate: float
+    origin: int
     data: NDArray[np.float32]
     present: Mask
     anchors: tuple[tuple[tuple[slice, UTCDateTime], ...], ...]
     pieces: tuple[tuple[Piece, slice], ...]
+    segments: tuple[Segment, ...]
     covered: Mask
     ratio: Fraction
 
@@ -59,15 +84,16 @@ class Record:
         """
         stream = Stream()
         for row, channel in enumerate(self.channels):
-            for first, stop in _runs(self.present[row]):
-                header = {"starttime": self._time(row, first), "sampling_rate": self.rate, "channel": prefix + channel}
+            runs, anchors = _runs(self.present[row]), self.anchors[row]
+            anchor = np.zeros(values.shape[-1], dtype=np.int32)
+            for i, (span, _) in enumerate(anchors):
+                anchor[span] = i
+            for first, stop in runs:
+                span, start = anchors[anchor[first]]
+                time = start + (first - span.start) / self.rate
+                header = {"starttime": time, "sampling_rate": self.rate, "channel": prefix + channel}
                 stream.append(Trace(values[row, first:stop].copy(), {**self.stats, **header}))
         return stream
-
-    def _time(self, row: int, sample: int) -> UTCDateTime:
-        """Time of a sample that is present."""
-        span, start = next(x for x in reversed(self.anchors[row]) if x[0].start <= sample < x[0].stop)
-        return start + (sample - span.start) / self.rate
 
     def original(self, values: NDArray[np.float32]) -> Iterator[tuple[Piece, Samples]]:
         """
@@ -83,14 +109,15 @@ class Record:
                 yield piece, np.where(piece.missing, np.nan, samples[place])
 
     def _original_row(self, row: int, values: NDArray[np.float32]) -> Samples:
-        samples = values[row].astype(np.float64)
         covered = self.covered[row]
-        if self.ratio != 1:
-            first = min(place.start for piece, place in self.pieces if piece.row == row)
-            span = self.anchors[row][0][0]
-            back = filtering.restored(samples[span], self.ratio)[: len(covered) - first]
+        if self.ratio == 1:
+            samples = values[row].astype(np.float64)
+        else:
             samples = np.zeros(len(covered))
-            samples[first : first + len(back)] = back
+            for segment in (x for x in self.segments if x.row == row):
+                back = filtering.restored(values[row, segment.span].astype(np.float64), self.ratio)
+                length = segment.place.stop - segment.place.start
+                samples[segment.place] = back[segment.padding :][:length]
         return np.where(covered, samples, np.nan)
 
 
@@ -108,7 +135,8 @@ def records(
     Records of a stream, one at a time, in the order of their ids and times. The stream stays as it is.
 
     Masked, NaN and infinite samples are gaps. Traces of one channel that touch or overlap are joined; where they
-    contradict each other the longer trace is believed (of equally long ones the later), whatever their order.
+    contradict each other their mean is taken. What a sample becomes depends on nothing that is further away than a
+    few windows, and not on the order of the traces.
 
     :param stream: Traces of any number of instruments, rates and stretches of time
     :param sampling_rate: Rate of the model in Hz; data at other rates are resampled, zero-phase
@@ -119,74 +147,119 @@ def records(
     :param sos: Filter in second-order sections, see :py:func:`design_filter`
     :param zerophase: Whether the filter runs forward and backward
     """
+    limit = window / sampling_rate
+    contradicting: set[str] = set()
     for (network, station, location, *_), members in instruments(stream, order, flexible):
-        limit = window / sampling_rate
         pieces = [piece for source, trace, row in members for piece in cut(source, trace, row, limit)]
-        rates = {source: trace.stats.sampling_rate for source, trace, _ in members}
+        rate = max(trace.stats.sampling_rate for _, trace, _ in members)
         channels = {row: trace.stats.channel for _, trace, row in members}
         stats = {"network": network, "station": station, "location": location}
-        for stretch in stretches(pieces, max(rates.values()), limit):
-            codes = tuple(channels[i] if any(p.row == i for p in stretch) else "" for i in range(len(order)))
-            yield _record(stretch, stats, codes, max(rates.values()), sampling_rate, strict, sos, zerophase)
+        ratio = filtering.simple_ratio(rate, sampling_rate)
+        for stretch in stretches(pieces, rate, limit):
+            rows = {piece.row for piece in stretch}
+            codes = tuple(channels[i] if i in rows else "" for i in range(len(order)))
+            axis = _Axis(stretch, rate, ratio, len(order))
+            anchors: list[tuple[tuple[slice, UTCDateTime], ...]] = []
+            segments: list[Segment] = []
+            for row in range(len(order)):
+                values, contradiction = axis.joined(row)
+                if contradiction:
+                    contradicting.add(".".join([*stats.values(), codes[row]]))
+                segments += (found := list(axis.segments(row, values, limit, sos, zerophase)))
+                placed = [(place, piece.start) for piece, place in axis.placed if piece.row == row]
+                anchors.append(tuple(placed if ratio == 1 else ((x.span, x.start) for x in found)))
+            covered, present = axis.covered, axis.present
+            if strict:
+                covered, present = (x & x.all(axis=0) for x in (covered, present))
+            yield Record(
+                stats=stats,
+                channels=codes,
+                rate=rate * float(ratio) if ratio != 1 else rate,
+                origin=int(axis.start * ratio),
+                data=axis.data,
+                present=present,
+                anchors=tuple(anchors),
+                pieces=axis.placed,
+                segments=tuple(segments),
+                covered=covered,
+                ratio=ratio,
+            )
+    if contradicting:
+        logger.warning(f"Traces overlap and disagree, and their mean is taken: {listed(contradicting)}")
 
 
-def _record(
-    pieces: list[Piece],
-    stats: dict[str, str],
-    channels: tuple[str, ...],
-    rate: float,
-    sampling_rate: float,
-    strict: bool,
-    sos: Samples | None,
-    zerophase: bool,
-) -> Record:
-    start = min(piece.start for piece in pieces)
-    # the most trusted comes last and overwrites; the sum makes ties independent of the order of the traces
-    pieces = sorted(pieces, key=lambda p: (len(p.values), p.start, float(np.sum(p.values, where=~p.missing))))
-    placed = tuple((piece, piece.place(start, rate)) for piece in pieces)
-    length = max(place.stop for _, place in placed)
-    ratio = filtering.simple_ratio(rate, sampling_rate)
-    samples = filtering.resampled_length(length, ratio)
-    covered = np.zeros((len(channels), length), dtype=bool)
-    data = np.zeros((len(channels), samples), dtype=np.float32)
-    present = covered if ratio == 1 else np.zeros(data.shape, dtype=bool)
-    anchors: list[tuple[tuple[slice, UTCDateTime], ...]] = []
-    for row, channel in enumerate(channels):
-        members = [(piece, place) for piece, place in placed if piece.row == row]
-        anchors.append(tuple((place, piece.start) for piece, place in members))
-        if not members:
-            continue
-        values = _joined(members, length, ".".join([*stats.values(), channel]))
-        covered[row] = ~np.isnan(values)
-        first, stop = (int(i) for i in np.flatnonzero(covered[row])[[0, -1]] + (0, 1))
-        values = filtering.bridged(values[first:stop])
-        if ratio != 1:
-            values = filtering.resampled(values, ratio)
-            begin = min(int(first * ratio + Fraction(1, 2)), samples - len(values))
-            present[row, begin : begin + len(values)] = filtering.resampled_mask(covered[row, first:stop], ratio)
-            anchors[row] = ((slice(begin, begin + len(values)), min(p.start for p, _ in members)),)
-            first = begin
-        data[row, first : first + len(values)] = filtering.filtered(values, sos, zerophase)
-    if strict:
-        covered &= covered.all(axis=0)
-        present &= present.all(axis=0)
-    rate = rate * float(ratio) if ratio != 1 else rate
-    return Record(stats, channels, rate, data, present, tuple(anchors), placed, covered, ratio)
+class _Axis:
+    """
+    The common time axis of a record while it is filled.
 
+    :param pieces: Pieces of one instrument
+    :param rate: Their sampling rate in Hz
+    :param ratio: Rate of the record over theirs
+    :param rows: Number of components
+    """
 
-def _joined(members: list[tuple[Piece, slice]], length: int, name: str) -> Samples:
-    """One component on the axis of its record, NaN where it is missing; later pieces overwrite earlier ones."""
-    row = np.full(length, np.nan)
-    contradiction = False
-    for piece, place in members:
-        before, values = row[place], np.where(piece.missing, np.nan, piece.values)
-        if len(members) > 1:
-            contradiction |= bool(np.any(before != values, where=~(np.isnan(before) | np.isnan(values))))
-            values = np.where(np.isnan(values), before, values)
-        row[place] = values
-    if contradiction:
-        logger.warning(f"Traces of {name} overlap and disagree: the longer one is believed.")
-    return row
+    def __init__(self, pieces: list[Piece], rate: float, ratio: Fraction, rows: int) -> None:
+        # the sum makes ties independent of the order of the traces
+        pieces = sorted(pieces, key=lambda p: (p.start, len(p.values), float(np.sum(p.values, where=~p.missing))))
+        places = [piece.place(rate) for piece in pieces]
+        first = min(place.start for place in places)
+        #: The record begins where its samples and those of the stream coincide, in any cut of the stream.
+        self.start = first - first % ratio.denominator
+        self.placed = tuple(
+            (piece, slice(place.start - self.start, place.stop - self.start))
+            for piece, place in zip(pieces, places, strict=True)
+        )
+        self.rate, self.ratio = rate, ratio
+        self.length = max(place.stop for _, place in self.placed)
+        self.covered = np.zeros((rows, self.length), dtype=bool)
+        self.data = np.zeros((rows, filtering.resampled_length(self.length, ratio)), dtype=np.float32)
+        self.present = self.covered if ratio == 1 else np.zeros(self.data.shape, dtype=bool)
+
+    def joined(self, row: int) -> tuple[Samples, bool]:
+        """One component, NaN where it is missing, and whether some of its pieces contradict each other."""
+        members = [(piece, place) for piece, place in self.placed if piece.row == row]
+        values = np.full(self.length if members else 0, np.nan)
+        different = np.zeros(len(values), dtype=bool)
+        for piece, place in members:
+            before, new = values[place], np.where(piece.missing, np.nan, piece.values)
+            there = ~np.isnan(before)
+            different[place] |= there & ~np.isnan(new) & (before != new)
+            values[place] = np.where(there, before, new)
+        if different.any():
+            total, count = np.zeros(self.length), np.zeros(self.length)
+            for piece, place in members:
+                total[place] += np.where(piece.missing, 0, piece.values)
+                count[place] += ~piece.missing
+            values[different] = total[different] / count[different]
+        return values, bool(different.any())
+
+    def segments(
+        self, row: int, values: Samples, limit: float, sos: Samples | None, zerophase: bool
+    ) -> Iterator[Segment]:
+        """Fill in the samples of one component, in parts between gaps of more than `limit` seconds."""
+        there = np.flatnonzero(~np.isnan(values))
+        if not len(there):
+            return
+        self.covered[row, there] = True
+        breaks = np.flatnonzero(np.diff(there) - 1 > limit * self.rate)
+        pieces = sorted((x for x in self.placed if x[0].row == row), key=lambda x: x[1].start)
+        starts = [place.start for _, place in pieces]
+        for first, last in zip(there[np.r_[0, breaks + 1]], there[np.r_[breaks, -1]], strict=True):
+            place = slice(int(first), int(last) + 1)
+            part = filtering.bridged(values[place])
+            padding, begin = 0, place.start
+            if self.ratio != 1:
+                padding = place.start % self.ratio.denominator
+                part = filtering.resampled(np.pad(part, (padding, 0), mode="edge"), self.ratio)
+                begin = int((place.start - padding) * self.ratio)
+                covered = np.pad(self.covered[row, place], (padding, 0))
+                present = filtering.resampled_mask(covered, self.ratio)
+                present[-1] |= not present.any()  # less than one sample of the record: it is served all the same
+                self.present[row, begin : begin + len(part)] = present
+            self.data[row, begin : begin + len(part)] = filtering.filtered(part, sos, zerophase)
+            piece, at = pieces[bisect_right(starts, place.start) - 1]
+            start = piece.start + (place.start - padding - at.start) / self.rate
+            yield Segment(row, place, padding, slice(begin, begin + len(part)), start)
 
 
 def _runs(mask: Mask) -> list[tuple[int, int]]:

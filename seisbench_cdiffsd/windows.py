@@ -26,6 +26,8 @@ class Windows:
         `overlap`; the ends of the record are always used
     :param stacking: "crossfade" fades neighbours into one another, "avg" averages them, "max" takes the sample with
         the largest absolute value
+    :param origin: Number of the first sample of the record on the axis whose windows begin at multiples of their
+        distance. Records that overlap thus share their windows, but for the first and the last one.
     """
 
     def __init__(
@@ -35,12 +37,14 @@ class Windows:
         overlap: int = 0,
         blinding: tuple[int, int] = (0, 0),
         stacking: str = "crossfade",
+        origin: int = 0,
     ) -> None:
         self.data, self.window, self.blinding, self.stacking = data, window, blinding, stacking
         self.ramp = overlap - sum(blinding) if stacking == "crossfade" else 0
         self.last = max(data.shape[-1] - window, 0)
-        #: First samples of the windows; the last one ends with the record.
-        self.offsets = [*range(0, self.last, window - overlap), self.last]
+        step = window - overlap
+        #: First samples of the windows; the first begins and the last ends with the record.
+        self.offsets = sorted({0, *range(-origin % step, self.last, step), self.last})
         self._left = len(self.offsets)
         self._sum = np.zeros(data.shape, dtype=np.float32)
         self._weight = np.zeros(data.shape[-1], dtype=np.float32)

@@ -1,0 +1,238 @@
+"""Data as they really are, in random combinations: every sample that is there is served, and nothing is invented."""
+
+import logging
+import warnings
+
+import numpy as np
+import pytest
+from conftest import randomised
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from obspy import Stream, Trace, UTCDateTime
+
+from seisbench_cdiffsd import CDiffSD
+
+START = UTCDateTime(2020, 1, 1)
+#: Seconds of a window of the model of these tests, which is short to be quick.
+WINDOW = 6.0
+#: How far the surroundings of a sample reach, in seconds: a gap that is bridged, a window, and the filter's memory.
+REACH = 3 * WINDOW
+
+settings.register_profile("odd", max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+RATES = [20, 40, 50, 62.5, 80, 99.999, 100, 100, 100, 120, 200, 250, 500]
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A model with a short window and random parameters; smaller ones, so that steps do not amplify rounding."""
+    return randomised(CDiffSD(in_samples=int(WINDOW * 100), default_args={"steps": 1, "batch_size": 16}))
+
+
+def spoil(data, kind, generator):
+    """A record with one of the faults that real ones have."""
+    first = int(generator.integers(len(data)))
+    stop = first + int(generator.integers(1, len(data) + 1))
+    if kind == "integers":
+        return (data * 1000).astype(np.int32)
+    if kind == "small integers":
+        return (data * 10).astype(np.int16)
+    if kind == "single precision":
+        return data.astype(np.float32)
+    if kind == "constant":
+        return np.full(len(data), 12345.0)
+    if kind == "dead":
+        return np.zeros(len(data), dtype=np.int32)
+    if kind == "masked":
+        return np.ma.masked_array(data, (np.arange(len(data)) >= first) & (np.arange(len(data)) < stop))
+    if kind == "masked integers":
+        return np.ma.masked_array((data * 1000).astype(np.int32), generator.random(len(data)) < 0.1)
+    data = data.copy()
+    if kind == "nan":
+        data[first:stop] = np.nan
+    elif kind == "scattered nan":
+        data[generator.random(len(data)) < 0.05] = np.nan
+    elif kind == "infinite":
+        data[first : first + 3] = [np.inf, -np.inf, np.nan][: len(data) - first]
+    elif kind == "step":
+        data[first:] += 1e5
+    elif kind == "spike":
+        data[first] = -1e4
+    elif kind == "clipped":
+        data = data.clip(-0.3, 0.3)
+    elif kind == "offset":
+        data += 1e7
+    elif kind == "drift":
+        data += np.linspace(0, 1e4, len(data))
+    return data
+
+
+FAULTS = [
+    *["none", "integers", "small integers", "single precision", "constant", "dead", "masked", "masked integers"],
+    *["nan", "scattered nan", "infinite", "step", "spike", "clipped", "offset", "drift"],
+]
+
+
+@st.composite
+def instruments(draw, station="STA", longest=60.0):
+    """The traces of one instrument: components, gaps, fragments, overlaps and faults."""
+    rate = draw(st.sampled_from(RATES))
+    header = {
+        "network": draw(st.sampled_from(["XX", ""])),
+        "station": station,
+        "location": draw(st.sampled_from(["", "00", "10"])),
+        "sampling_rate": rate,
+    }
+    band = draw(st.sampled_from(["HH", "HN", "BH", ""]))
+    components = draw(st.sampled_from(["Z", "N", "ZN", "ZNE", "Z12", "1", "Z1E", "ZNE12", "ZNEH"]))
+    generator = np.random.default_rng(draw(st.integers(0, 2**16)))
+    traces = []
+    for component in components:
+        offset = draw(st.sampled_from([0, 0, 0, 0.005, 0.0033, 0.5, 7.1]))
+        for _ in range(draw(st.sampled_from([1, 1, 2, 3]))):
+            seconds = draw(st.sampled_from([0, 0.02, 1, 5.9, 6, 6.5, 20, longest]))
+            data = generator.standard_normal(1 + int(seconds * rate))
+            data = spoil(data, draw(st.sampled_from(FAULTS)), generator)
+            traces.append(Trace(data, {**header, "channel": band + component, "starttime": START + offset}))
+            again = draw(st.sampled_from(["no", "no", "no", "equal", "contradicting"]))
+            if again != "no":
+                part = traces[-1].slice(START + offset + seconds / 3, START + offset + seconds / 2).copy()
+                if again == "contradicting" and len(part):
+                    part.data = part.data + 1
+                traces.append(part)
+            # touching, a short gap, a long one, or an overlap
+            step = draw(st.sampled_from([1 / rate, 0.5, 3, 8, 40, -2]))
+            offset = max(offset + (len(data) - 1) / rate + step, 0)
+    return traces
+
+
+@st.composite
+def streams(draw):
+    """Streams of one or two instruments, in any order."""
+    stations = draw(st.sampled_from([["STA"], ["STA", "STA"], ["STA", "OTHER"]]))
+    traces = [trace for station in stations for trace in draw(instruments(station))]
+    return Stream(draw(st.permutations(traces)))
+
+
+def missing(trace):
+    """Samples of a trace that cannot be denoised."""
+    data = np.ma.getdata(trace.data)
+    return np.ma.getmaskarray(trace.data) | ~np.isfinite(data.astype(float))
+
+
+def served(trace):
+    """Whether a trace has samples for the model."""
+    return trace.stats.channel[-1:] in "ZNE12" and not missing(trace).all()
+
+
+def same_samples(one, other, amplitude=None):
+    """The same samples, but for rounding, in relation to the largest of them."""
+    np.testing.assert_array_equal(np.ma.getmaskarray(one), np.ma.getmaskarray(other))
+    one, other = np.ma.filled(one, 0), np.ma.filled(other, 0)
+    if len(one):
+        amplitude = np.abs(other).max() if amplitude is None else amplitude
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-4 * amplitude + 1e-9)
+
+
+def surprising(messages):
+    return [m for m in messages if "Deprecat" not in str(m.category)]
+
+
+@given(data=streams())
+@settings(settings.get_profile("odd"))
+def test_every_sample_is_served_once_and_quietly(small, data):
+    before = data.copy()
+    handler = logging.Handler()
+    handler.lines = []
+    handler.emit = lambda record: handler.lines.append(record.getMessage())
+    logging.getLogger("seisbench").addHandler(handler)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            clean, noise = small.denoise(data, return_noise=True)
+    finally:
+        logging.getLogger("seisbench").removeHandler(handler)
+    assert len(handler.lines) <= 3 and not surprising(caught)  # one a kind: passed over, doubled, contradicting
+    expected = [trace for trace in data if served(trace)]
+    assert [t.id for t in clean] == [t.id for t in noise] == [t.id for t in expected]
+    for signal, rest, trace in zip(clean, noise, expected, strict=True):
+        for key in ("starttime", "sampling_rate", "npts"):
+            assert signal.stats[key] == trace.stats[key] == rest.stats[key]
+        np.testing.assert_array_equal(np.ma.getmaskarray(signal.data), missing(trace))
+        np.testing.assert_array_equal(np.ma.getmaskarray(rest.data), missing(trace))
+        there = ~missing(trace)
+        samples = np.ma.getdata(signal.data)[there]
+        assert np.isfinite(samples).all()
+        total = samples + np.ma.getdata(rest.data)[there]
+        np.testing.assert_allclose(total, np.ma.getdata(trace.data)[there].astype(float), rtol=1e-9, atol=1e-9)
+    for old, new in zip(before, data, strict=True):
+        assert old.stats == new.stats and np.ma.isMaskedArray(old.data) == np.ma.isMaskedArray(new.data)
+        np.testing.assert_array_equal(np.ma.getmaskarray(old.data), np.ma.getmaskarray(new.data))
+        np.testing.assert_array_equal(np.ma.getdata(old.data), np.ma.getdata(new.data))
+
+
+@given(data=streams(), seed=st.integers(0, 99))
+@settings(settings.get_profile("odd"))
+def test_neither_order_nor_company_matters(small, data, seed):
+    order = np.random.default_rng(seed).permutation(len(data))
+    clean = small.denoise(data)
+    shuffled = small.denoise(Stream([data[i] for i in order]))
+    place = {id(data[i]): k for k, i in enumerate(i for i in order if served(data[i]))}
+    for signal, trace in zip(clean, (t for t in data if served(t)), strict=True):
+        same_samples(shuffled[place[id(trace)]].data, signal.data)
+    for station in {trace.stats.station for trace in data}:
+        alone = small.denoise(data.select(station=station))
+        for one, other in zip(alone, clean.select(station=station), strict=True):
+            assert one.id == other.id
+            same_samples(one.data, other.data)
+
+
+@given(traces=instruments(longest=90.0), cut=st.integers(10, 90))
+@settings(settings.get_profile("odd"))
+def test_in_one_call_or_in_pieces(small, traces, cut):
+    data = Stream(traces)
+    whole = small.denoise(data)
+    edge = START + cut
+    for part, first, last in (
+        (data.slice(edge - REACH), edge, START + 1000),
+        (data.slice(endtime=edge + REACH), START - 1000, edge),
+    ):
+        expected = [t for t in whole.slice(first, last) if not np.ma.getmaskarray(t.data).all()]
+        found = [t for t in small.denoise(part).slice(first, last) if not np.ma.getmaskarray(t.data).all()]
+        assert [(t.id, t.stats.starttime, t.stats.npts) for t in found] == [
+            (t.id, t.stats.starttime, t.stats.npts) for t in expected
+        ]
+        largest = max((np.abs(np.ma.filled(t.data, 0)).max() for t in whole), default=0)
+        for one, other in zip(found, expected, strict=True):
+            same_samples(one.data, other.data, largest)
+
+
+def test_thousands_of_fragments(small):
+    generator = np.random.default_rng(0)
+    traces, at = [], {component: START for component in "ZNE"}
+    for i in range(3000):
+        component = "ZNE"[i % 3]
+        samples = int(generator.integers(1, 200))
+        header = {"station": "STA", "channel": f"HH{component}", "sampling_rate": 100, "starttime": at[component]}
+        traces.append(Trace(generator.standard_normal(samples), header))
+        at[component] += samples / 100 + float(generator.choice([0.02, 0.5, 7.0, 30.0]))
+    data = Stream([traces[i] for i in generator.permutation(len(traces))])
+    clean = small.denoise(data)
+    assert [(t.id, t.stats.starttime, t.stats.npts) for t in clean] == [
+        (t.id, t.stats.starttime, t.stats.npts) for t in data
+    ]
+    assert all(np.isfinite(t.data).all() for t in clean)
+    assert sum(t.stats.npts for t in small.annotate(data)) == sum(t.stats.npts for t in data)
+
+
+@pytest.mark.parametrize("kind", ["|S1", object, complex])
+def test_what_is_no_number_is_passed_over(small, kind, caplog):
+    log = Trace(np.zeros(50, dtype=kind), {"station": "STA", "channel": "HHZ"})
+    with caplog.at_level(logging.WARNING, "seisbench"):
+        assert not small.denoise(Stream([log]))
+    assert "HHZ" in caplog.text
+
+
+@pytest.mark.parametrize("samples", [[5], [np.nan], []])
+def test_one_sample_or_none(small, samples):
+    data = Stream([Trace(np.array(samples, dtype=float), {"channel": "HHZ"})])
+    assert [t.stats.npts for t in small.denoise(data)] == ([1] if samples == [5] else [])
