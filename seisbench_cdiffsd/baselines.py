@@ -164,7 +164,8 @@ class Network(Denoiser):
     SeisBench's DeepDenoiser or SeisDAE: a mask on the short-time spectrum, one component at a time.
 
     SeisBench's SeisDAE divides the spectra of a batch by the largest number in it, but is trained on traces divided by
-    their own; here each trace is prepared on its own, as in training, so that batch mates do not matter.
+    their own. Windows are prepared one by one here, as in training, so that batch mates do not matter; streams go
+    through SeisBench's ``annotate`` as it is.
 
     :param model: The model, in SeisBench's own class
     """
@@ -184,9 +185,7 @@ class Network(Denoiser):
         return torch.cat(estimates).cpu().numpy().reshape(windows.shape)
 
     def stream(self, stream: Stream) -> Stream:
-        # a batch of one, for the reason above
-        options = {"batch_size": 1} if isinstance(self.model, sbm.SeisDAE) else {}
-        output = self.model.annotate(BandPass().stream(stream), **options)
+        output = self.model.annotate(BandPass().stream(stream))
         for trace in output:
             trace.stats.channel = trace.stats.channel.removeprefix(f"{self.model.name}_")
         return output
@@ -227,8 +226,8 @@ class Diffusion(Denoiser):
 
 def oracle_mask(clean: Array, noise: Array) -> Array:
     """
-    The upper bound of all masks: the mask ``|clean| / (|clean| + |noise|)`` that DeepDenoiser is trained to find
-    (Zhu et al., 2019), made from the parts and applied to their sum.
+    The ratio mask ``|clean| / (|clean| + |noise|)`` that DeepDenoiser and SeisDAE are trained to find (Zhu et al.,
+    2019), made from the parts and applied to their sum: what they could reach at best.
 
     :param clean: Earthquakes, (..., samples)
     :param noise: Noise in the same shape
@@ -278,8 +277,8 @@ def load_diffusion(weights: str | Path = "base", steps: int = 4, device: str = "
 
 def _load(model: Any, path: Path) -> Any:
     if not path.with_name(path.name + ".json").is_file():
-        raise Unavailable(f"There is no model {path}: see benchmarks/train_baselines.py.")
+        raise Unavailable(f"There is no model {path.name} in {path.parent.name}: see benchmarks/train_baselines.py.")
     try:
         return model.load(path)
     except UNREADABLE as error:
-        raise Unavailable(f"The model {path} cannot be read: {' '.join(str(error).split())}") from error
+        raise Unavailable(f"The model {path.name} cannot be read: {' '.join(str(error).split())}") from error

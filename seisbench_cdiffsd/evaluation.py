@@ -144,14 +144,15 @@ def _judge(
 def _describe(labels: pd.DataFrame, rate: float) -> pd.DataFrame:
     """What rows are grouped by. Records without an event in their metadata are events of their own."""
     nothing = pd.Series(np.nan, index=labels.index)
-    event = labels.get("source_id", nothing).fillna(labels.get("trace_name", nothing))
+    event = labels.get("source_id", nothing).astype(object).fillna(labels.get("trace_name", nothing))
+    region = labels.get("region", labels.get("trace_source", nothing))
     sp = (labels.get(S_KEY, nothing) - labels.get(P_KEY, nothing)) / rate
     names = [f"{low}-{high} s" for low, high in zip(SP_CLASSES[:-1], (*SP_CLASSES[1:-1], "more"), strict=True)]
     return pd.DataFrame(
         {
             "record": np.arange(len(labels)),
             "event": event.where(event.notna(), labels.index.to_series()).astype(str).to_numpy(),
-            "region": labels.get("region", labels.get("trace_source", nothing)).fillna("unknown").to_numpy(),
+            "region": region.astype(object).fillna("unknown").to_numpy(),
             "instrument": labels.get("trace_channel", nothing).astype("str").str[:2].to_numpy(),
             "sp_class": pd.cut(sp, SP_CLASSES, labels=names).astype("str").to_numpy(),
             "input_snr_db": labels.get("input_snr_db", nothing).to_numpy(),

@@ -155,7 +155,7 @@ def test_diffusion_is_the_model_at_its_number_of_steps(model):
 def test_missing_weights_are_told_in_one_line(tmp_path):
     with pytest.raises(Unavailable, match="no CDiffSD weights 'nowhere'"):
         load_diffusion("nowhere")
-    with pytest.raises(Unavailable, match=r"no model .*train_baselines"):
+    with pytest.raises(Unavailable, match=r"no model nothing in .*train_baselines"):
         load_diffusion(tmp_path / "nothing")
     with pytest.raises(Unavailable, match="not in SeisBench's cache"):
         load_network("DeepDenoiser", "nowhere")

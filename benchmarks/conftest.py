@@ -1,0 +1,160 @@
+"""Options of the benchmarks, and the data, denoisers and pickers that they share: set up once in a run."""
+
+import os
+from pathlib import Path
+
+if "SEISBENCH_CACHE_ROOT" not in os.environ:  # before SeisBench is imported, which reads it once
+    cache = Path(__file__).parents[2] / "shared" / "seisbench_cache"
+    if cache.is_dir():
+        os.environ["SEISBENCH_CACHE_ROOT"] = str(cache)
+
+import pytest
+import speed
+import suite
+import torch
+from report import Report
+
+from seisbench_cdiffsd import evaluation
+
+REPORT = pytest.StashKey[Report]()
+#: What ``--full`` stands for.
+FULL = {"limit": "all", "picker": "PhaseNet,EQTransformer", "steps": "1,2,4,8,20", "hours": "1,24", "threads": "1,2"}
+DEFAULT = {"limit": "8", "picker": "PhaseNet", "steps": "1,4", "hours": "1", "threads": "1"}
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("CDiffSD benchmarks")
+
+    def add(name, text, **options):
+        default = f" ({DEFAULT[name]}; in full: {FULL[name]})" if name in DEFAULT else ""
+        group.addoption(f"--{name}", help=text + default, **options)
+
+    add("events", "dataset of labelled earthquakes: a folder, or a name in seisbench.data such as STEAD")
+    add("noise", "dataset with noise records; the one of --events where that alone is given")
+    add("limit", "number of earthquakes, or all")
+    add("models", "rows to take: parts of their names, or paths of CDiffSD models, with commas between", default="")
+    add("picker", "pickers, as PhaseNet or PhaseNet:volpick, with commas between")
+    add("steps", "numbers of steps of CDiffSD, with commas between")
+    add("seed", "seed of the mixtures", type=int, default=0)
+    add("threads", "threads of PyTorch, with commas between; the speed is measured for each")
+    add("device", "device of the models", default="cpu")
+    add("hours", "lengths of the streams of the speed benchmark, with commas between")
+    add("download", "download weights that are not in SeisBench's cache", action="store_true")
+    add("full", "all data, all rows: what the committed results are made with", action="store_true")
+    add("results", "folder for tables and figures (none; in full: benchmarks/results, and README.md)", type=Path)
+
+
+def option(config, name):
+    """An option as it was given, or its default, or what it is in full."""
+    given = config.getoption(name)
+    return given if given is not None else (FULL if config.getoption("full") else DEFAULT)[name]
+
+
+def numbers(config, name, kind=int):
+    try:
+        values = tuple(sorted({kind(word) for word in option(config, name).split(",")}))
+    except ValueError:
+        values = ()
+    if not values or min(values) <= 0:
+        raise pytest.UsageError(f"--{name} takes positive numbers with commas between, not {option(config, name)!r}.")
+    return values
+
+
+def pytest_configure(config):
+    config.stash[REPORT] = Report(config.getoption("results"), config.getoption("full"), config.invocation_params.args)
+    torch.set_num_threads(numbers(config, "threads")[0])
+
+
+def pytest_generate_tests(metafunc):
+    if "hours" in metafunc.fixturenames:
+        metafunc.parametrize("hours", numbers(metafunc.config, "hours", float))
+    if "timed" in metafunc.fixturenames:
+        steps, models = numbers(metafunc.config, "steps"), metafunc.config.getoption("models").lower().split(",")
+        own = [speed.step_name("CDiffSD", count) for count in speed.STEPS if count not in steps]
+        rows = [name for name in speed.runs() if name not in own and any(word in name.lower() for word in models)]
+        metafunc.parametrize("timed", rows)
+    if "threads" in metafunc.fixturenames:
+        metafunc.parametrize("threads", numbers(metafunc.config, "threads"))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for title, table in config.stash[REPORT].markdown():
+        terminalreporter.section(title)
+        terminalreporter.write_line(table)
+
+
+def pytest_sessionfinish(session, exitstatus):
+    if exitstatus == 0:
+        session.config.stash[REPORT].write()
+
+
+@pytest.fixture(scope="session")
+def report(request):
+    """Where the results of all benchmarks come together."""
+    return request.config.stash[REPORT]
+
+
+@pytest.fixture(scope="session")
+def options(request):
+    config = request.config
+    limit = option(config, "limit")
+    if limit != "all" and not (limit.isdecimal() and int(limit)):
+        raise pytest.UsageError(f"--limit is a positive number, or all, not {limit!r}.")
+    return suite.Options(
+        events=config.getoption("events"),
+        noise=config.getoption("noise"),
+        limit=None if limit == "all" else int(limit),
+        models=tuple(filter(None, config.getoption("models").split(","))),
+        pickers=tuple(filter(None, option(config, "picker").split(","))),
+        steps=numbers(config, "steps"),
+        seed=config.getoption("seed"),
+        device=config.getoption("device"),
+        download=config.getoption("download"),
+    )
+
+
+@pytest.fixture(scope="session")
+def data(options, report, tmp_path_factory):
+    """Mixtures, noise and naturally noisy records, always the same for one seed."""
+    with told():
+        loaded = suite.load_data(options, tmp_path_factory.mktemp("example"))
+    report.describe(loaded, options)
+    return loaded
+
+
+@pytest.fixture(scope="session")
+def denoisers(options, report):
+    with told():
+        available = suite.load_denoisers(options)
+    report.missing |= available.missing
+    return available.items
+
+
+@pytest.fixture(scope="session")
+def pickers(options, report):
+    with told():
+        available = suite.load_pickers(options)
+    report.missing_pickers |= available.missing
+    return available.items
+
+
+@pytest.fixture(scope="session")
+def rows(request, data, denoisers, report):
+    """All denoisers, and the pickers where a benchmark of this run needs them, on all mixtures."""
+    picking = any("pickers" in item.fixturenames for item in request.session.items)
+    pickers = request.getfixturevalue("pickers") if picking else {}
+    unions = [name for name in denoisers if name.startswith("CDiffSD")]
+    rows = evaluation.evaluate(data.mixtures, denoisers, pickers, suite.RATE, unions)
+    report.rows["mixtures"] = rows
+    return rows
+
+
+class told:
+    """Errors of the user's data end the run in one line."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if isinstance(error, suite.DataError):
+            pytest.exit(str(error), returncode=2)

@@ -1,0 +1,264 @@
+"""Tables, figures and the README's headline, from the rows of a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from seisbench_cdiffsd import summary
+
+FOLDER = Path(__file__).parent
+MARKS = "<!-- results:begin -->", "<!-- results:end -->"
+PACKAGES = ("seisbench-cdiffsd", "seisbench", "torch", "numpy", "scipy", "pandas", "obspy")
+
+#: Columns of the Markdown tables: heading -> metric and how to write it.
+WAVEFORMS = {
+    "SDR gain (dB)": ("sdr_gain_db", "{:+.1f}"),
+    "SNR gain (dB)": ("snr_gain_db", "{:+.1f}"),
+    "correlation": ("correlation", "{:.3f}"),
+    "log10 amplitude": ("log10_amplitude", "{:+.2f}"),
+    "magnitude error": ("magnitude_error", "{:.2f}"),
+}
+PICKS = {
+    "recall ±0.5 s": ("recall_0.5", "{:.2f}"),
+    "recall ±0.1 s": ("recall_0.1", "{:.2f}"),
+    "precision ±0.5 s": ("precision_0.5", "{:.2f}"),
+    "F1 ±0.5 s": ("f1_0.5", "{:.2f}"),
+    "F1 ±0.1 s": ("f1_0.1", "{:.2f}"),
+    "mean (ms)": ("mean", "{:+.0f}"),
+    "median (ms)": ("median", "{:+.0f}"),
+    "std (ms)": ("std", "{:.0f}"),
+    "early": ("early", "{:.2f}"),
+}
+
+
+def grouped(rows: pd.DataFrame, groups: tuple[str, ...]) -> pd.DataFrame:
+    """Statistics of all rows, and by each of some columns: with the columns ``group`` and ``key`` before the rest."""
+    tables = [summary.summarize(rows, ("denoiser",)).assign(group="all", key="all")]
+    for group in groups:
+        table = summary.summarize(rows, ("denoiser", group)).rename(columns={group: "key"})
+        tables.append(table.assign(group=group, key=table["key"].astype(str)))
+    table = pd.concat(tables, ignore_index=True)
+    first = ["group", "key", "denoiser", "metric"]
+    return table[first + [column for column in table if column not in first]]
+
+
+class Report:
+    """
+    What a run has found.
+
+    :param folder: Where to write it; nowhere by default
+    :param full: Whether this is the run that the committed results come from
+    :param command: Arguments of pytest
+    """
+
+    def __init__(self, folder: Path | None, full: bool, command: tuple[str, ...]) -> None:
+        self.folder = folder or (FOLDER / "results" if full else None)
+        self.readme = FOLDER.parent / "README.md" if full and folder is None else None
+        self.command = shlex.join(["pytest", *map(str, command)])
+        self.tables: dict[str, pd.DataFrame] = {}
+        self.rows: dict[str, pd.DataFrame] = {}
+        self.missing: dict[str, str] = {}  # denoisers, and why
+        self.missing_pickers: dict[str, str] = {}
+        self.about: dict[str, object] = {}
+        self.figures: dict[str, object] = {}
+
+    def describe(self, data, options) -> None:
+        """Note what the data of the run are."""
+        self.about |= {
+            "data": data.source,
+            "mixtures": len(data.mixtures.clean),
+            "events": int(data.mixtures.labels.get("source_id", data.mixtures.labels.index.to_series()).nunique()),
+            "noise_windows": len(data.noise),
+            "naturally_noisy_records": len(data.natural),
+            "seed": options.seed,
+            "device": options.device,
+        }
+
+    def value(self, name: str) -> pd.Series:
+        """Values of a table over all its records, by denoiser and metric."""
+        table = self.tables[name]
+        return table[table["group"] == "all"].set_index(["denoiser", "metric"])["value"]
+
+    def gallery(self, mixtures, denoisers) -> None:
+        """Keep a figure of a few mixtures."""
+        if self.folder is not None:
+            import plots
+
+            self.figures["gallery"] = plots.gallery(mixtures, denoisers)
+
+    def markdown(self) -> list[tuple[str, str]]:
+        """Tables for people: title and Markdown."""
+        parts = []
+        if "quality" in self.tables:
+            parts.append(
+                ("Waveforms: SDR (dB) by input SNR, with 95 % intervals", self._by_snr("quality", "sdr_db", "{:.1f}"))
+            )
+            parts.append(("Waveforms, all input SNRs", self._wide("quality", WAVEFORMS)))
+        for name, title in (("picking", "mixtures"), ("natural", "naturally noisy records")):
+            for picker in self._pickers(name):
+                for phase in "PS":
+                    what = f"{picker}, {phase} on {title}"
+                    if name == "picking":
+                        metric = f"{picker}_{phase}_recall_0.5"
+                        parts.append(
+                            (f"{what}: recall within 0.5 s by input SNR", self._by_snr(name, metric, "{:.2f}"))
+                        )
+                    columns = {head: (f"{picker}_{phase}_{metric}", form) for head, (metric, form) in PICKS.items()}
+                    parts.append((what, self._wide(name, columns)))
+        if "noise" in self.tables:
+            columns = {"suppression (dB)": ("suppression_db", "{:.1f}")}
+            for picker in self._pickers("noise"):
+                columns |= {f"{picker} {phase} per hour": (f"{picker}_{phase}_per_hour", "{:.0f}") for phase in "PS"}
+            parts.append(("Noise alone", self._wide("noise", columns)))
+        for name, title in (
+            ("speed", "Speed on a stream"),
+            ("growth", "How the cost grows (s)"),
+        ):
+            if name in self.tables:
+                parts.append((title, markdown(self.tables[name])))
+        absent = {**self.missing, **self.missing_pickers}
+        if absent:
+            parts.append(("Not available", markdown(pd.DataFrame({"": list(absent), "why": list(absent.values())}))))
+        return parts
+
+    def headline(self) -> str:
+        """The table of the README: a few columns of each benchmark."""
+        columns: dict[str, pd.Series] = {}
+        for table, metric, head, form in (
+            ("quality", "sdr_db", "SDR (dB)", "{:.1f}"),
+            ("quality", "correlation", "correlation", "{:.2f}"),
+            ("picking", "PhaseNet_P_recall_0.5", "P recall", "{:.2f}"),
+            ("picking", "PhaseNet_P_precision_0.5", "P precision", "{:.2f}"),
+            ("picking", "PhaseNet_P_mean", "P mean (ms)", "{:+.0f}"),
+            ("picking", "PhaseNet_P_std", "P std (ms)", "{:.0f}"),
+            ("picking", "PhaseNet_S_recall_0.5", "S recall", "{:.2f}"),
+            ("noise", "PhaseNet_P_per_hour", "false P per hour", "{:.0f}"),
+            ("noise", "suppression_db", "noise removed (dB)", "{:.1f}"),
+        ):
+            if table in self.tables and metric in set(self.tables[table]["metric"]):
+                values = self.value(table).xs(metric, level="metric")
+                columns[head] = values.map(lambda x, form=form, head=head: _number(x, form, "(ms)" in head))
+        wide = pd.DataFrame(columns)
+        order = [name for name in self._order() if name in wide.index and not name.endswith(" + noisy")]
+        return self._table(wide.loc[order].fillna("-").rename_axis("input to the picker").reset_index())
+
+    def write(self) -> None:
+        """Write CSV, Markdown, figures and environment; in full, the README too."""
+        if self.folder is None or not self.tables:
+            return
+        import plots
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name, table in self.tables.items():
+            table.to_csv(self.folder / f"{name}.csv", index=False, float_format="%.5g")
+        about = {
+            **environment(),
+            "command": self.command,
+            **self.about,
+            "missing": {**self.missing, **self.missing_pickers},
+        }
+        (self.folder / "environment.json").write_text(json.dumps(about, indent=2) + "\n")
+        lines = ["# Results", "", f"Written by `{self.command}`; see `environment.json` for versions and machine.", ""]
+        for title, table in self.markdown():
+            lines += [f"## {title}", "", table, ""]
+        self.figures |= plots.figures(self.tables, self.rows)
+        for name, figure in self.figures.items():
+            figure.savefig(self.folder / f"{name}.png", dpi=110)
+            lines += [f"![{name}]({name}.png)", ""]
+        (self.folder / "results.md").write_text("\n".join(lines))
+        if self.readme is not None:
+            self._write_readme(about)
+
+    def _write_readme(self, about: dict) -> None:
+        before, rest = self.readme.read_text().split(MARKS[0])
+        _, after = rest.split(MARKS[1])
+        text = (
+            f"{about['mixtures']} mixtures of {about['events']} earthquakes with recorded noise, input SNR -10 to 10 dB, "
+            f"and {about['noise_windows']} windows of noise alone; picks of PhaseNet within 0.5 s. By `{self.command}` at "
+            f"commit {about['commit'][:10]}; [all tables and figures](benchmarks/results/results.md)."
+        )
+        self.readme.write_text(f"{before}{MARKS[0]}\n{text}\n\n{self.headline()}\n{MARKS[1]}{after}")
+
+    def _order(self) -> list[str]:
+        return list(dict.fromkeys(name for rows in self.rows.values() for name in rows["denoiser"]))
+
+    def _pickers(self, name: str) -> list[str]:
+        names = self.tables[name]["metric"].unique() if name in self.tables else []
+        return list(dict.fromkeys(name.split("_P_")[0] for name in names if "_P_" in name))
+
+    def _table(self, table: pd.DataFrame) -> str:
+        """Markdown, with a row for each denoiser that could not be had."""
+        rows = [[name, "not available", *[""] * (len(table.columns) - 2)] for name in self.missing]
+        return markdown(pd.concat([table, pd.DataFrame(rows, columns=table.columns)]))
+
+    def _wide(self, name: str, columns: dict[str, tuple[str, str]]) -> str:
+        values = self.value(name).unstack("metric")
+        order = [row for row in self._order() if row in values.index]
+        shown = {
+            head: [_number(x, form, "(ms)" in head) for x in values.loc[order, metric]]
+            for head, (metric, form) in columns.items()
+            if metric in values
+        }
+        return self._table(pd.DataFrame({"": order, **shown}))
+
+    def _by_snr(self, name: str, metric: str, form: str) -> str:
+        table = self.tables[name]
+        table = table[(table["metric"] == metric) & table["group"].isin(["input_snr_db", "all"])]
+        text = table.apply(
+            lambda row: (
+                _number(row["value"], form)
+                + (f" [{form}, {form}]".format(row["low"], row["high"]) if pd.notna(row["low"]) else "")
+            ),
+            axis=1,
+        )
+        wide = table.assign(text=text).pivot(index="denoiser", columns="key", values="text")
+        heads = sorted((key for key in wide if key != "all"), key=float)
+        order = [row for row in self._order() if row in wide.index]
+        wide = wide.loc[order, [*heads, "all"]].rename(columns={key: f"{float(key):+.0f} dB" for key in heads})
+        return self._table(wide.rename_axis("").reset_index())
+
+
+def _number(value: float, form: str, milliseconds: bool = False) -> str:
+    return "-" if pd.isna(value) else form.format(1000 * value if milliseconds else value)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A data frame as a Markdown table, with its columns aligned."""
+    cells = [[str(name) for name in table.columns], *[[str(cell) for cell in row] for row in table.to_numpy()]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def environment() -> dict[str, object]:
+    """Commit, versions and machine."""
+    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=FOLDER, capture_output=True, text=True, check=False)
+    model = ""
+    if Path("/proc/cpuinfo").is_file():
+        names = [line.split(":")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+        model = names[0].strip() if names else ""
+    return {
+        "commit": git.stdout.strip() or "unknown",
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES if _installed(name)},
+        "machine": {"system": platform.system(), "processor": model or platform.machine(), "cores": os.cpu_count()},
+    }
+
+
+def _installed(name: str) -> bool:
+    try:
+        version(name)
+    except ModuleNotFoundError:
+        return False
+    return True

@@ -1,0 +1,108 @@
+"""One run of one denoiser or picker on a stream: what ``test_speed.py`` times, and runs alone to measure its memory."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import seisbench.models as sbm
+import torch
+from obspy import Stream, Trace, UTCDateTime
+from seisbench.models import WaveformModel
+
+from seisbench_cdiffsd import CDiffSD
+from seisbench_cdiffsd.baselines import Denoiser, Diffusion, Network, Wiener
+
+RATE = 100
+#: Numbers of steps of CDiffSD that are timed.
+STEPS = (1, 2, 4, 8, 20)
+
+
+def runs() -> dict[str, Callable[[], object]]:
+    """Makers of what is timed, by name. Weights do not change the cost: untrained models serve."""
+    torch.manual_seed(0)
+    table: dict[str, Callable[[], object]] = {"Wiener": Wiener}
+    table |= {"DeepDenoiser": lambda: Network(sbm.DeepDenoiser()), "SeisDAE": lambda: Network(sbm.SeisDAE())}
+    for steps in STEPS:
+        table[step_name("CDiffSD", steps)] = lambda steps=steps: Diffusion(CDiffSD(), steps)
+    table[step_name("CDiffSD published", 1)] = lambda: Diffusion(
+        CDiffSD(network="published", schedule="published-linear"), 1
+    )
+    return table | {"PhaseNet": sbm.PhaseNet}
+
+
+def step_name(name: str, steps: int) -> str:
+    """Name of a row of a diffusion model."""
+    return f"{name}, direct" if steps == 1 else f"{name}, {steps} steps"
+
+
+def to_device(run: object, device: str) -> object:
+    """What is timed, on a device."""
+    model = run if isinstance(run, WaveformModel) else getattr(run, "model", None)
+    if model is not None:
+        model.to(device)
+    return run
+
+
+def noise_stream(hours: float, stations: int = 1) -> Stream:
+    """White noise of three components: the cost depends on the length alone."""
+    random, samples = np.random.default_rng(0), round(hours * 3600 * RATE)
+    return Stream(
+        Trace(
+            random.standard_normal(samples, dtype=np.float32),
+            {"station": f"S{i}", "channel": f"HH{component}", "sampling_rate": RATE, "starttime": UTCDateTime(0)},
+        )
+        for i in range(stations)
+        for component in "ZNE"
+    )
+
+
+def process(run: object, stream: Stream) -> Stream:
+    """Denoise a stream, or annotate it with a picker."""
+    return run.stream(stream) if isinstance(run, Denoiser) else run.annotate(stream)
+
+
+def windows(run: object, stream: Stream) -> int:
+    """Windows of a model in a stream with its default overlap; a window of one component is a third of one."""
+    model: WaveformModel | None = run if isinstance(run, WaveformModel) else getattr(run, "model", None)
+    if model is None:
+        return 0
+    overlap = model._annotate_args["overlap"][1]
+    step = model.in_samples - int(overlap * model.in_samples if overlap < 1 else overlap)
+    per_trace = 1 + max(0, -(-(len(stream[0]) - model.in_samples) // step))
+    return per_trace * len(stream) // 3
+
+
+def main() -> None:
+    """Run once; print the seconds and the peak memory in MB, before (with everything loaded) and after."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("name")
+    parser.add_argument("--hours", type=float, default=1.0)
+    parser.add_argument("--stations", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    run = to_device(runs()[args.name](), args.device)
+    stream = noise_stream(args.hours, args.stations)
+    process(run, noise_stream(0.02))
+    loaded, start = peak(), time.perf_counter()
+    process(run, stream)
+    print(json.dumps({"seconds": time.perf_counter() - start, "loaded": loaded, "peak": peak()}))
+
+
+def peak() -> float:
+    """Largest resident memory so far, in MB, of this program alone."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage would count what the process was before it became this program
+        return float(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # bytes on macOS
+
+
+if __name__ == "__main__":
+    main()

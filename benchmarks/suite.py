@@ -1,0 +1,309 @@
+"""What all benchmarks share: the data, the denoisers that can be had, and the reasons why others cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import obspy
+import pandas as pd
+import seisbench.data as sbd
+import seisbench.generate as sbg
+import seisbench.models as sbm
+from seisbench.models import WaveformModel
+from speed import step_name
+
+from seisbench_cdiffsd import augmentations as aug
+from seisbench_cdiffsd import pairs
+from seisbench_cdiffsd.augmentations import P_KEY, RATE_KEY, S_KEY, SNR_KEY, State
+from seisbench_cdiffsd.baselines import BandPass, Denoiser, Unavailable, Wiener, load_diffusion, load_network
+from seisbench_cdiffsd.picking import PickerUnavailable, load_picker
+
+FOLDER = Path(__file__).parent
+WEIGHTS = FOLDER / "weights"
+SHARED = FOLDER.parents[1] / "shared"
+RATE, WINDOW = 100.0, 3000
+#: Lowest SNR in dB of clean targets, and highest of records that count as naturally noisy.
+CLEAN_SNR, NOISY_SNR = 20.0, 15.0
+#: Records that are looked at to find one that is good enough, where the number is limited.
+SPARE = 6
+#: SeisBench's names of published weights; of SeisDAE, the first that its repository lists.
+PUBLISHED = {"DeepDenoiser": "original", "SeisDAE": None}
+
+
+class DataError(Exception):
+    """Data that the benchmarks cannot work with: told in one line."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says; see conftest.py."""
+
+    events: str | None = None
+    noise: str | None = None
+    limit: int | None = 8
+    models: tuple[str, ...] = ()
+    pickers: tuple[str, ...] = ("PhaseNet",)
+    steps: tuple[int, ...] = (1, 4)
+    seed: int = 0
+    device: str = "cpu"
+    download: bool = False
+
+
+@dataclass
+class Available:
+    """What could be had, by name, and why the rest could not."""
+
+    items: dict = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Data:
+    """The records of a run: mixtures, noise alone, and records that are noisy by nature."""
+
+    source: str
+    mixtures: pairs.Mixtures
+    noise: np.ndarray
+    noise_metadata: pd.DataFrame
+    natural: np.ndarray
+    natural_labels: pd.DataFrame
+
+
+def denoiser_table(options: Options) -> dict[str, Callable[[], Denoiser]]:
+    """A loader for each row of the tables, in their order."""
+
+    def network(name: str) -> Callable[[], Denoiser]:
+        return lambda: load_network(name, WEIGHTS / name.lower(), device=options.device)
+
+    def published(name: str) -> Callable[[], Denoiser]:
+        return lambda: load_network(name, _published_weights(name, options.download), options.download, options.device)
+
+    def diffusion(weights: str | Path, steps: int) -> Callable[[], Denoiser]:
+        return lambda: load_diffusion(weights, steps, options.device)
+
+    table: dict[str, Callable[[], Denoiser]] = {
+        "band-pass 1-45 Hz": lambda: BandPass(1, 45),
+        "band-pass 1-20 Hz": lambda: BandPass(1, 20),
+        "Wiener": Wiener,
+        **{name: network(name) for name in PUBLISHED},
+        **{f"{name} (its own weights)": published(name) for name in PUBLISHED},
+    }
+    for steps in options.steps:
+        table[step_name("CDiffSD", steps)] = diffusion("base", steps)
+    for steps in sorted({min(options.steps), max(options.steps)}):
+        table[step_name("CDiffSD published", steps)] = diffusion(WEIGHTS / "published", steps)
+    for kind in ("gaussian", "gaussian-coloured"):
+        table[step_name(f"CDiffSD {kind}", max(4, min(options.steps)))] = diffusion(
+            WEIGHTS / kind, max(4, min(options.steps))
+        )
+    paths = [name for name in options.models if Path(f"{name}.json").is_file()]
+    words = [name.lower() for name in options.models if name not in paths]
+    if words or paths:
+        unknown = [word for word in words if not any(word in row.lower() for row in table)]
+        if unknown:
+            raise DataError(f"--models knows no {', '.join(unknown)}: a part of {', '.join(table)}, or a path.")
+        table = {name: load for name, load in table.items() if any(word in name.lower() for word in words)}
+    for path in paths:
+        table |= {step_name(path, steps): diffusion(Path(path), steps) for steps in options.steps}
+    return table
+
+
+def _published_weights(name: str, download: bool) -> str:
+    if PUBLISHED[name] is not None:
+        return PUBLISHED[name]
+    try:
+        names = getattr(sbm, name).list_pretrained(remote=download)
+    except Exception as error:  # SeisBench's errors of the network are of many kinds
+        raise Unavailable(f"SeisBench's repository is out of reach: {type(error).__name__}.") from error
+    if not names:
+        raise Unavailable(f"There are no {name} weights in SeisBench's cache; --download asks its repository.")
+    return names[0]
+
+
+def load_denoisers(options: Options) -> Available:
+    """The denoisers of the tables."""
+    result = Available()
+    for name, load in denoiser_table(options).items():
+        try:
+            result.items[name] = load()
+        except Unavailable as error:
+            result.missing[name] = " ".join(str(error).split())
+    return result
+
+
+def load_pickers(options: Options) -> Available:
+    """The pickers that are asked for, as "PhaseNet" or "PhaseNet:volpick"."""
+    result = Available()
+    for name in options.pickers:
+        model, _, weights = name.partition(":")
+        try:
+            picker: WaveformModel = load_picker(model, weights or "original", options.download)
+            result.items[name] = picker.to(options.device)
+        except PickerUnavailable as error:
+            result.missing[name] = " ".join(str(error).split())
+        except ValueError as error:
+            raise DataError(str(error)) from error
+    return result
+
+
+def load_data(options: Options, folder: Path) -> Data:
+    """
+    The records of a run, always the same for one seed.
+
+    :param folder: Where the embedded default is written
+    :raises DataError: If a dataset does not serve
+    """
+    events_name, noise_name = options.events, options.noise
+    if events_name is None and noise_name is None and not (SHARED / "data").is_dir():
+        write_example(folder)
+        events_name, noise_name, source = str(folder / "events"), str(folder / "noise"), "ObsPy's example"
+    else:
+        events_name = events_name or str(SHARED / "data" / "events")
+        noise_name = noise_name or (events_name if options.events else str(SHARED / "data" / "noise"))
+        source = f"{Path(events_name).name} and {Path(noise_name).name}"
+    events, noise = open_dataset(events_name), open_dataset(noise_name)
+    test, quiet = split_of(events, "test"), noise_only(split_of(noise, "test"))
+    band = pairs.band_pass()
+    few = None if options.limit is None else SPARE * options.limit
+    try:
+        earthquakes = pairs.load_earthquakes(labelled(subset(test, few, options.seed)), band, CLEAN_SNR, mute=False)
+        silence = pairs.load_noise(subset(quiet, few, options.seed), band)
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    silence.samples = [sample for sample in silence.samples if sample[0].shape[-1] >= WINDOW]
+    if not silence.samples:
+        raise DataError(f"No noise record of {noise_name} is as long as a window of {WINDOW / RATE:.0f} s.")
+    mixtures = pairs.mixtures(earthquakes, silence, options.limit, windowlen=WINDOW, seed=options.seed)
+    return Data(source, mixtures, *cut_noise(silence), *natural_records(events, options))
+
+
+def open_dataset(name: str) -> sbd.WaveformDataset:
+    """
+    A dataset by path, or by its name in ``seisbench.data``, at 100 Hz with components ZNE.
+
+    :raises DataError: If there is none, or it cannot be read
+    """
+    options = {"component_order": "ZNE", "dimension_order": "NCW", "sampling_rate": RATE}
+    try:
+        if Path(name).is_dir():
+            return sbd.WaveformDataset(Path(name), **options)
+        known = getattr(sbd, name, None)
+        if not (isinstance(known, type) and issubclass(known, sbd.WaveformDataset)):
+            raise DataError(f"{name!r} is neither a folder nor a dataset of SeisBench, such as STEAD.")
+        return known(**options)
+    except (OSError, ValueError) as error:
+        raise DataError(f"Dataset {name} cannot be opened: {' '.join(str(error).split())}") from error
+
+
+def split_of(dataset: sbd.WaveformDataset, *splits: str) -> sbd.WaveformDataset:
+    """Some splits of a dataset; all of it where it has none."""
+    if "split" not in dataset.metadata:
+        return dataset
+    there = dataset.metadata["split"].isin(splits)
+    if not there.any():
+        raise DataError(f"Dataset {dataset.name} has no {' or '.join(splits)} split.")
+    return dataset.filter(there, inplace=False)
+
+
+def noise_only(dataset: sbd.WaveformDataset) -> sbd.WaveformDataset:
+    """The records of a dataset that are noise: by their category, or for want of a P label."""
+    metadata = dataset.metadata
+    quiet = pd.Series(True, index=metadata.index)
+    if "trace_category" in metadata and metadata["trace_category"].astype(str).str.contains("noise").any():
+        quiet = metadata["trace_category"].astype(str).str.contains("noise")
+    elif P_KEY in metadata:
+        quiet = metadata[P_KEY].isna()
+    if not quiet.any():
+        raise DataError(f"Dataset {dataset.name} has no noise records: name a dataset of noise by --noise.")
+    return dataset.filter(quiet, inplace=False)
+
+
+def labelled(dataset: sbd.WaveformDataset) -> sbd.WaveformDataset:
+    """The records of a dataset that have a P label; the dataset itself where none has."""
+    if P_KEY not in dataset.metadata or dataset.metadata[P_KEY].isna().all():
+        return dataset  # load_earthquakes says what is wrong
+    return dataset.filter(dataset.metadata[P_KEY].notna(), inplace=False)
+
+
+def subset(dataset: sbd.WaveformDataset, count: int | None, seed: int) -> sbd.WaveformDataset:
+    """At most `count` records of a dataset, at random."""
+    if count is None or count >= len(dataset):
+        return dataset
+    chosen = np.zeros(len(dataset), bool)
+    chosen[np.random.default_rng(seed).permutation(len(dataset))[:count]] = True
+    return dataset.filter(chosen, inplace=False)
+
+
+def cut_noise(noise: pairs.InMemory) -> tuple[np.ndarray, pd.DataFrame]:
+    """All whole windows of noise records, and their metadata; what is resampled for intervals are stations."""
+    windows, rows = [], []
+    for waveform, metadata in noise.samples:
+        for start in range(0, waveform.shape[-1] - WINDOW + 1, WINDOW):
+            windows.append(waveform[:, start : start + WINDOW])
+            station = f"{metadata.get('station_network_code')}.{metadata.get('station_code', metadata['trace_name'])}"
+            rows.append({**metadata, "source_id": station})
+    return np.stack(windows), pd.DataFrame(rows)
+
+
+def natural_records(events: sbd.WaveformDataset, options: Options) -> tuple[np.ndarray, pd.DataFrame]:
+    """
+    Records with manual P labels and a low SNR, as they are: of the test and dev splits, neither of which is trained on.
+    No record of them is a clean target, so dev has not chosen anything with them either.
+    """
+    windows, rows = [], []
+    manual = events.metadata.get("trace_p_status", pd.Series("", index=events.metadata.index)) == "manual"
+    if "split" in events.metadata:
+        manual &= events.metadata["split"].isin(["test", "dev"])
+    if manual.any():
+        limit = None if options.limit is None else SPARE * options.limit
+        steps = [sbg.Normalize(demean_axis=-1), pairs.band_pass(), aug.RecordSNR()]
+        chosen = subset(events.filter(manual, inplace=False), limit, options.seed)
+        try:
+            records = pairs.InMemory(chosen, steps, lambda metadata: -np.inf < metadata[SNR_KEY] < NOISY_SNR)
+        except ValueError:
+            records = None
+        for index in range(len(records) if records else 0):
+            state: State = {"X": records.get_sample(index)}
+            with pairs.seeded(options.seed + index):
+                aug.RandomOnset(400, 1200, WINDOW)(state)
+            waveform, metadata = state["X"]
+            s = metadata.get(S_KEY, np.nan)
+            manual_s = metadata.get("trace_s_status") == "manual" and s < WINDOW
+            windows.append(waveform)
+            rows.append({**metadata, "p_sample": metadata[P_KEY], "s_sample": s if manual_s else np.nan})
+    if not windows:
+        return np.zeros((0, 3, WINDOW), np.float32), pd.DataFrame(columns=["p_sample", "s_sample"])
+    return np.stack(windows), pd.DataFrame(rows)
+
+
+def write_example(folder: Path) -> None:
+    """
+    Datasets made of ObsPy's example: the earthquake at three speeds, and Gaussian noise with the spectrum of the
+    seconds before it. It shows that the benchmarks run, not what they are for.
+    """
+    stream = obspy.read()
+    record = np.stack([stream.select(component=component)[0].data for component in "ZNE"])
+    p, s = 473, 571  # as PhaseNet picks them
+    random = np.random.default_rng(0)
+    events, noises = [], []
+    for factor in (0.9, 1.0, 1.1):
+        position = np.arange(round(3000 * factor)) / factor
+        values = np.stack([np.interp(position, np.arange(3000), trace) for trace in record])
+        events.append((values, {P_KEY: p * factor, S_KEY: s * factor, "trace_category": "earthquake_local"}))
+    quiet = record[:, : p - 30] - record[:, : p - 30].mean(-1, keepdims=True)
+    shape = np.abs(np.fft.rfft(quiet, 6000))
+    for _ in range(4):
+        noise = np.fft.irfft(shape * np.fft.rfft(random.standard_normal((3, 6000))), 6000)
+        noises.append((noise, {"trace_category": "noise"}))
+    for name, records in (("events", events), ("noise", noises)):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        with sbd.WaveformDataWriter(folder / name / "metadata.csv", folder / name / "waveforms.hdf5") as writer:
+            writer.data_format = {"dimension_order": "CW", "component_order": "ZNE", "sampling_rate": RATE}
+            for i, (values, metadata) in enumerate(records):
+                writer.add_trace(
+                    {"source_id": f"{name}{i}", "trace_channel": "EH", RATE_KEY: RATE, "split": "test", **metadata},
+                    values.astype(np.float32),
+                )

@@ -1,0 +1,17 @@
+"""What is left of noise, and what is picked in it, where there is no earthquake at all."""
+
+import suite
+from report import grouped
+
+from seisbench_cdiffsd import evaluation
+
+
+def test_noise_alone(data, denoisers, pickers, report):
+    unions = [name for name in denoisers if name.startswith("CDiffSD")]
+    rows = evaluation.evaluate_noise(data.noise, data.noise_metadata, denoisers, pickers, suite.RATE, unions)
+    report.rows["noise"] = rows
+    report.tables["noise"] = grouped(rows, ())
+    table = report.value("noise")
+    assert table["noisy", "suppression_db"] == 0
+    for name in denoisers:
+        assert table[name, "suppression_db"] > -0.1, f"{name} amplifies noise"

@@ -1,0 +1,46 @@
+"""Do pickers find more, and where it is? Picks on noisy, denoised and clean records, and on naturally noisy ones."""
+
+import pytest
+import suite
+from report import grouped
+
+from seisbench_cdiffsd import evaluation
+
+GROUPS = ("input_snr_db", "region", "instrument", "sp_class")
+
+
+@pytest.fixture(scope="module")
+def table(rows, pickers, report):
+    if not pickers:
+        pytest.skip("; ".join(report.missing_pickers.values()))
+    keys = ["denoiser", "event", *GROUPS]
+    picks = rows[keys + [column for column in rows if column.endswith(("_picks", "_label", "_residual"))]]
+    report.tables["picking"] = grouped(picks, GROUPS)
+    return report.value("picking")
+
+
+def test_picks_against_the_bounds(table, pickers):
+    for picker in pickers:
+        for phase in "PS":
+            recall = f"{picker}_{phase}_recall_0.5"
+            assert table["clean", recall] >= table["noisy", recall]
+
+
+def test_a_union_finds_what_either_finds(table, pickers):
+    unions = {name for name, _ in table.index if name.endswith(" + noisy")}
+    for name in unions:
+        for picker in pickers:
+            recall = f"{picker}_P_recall_0.5"
+            # a more probable false pick nearby can displace a right one, but hardly ever does
+            assert table[name, recall] >= table["noisy", recall] - 0.02
+
+
+def test_naturally_noisy_records(data, denoisers, pickers, report):
+    """Records with a low SNR and manual labels, nothing mixed."""
+    if not len(data.natural):
+        pytest.skip(f"there are no records with manual labels and an SNR below {suite.NOISY_SNR:.0f} dB")
+    unions = [name for name in denoisers if name.startswith("CDiffSD")]
+    rows = evaluation.evaluate_records(data.natural, data.natural_labels, denoisers, pickers, suite.RATE, unions)
+    report.rows["natural"] = rows
+    report.tables["natural"] = grouped(rows, ())
+    assert (rows.groupby("denoiser").size() == len(data.natural)).all()

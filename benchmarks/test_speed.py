@@ -1,0 +1,88 @@
+"""What does it cost? Streams of an hour and of a day; memory; and how the cost grows."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import speed
+import torch
+
+
+def add(report, row):
+    table = report.tables.get("speed", pd.DataFrame())
+    report.tables["speed"] = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
+
+
+def test_stream(timed, hours, threads, options, benchmark, report):
+    """A stream of three components in the default settings of each."""
+    slow = timed.startswith("CDiffSD published")
+    if hours > 1 and slow:
+        pytest.skip("a day takes the published network more than ten minutes")
+    torch.set_num_threads(threads)
+    run = speed.to_device(speed.runs()[timed](), options.device)
+    stream = speed.noise_stream(hours)
+    speed.process(run, speed.noise_stream(0.02))
+    rounds = 3 if hours <= 1 and not slow else 1
+    output = benchmark.pedantic(speed.process, (run, stream), rounds=rounds, iterations=1)
+    assert len(output)
+    seconds = benchmark.stats.stats.median
+    benchmark.extra_info.update(real_time_factor=hours * 3600 / seconds, windows=speed.windows(run, stream))
+    memory = run_alone(timed, hours, threads, options.device)
+    add(
+        report,
+        {
+            "denoiser": timed,
+            "hours": f"{hours:g}",
+            "threads": threads,
+            "seconds per hour": round(seconds / hours, 2),
+            "times real time": round(hours * 3600 / seconds),
+            "windows per second": round(speed.windows(run, stream) / seconds, 1) or "-",
+            "peak memory (MB)": round(memory["peak"]),
+            "of it for the stream (MB)": round(memory["peak"] - memory["loaded"]),
+        },
+    )
+
+
+def run_alone(name, hours, threads, device):
+    """Seconds and memory of a run in a process of its own."""
+    command = [sys.executable, speed.__file__, name, "--hours", str(hours)]
+    path = os.pathsep.join([str(Path(speed.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    output = subprocess.run(
+        [*command, "--threads", str(threads), "--device", device],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(output.stdout.splitlines()[-1])
+
+
+def test_cost_grows_in_proportion_to_length_stations_and_steps(report, options):
+    """Twice the data or twice the steps take at most about twice the time: an exponent near 1."""
+    torch.set_num_threads(1)
+    rows = []
+    for what, values in (("hours", (0.25, 0.5, 1.0)), ("stations", (1, 2, 4)), ("steps", (2, 4, 8))):
+        seconds = []
+        for value in values:
+            setting = {"hours": 0.25, "stations": 1, "steps": 4, what: value}
+            run = speed.Diffusion(speed.CDiffSD().to(options.device), setting["steps"])
+            stream = speed.noise_stream(setting["hours"], setting["stations"])
+            speed.process(run, stream)
+            seconds.append(min(seconds_of(run, stream) for _ in range(2)))
+        exponent = np.polyfit(np.log(values), np.log(seconds), 1)[0]
+        rows.append({"CDiffSD, cost against": what, "exponent": round(exponent, 2)})
+        rows[-1] |= {f"x {times}": round(value, 2) for times, value in zip((1, 2, 4), seconds, strict=True)}
+        assert exponent < 1.5, f"the cost grows faster than the {what}"
+    report.tables["growth"] = pd.DataFrame(rows)
+
+
+def seconds_of(run, stream):
+    start = time.perf_counter()
+    speed.process(run, stream)
+    return time.perf_counter() - start
