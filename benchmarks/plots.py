@@ -105,8 +105,11 @@ def by_cost(quality: pd.DataFrame, speed: pd.DataFrame) -> Figure:
 
 
 def gallery(mixtures, denoisers, count: int = 4) -> Figure:
-    """The vertical component of a few mixtures, at random, and what denoisers make of them."""
-    chosen = np.random.default_rng(1).permutation(len(mixtures.clean))[:count]
+    """The vertical component of a few mixtures, one an event and input SNR, and what denoisers make of them."""
+    labels = mixtures.labels.reset_index(drop=True)
+    snrs = sorted(labels["input_snr_db"].unique())[:count]
+    starts = np.flatnonzero(labels["input_snr_db"] == snrs[0])  # the mixtures of an earthquake follow each other
+    chosen = [starts[i % len(starts)] + i for i in range(len(snrs))]
     noisy = mixtures.noisy[chosen]
     traces = {"clean": mixtures.clean[chosen], "noisy": noisy}
     traces |= {name: denoisers[name](noisy) for name in SHOWN if name in denoisers}
@@ -120,7 +123,7 @@ def gallery(mixtures, denoisers, count: int = 4) -> Figure:
             for phase, shade in (("p", "#0072b2"), ("s", "#d55e00")):
                 ax.axvline(label[f"{phase}_sample"] / 100, color=shade, lw=0.8, alpha=0.6)
             ax.set_yticks([])
-            if line is axes[0]:
+            if name == "clean":
                 ax.set_title(f"input SNR {label['input_snr_db']:+.0f} dB", fontsize=9)
             if not column:
                 ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)

@@ -180,11 +180,13 @@ class Report:
     def _write_readme(self, about: dict) -> None:
         before, rest = self.readme.read_text().split(MARKS[0])
         _, after = rest.split(MARKS[1])
-        text = (
-            f"{about['mixtures']} mixtures of {about['events']} earthquakes with recorded noise, input SNR -10 to 10 dB, "
-            f"and {about['noise_windows']} windows of noise alone; picks of PhaseNet within 0.5 s. By `{self.command}` at "
-            f"commit {about['commit'][:10]}; [all tables and figures](benchmarks/results/results.md)."
-        )
+        lines = [
+            f"{about['mixtures']} mixtures of {about['events']} earthquakes with recorded noise, input SNR -10 to 10",
+            f"dB, and {about['noise_windows']} windows of noise alone; picks of PhaseNet within 0.5 s.",
+            f"By `{self.command}` at commit {about['commit'][:10]}; all tables and figures are in",
+            "[benchmarks/results](benchmarks/results/results.md).",
+        ]
+        text = "\n".join(lines)
         self.readme.write_text(f"{before}{MARKS[0]}\n{text}\n\n{self.headline()}\n{MARKS[1]}{after}")
 
     def _order(self) -> list[str]:

@@ -1,0 +1,296 @@
+"""Train what CDiffSD is compared with, on the same pairs, for the same number of windows, with the same care.
+
+``python benchmarks/train_baselines.py NAME --like runs/base/config.json`` takes the number of updates, the batch size,
+the input SNRs, the seed and the validation of a training of CDiffSD, sees the very same pairs in the same order, keeps
+a running average of the weights, validates on the same mixtures and keeps the best. A second call goes on where the
+first one was interrupted. The result goes to ``benchmarks/weights``, with matrices in half precision.
+
+deepdenoiser, seisdae
+    SeisBench's classes with their own preprocessing, their masks as labels and cross-entropy as loss (Zhu et al., 2019;
+    Heuel and Friederich, 2022). They work on one component at a time and get all three of each window.
+published
+    CDiffSD as published: network, degradation, normalisation, noise factor and loss.
+gaussian, gaussian-coloured
+    CDiffSD with Gaussian in place of recorded noise: white, or with the spectrum of a recorded one. Validation and test
+    are on recorded noise, as for all.
+wiener
+    No training: the best parameters of a grid on the validation mixtures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import json
+import math
+import os
+import shutil
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import seisbench.models as sbm
+import torch
+from seisbench.data import WaveformDataset
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from seisbench_cdiffsd import pairs
+from seisbench_cdiffsd.baselines import Network, Wiener, prepare
+from seisbench_cdiffsd.metrics import cross_correlation, sdr_db
+from seisbench_cdiffsd.training import TrainingConfig, fit
+
+FOLDER = Path(__file__).parent
+DATA = FOLDER.parents[1] / "shared" / "data"
+MASKS = {"deepdenoiser": sbm.DeepDenoiser, "seisdae": sbm.SeisDAE}
+#: Samples of a frame, between frames, and of the transform, in both mask networks.
+FRAME, HOP, TRANSFORM = 30, 15, 60
+#: What the published configuration has of its own.
+PUBLISHED = {
+    "network": "published",
+    "schedule": "published-linear",
+    "norm": "peak",
+    "loss": {"l1": 1.0},
+    "unfolded": 3.0,
+    "top": 0.0,
+    "factor": (0.4, 0.65),
+}
+GRID = {
+    "frame": (50, 100, 200),
+    "quantile": (0.1, 0.2, 0.3),
+    "strength": (2.0, 4.0, 8.0),
+    "smooth": (5, 9, 15),
+    "floor": (0.0, 0.05),
+}
+
+
+class GaussianNoise(WaveformDataset):
+    """A dataset of noise whose training split is Gaussian noise, always the same; the other splits are as recorded."""
+
+    coloured = False
+
+    def get_sample(self, idx: int, sampling_rate: float | None = None) -> tuple[np.ndarray, dict]:
+        waveform, metadata = super().get_sample(idx, sampling_rate)
+        if metadata["split"] != "train":
+            return waveform, metadata
+        gaussian = np.random.default_rng((1, idx)).standard_normal(waveform.shape)
+        if self.coloured:
+            gaussian = coloured(gaussian, waveform)
+        return gaussian.astype(waveform.dtype), metadata
+
+
+def coloured(gaussian: np.ndarray, like: np.ndarray, smooth: int = 25) -> np.ndarray:
+    """Gaussian noise (component, samples) with the smoothed amplitude spectrum of another record."""
+    power = np.abs(np.fft.rfft(like - like.mean(-1, keepdims=True))) ** 2
+    kernel = np.ones(smooth) / smooth
+    shape = np.sqrt([np.convolve(component, kernel, mode="same") for component in power])
+    return np.fft.irfft(np.fft.rfft(gaussian) * shape, like.shape[-1])
+
+
+class Data:
+    """The pairs of a training of CDiffSD, and its validation mixtures: the draws are those of its own batches."""
+
+    def __init__(self, events: WaveformDataset, noise: WaveformDataset, config: TrainingConfig) -> None:
+        self.config, band = config, pairs.band_pass()
+        train = pairs.load_earthquakes(events.get_split("train"), band, config.min_snr, mute=True)
+        self.weights = pairs.source_weights(train.metadata)
+        train_noise = pairs.load_noise(noise.get_split("train"), band)
+        self.pairs = pairs.training_pairs(train, train_noise, snr=config.snr, factor=config.factor)
+        self.validation = validation(events, noise, config)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Earthquakes and noise of a step, (batch, 3, samples)."""
+        random = np.random.default_rng((self.config.seed, step))
+        with pairs.seeded(int(random.integers(2**32))):
+            batch = [self.pairs[i] for i in random.choice(len(self.weights), self.config.batch_size, p=self.weights)]
+        clean, noise = (torch.from_numpy(np.stack([pair[key] for pair in batch])) for key in ("clean", "noise"))
+        return clean, noise
+
+
+def validation(events: WaveformDataset, noise: WaveformDataset, config: TrainingConfig) -> pairs.Mixtures:
+    """The mixtures that decide which weights are the best."""
+    band = pairs.band_pass()
+    earthquakes = pairs.load_earthquakes(events.get_split("dev"), band, min_snr=20, mute=False)
+    return pairs.mixtures(earthquakes, pairs.load_noise(noise.get_split("dev"), band), config.validation_events)
+
+
+def masks(clean: Tensor, noise: Tensor) -> Tensor:
+    """
+    What a mask network is to find: the share of the earthquake in the amplitudes, and that of the noise.
+
+    :param clean: Earthquakes, (batch, samples)
+    :param noise: Noise
+    :return: (batch, 2, frequency, frame)
+    """
+    options = {"n_fft": TRANSFORM, "hop_length": HOP, "win_length": FRAME, "pad_mode": "constant"}
+    window = torch.hann_window(FRAME, device=clean.device)
+    s, n = (torch.stft(x, window=window, return_complex=True, **options).abs() for x in (clean, noise))
+    signal = torch.where(s + n > 0, s / (s + n).clamp(min=1e-12), 1.0)
+    return torch.stack([signal, 1 - signal], dim=1)
+
+
+def mask_loss(model: torch.nn.Module, clean: Tensor, noise: Tensor) -> Tensor:
+    """Cross-entropy of the masks of traces (batch, samples); silent traces are left out."""
+    scale = (clean + noise).abs().amax(-1, keepdim=True)
+    alive = scale[:, 0] > 0
+    clean, noise = (x[alive] / scale[alive] for x in (clean, noise))
+    seen, _ = prepare(model, clean + noise)
+    return -(masks(clean, noise) * model(seen).clamp(min=1e-7).log()).sum(1).mean()
+
+
+class MaskTraining:
+    """
+    A training of DeepDenoiser or SeisDAE, with the recipe of ``seisbench_cdiffsd.training``.
+
+    :param name: Which of the two
+    :param data: Pairs and validation mixtures
+    :param out: Folder for ``log.csv``, ``last.ckpt`` and the best ``model``
+    :param device: Device to train on
+    """
+
+    def __init__(self, name: str, data: Data, out: Path, device: str = "cpu") -> None:
+        self.config, self.data, self.out, self.device = data.config, data, out, device
+        torch.manual_seed(self.config.seed)
+        self.model = MASKS[name]().to(device)
+        self.averaged = MASKS[name]().to(device)
+        self.averaged.load_state_dict(self.model.state_dict())
+        self.optimizer = torch.optim.Adam(self.model.parameters(), self.config.learning_rate)
+        self.step, self.best = 0, -math.inf
+        if (out / "last.ckpt").is_file():
+            state = torch.load(out / "last.ckpt", map_location=device, weights_only=True)
+            self.step, self.best = state["step"], state["best"]
+            for part in ("model", "averaged", "optimizer"):
+                getattr(self, part).load_state_dict(state[part])
+
+    def run(self, until: int | None = None) -> None:
+        """Train to the last step, or only to an earlier one."""
+        last, every = self.config.steps, self.config.validate_every
+        start, since, losses = time.monotonic(), self.step, []
+        with tqdm(total=last, initial=self.step, desc="Training", disable=None) as bar:
+            while self.step < min(last, until or last):
+                losses.append(self.update())
+                bar.update()
+                if self.step % every and self.step < last:
+                    continue
+                row = {"step": self.step, "loss": float(np.mean(losses)), **self.validate()}
+                row["seconds_per_step"] = (time.monotonic() - start) / (self.step - since)
+                self.keep(row)
+                start, since, losses = time.monotonic(), self.step, []
+
+    def update(self) -> float:
+        """One update of the weights and of their average."""
+        config = self.config
+        warm = min(1.0, (self.step + 1) / config.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * self.step / config.steps))
+        clean, noise = (x.flatten(0, 1).to(self.device) for x in self.data.batch(self.step))
+        self.model.train()
+        loss = mask_loss(self.model, clean, noise)
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        decay = min(config.averaging, self.step / (self.step + 20))
+        average = self.averaged.state_dict()
+        for name, value in self.model.state_dict().items():
+            average[name].lerp_(value, 1 - decay) if value.is_floating_point() else average[name].copy_(value)
+        return loss.item()
+
+    def validate(self) -> dict[str, float]:
+        """Mean in-band SDR (dB) and correlation of the averaged weights on the validation mixtures."""
+        mixtures = self.data.validation
+        estimate = Network(self.averaged)(mixtures.noisy)
+        return {
+            "sdr": float(sdr_db(mixtures.clean, estimate, axis=(-2, -1)).mean()),
+            "correlation": float(np.nanmean(cross_correlation(mixtures.clean, estimate))),
+        }
+
+    def keep(self, row: dict[str, float]) -> None:
+        """Append to the log, keep the best weights, and write a checkpoint to go on from."""
+        if row["sdr"] > self.best:
+            self.best = row["sdr"]
+            self.averaged.save(self.out / "model", weights_docstring=json.dumps({**asdict(self.config), **row}))
+        state = {part: getattr(self, part).state_dict() for part in ("model", "averaged", "optimizer")}
+        torch.save({**state, "step": self.step, "best": self.best}, self.out / "last.part")
+        os.replace(self.out / "last.part", self.out / "last.ckpt")
+        new = not (self.out / "log.csv").exists()
+        with (self.out / "log.csv").open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+
+def choose_wiener(mixtures: pairs.Mixtures) -> dict[str, float]:
+    """The parameters of the grid with the largest mean SDR on the validation mixtures."""
+    scores = {}
+    for values in tqdm(list(itertools.product(*GRID.values())), desc="Wiener", disable=None):
+        estimate = Wiener(**dict(zip(GRID, values, strict=True)))(mixtures.noisy)
+        scores[values] = float(sdr_db(mixtures.clean, estimate, axis=(-2, -1)).mean())
+    best = max(scores, key=scores.__getitem__)
+    return {**dict(zip(GRID, best, strict=True)), "sdr": scores[best]}
+
+
+def read_config(path: Path | None, **changes: object) -> TrainingConfig:
+    """The settings of another training, with changes."""
+    stored = json.loads(path.read_text()) if path else {}
+    stored = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+    return replace(TrainingConfig(**stored), **{name: value for name, value in changes.items() if value is not None})
+
+
+def publish(source: Path, target: Path) -> None:
+    """Copy a saved model with its matrices in half precision, which keeps the repository small."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    weights = torch.load(source.with_name(source.name + ".pt"), map_location="cpu", weights_only=True)
+    small = {
+        name: value.half() if value.is_floating_point() and value.dim() > 1 else value
+        for name, value in weights.items()
+    }
+    torch.save(small, target.with_name(target.name + ".pt"))
+    shutil.copyfile(source.with_name(source.name + ".json"), target.with_name(target.name + ".json"))
+
+
+def main() -> None:
+    """Train one of the baselines."""
+    kinds = [*MASKS, "published", "gaussian", "gaussian-coloured", "wiener"]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=kinds)
+    parser.add_argument("--events", type=Path, default=DATA / "events", help="dataset of earthquakes")
+    parser.add_argument("--noise", type=Path, default=DATA / "noise", help="dataset of noise")
+    parser.add_argument("--like", type=Path, help="config.json of the training to be compared with")
+    parser.add_argument("--out", type=Path, help="folder of the run (runs/NAME)")
+    parser.add_argument("--steps", type=int, help="updates, where they are to differ from --like")
+    parser.add_argument("--validate-every", type=int, help="updates between validations, likewise")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--weights", type=Path, default=FOLDER / "weights", help="folder for the result")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    config = read_config(args.like, steps=args.steps, validate_every=args.validate_every)
+    dataset = GaussianNoise if args.name.startswith("gaussian") else WaveformDataset
+    events, noise = WaveformDataset(args.events, component_order="ZNE"), dataset(args.noise, component_order="ZNE")
+    if args.name == "wiener":
+        print(json.dumps(choose_wiener(validation(events, noise, config))))
+        return
+    out = args.out or Path("runs") / args.name
+    if args.name in MASKS:
+        out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(asdict(config), indent=4)
+        if (out / "config.json").exists() and (out / "config.json").read_text() != text:
+            parser.error(f"{out} holds a training with other settings: choose another --out.")
+        (out / "config.json").write_text(text)
+        MaskTraining(args.name, Data(events, noise, config), out, args.device).run()
+    else:
+        if args.name == "published":
+            config = replace(config, **PUBLISHED)
+        else:
+            noise.coloured = args.name == "gaussian-coloured"
+        fit(events, noise, out, config, args.device)
+    publish(out / "model", args.weights / args.name)
+
+
+if __name__ == "__main__":
+    main()
