@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import glob
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,21 +10,18 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-import obspy
-import pandas as pd
 import torch
-from obspy import Stream
 from seisbench.data import WaveformDataset
 
 from seisbench_cdiffsd import __version__
+from seisbench_cdiffsd.continuous import load
+from seisbench_cdiffsd.denoising import Settings, denoise_files
+from seisbench_cdiffsd.manifest import status, summary
 from seisbench_cdiffsd.model import CDiffSD
-from seisbench_cdiffsd.picking import PickerUnavailable, load_picker, pick_stream
-from seisbench_cdiffsd.plotting import plot_denoised
+from seisbench_cdiffsd.picking import PickerUnavailable, load_picker
 from seisbench_cdiffsd.pretrained import DEFAULT
 from seisbench_cdiffsd.training import TrainingConfig, fit
-
-#: More picks than these are counted, not listed.
-MAX_LISTED_PICKS = 8
+from seisbench_cdiffsd.writing import CODE_LENGTHS, ENCODINGS
 
 
 class CommandError(Exception):
@@ -45,15 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run a command.
 
     :param argv: Arguments, those of the process by default
-    :return: Exit status: 0, or 2 after one line on stderr about what the user can mend
+    :return: Exit status: 0; 1 if some of the input failed and the rest went on; 2, after a line on stderr about what
+        the user can mend, if nothing was done
     """
     args = build_parser().parse_args(argv)
     try:
-        args.run(args)
+        return args.run(args) or 0
     except CommandError as error:
         print(f"cdiffsd: {_line(error)}", file=sys.stderr)
         return 2
-    return 0
 
 
 def build_parser() -> Parser:
@@ -71,49 +66,51 @@ def add_denoise(commands: Any) -> None:
     parser = commands.add_parser("denoise", help="denoise files of seismograms", description=denoise.__doc__)
     parser.add_argument("input", nargs="+", metavar="INPUT", help="a file that ObsPy reads, or 'example'")
     parser.add_argument("--out", type=Path, default=Path("denoised"), metavar="DIR", help="folder (%(default)s)")
-    default = CDiffSD._annotate_args["steps"][1]
-    parser.add_argument("--steps", type=_positive, metavar="N", help=f"sampling steps, 1 is direct ({default})")
-    parser.add_argument("--weights", default=DEFAULT, metavar="NAME", help="name, or path of a model (%(default)s)")
+    _add_model(parser)
     parser.add_argument("--noise", action="store_true", help="write the removed noise as well")
+    parser.add_argument("--picks", action="store_true", help="write picks on the denoised records: CSV and QuakeML")
     parser.add_argument("--download-picker", action="store_true", help="download PhaseNet if it is not here")
     parser.set_defaults(run=denoise)
 
 
-def denoise(args: argparse.Namespace) -> None:
+def denoise(args: argparse.Namespace) -> int:
     """Denoise seismograms: miniSEED, a figure, and PhaseNet's picks before and after, for each instrument."""
-    stream = Stream()
-    for name in args.input:
-        stream += read_input(name)
     model = load_model(args.weights)
-    with _errors_of_files(args.out):
-        args.out.mkdir(parents=True, exist_ok=True)
-    options = {} if args.steps is None else {"steps": args.steps}
-    try:
-        clean, noise = model.denoise(stream, return_noise=True, **options)
-    except ValueError as error:
-        raise CommandError(f"This cannot be denoised: {_line(error)}") from error
-    if not clean:
-        raise CommandError(f"None of {', '.join(args.input)} has samples of the components {model.component_order}.")
+    model.to_preferred_device()
     try:
         picker = load_picker("PhaseNet", download=args.download_picker)
     except PickerUnavailable as error:
         picker = None
         hint = _line(error) if args.download_picker else "add --download-picker to get its weights once"
+        if args.picks:
+            raise CommandError(f"No picks without PhaseNet: {hint}") from error
         print(f"No PhaseNet picks: {hint}")
-    for instrument in sorted({trace.id[:-1] for trace in clean}):
-        noisy, denoised, removed = (select(part, instrument) for part in (stream, clean, noise))
-        before, after = (None if picker is None else pick_stream(picker, part) for part in (noisy, denoised))
-        start, end = min(t.stats.starttime for t in noisy), max(t.stats.endtime for t in noisy)
-        print(f"{instrument}*  {start.strftime('%Y-%m-%d %H:%M:%S')}  {end - start:.1f} s")
-        if picker is not None:
-            print(f"  PhaseNet, noisy:    {describe(before)}\n  PhaseNet, denoised: {describe(after)}")
-        target = args.out / file_name(instrument, noisy)
-        with _errors_of_files(args.out):
-            write_mseed(denoised, target.with_name(f"{target.name}.denoised.mseed"))
-            if args.noise:
-                write_mseed(removed, target.with_name(f"{target.name}.noise.mseed"))
-            with replacing(target.with_name(f"{target.name}.png")) as path:
-                plot_denoised(noisy, denoised, removed, before, after, path=path)
+    settings = Settings(_options(args), args.noise, args.picks, args.encoding, args.scale, args.location)
+    with _errors_of_files(args.out):
+        outcomes = list(denoise_files(model, args.input, args.out, settings, picker, print))
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    if len(outcomes) == 1 and failed:
+        raise CommandError(f"{failed[0].name}: {failed[0].reason}")
+    print(summary(outcomes), file=sys.stderr if failed else sys.stdout)
+    return status(outcomes)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    """What the commands that denoise have in common."""
+    default = CDiffSD._annotate_args["steps"][1]
+    parser.add_argument("--steps", type=_positive, metavar="N", help=f"sampling steps, 1 is direct ({default})")
+    parser.add_argument("--weights", default=DEFAULT, metavar="NAME", help="name, or path of a model (%(default)s)")
+    parser.add_argument(
+        "--encoding", choices=ENCODINGS, default=ENCODINGS[0], help="of the samples in miniSEED (%(default)s)"
+    )
+    parser.add_argument("--scale", type=_scale, default=1.0, metavar="X", help="int32 are samples times X (1)")
+    parser.add_argument("--location", type=_code, metavar="CODE", help="location code to write (that of the input)")
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    if args.scale != 1 and args.encoding != "int32":
+        raise CommandError("--scale is for integers: add --encoding int32.")
+    return {} if args.steps is None else {"steps": args.steps}
 
 
 def add_train(commands: Any) -> None:
@@ -167,96 +164,18 @@ def open_dataset(path: str) -> WaveformDataset:
         raise CommandError(f"{path} is no dataset in SeisBench's format: {_line(error)}") from error
 
 
-def read_input(name: str) -> Stream:
-    """
-    Read a file, or ObsPy's example.
-
-    :param name: Path, or "example"
-    :return: Stream with at least one sample
-    :raises CommandError: If it cannot be read
-    """
-    if name == "example":
-        return obspy.read()
-    if not Path(name).exists():
-        raise CommandError(f"{name}: no such file. Give files that ObsPy reads, or 'example'.")
-    if Path(name).is_dir():
-        raise CommandError(f"{name} is a folder. Give the files in it.")
-    try:
-        stream = obspy.read(glob.escape(name))
-    except Exception as error:  # ObsPy's readers raise all kinds
-        raise CommandError(f"{name} cannot be read as seismograms: {_line(error)}") from error
-    if not sum(len(trace) for trace in stream):
-        raise CommandError(f"{name} holds no samples.")
-    return stream
-
-
 def load_model(weights: str) -> CDiffSD:
     """
-    Load weights that are on this machine, on the best device there is.
+    Load weights that are on this machine.
 
-    :param weights: Name of weights, or path of a saved model, with or without ".pt" or ".json"
+    :param weights: Name of weights, or path of a saved model
     :return: The model
     :raises CommandError: If there are none of this name
     """
-    base = weights.removesuffix(".pt").removesuffix(".json")
     try:
-        if Path(f"{base}.json").is_file():
-            model = CDiffSD.load(base)
-        else:
-            known = CDiffSD.list_pretrained(remote=False)
-            if weights not in known:
-                names = ", ".join(known) or "none"
-                raise CommandError(f"There are no weights {weights!r}. Names: {names}; or give the path of a model.")
-            model = CDiffSD.from_pretrained(weights)
-    except (OSError, ValueError) as error:
-        raise CommandError(f"The weights {weights!r} cannot be loaded: {_line(error)}") from error
-    model.to_preferred_device()
-    return model
-
-
-def select(stream: Stream, instrument: str) -> Stream:
-    """The traces of one instrument, named by a channel id without its component."""
-    return Stream([trace for trace in stream if trace.id[:-1] == instrument])
-
-
-def file_name(instrument: str, stream: Stream) -> str:
-    """Name of the output for an instrument, without suffix: its codes and the time of the first sample."""
-    start = min(trace.stats.starttime for trace in stream)
-    return re.sub(r"[^\w.-]", "_", f"{instrument.lstrip('.') or 'record'}.{start.strftime('%Y%m%dT%H%M%S')}")
-
-
-def describe(picks: pd.DataFrame) -> str:
-    """Picks in one line; many are counted."""
-    if len(picks) > MAX_LISTED_PICKS:
-        return ", ".join(f"{count} {phase}" for phase, count in picks["phase"].value_counts().sort_index().items())
-    found = (f"{p.phase} {p.time.strftime('%H:%M:%S.%f')[:-4]} ({p.probability:.2f})" for p in picks.itertuples())
-    return "  ".join(found) or "none"
-
-
-def write_mseed(stream: Stream, path: Path) -> None:
-    """
-    Write miniSEED in single precision, under its name only when it is complete. Gaps are left out.
-
-    :param stream: Stream, unchanged
-    :param path: File
-    """
-    parts = stream.split()  # copies, without masked samples
-    for trace in parts:
-        trace.data = trace.data.astype("float32")
-    with replacing(path) as temporary:
-        parts.write(str(temporary), format="MSEED", encoding="FLOAT32")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path in the same folder, renamed to `path` at the end, and removed after a failure."""
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        yield temporary
-        temporary.replace(path)
-        print(f"  {path}")
-    finally:
-        temporary.unlink(missing_ok=True)
+        return load(weights)
+    except ValueError as error:
+        raise CommandError(_line(error)) from error
 
 
 @contextmanager
@@ -271,6 +190,22 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number, at least 1, not {text!r}")
     return int(text)
+
+
+def _scale(text: str) -> float:
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = 0.0
+    if not 0 < scale < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a positive number, not {text!r}")
+    return scale
+
+
+def _code(text: str) -> str:
+    if not (text.isascii() and text.isalnum() and len(text) <= CODE_LENGTHS["location"]):
+        raise argparse.ArgumentTypeError(f"must be one or two letters or digits, not {text!r}")
+    return text
 
 
 def _weight(text: str) -> tuple[str, float]:

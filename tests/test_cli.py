@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import obspy
+import pandas as pd
 import pytest
 import seisbench
 import torch
 
 from seisbench_cdiffsd import CDiffSD, cli
+from seisbench_cdiffsd.denoising import describe
 
 NAME = "BW.RJOB..EH.20090824T002003"
 
@@ -41,6 +43,7 @@ def test_the_example_is_denoised(weights, tmp_path, capsys):
     assert run("denoise", "example", "--weights", weights, "--out", tmp_path / "out", "--noise") == 0
     printed = capsys.readouterr().out
     files = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert files.pop(0) == ".cdiffsd.json"
     assert files == [f"{NAME}.denoised.mseed", f"{NAME}.noise.mseed", f"{NAME}.png"]
     assert all(str(tmp_path / "out" / file) in printed for file in files)
     assert "--download-picker" in printed and "BW.RJOB..EH*" in printed
@@ -97,9 +100,9 @@ def test_picks_before_and_after_are_printed(weights, pickers, tmp_path, capsys):
 
 
 def test_many_picks_are_counted():
-    picks = cli.pd.DataFrame({"phase": ["P"] * 7 + ["S"] * 3})
-    assert cli.describe(picks) == "7 P, 3 S"
-    assert cli.describe(picks[:0]) == "none"
+    picks = pd.DataFrame({"phase": ["P"] * 7 + ["S"] * 3})
+    assert describe(picks) == "7 P, 3 S"
+    assert describe(picks[:0]) == "none"
 
 
 def one_line(capsys):
@@ -152,6 +155,70 @@ def test_a_folder_that_cannot_be_written_is_said(weights, tmp_path, capsys):
     assert "--out" in one_line(capsys)
 
 
+def test_what_fails_is_told_and_the_rest_goes_on(weights, tmp_path, capsys):
+    (tmp_path / "text.mseed").write_text("not a seismogram")
+    obspy.read().write(str(tmp_path / "good.mseed"), format="MSEED")
+    inputs = [tmp_path / name for name in ("text.mseed", "good.mseed", "none.mseed")]
+    assert run("denoise", *inputs, "--weights", weights, "--out", tmp_path / "out") == 1
+    table = capsys.readouterr().err.splitlines()
+    assert table[0] == "1 done, 2 failed" and len(table) == 3
+    assert "none.mseed" in table[1] and "no such file" in table[1] and "text.mseed" in table[2]
+    assert (tmp_path / "out" / f"{NAME}.denoised.mseed").is_file()
+
+
+def test_what_is_done_is_skipped(weights, tmp_path, capsys):
+    source, out = tmp_path / "in.mseed", tmp_path / "out"
+    obspy.read().write(str(source), format="MSEED")
+    args = ["denoise", source, "--weights", weights, "--out", out, "--steps", "1"]
+    target = out / f"{NAME}.denoised.mseed"
+
+    def written(*more):
+        before = target.stat().st_mtime_ns if target.exists() else 0
+        assert run(*args, *more) == 0
+        assert ("1 skipped" in capsys.readouterr().out) == (target.stat().st_mtime_ns == before)
+        return target.stat().st_mtime_ns != before
+
+    assert written()
+    content = target.read_bytes()
+    assert not written()
+    assert written("--steps", "2") and written()
+    assert target.read_bytes() == content
+    target.write_bytes(content[:-512])
+    assert written()
+    obspy.read()[:2].write(str(source), format="MSEED")
+    assert written()
+
+
+def test_integers_state_their_loss(weights, tmp_path, capsys):
+    args = ["denoise", "example", "--weights", weights, "--steps", "1", "--encoding", "int32"]
+    assert run(*args, "--out", tmp_path / "a", "--scale", "1000", "--location", "D1") == 0
+    assert re.search(r"int32 times 1000, largest error 0\.0005, \d\d+ dB below", capsys.readouterr().out)
+    scaled = obspy.read(str(tmp_path / "a" / f"{NAME}.denoised.x1000.mseed"))
+    expected = CDiffSD.load(weights).denoise(obspy.read(), steps=1)
+    for one, other in zip(scaled.sort(), expected.sort(), strict=True):
+        assert one.data.dtype == np.int32 and one.id == other.id.replace("..", ".D1.")
+        np.testing.assert_allclose(one.data / 1000, other.data, atol=0.0006)
+    assert run(*args, "--out", tmp_path / "b", "--scale", "1e9") == 2
+    assert "--scale" in one_line(capsys)
+    assert not list((tmp_path / "b").glob("*.mseed"))
+    assert run("denoise", "example", "--weights", weights, "--scale", "10") == 2
+    assert "int32" in one_line(capsys)
+
+
+def test_picks_are_written_on_request(weights, pickers, tmp_path, capsys):
+    assert run("denoise", "example", "--weights", weights, "--out", tmp_path, "--picks") == 0
+    table = pd.read_csv(tmp_path / f"{NAME}.picks.csv")
+    assert list(table.columns) == ["instrument", "phase", "time", "probability"]
+    picks = [pick for event in obspy.read_events(str(tmp_path / f"{NAME}.picks.xml")) for pick in event.picks]
+    assert [(p.phase_hint, str(p.time)) for p in picks] == list(zip(table["phase"], table["time"], strict=True))
+    assert all(p.waveform_id.station_code == "RJOB" for p in picks)
+
+
+def test_picks_without_a_picker_are_refused(weights, tmp_path, capsys):
+    assert run("denoise", "example", "--weights", weights, "--out", tmp_path / "out", "--picks") == 2
+    assert "--download-picker" in one_line(capsys)
+
+
 @pytest.mark.parametrize("steps", ["0", "-2", "1.5", "many"])
 def test_impossible_steps_are_refused(steps, capsys):
     with pytest.raises(SystemExit) as info:
@@ -164,16 +231,6 @@ def test_misspelt_commands_are_one_line(args, capsys):
     with pytest.raises(SystemExit) as info:
         run(*args)
     assert info.value.code == 2 and "--help" in one_line(capsys)
-
-
-def test_a_failed_write_leaves_nothing_behind(tmp_path):
-    def fail(path):
-        path.write_bytes(b"half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"), cli.replacing(tmp_path / "a.mseed") as path:
-        fail(path)
-    assert not list(tmp_path.iterdir())
 
 
 def test_the_readme_tells_the_options_and_their_defaults():

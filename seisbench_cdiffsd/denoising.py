@@ -1,0 +1,288 @@
+"""Files of seismograms in, files of denoised ones out: what is done stays done, what fails is told."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import obspy
+import pandas as pd
+from obspy import Stream, UTCDateTime
+from obspy.core.event import Catalog, Comment, Event, Pick, ResourceIdentifier, WaveformStreamID
+from seisbench.models import WaveformModel
+
+from seisbench_cdiffsd import manifest
+from seisbench_cdiffsd.continuous import MARGIN, between, denoised_pieces, fingerprint
+from seisbench_cdiffsd.manifest import Outcome
+from seisbench_cdiffsd.model import CDiffSD
+from seisbench_cdiffsd.picking import pick_stream
+from seisbench_cdiffsd.plotting import plot_denoised
+from seisbench_cdiffsd.reading import Held, Part, ReadError, Source, index, state
+from seisbench_cdiffsd.writing import MseedWriter, Unwritable, replacing
+
+#: Seconds up to which the record of an instrument becomes one file; longer ones become files of a day each.
+LONGEST = 90000.0
+#: Seconds up to which a record gets a figure, and picks before and after.
+SHORT = 3600.0
+#: Seconds of a piece that are picked again with the next.
+OVERLAP = 60.0
+#: More picks than these are counted, not listed.
+MAX_LISTED_PICKS = 8
+#: Name of the file that says what is done.
+DONE = ".cdiffsd.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    What to write.
+
+    :param options: Arguments of :py:meth:`CDiffSD.denoise`
+    :param noise: Write what was removed as well
+    :param picks: Write the picks on the denoised records, as CSV and QuakeML
+    :param encoding: See :py:class:`MseedWriter`
+    :param scale: Likewise
+    :param location: Likewise
+    """
+
+    options: dict[str, Any] = field(default_factory=dict)
+    noise: bool = False
+    picks: bool = False
+    encoding: str = "float32"
+    scale: float = 1.0
+    location: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One instrument, named by a channel id without its component, over one file's stretch of time."""
+
+    instrument: str
+    source: Source
+    start: UTCDateTime
+    end: UTCDateTime
+    name: str
+
+
+def denoise_files(
+    model: CDiffSD,
+    inputs: Iterable[str],
+    out: Path,
+    settings: Settings,
+    picker: WaveformModel | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> Iterator[Outcome]:
+    """
+    Denoise files, one instrument after the other.
+
+    :param model: The model
+    :param inputs: Paths, or "example"
+    :param out: Folder, which is made
+    :param settings: What to write
+    :param picker: A SeisBench picker, for short records and for `settings.picks`
+    :param report: Is told what was made, line by line
+    :return: What became of the inputs that failed, and of each output
+    :raises OSError: If the folder cannot be written
+    """
+    parts: list[Part] = []
+    for name in inputs:
+        try:
+            parts += [Held(obspy.read(), Path("example"))] if name == "example" else index(Path(name))
+        except ReadError as error:
+            yield Outcome(name, "failed", str(error))
+    channels = {span.id for part in parts for span in part.spans}
+    usable = {x for x in channels if x[-1:] in {*model.component_order, *"ZNE12"}}
+    if parts and not usable:
+        for path in sorted({part.path for part in parts}):
+            yield Outcome(str(path), "failed", f"has no samples of the components {model.component_order}.")
+    if not usable:
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    for channel in sorted(channels - usable):
+        report(f"{channel}: passed over, no component of {model.component_order}")
+    what = fingerprint(model), asdict(settings)
+    done = manifest.load(out / DONE)
+    for job in jobs(parts, usable):
+        reach = MARGIN * model.in_samples / model.sampling_rate
+        files = {p.path for p in job.source.parts if _near(p, job.start - reach, job.end + reach)}
+        key = manifest.key(*what, job.name, sorted((str(path.absolute()), *state(path)) for path in files))
+        if manifest.is_done(done.get(job.name, {}), key, out):
+            yield Outcome(job.name, "skipped", "")
+            continue
+        try:
+            written = _denoise(model, job, out, settings, picker, report)
+        except (ValueError, Unwritable) as error:
+            yield Outcome(job.name, "failed", " ".join(str(error).split()))
+            continue
+        problems = {str(path): reason for path, reason in sorted(job.source.problems.items())}
+        # read again, as another process may write to the same folder
+        done = manifest.load(out / DONE)
+        done[job.name] = {"key": key, "outputs": manifest.described(written, out), "problems": problems}
+        manifest.save(out / DONE, done)
+        for name, reason in problems.items():
+            yield Outcome(name, "partly", reason)
+        yield Outcome(job.name, "done" if written else "failed", "" if written else "no samples could be read")
+
+
+def jobs(parts: list[Part], usable: set[str]) -> Iterator[Job]:
+    """The files to write: one for each instrument, or one a day (UTC) for instruments with longer records."""
+    instruments: dict[str, set[str]] = defaultdict(set)
+    for channel in usable:
+        instruments[channel[:-1]].add(channel)
+    names: set[str] = set()
+    for instrument, ids in sorted(instruments.items()):
+        source = Source(parts, ids)
+        start, end = source.spans[0].start, max(span.end for span in source.spans)
+        stretches = [(start, end + 1)]
+        if end - start > LONGEST:
+            days = range(int(start.timestamp // 86400), int(end.timestamp // 86400) + 1)
+            stretches = [(UTCDateTime(day * 86400), UTCDateTime((day + 1) * 86400)) for day in days]
+        for first, last in stretches:
+            spans = [span for span in source.spans if span.start < last and span.end >= first]
+            if not spans:
+                continue
+            name = base = file_name(instrument, max(first, spans[0].start))
+            while name in names:  # codes that differ in letters no file name can have
+                name = f"{base}-{len(names)}"
+            names.add(name)
+            yield Job(instrument, source, first, last, name)
+
+
+def file_name(instrument: str, start: UTCDateTime) -> str:
+    """Name of the output for an instrument, without suffix: its codes and the time of the first sample."""
+    return re.sub(r"[^\w.-]", "_", f"{instrument.lstrip('.') or 'record'}.{start.strftime('%Y%m%dT%H%M%S')}")
+
+
+def _near(part: Part, start: UTCDateTime, end: UTCDateTime) -> bool:
+    return any(span.start <= end and span.end >= start for span in part.spans)
+
+
+def _denoise(
+    model: CDiffSD,
+    job: Job,
+    out: Path,
+    settings: Settings,
+    picker: WaveformModel | None,
+    report: Callable[[str], None],
+) -> list[Path]:
+    """Write the files of one job."""
+    short = job.end - job.start <= SHORT
+    pieces = denoised_pieces(model, job.source.read, job.start, job.end, **settings.options)
+    written: list[Path] = []
+    clean, noise = Stream(), Stream()
+    kinds = ["denoised", "noise"] if settings.noise else ["denoised"]
+    with ExitStack() as stack:
+        writers = []
+        for kind in kinds:
+            scaled = f".x{settings.scale:g}" if settings.scale != 1 else ""
+            path = out / f"{job.name}.{kind}{scaled}.mseed"
+            file = stack.enter_context(stack.enter_context(replacing(path)).open("wb"))
+            writers.append((path, MseedWriter(file, settings.encoding, settings.scale, settings.location)))
+        picks = _Picks(picker) if settings.picks and picker is not None else None
+        empty = True
+        for signal, removed in pieces:
+            empty = False
+            for (_, writer), stream in zip(writers, (signal, removed), strict=False):
+                writer.write(stream)
+            if short:
+                clean, noise = clean + signal, noise + removed
+            if picks is not None:
+                picks.add(signal)
+        if empty:
+            raise ValueError("no samples could be read")
+    report(f"{job.instrument}*  {job.start.strftime('%Y-%m-%d %H:%M:%S')}")
+    for path, writer in writers:
+        written.append(path)
+        report(f"  {path}  ({writer.loss})")
+        for channel in sorted(writer.cut):
+            report(f"  {channel}: miniSEED has no room for its codes, which were cut")
+    if picks is not None:
+        found = picks.all()
+        for suffix, write in (("csv", _write_csv), ("xml", _write_quakeml)):
+            path = out / f"{job.name}.picks.{suffix}"
+            with replacing(path) as temporary:
+                write(found, temporary)
+            written.append(path)
+            report(f"  {path}")
+    if short:
+        noisy = job.source.read(job.start, job.end)
+        before, after = (None if picker is None else pick_stream(picker, stream) for stream in (noisy, clean))
+        if picker is not None:
+            report(f"  PhaseNet, noisy:    {describe(before)}\n  PhaseNet, denoised: {describe(after)}")
+        path = out / f"{job.name}.png"
+        with replacing(path) as temporary:
+            plot_denoised(noisy, clean, noise, before, after, path=temporary)
+        written.append(path)
+        report(f"  {path}")
+    return written
+
+
+class _Picks:
+    """Picks on the pieces of a record, which share some time so that nothing is lost where they meet."""
+
+    def __init__(self, picker: WaveformModel) -> None:
+        self._picker = picker
+        self._tail = Stream()
+        self._since = UTCDateTime(-(10**10))
+        self._found: list[pd.DataFrame] = []
+        self._pending: pd.DataFrame | None = None
+
+    def add(self, piece: Stream) -> None:
+        """Pick on the next piece."""
+        stream = self._tail + piece
+        picks = pick_stream(self._picker, stream)
+        picks = picks[[time >= self._since for time in picks["time"]]]
+        end = max(trace.stats.endtime for trace in piece)
+        until = end - OVERLAP
+        sure = [time < until for time in picks["time"]]
+        self._found.append(picks[sure])
+        self._pending = picks[[not x for x in sure]]
+        self._since = until
+        tail = (between(trace, until - OVERLAP, end + 1) for trace in stream)
+        self._tail = Stream([trace for trace in tail if len(trace)])
+
+    def all(self) -> pd.DataFrame:
+        """All picks."""
+        return pd.concat([*self._found, self._pending], ignore_index=True)
+
+
+def describe(picks: pd.DataFrame) -> str:
+    """Picks in one line; many are counted."""
+    if len(picks) > MAX_LISTED_PICKS:
+        return ", ".join(f"{count} {phase}" for phase, count in picks["phase"].value_counts().sort_index().items())
+    found = (f"{p.phase} {p.time.strftime('%H:%M:%S.%f')[:-4]} ({p.probability:.2f})" for p in picks.itertuples())
+    return "  ".join(found) or "none"
+
+
+def _write_csv(picks: pd.DataFrame, path: Path) -> None:
+    picks.rename(columns={"record": "instrument"}).to_csv(path, index=False, float_format="%.4f")
+
+
+def _write_quakeml(picks: pd.DataFrame, path: Path) -> None:
+    """Picks as one event, as QuakeML has no place for them outside of events; the ids tell nothing but their place."""
+    event = Event(resource_id=ResourceIdentifier("smi:local/cdiffsd/picks"))
+    for i, pick in enumerate(picks.itertuples()):
+        network, station, location, channel = pick.record.split(".")
+        event.picks.append(
+            Pick(
+                resource_id=ResourceIdentifier(f"smi:local/cdiffsd/pick/{i}"),
+                time=pick.time,
+                waveform_id=WaveformStreamID(network, station, location, channel),
+                phase_hint=pick.phase,
+                evaluation_mode="automatic",
+                comments=[
+                    Comment(f"probability {pick.probability:.4f}", ResourceIdentifier(f"smi:local/cdiffsd/c/{i}"))
+                ],
+            )
+        )
+    catalog = Catalog([event], resource_id=ResourceIdentifier("smi:local/cdiffsd"))
+    catalog.write(str(path), format="QUAKEML")
+
+
+def _comment(text: str, number: int) -> Comment:
+    return Comment(text=text, resource_id=ResourceIdentifier(f"smi:local/cdiffsd/comment/{number}"))

@@ -1,0 +1,102 @@
+"""What was made of what: so that a rerun does only what is missing, and the user hears what failed and why."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seisbench_cdiffsd.writing import replacing
+
+#: What can become of an input or a task.
+STATES = ("done", "skipped", "partly", "failed")
+
+
+@dataclass(frozen=True, order=True)
+class Outcome:
+    """
+    What became of a task or an input.
+
+    :param name: Its name
+    :param state: "done"; "skipped", as it was done before; "partly", without some of its input; "failed"
+    :param reason: Why it is not done
+    """
+
+    name: str
+    state: str
+    reason: str = ""
+
+
+def summary(outcomes: Iterable[Outcome]) -> str:
+    """How many came to what, and a line for each that has a reason."""
+    rows = sorted(set(outcomes))
+    counts = Counter(row.state for row in rows)
+    lines = [", ".join(f"{counts[state]} {state}" for state in STATES if counts[state]) or "nothing to do"]
+    told = [row for row in rows if row.reason]
+    width = max((len(row.name) for row in told), default=0)
+    return "\n".join([*lines, *(f"{row.state:8}{row.name:{width}}  {row.reason}" for row in told)])
+
+
+def status(outcomes: Iterable[Outcome]) -> int:
+    """Exit status: 0 if all is well, 1 if something failed, 2 if all of it did."""
+    states = {row.state for row in outcomes}
+    if states == {"failed"}:
+        return 2
+    return int(bool(states & {"failed", "partly"}))
+
+
+def key(*parts: Any) -> str:
+    """A hash of anything that JSON can hold."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def described(files: Iterable[Path], root: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of files, by their path below `root`."""
+    found = {}
+    for path in sorted(files):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else _digest(file)
+        found[path.relative_to(root).as_posix()] = {"size": path.stat().st_size, "sha256": digest.hexdigest()}
+    return found
+
+
+def _digest(file: Any) -> Any:
+    digest = hashlib.sha256()
+    while block := file.read(2**20):
+        digest.update(block)
+    return digest
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is none that can be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON object, as a whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def is_done(entry: dict[str, Any], wanted: str, root: Path) -> bool:
+    """
+    Whether an entry is of this key, without problems, and its files are there in full size.
+
+    :param entry: Object with "key", "outputs" as from :py:func:`described`, and "problems"
+    :param wanted: Key
+    :param root: Folder of the outputs
+    """
+    if entry.get("key") != wanted or entry.get("problems"):
+        return False
+    try:
+        return all((root / name).stat().st_size == file["size"] for name, file in entry["outputs"].items())
+    except (OSError, KeyError, TypeError, AttributeError):
+        return False

@@ -1,0 +1,124 @@
+"""Files that are there as a whole or not at all, and seismograms in miniSEED, with what its encodings lose."""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from obspy import Stream, Trace
+
+#: Encodings by the names that users know: 32-bit floats, or integers compressed by Steim's second scheme.
+ENCODINGS = ("float32", "int32")
+#: Steim's second scheme holds differences of 30 bits.
+LARGEST_INTEGER = 2**28
+#: Letters that miniSEED has for network, station, location and channel code.
+CODE_LENGTHS = {"network": 2, "station": 5, "location": 2, "channel": 3}
+
+
+class Unwritable(ValueError):
+    """Samples that an encoding cannot hold."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """
+    A temporary path in the same folder, renamed to `path` at the end, and removed after a failure.
+
+    What a run that was killed has left of this file is removed too.
+
+    :param path: File
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{_escaped(path.stem)}.*.part{_escaped(path.suffix)}"):
+        left.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # or else a power cut may leave the name without the samples
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"[{c}]" if c in "[*?" else c for c in text)
+
+
+class MseedWriter:
+    """
+    Writes streams to an open file, one after the other, and counts what the encoding loses.
+
+    :param file: File, open for writing
+    :param encoding: "float32", or "int32" for samples times `scale`, rounded
+    :param scale: What integers are multiples of: 1 / `scale` of the unit of the input
+    :param location: Location code to write instead of the input's, or None
+    """
+
+    def __init__(
+        self, file: BinaryIO, encoding: str = "float32", scale: float = 1.0, location: str | None = None
+    ) -> None:
+        self.file, self.encoding, self.scale, self.location = file, encoding, scale, location
+        #: Ids that miniSEED has no room for.
+        self.cut: set[str] = set()
+        self.largest_error, self._error, self._power = 0.0, 0.0, 0.0
+
+    def write(self, stream: Stream) -> None:
+        """
+        Append traces. Masked samples are left out.
+
+        :param stream: Stream, unchanged
+        :raises Unwritable: If samples do not fit into the encoding
+        :raises OSError: If the file cannot be written
+        """
+        for trace in stream:
+            for part in trace.split() if np.ma.isMaskedArray(trace.data) else [trace]:
+                self._write(part)
+
+    def _write(self, trace: Trace) -> None:
+        samples, header = np.ma.getdata(trace.data), {k: trace.stats[k] for k in (*CODE_LENGTHS, "starttime")}
+        header["sampling_rate"] = trace.stats.sampling_rate
+        header["mseed"] = {"dataquality": trace.stats.get("mseed", {}).get("dataquality", "D")}
+        if self.location is not None:
+            header["location"] = self.location
+        if any(len(header[code]) > length for code, length in CODE_LENGTHS.items()):
+            self.cut.add(trace.id)
+            header.update({code: header[code][:length] for code, length in CODE_LENGTHS.items()})
+        values, encoding = self._encoded(samples)
+        memory = io.BytesIO()  # ObsPy would not tell that the disk is full
+        Stream([Trace(values, header)]).write(memory, format="MSEED", encoding=encoding, reclen=4096)
+        self.file.write(memory.getbuffer())
+
+    def _encoded(self, samples: Any) -> tuple[Any, str]:
+        if self.encoding == "float32":
+            values = samples.astype(np.float32)
+            if not np.isfinite(values).all():
+                raise Unwritable("Samples are too large for single precision.")
+            back, encoding = values, "FLOAT32"
+        else:
+            rounded = np.rint(samples * self.scale)
+            largest = np.abs(rounded).max(initial=0)
+            if largest > LARGEST_INTEGER:
+                raise Unwritable(f"Samples of {largest:.3g} do not fit into integers: choose a smaller --scale.")
+            values, encoding = rounded.astype(np.int32), "STEIM2"
+            back = rounded / self.scale
+        error = np.abs(samples - back, dtype=np.float64)
+        self.largest_error = max(self.largest_error, float(error.max(initial=0)))
+        self._error += float(np.sum(error**2))
+        self._power += float(np.sum(np.square(samples, dtype=np.float64)))
+        return values, encoding
+
+    @property
+    def loss(self) -> str:
+        """What the encoding lost, in one line."""
+        if self._error == 0:
+            return f"{self.encoding}, exact"
+        ratio = 10 * np.log10(self._power / self._error) if self._power else -np.inf
+        scaled = f" times {self.scale:g}" if self.scale != 1 else ""
+        return f"{self.encoding}{scaled}, largest error {self.largest_error:.2g}, {ratio:.0f} dB below the signal"

@@ -1,0 +1,332 @@
+"""Files: read in part, read in spite of damage, written as a whole or not at all, and in constant memory."""
+
+import io
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import obspy
+import pytest
+from conftest import randomised
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from obspy import Stream, Trace, UTCDateTime
+
+from seisbench_cdiffsd import CDiffSD
+from seisbench_cdiffsd.continuous import between, denoised_pieces, fingerprint
+from seisbench_cdiffsd.denoising import Settings, denoise_files
+from seisbench_cdiffsd.reading import ReadError, Source, index
+from seisbench_cdiffsd.writing import MseedWriter, Unwritable, replacing
+
+START = UTCDateTime(2020, 1, 1)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A model with a short window, at a low rate, with random parameters."""
+    band = {"freqmin": 1.0, "freqmax": 9.0, "corners": 4, "zerophase": True}
+    arguments = {"sampling_rate": 20, "in_samples": 200, "filter_args": ("bandpass",), "filter_kwargs": band}
+    return randomised(CDiffSD(**arguments, default_args={"steps": 1}))
+
+
+def stream(seconds=600, rate=20, components="ZNE", seed=0, start=START, **header):
+    generator = np.random.default_rng(seed)
+    header = {"network": "XX", "station": "STA", "sampling_rate": rate, "starttime": start, **header}
+    samples = int(seconds * rate)
+    return Stream(
+        [Trace((1000 * generator.standard_normal(samples)).astype(np.int32), {**header, "channel": f"HH{c}"})
+         for c in components]
+    )  # fmt: skip
+
+
+def write(path, data, **kwargs):
+    data.write(str(path), format="MSEED", **{"encoding": "STEIM2", "reclen": 512, **kwargs})
+    return path
+
+
+# -- reading
+
+
+def test_any_stretch_of_a_long_file_is_read_by_itself(tmp_path):
+    data = stream(seconds=2000)
+    parts = index(write(tmp_path / "a.mseed", data), block=4096)
+    assert len(parts) > 20
+    source = Source(parts, [trace.id for trace in data])
+    for first, last in ((0, 3000), (500.02, 731.77), (1999, 2500)):
+        found = source.read(START + first, START + last).merge()
+        for trace in data:
+            expected = trace.slice(START + first, START + last)
+            np.testing.assert_array_equal(found.select(id=trace.id)[0].data, expected.data)
+    assert not source.problems
+    assert not source.read(START + 3000, START + 4000)
+
+
+@pytest.mark.parametrize("kind", ["header", "samples", "zeros", "cut"])
+def test_only_damaged_records_are_left_out(tmp_path, kind):
+    data = stream(seconds=500, components="Z")
+    content = bytearray(write(tmp_path / "a.mseed", data).read_bytes())
+    records = len(content) // 512
+    if kind == "header":
+        content[512 * 5 : 512 * 5 + 20] = b"\xff" * 20
+    elif kind == "samples":
+        content[512 * 5 + 128 : 512 * 5 + 200] = bytes(np.random.default_rng(0).integers(0, 256, 72, dtype=np.uint8))
+    elif kind == "zeros":
+        content[512 * 5 : 512 * 6] = bytes(512)
+    else:
+        del content[-200:]
+    (tmp_path / "a.mseed").write_bytes(content)
+    source = Source(index(tmp_path / "a.mseed"), [data[0].id])
+    found = source.read(START, START + 1000)
+    assert source.problems == {tmp_path / "a.mseed": "damaged records were left out"}
+    assert len(data[0]) * (1 - 2 / records) < sum(len(trace) for trace in found) < len(data[0])
+    for trace in found:
+        expected = data[0].slice(trace.stats.starttime, trace.stats.endtime)
+        np.testing.assert_array_equal(trace.data, expected.data)
+
+
+def test_files_of_several_record_lengths_are_read_as_a_whole(tmp_path):
+    data = stream(seconds=500, components="Z")
+    with (tmp_path / "a.mseed").open("wb") as file:
+        for i, reclen in enumerate((512, 4096, 512)):
+            memory = io.BytesIO()
+            data.slice(START + 100 * i, START + 100 * i + 99.95).write(memory, format="MSEED", reclen=reclen)
+            file.write(memory.getvalue())
+    source = Source(index(tmp_path / "a.mseed", block=512), ["XX.STA..HHZ"])
+    np.testing.assert_array_equal(source.read(START, START + 1000).merge()[0].data, data[0].data[:6000])
+    assert not source.problems
+
+
+@given(content=st.binary(max_size=2000))
+@settings(max_examples=100, deadline=None)
+def test_bytes_that_are_no_seismogram_are_one_line(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("fuzz") / "a"
+    path.write_bytes(content)
+    with pytest.raises(ReadError) as error:
+        index(path)
+    assert "\n" not in str(error.value)
+
+
+@given(seed=st.integers(0, 10**6), hits=st.integers(1, 50))
+@settings(max_examples=100, deadline=None)
+def test_random_damage_is_survived(tmp_path_factory, seed, hits):
+    generator = np.random.default_rng(seed)
+    path = write(tmp_path_factory.mktemp("fuzz") / "a", stream(seconds=100))
+    content = np.frombuffer(path.read_bytes(), dtype=np.uint8).copy()
+    content[generator.integers(0, len(content), hits)] = generator.integers(0, 256, hits)
+    path.write_bytes(content[: generator.integers(1, len(content) + 1)].tobytes())
+    try:
+        parts = index(path, block=2048)
+    except ReadError:
+        return
+    source = Source(parts, {span.id for part in parts for span in part.spans})
+    source.read(START - 1e9, START + 1e9)
+
+
+def test_a_pickle_is_not_opened(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "sprung",))
+
+    (tmp_path / "a.mseed").write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(ReadError, match="cannot be read"):
+        index(tmp_path / "a.mseed")
+    assert not (tmp_path / "sprung").exists()
+
+
+# -- writing
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path):
+    (tmp_path / "a.mseed").write_text("old")
+
+    def fail(path):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"), replacing(tmp_path / "a.mseed") as path:
+        fail(path)
+    assert [x.name for x in tmp_path.iterdir()] == ["a.mseed"]
+    assert (tmp_path / "a.mseed").read_text() == "old"
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path):
+    (tmp_path / ".a[1].0123abcd.part.mseed").touch()
+    (tmp_path / ".b.0123abcd.part.mseed").touch()
+    with replacing(tmp_path / "a[1].mseed") as path:
+        path.touch()
+    assert sorted(x.name for x in tmp_path.iterdir()) == [".b.0123abcd.part.mseed", "a[1].mseed"]
+
+
+def test_ids_gaps_and_samples_survive():
+    data = stream(seconds=10)
+    for trace in data:
+        trace.data = np.ma.masked_array(trace.data / 7, np.arange(200) // 20 == 3)
+    data[0].stats.location = "10"
+    file = io.BytesIO()
+    writer = MseedWriter(file)
+    writer.write(data)
+    back = obspy.read(io.BytesIO(file.getvalue()))
+    assert [t.id for t in back.select(channel="HHZ")] == ["XX.STA.10.HHZ"] * 2
+    for trace in back:
+        expected = data.select(id=trace.id).slice(trace.stats.starttime, trace.stats.endtime)[0].data
+        np.testing.assert_array_equal(trace.data, expected.astype(np.float32))
+    assert "float32, largest error" in writer.loss and not writer.cut
+
+
+def test_codes_that_do_not_fit_are_told():
+    data = stream(seconds=1, components="Z", station="LONGNAME")
+    writer = MseedWriter(io.BytesIO())
+    writer.write(data)
+    assert writer.cut == {"XX.LONGNAME..HHZ"}
+
+
+@given(exponent=st.integers(-3, 12), seed=st.integers(0, 99))
+@settings(max_examples=50, deadline=None)
+def test_integers_are_right_or_refused(exponent, seed):
+    data = stream(seconds=5, components="Z", seed=seed)
+    data[0].data = data[0].data * 1e-3
+    file, scale = io.BytesIO(), 10.0**exponent
+    writer = MseedWriter(file, "int32", scale)
+    try:
+        writer.write(data)
+    except Unwritable:
+        assert np.abs(data[0].data * scale).max() > 2**28
+        return
+    back = obspy.read(io.BytesIO(file.getvalue()))[0].data / scale
+    assert np.abs(back - data[0].data).max() <= 0.5 / scale * (1 + 1e-6)
+    assert writer.largest_error <= 0.5 / scale * (1 + 1e-6)
+
+
+# -- pieces
+
+
+@given(start=st.floats(0, 50), seconds=st.floats(0, 50), rate=st.sampled_from([20, 99.999, 100, 62.5]))
+@settings(deadline=None)
+def test_neighbouring_stretches_share_no_sample_and_lack_none(start, seconds, rate):
+    trace = Trace(np.arange(int(60 * rate)), {"sampling_rate": rate, "starttime": START + 0.0031})
+    edges = [START - 1, START + start, START + start + seconds, START + 100]
+    parts = [between(trace, *edges[i : i + 2]).data for i in range(3)]
+    np.testing.assert_array_equal(np.concatenate(parts), trace.data)
+
+
+@pytest.mark.parametrize("rate", [20, 50])
+def test_pieces_are_what_one_call_gives(small, rate):
+    data = stream(seconds=1500, rate=rate)
+    for trace in data:
+        trace.stats.starttime += 0.0021
+    data = data.cutout(START + 300, START + 307).cutout(START + 790, START + 1003)
+    whole = small.denoise(data)
+    pieces = denoised_pieces(small, data.slice, START, START + 1500, piece=100)
+    clean = sum((signal for signal, _ in pieces), Stream()).merge()
+    for trace in whole.merge():
+        (other,) = clean.select(id=trace.id)
+        assert other.stats.npts == trace.stats.npts
+        np.testing.assert_array_equal(np.ma.getmaskarray(other.data), np.ma.getmaskarray(trace.data))
+        np.testing.assert_allclose(other.data, trace.data, atol=1e-3)
+
+
+def test_the_memory_does_not_grow_with_the_record(small, tmp_path):
+    hour = 3600
+
+    def peak(hours):
+        path = tmp_path / f"{hours}.mseed"
+        with path.open("wb") as file:
+            for i in range(hours):
+                memory = io.BytesIO()
+                data = stream(hour, rate=100, components="Z", start=START + i * hour, seed=i)
+                data.write(memory, format="MSEED", encoding="STEIM2", reclen=512)
+                file.write(memory.getvalue())
+        source = Source(index(path, block=2**17), ["XX.STA..HHZ"])
+        tracemalloc.start()
+        samples = sum(
+            len(trace)
+            for signal, _ in denoised_pieces(small, source.read, START, START + hours * hour, piece=600, overlap=0)
+            for trace in signal
+        )
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert samples == hours * hour * 100
+        return most
+
+    assert peak(3) < 1.1 * peak(1)
+
+
+# -- whole runs
+
+
+def run(small, inputs, out, **kwargs):
+    return list(denoise_files(small, [str(x) for x in inputs], out, Settings(**kwargs)))
+
+
+def content(folder):
+    return {x.name: x.read_bytes() for x in folder.iterdir() if x.suffix in (".mseed", ".csv", ".xml")}
+
+
+def test_long_records_become_day_files(small, tmp_path):
+    days = [START + seconds for seconds in (43200, 86400 + 7200, 2 * 86400 - 100)]
+    data = sum((stream(seconds=200, components="Z", start=time) for time in days), Stream())
+    outcomes = run(small, [write(tmp_path / "a.mseed", data)], tmp_path / "out", noise=True)
+    assert [o.state for o in outcomes] == ["done"] * 3
+    names = sorted(content(tmp_path / "out"))
+    stems = ["20200101T120000", "20200102T000000", "20200103T000000"]
+    assert names == sorted(f"XX.STA..HH.{stem}.{kind}.mseed" for stem in stems for kind in ("denoised", "noise"))
+    parts = [obspy.read(str(tmp_path / "out" / f"XX.STA..HH.{stem}.{{}}.mseed".format("denoised"))) for stem in stems]
+    whole = small.denoise(data).split()
+    assert sum(trace.stats.npts for part in parts for trace in part) == sum(trace.stats.npts for trace in whole)
+    for trace in sum(parts, Stream()):
+        (other,) = whole.slice(trace.stats.starttime, trace.stats.endtime)
+        np.testing.assert_allclose(trace.data, other.data, atol=1e-3)
+
+
+def test_runs_are_equal_to_the_byte_and_a_full_disk_leaves_no_half_file(small, tmp_path):
+    source = write(tmp_path / "a.mseed", stream() + stream(station="OTHER", seed=1))
+    run(small, [source], tmp_path / "one", noise=True)
+    expected = content(tmp_path / "one")
+    assert len(expected) == 4
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))  # the disk is full in the middle of a file
+    try:
+        with pytest.raises(OSError, match="large"):
+            run(small, [source], tmp_path / "two", noise=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert not content(tmp_path / "two")
+    run(small, [source], tmp_path / "two", noise=True)
+    assert content(tmp_path / "two") == expected
+
+
+def test_a_killed_run_goes_on(small, tmp_path):
+    stations = [f"S{i}" for i in range(4)]
+    inputs = [write(tmp_path / f"{s}.mseed", stream(1200, station=s, seed=i)) for i, s in enumerate(stations)]
+    small.save(tmp_path / "model")
+    run(small, inputs, tmp_path / "one", options={"steps": 1})
+    command = [sys.executable, "-m", "seisbench_cdiffsd.cli", "denoise", *map(str, inputs)]
+    command += ["--steps", "1", "--weights", str(tmp_path / "model"), "--out", str(tmp_path / "two")]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    deadline = time.time() + 60
+    while not list((tmp_path / "two").glob("*S1*.mseed")) and time.time() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    complete = {name: data for name, data in content(tmp_path / "two").items() if not name.startswith(".")}
+    expected = content(tmp_path / "one")
+    assert 0 < len(complete) < 4 and all(expected[name] == data for name, data in complete.items())
+    states = {o.state for o in run(small, inputs, tmp_path / "two", options={"steps": 1})}
+    assert states == {"done", "skipped"}
+    assert content(tmp_path / "two") == expected
+
+
+def test_models_are_told_apart(small):
+    assert fingerprint(small) == fingerprint(small)
+    assert fingerprint(small) != fingerprint(randomised(CDiffSD(), seed=1))
