@@ -143,7 +143,7 @@ def rows(request, data, denoisers, report):
     """All denoisers, and the pickers where a benchmark of this run needs them, on all mixtures."""
     picking = any("pickers" in item.fixturenames for item in request.session.items)
     pickers = request.getfixturevalue("pickers") if picking else {}
-    unions = [name for name in denoisers if name.startswith("CDiffSD")]
+    unions = suite.diffusions(denoisers)
     rows = evaluation.evaluate(data.mixtures, denoisers, pickers, suite.RATE, unions)
     report.rows["mixtures"] = rows
     return rows

@@ -18,7 +18,7 @@ from speed import step_name
 from seisbench_cdiffsd import augmentations as aug
 from seisbench_cdiffsd import pairs
 from seisbench_cdiffsd.augmentations import P_KEY, RATE_KEY, S_KEY, SNR_KEY, State
-from seisbench_cdiffsd.baselines import BandPass, Denoiser, Unavailable, Wiener, load_diffusion, load_network
+from seisbench_cdiffsd.baselines import BandPass, Denoiser, Diffusion, Unavailable, Wiener, load_diffusion, load_network
 from seisbench_cdiffsd.picking import PickerUnavailable, load_picker
 
 FOLDER = Path(__file__).parent
@@ -132,6 +132,11 @@ def load_denoisers(options: Options) -> Available:
         except Unavailable as error:
             result.missing[name] = " ".join(str(error).split())
     return result
+
+
+def diffusions(denoisers: dict[str, Denoiser]) -> list[str]:
+    """The rows of CDiffSD, for which the picks on noisy and denoised records together are judged as well."""
+    return [name for name, denoiser in denoisers.items() if isinstance(denoiser, Diffusion)]
 
 
 def load_pickers(options: Options) -> Available:

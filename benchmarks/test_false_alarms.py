@@ -7,7 +7,7 @@ from seisbench_cdiffsd import evaluation
 
 
 def test_noise_alone(data, denoisers, pickers, report):
-    unions = [name for name in denoisers if name.startswith("CDiffSD")]
+    unions = suite.diffusions(denoisers)
     rows = evaluation.evaluate_noise(data.noise, data.noise_metadata, denoisers, pickers, suite.RATE, unions)
     report.rows["noise"] = rows
     report.tables["noise"] = grouped(rows, ())

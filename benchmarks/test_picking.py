@@ -39,7 +39,7 @@ def test_naturally_noisy_records(data, denoisers, pickers, report):
     """Records with a low SNR and manual labels, nothing mixed."""
     if not len(data.natural):
         pytest.skip(f"there are no records with manual labels and an SNR below {suite.NOISY_SNR:.0f} dB")
-    unions = [name for name in denoisers if name.startswith("CDiffSD")]
+    unions = suite.diffusions(denoisers)
     rows = evaluation.evaluate_records(data.natural, data.natural_labels, denoisers, pickers, suite.RATE, unions)
     report.rows["natural"] = rows
     report.tables["natural"] = grouped(rows, ())

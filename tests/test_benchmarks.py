@@ -1,0 +1,221 @@
+"""What the benchmarks share: data that serve and data that do not, reports, and the training of the baselines."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import seisbench.data as sbd
+import torch
+from scipy import stats
+
+from seisbench_cdiffsd import evaluation, metrics
+from seisbench_cdiffsd.baselines import Network, load_network, oracle_mask
+from seisbench_cdiffsd.pairs import Mixtures
+from seisbench_cdiffsd.training import TrainingConfig
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+report, suite, train_baselines = (
+    pytest.importorskip(name, reason="the benchmarks are not here") for name in ("report", "suite", "train_baselines")
+)
+
+
+@pytest.fixture
+def example_data(tmp_path):
+    """The embedded default: folders of earthquakes and noise."""
+    suite.write_example(tmp_path)
+    return tmp_path
+
+
+def write(folder, records, rate=100.0):
+    """A dataset of (samples, metadata)."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    with sbd.WaveformDataWriter(folder / "metadata.csv", folder / "waveforms.hdf5") as writer:
+        writer.data_format = {"dimension_order": "CW", "component_order": "ZNE", "sampling_rate": rate}
+        for samples, metadata in records:
+            row = {"trace_sampling_rate_hz": rate, "split": "test", **metadata}
+            writer.add_trace(row, random.standard_normal((3, samples)).astype(np.float32))
+    return str(folder)
+
+
+def load(example_data, tmp_path, **names):
+    names = {"events": str(example_data / "events"), "noise": str(example_data / "noise"), **names}
+    return suite.load_data(suite.Options(**names), tmp_path)
+
+
+def test_the_embedded_default_always_runs(monkeypatch, tmp_path):
+    monkeypatch.setattr(suite, "SHARED", tmp_path / "nowhere")
+    data = suite.load_data(suite.Options(), tmp_path)
+    assert data.mixtures.clean.shape == (15, 3, 3000) and data.noise.shape[1:] == (3, 3000)
+    labels = data.mixtures.labels
+    snr = metrics.mixture_snr_db(data.mixtures.clean, data.mixtures.noise, labels["p_sample"].to_numpy(), 100.0)
+    assert snr == pytest.approx(labels["input_snr_db"].to_numpy(), abs=0.1)
+    again = suite.load_data(suite.Options(), tmp_path / "again")
+    assert (data.mixtures.noisy == again.mixtures.noisy).all()
+    other = suite.load_data(suite.Options(seed=1), tmp_path / "other")
+    assert (data.mixtures.noisy != other.mixtures.noisy).any()
+
+
+@pytest.mark.parametrize(
+    ("option", "records", "message"),
+    [
+        ("events", [(6000, {})], "no P labels"),
+        ("events", [(6000, {"trace_p_arrival_sample": 3000})], "No usable record"),
+        ("events", [(6000, {"trace_p_arrival_sample": 3000, "split": "train"})], "no test split"),
+        ("noise", [(2000, {})], "No noise record .* is as long as a window of 30 s"),
+        ("noise", [(6000, {"trace_p_arrival_sample": 3000})], "no noise records"),
+    ],
+)
+def test_data_that_do_not_serve_are_told_in_one_line(example_data, tmp_path, option, records, message):
+    with pytest.raises(suite.DataError, match=message):
+        load(example_data, tmp_path, **{option: write(tmp_path / "bad", records)})
+
+
+@pytest.mark.parametrize("name", ["nothing", "WaveformDataset2", "/nowhere"])
+def test_unknown_datasets_are_told_in_one_line(example_data, tmp_path, name):
+    with pytest.raises(suite.DataError, match="neither a folder nor a dataset of SeisBench"):
+        load(example_data, tmp_path, events=name)
+
+
+def test_a_folder_without_a_dataset_is_told_in_one_line(example_data, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(suite.DataError, match="cannot be opened"):
+        load(example_data, tmp_path, noise=str(tmp_path / "empty"))
+
+
+def test_other_sampling_rates_are_resampled(example_data, tmp_path):
+    noise = write(tmp_path / "slow", [(2000, {}), (2000, {})], rate=50.0)
+    assert load(example_data, tmp_path, noise=noise).noise.shape == (2, 3, 3000)
+
+
+def test_noise_comes_from_the_dataset_of_the_events_where_it_has_some(tmp_path):
+    both = [(6000, {"trace_category": "noise"}), (6000, {"trace_category": "earthquake_local"})]
+    dataset = suite.open_dataset(write(tmp_path / "both", both))
+    assert list(suite.noise_only(dataset).metadata["trace_category"]) == ["noise"]
+
+
+def test_unknown_models_and_pickers_are_told_and_missing_weights_are_rows():
+    with pytest.raises(suite.DataError, match="knows no nonsense"):
+        suite.load_denoisers(suite.Options(models=("nonsense",)))
+    with pytest.raises(suite.DataError, match="no model 'Nonsense'"):
+        suite.load_pickers(suite.Options(pickers=("Nonsense",)))
+    available = suite.load_denoisers(suite.Options(models=("wiener", "own weights")))
+    assert list(available.items) == ["Wiener"] and len(available.missing) == 2
+    assert all("\n" not in reason for reason in available.missing.values())
+    assert suite.load_pickers(suite.Options(pickers=("PhaseNet:nothing",))).missing
+
+
+def test_a_report_has_a_row_for_what_is_missing_and_writes_the_readme(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{report.MARKS[0]}\nold\n{report.MARKS[1]}\nafter\n")
+    random = np.random.default_rng(0)
+    clean, noise = random.standard_normal((2, 4, 3, 3000)).astype(np.float32)
+    labels = pd.DataFrame({"p_sample": 1000.0, "s_sample": 1500.0, "input_snr_db": [-10.0, -5.0, 0.0, 5.0]})
+    made = report.Report(tmp_path, False, ("benchmarks",))
+    made.readme = readme
+    made.missing["DeepDenoiser"] = "no weights"
+    made.describe(
+        SimpleNamespace(source="x", mixtures=Mixtures(clean, noise, labels), noise=clean, natural=[]), suite.Options()
+    )
+    made.rows["mixtures"] = evaluation.evaluate(Mixtures(clean, noise, labels), {}, {})
+    made.tables["quality"] = report.grouped(made.rows["mixtures"], ("input_snr_db",))
+    made.write()
+    text = readme.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert "| DeepDenoiser" in text and "not available" in text and "| oracle mask" in text
+    assert {"quality.csv", "results.md", "environment.json", "quality_by_snr.png"} <= {
+        p.name for p in tmp_path.iterdir()
+    }
+    assert json.loads((tmp_path / "environment.json").read_text())["missing"] == {"DeepDenoiser": "no weights"}
+    assert len({len(line) for line in text.splitlines() if line.startswith("|")}) == 1  # aligned
+
+
+CONFIG = TrainingConfig(steps=4, batch_size=2, warmup=1, validate_every=2, validation_events=1)
+
+
+class FewPairs:
+    """Pairs and validation mixtures from a generator, in place of datasets."""
+
+    def __init__(self, config=CONFIG):
+        self.config = config
+        clean, noise = self.batch(0)
+        self.validation = Mixtures(clean.numpy(), noise.numpy(), pd.DataFrame())
+
+    def batch(self, step):
+        return tuple(torch.randn((2, 2, 3, 3000), generator=torch.Generator().manual_seed(step)))
+
+
+@pytest.mark.parametrize("name", train_baselines.MASKS)
+def test_a_resumed_training_ends_where_an_uninterrupted_one_does(name, tmp_path):
+    for folder in ("once", "twice"):
+        (tmp_path / folder).mkdir()
+    train_baselines.MaskTraining(name, FewPairs(), tmp_path / "once").run()
+    train_baselines.MaskTraining(name, FewPairs(), tmp_path / "twice").run(until=2)
+    train_baselines.MaskTraining(name, FewPairs(), tmp_path / "twice").run()
+    once, twice = (torch.load(tmp_path / folder / "last.ckpt")["averaged"] for folder in ("once", "twice"))
+    assert all(torch.equal(once[key], twice[key]) for key in once)
+    logs = [pd.read_csv(tmp_path / folder / "log.csv").drop(columns="seconds_per_step") for folder in ("once", "twice")]
+    pd.testing.assert_frame_equal(*logs)
+
+
+@pytest.mark.parametrize("name", train_baselines.MASKS)
+def test_a_mask_network_learns(name, tmp_path):
+    training = train_baselines.MaskTraining(name, FewPairs(replace(CONFIG, steps=100)), tmp_path)
+    training.data.batch = lambda step: FewPairs.batch(None, 0)
+    losses = [training.update() for _ in range(8)]
+    assert losses[-1] < losses[0] and np.isfinite(losses).all()
+
+
+def test_masks_are_those_of_the_oracle():
+    clean, noise = torch.randn(2, 1, 3000).unbind()
+    mask = train_baselines.masks(clean, noise)
+    assert mask.shape == (1, 2, 31, 201) and torch.allclose(mask.sum(1), torch.ones(1, 31, 201))
+
+    model = train_baselines.MASKS["deepdenoiser"]()
+    model.forward = lambda x: mask
+    expected = oracle_mask(clean.numpy()[None], noise.numpy()[None])
+    assert np.abs(Network(model)((clean + noise).numpy()[None]) - expected).max() < 1e-4
+
+
+def test_published_weights_come_back_nearly_alike_and_half_as_large(tmp_path):
+    model = train_baselines.MASKS["deepdenoiser"]().eval()
+    model.save(tmp_path / "model")
+    train_baselines.publish(tmp_path / "model", tmp_path / "weights" / "deepdenoiser")
+    sizes = [
+        (folder / name).stat().st_size
+        for folder, name in ((tmp_path, "model.pt"), (tmp_path / "weights", "deepdenoiser.pt"))
+    ]
+    assert sizes[1] < 0.55 * sizes[0]
+    loaded = load_network("DeepDenoiser", tmp_path / "weights" / "deepdenoiser").model
+    for name, value in model.state_dict().items():
+        assert torch.allclose(loaded.state_dict()[name].float(), value.float(), rtol=1e-3, atol=1e-6)
+
+
+def test_gaussian_noise_is_gaussian_in_training_alone_and_has_the_colour_that_it_should(tmp_path):
+    random = np.random.default_rng(0)
+    red = np.cumsum(random.standard_normal((3, 6000)) * random.exponential(1, 6000) ** 2, -1)
+    coloured = train_baselines.coloured(random.standard_normal((3, 6000)), red)
+    assert stats.kurtosis(np.diff(red)[0]) > 5 > 0.5 > abs(stats.kurtosis(np.diff(coloured)[0]))
+    band = [np.abs(np.fft.rfft(x))[:, 600:1200].mean() for x in (red - red.mean(-1, keepdims=True), coloured)]
+    assert 0.3 < band[1] / np.sqrt(np.pi / 4 * 6000) / band[0] < 3
+
+    folder = write(tmp_path / "noise", [(6000, {"split": "train"}), (6000, {"split": "dev"})])
+    recorded = sbd.WaveformDataset(Path(folder), component_order="ZNE")
+    gaussian = train_baselines.GaussianNoise(Path(folder), component_order="ZNE")
+    for split, alike in (("train", False), ("dev", True)):
+        a, b = (dataset.get_split(split).get_sample(0)[0] for dataset in (recorded, gaussian))
+        assert a.shape == b.shape and bool((a == b).all()) == alike
+    once, again = (gaussian.get_split("train").get_sample(0)[0] for _ in range(2))
+    assert (once == again).all()
+
+
+def test_settings_are_taken_from_another_training(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"steps": 7, "snr": [-5, 5], "factor": None, "loss": {"l1": 1}}))
+    config = train_baselines.read_config(tmp_path / "config.json", steps=None, validate_every=3)
+    assert (config.steps, config.snr, config.validate_every) == (7, (-5, 5), 3)
+    assert replace(config, **train_baselines.PUBLISHED).network == "published"
