@@ -212,7 +212,7 @@ class Trainer:
             self.best = score
             model = CDiffSD(**self.model.get_model_args())
             model.load_state_dict(self.average)
-            model.save(self.out / "model", weights_docstring=json.dumps({**asdict(self.config), **row}))
+            model.save(self.out / "model", weights_docstring=json.dumps({"config": asdict(self.config), "log": row}))
         state: dict[str, Any] = {
             "step": self.step,
             "best": self.best,

@@ -35,7 +35,7 @@ def test_a_training_leaves_the_best_model_a_log_and_its_settings(finished):
     assert log["step"].tolist() == [3, 6]
     assert np.isfinite(log.to_numpy()).all()
     assert json.loads((out / "config.json").read_text())["steps"] == 6
-    assert json.loads(model.weights_docstring)["sdr_4"] == pytest.approx(log["sdr_4"].max())
+    assert json.loads(model.weights_docstring)["log"]["sdr_4"] == pytest.approx(log["sdr_4"].max())
     assert not weights(model).equal(weights(CDiffSD()))
 
 
