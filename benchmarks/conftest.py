@@ -144,7 +144,7 @@ def rows(request, data, denoisers, report):
     picking = any("pickers" in item.fixturenames for item in request.session.items)
     pickers = request.getfixturevalue("pickers") if picking else {}
     unions = suite.diffusions(denoisers)
-    rows = evaluation.evaluate(data.mixtures, denoisers, pickers, suite.RATE, unions)
+    rows = evaluation.evaluate(data.mixtures, denoisers, pickers, suite.RATE, unions, data.full_band)
     report.rows["mixtures"] = rows
     return rows
 

@@ -25,6 +25,8 @@ WAVEFORMS = {
     "correlation": ("correlation", "{:.3f}"),
     "log10 amplitude": ("log10_amplitude", "{:+.2f}"),
     "magnitude error": ("magnitude_error", "{:.2f}"),
+    "full-band SDR (dB)": ("sdr_full_db", "{:.1f}"),
+    "full-band correlation": ("correlation_full", "{:.3f}"),
 }
 PICKS = {
     "recall ±0.5 s": ("recall_0.5", "{:.2f}"),

@@ -66,6 +66,7 @@ class Data:
 
     source: str
     mixtures: pairs.Mixtures
+    full_band: pairs.Mixtures
     noise: np.ndarray
     noise_metadata: pd.DataFrame
     natural: np.ndarray
@@ -182,7 +183,45 @@ def load_data(options: Options, folder: Path) -> Data:
     if not silence.samples:
         raise DataError(f"No noise record of {noise_name} is as long as a window of {WINDOW / RATE:.0f} s.")
     mixtures = pairs.mixtures(earthquakes, silence, options.limit, windowlen=WINDOW, seed=options.seed)
-    return Data(source, mixtures, *cut_noise(silence), *natural_records(events, options))
+    wide = full_band(mixtures, earthquakes, silence, (test, quiet), options)
+    return Data(source, mixtures, wide, *cut_noise(silence), *natural_records(events, options))
+
+
+def full_band(
+    mixtures: pairs.Mixtures,
+    earthquakes: pairs.InMemory,
+    noise: pairs.InMemory,
+    datasets: tuple[sbd.WaveformDataset, sbd.WaveformDataset],
+    options: Options,
+) -> pairs.Mixtures:
+    """
+    The same mixtures before the band-pass: the same windows of the same records, scaled as they are in band.
+
+    :param earthquakes: In-band records that the mixtures were made of
+    :param noise: In-band noise, likewise
+    :param datasets: Where the two come from
+    """
+    raw = [_raw(part, dataset) for part, dataset in zip((earthquakes, noise), datasets, strict=True)]
+    wide = pairs.mixtures(*raw, options.limit, windowlen=WINDOW, seed=options.seed)
+    band, parts = BandPass(), []
+    for inside, whole in ((mixtures.clean, wide.clean), (mixtures.noise, wide.noise)):
+        filtered = band.filter(whole, RATE)
+        middle = (..., slice(WINDOW // 10, -WINDOW // 10))  # the ends of a window are filtered as ends of a record
+        scale = (inside * filtered)[middle].sum((1, 2)) / (filtered[middle] ** 2).sum((1, 2))
+        parts.append((scale[:, None, None] * whole).astype(np.float32))
+    return pairs.Mixtures(*parts, mixtures.labels)
+
+
+def _raw(records: pairs.InMemory, dataset: sbd.WaveformDataset) -> pairs.InMemory:
+    """The same records in the same order, with their mean removed and nothing else."""
+    names = [metadata["trace_name"] for _, metadata in records.samples]
+    place = {name: index for index, name in enumerate(names)}
+    raw = pairs.InMemory(
+        dataset.filter(dataset.metadata["trace_name"].isin(names), inplace=False),
+        [sbg.Normalize(demean_axis=-1), sbg.Normalize(amp_norm_axis=(-2, -1), eps=1e-30)],
+    )
+    raw.samples.sort(key=lambda sample: place[sample[1]["trace_name"]])
+    return raw
 
 
 def open_dataset(name: str) -> sbd.WaveformDataset:

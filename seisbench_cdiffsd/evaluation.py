@@ -41,6 +41,7 @@ def evaluate(
     pickers: Mapping[str, WaveformModel],
     sampling_rate: float = 100.0,
     unions: Sequence[str] = (),
+    full_band: Mixtures | None = None,
 ) -> pd.DataFrame:
     """
     Run denoisers on mixtures, and pickers on what they return. All see the same mixtures.
@@ -50,6 +51,8 @@ def evaluate(
     :param pickers: SeisBench pickers by name
     :param sampling_rate: Sampling rate in Hz
     :param unions: Denoisers for which the picks on noisy and denoised records together are judged as well
+    :param full_band: The mixtures before the band-pass: estimates are compared with those as well, in the columns
+        ``sdr_full_db`` and ``correlation_full``, where what the band-pass takes away counts as removed
     :return: One row a mixture and denoiser: ``denoiser``, ``mixture``, ``input_snr_db``, ``event``, ``region``,
         ``instrument``, ``sp_class``; ``sdr_db``, ``sdr_gain_db``, ``snr_gain_db``, ``correlation`` (mean over
         components), ``log10_amplitude``; and for each picker and phase ``<picker>_<phase>_residual`` in seconds (NaN
@@ -62,8 +65,13 @@ def evaluate(
         "oracle mask": lambda noisy: oracle_mask(mixtures.clean, mixtures.noise),
     }
 
-    def waveforms(estimate: Array) -> dict[str, Floats]:
-        return _waveforms(mixtures, estimate)
+    def waveforms(name: str, estimate: Array) -> dict[str, Floats]:
+        result = _waveforms(mixtures, estimate)
+        if full_band is not None:
+            wide = {"noisy": full_band.noisy, "clean": full_band.clean}.get(name, estimate)
+            result["sdr_full_db"] = metrics.sdr_db(full_band.clean, wide, axis=(-2, -1))
+            result["correlation_full"] = _mean_over_live(metrics.cross_correlation(full_band.clean, wide))
+        return result
 
     rows = _judge(mixtures.noisy, mixtures.labels, estimates, pickers, sampling_rate, waveforms, unions)
     return rows.rename(columns={"record": "mixture"})
@@ -103,7 +111,7 @@ def evaluate_noise(
     :return: One row a record and denoiser: ``suppression_db``, ``hours``, and ``<picker>_<phase>_picks``
     """
 
-    def waveforms(estimate: Array) -> dict[str, Floats]:
+    def waveforms(name: str, estimate: Array) -> dict[str, Floats]:
         return {"suppression_db": metrics.suppression_db(windows, estimate, axis=(-2, -1))}
 
     labels = metadata.assign(p_sample=np.nan, s_sample=np.nan)
@@ -118,7 +126,7 @@ def _judge(
     estimates: Mapping[str, WindowDenoiser],
     pickers: Mapping[str, WaveformModel],
     rate: float,
-    waveforms: Callable[[Array], dict[str, Floats]] | None,
+    waveforms: Callable[[str, Array], dict[str, Floats]] | None,
     unions: Sequence[str],
 ) -> pd.DataFrame:
     base = _describe(labels, rate)
@@ -126,7 +134,7 @@ def _judge(
     tables = []
     for name, denoise in tqdm(estimates.items(), desc="Evaluating", leave=False, disable=None):
         estimate = denoise(noisy)
-        rows = base.assign(denoiser=name, **(waveforms(estimate) if waveforms else {}))
+        rows = base.assign(denoiser=name, **(waveforms(name, estimate) if waveforms else {}))
         together = base.assign(denoiser=f"{name} + noisy")
         for picker_name, picker in pickers.items():
             threshold = THRESHOLDS.get(picker_name, 0.3)

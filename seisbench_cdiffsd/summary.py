@@ -48,7 +48,7 @@ def summarize(
 def _statistics(rows: pd.DataFrame, weights: Floats) -> dict[str, Floats]:
     """Statistics under each set of weights (resample, row): name -> (resample,)."""
     result: dict[str, Floats] = {}
-    for name in ("sdr_db", "sdr_gain_db", "correlation"):
+    for name in ("sdr_db", "sdr_gain_db", "correlation", "sdr_full_db", "correlation_full"):
         if name in rows and rows[name].notna().any():
             result[name] = _mean(rows[name].to_numpy(), weights)
     for name in ("snr_gain_db", "log10_amplitude", "suppression_db"):  # infinite where silence is left

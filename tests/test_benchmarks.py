@@ -61,6 +61,17 @@ def test_the_embedded_default_always_runs(monkeypatch, tmp_path):
     assert (data.mixtures.noisy != other.mixtures.noisy).any()
 
 
+def test_full_band_mixtures_are_the_same_in_band(shared_data, tmp_path):
+    data = suite.load_data(suite.Options(limit=2), tmp_path)
+    middle = (..., slice(500, -500))
+    for inside, whole in (
+        (data.mixtures.clean, data.full_band.clean),
+        (data.mixtures.noise, data.full_band.noise),
+    ):
+        filtered = suite.BandPass().filter(whole, 100.0)
+        assert metrics.sdr_db(inside[middle], filtered[middle], axis=(-2, -1)).min() > 20
+
+
 @pytest.mark.parametrize(
     ("option", "records", "message"),
     [

@@ -76,6 +76,24 @@ def test_all_denoisers_see_the_same_mixtures_and_cannot_change_them(mixtures):
     assert np.isneginf(silent["log10_amplitude"]).all()
 
 
+def test_sdr_agrees_with_mir_eval(mixtures):
+    separation = pytest.importorskip("mir_eval.separation")
+    for clean, noisy in zip(mixtures.clean[:2], mixtures.noisy[:2], strict=True):
+        with pytest.warns(FutureWarning, match="mir_eval"):  # it is to go in 0.9
+            expected = separation.bss_eval_images(clean.T[None], noisy.T[None], compute_permutation=False)[0]
+        assert metrics.sdr_db(clean, noisy, axis=(-2, -1)) == pytest.approx(expected[0], abs=1e-3)
+
+
+def test_full_band_metrics_stand_beside_those_in_band(mixtures):
+    hum = 5 * np.sin(2 * np.pi * 0.2 * np.arange(3000) / 100).astype(np.float32)
+    wide = Mixtures(mixtures.clean, mixtures.noise + hum, mixtures.labels)
+    rows = evaluation.evaluate(mixtures, {"band": lambda noisy: noisy}, {}, full_band=wide).set_index("denoiser")
+    assert rows.loc["band", "sdr_full_db"].to_numpy() == pytest.approx(rows.loc["band", "sdr_db"].to_numpy(), rel=1e-6)
+    expected = metrics.sdr_db(wide.clean, wide.noisy, axis=(-2, -1))
+    assert rows.loc["noisy", "sdr_full_db"].to_numpy() == pytest.approx(expected, rel=1e-6)
+    assert (rows.loc["noisy", "sdr_full_db"] < rows.loc["noisy", "sdr_db"]).all()
+
+
 def test_noise_rows(mixtures):
     metadata = mixtures.labels[["source_id"]]
     rows = evaluation.evaluate_noise(mixtures.noise, metadata, {"tenth": lambda noise: 0.1 * noise}, {})
