@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,16 +13,21 @@ from typing import Any, NoReturn
 
 import torch
 from seisbench.data import WaveformDataset
+from tqdm import tqdm
 
-from seisbench_cdiffsd import __version__
-from seisbench_cdiffsd.continuous import load
+from seisbench_cdiffsd import __version__, arguments
+from seisbench_cdiffsd.archive import Settings as ArchiveSettings
+from seisbench_cdiffsd.archive import write_manifest
+from seisbench_cdiffsd.continuous import fingerprint, load
 from seisbench_cdiffsd.denoising import Settings, denoise_files
 from seisbench_cdiffsd.manifest import status, summary
 from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.picking import PickerUnavailable, load_picker
 from seisbench_cdiffsd.pretrained import DEFAULT
+from seisbench_cdiffsd.sds import scan, shard
 from seisbench_cdiffsd.training import TrainingConfig, fit
-from seisbench_cdiffsd.writing import CODE_LENGTHS, ENCODINGS
+from seisbench_cdiffsd.workers import Lost, run_dask, run_here
+from seisbench_cdiffsd.writing import ENCODINGS
 
 
 class CommandError(Exception):
@@ -57,6 +63,7 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add_denoise(commands)
+    add_archive(commands)
     add_train(commands)
     return parser
 
@@ -95,16 +102,85 @@ def denoise(args: argparse.Namespace) -> int:
     return status(outcomes)
 
 
+def add_archive(commands: Any) -> None:
+    """Add ``cdiffsd archive``."""
+    parser = commands.add_parser("archive", help="denoise an archive of day files (SDS)", description=archive.__doc__)
+    parser.add_argument("source", type=Path, metavar="SDS_IN", help="folder of the archive")
+    parser.add_argument("out", type=Path, metavar="SDS_OUT", help="folder of the denoised archive")
+    parser.add_argument("--start", type=arguments.day, required=True, metavar="YYYY-MM-DD", help="first day")
+    parser.add_argument("--end", type=arguments.day, required=True, metavar="YYYY-MM-DD", help="last day")
+    parser.add_argument("--select", nargs="+", default=["*"], metavar="ID", help="channels, such as 'CH.*.*.HH?' (all)")
+    parser.add_argument("--noise", type=Path, metavar="DIR", help="folder of an archive of the removed noise")
+    _add_model(parser)
+    parser.add_argument("--shard", type=arguments.shard, default=(1, 1), metavar="I/N", help="only the I-th of N parts")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes (one for each GPU, or core); 0 for this one, without Dask"
+    )
+    parser.add_argument(
+        "--threads", type=arguments.positive, default=1, metavar="N", help="threads of a worker (%(default)s)"
+    )
+    parser.add_argument("--retries", type=int, default=2, metavar="N", help="of a task that fails (%(default)s)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask scheduler that is running")
+    parser.add_argument("--cluster", metavar="CLASS", help="that starts one, such as dask_jobqueue.SLURMCluster")
+    parser.set_defaults(run=archive)
+
+
+def archive(args: argparse.Namespace) -> int:
+    """Denoise an archive, one task for each station and day. A rerun does only what is missing."""
+    model = load_model(args.weights)
+    number, count = args.shard
+    settings = ArchiveSettings(
+        args.source.absolute(),
+        args.out.absolute(),
+        str(Path(args.weights).absolute()) if "/" in args.weights else args.weights,
+        fingerprint(model),
+        args.noise.absolute() if args.noise else None,
+        _options(args),
+        args.encoding,
+        args.scale,
+        args.location,
+        args.threads,
+    )
+    if len({settings.source, settings.out, settings.noise}) < 3:
+        raise CommandError("SDS_IN, SDS_OUT and --noise must be folders of their own.")
+    try:
+        tasks, outcomes = scan(args.source, args.start, args.end, args.select)
+    except OSError as error:
+        raise CommandError(f"The archive {args.source} cannot be read: {_line(error)}") from error
+    tasks = shard(tasks, number, count)
+    if not tasks:
+        raise CommandError(f"There is nothing to do in {args.source} from {args.start} to {args.end}.")
+    workers = args.workers if args.workers is not None else max(torch.cuda.device_count(), 0) or os.cpu_count() or 1
+    with _errors_of_files(args.out):
+        if workers == 0:
+            results = run_here(tasks, settings, args.retries)
+        else:
+            results = run_dask(tasks, settings, workers, args.scheduler, args.cluster, args.retries, print)
+        try:
+            for result in tqdm(results, total=len(tasks), unit="station-day", disable=None):
+                outcomes += result
+        except (ImportError, AttributeError) as error:
+            raise CommandError(f"{_line(error)}. Install seisbench-cdiffsd[archive], or add --workers 0.") from error
+        except Lost as error:
+            raise CommandError(_line(error)) from error
+        name = "manifest.json" if count == 1 else f"manifest.{number}-of-{count}.json"
+        print(write_manifest(tasks, settings, name))
+    print(summary(outcomes))
+    return status(outcomes)
+
+
 def _add_model(parser: argparse.ArgumentParser) -> None:
     """What the commands that denoise have in common."""
     default = CDiffSD._annotate_args["steps"][1]
-    parser.add_argument("--steps", type=_positive, metavar="N", help=f"sampling steps, 1 is direct ({default})")
+    parser.add_argument(
+        "--steps", type=arguments.positive, metavar="N", help=f"sampling steps; 1 is direct ({default})"
+    )
     parser.add_argument("--weights", default=DEFAULT, metavar="NAME", help="name, or path of a model (%(default)s)")
     parser.add_argument(
         "--encoding", choices=ENCODINGS, default=ENCODINGS[0], help="of the samples in miniSEED (%(default)s)"
     )
-    parser.add_argument("--scale", type=_scale, default=1.0, metavar="X", help="int32 are samples times X (1)")
-    parser.add_argument("--location", type=_code, metavar="CODE", help="location code to write (that of the input)")
+    parser.add_argument("--scale", type=arguments.scale, default=1.0, metavar="X", help="int32 are samples times X (1)")
+    parser.add_argument("--location", type=arguments.code, metavar="CODE", help="location code to write (the input's)")
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
@@ -122,12 +198,12 @@ def add_train(commands: Any) -> None:
         )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder; an unfinished run goes on")
     parser.add_argument("--device", default="cpu", help="device to train on (%(default)s)")
-    parser.add_argument("--threads", type=_positive, metavar="N", help="threads of PyTorch")
+    parser.add_argument("--threads", type=arguments.positive, metavar="N", help="threads of PyTorch")
     for field in fields(TrainingConfig):
         value = getattr(TrainingConfig(), field.name)
         option: dict[str, Any] = {"type": type(value), "metavar": type(value).__name__.upper()}
         if field.name == "loss":
-            option = {"type": _weight, "nargs": "+", "metavar": "TERM=WEIGHT"}
+            option = {"type": arguments.weight, "nargs": "+", "metavar": "TERM=WEIGHT"}
         elif field.name in ("snr", "factor"):
             option = {"type": float, "nargs": 2, "metavar": ("LOW", "HIGH")}
         parser.add_argument(f"--{field.name.replace('_', '-')}", help=f"({value})", **option)
@@ -184,36 +260,6 @@ def _errors_of_files(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise CommandError(f"Cannot write to {folder}: {error.strerror or error}. Choose a folder by --out.") from error
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number, at least 1, not {text!r}")
-    return int(text)
-
-
-def _scale(text: str) -> float:
-    try:
-        scale = float(text)
-    except ValueError:
-        scale = 0.0
-    if not 0 < scale < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a positive number, not {text!r}")
-    return scale
-
-
-def _code(text: str) -> str:
-    if not (text.isascii() and text.isalnum() and len(text) <= CODE_LENGTHS["location"]):
-        raise argparse.ArgumentTypeError(f"must be one or two letters or digits, not {text!r}")
-    return text
-
-
-def _weight(text: str) -> tuple[str, float]:
-    name, _, weight = text.partition("=")
-    try:
-        return name, float(weight)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be TERM=WEIGHT, such as log-ratio=1, not {text!r}") from None
 
 
 def _line(error: Exception) -> str:

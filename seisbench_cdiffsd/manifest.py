@@ -86,17 +86,18 @@ def save(path: Path, content: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def is_done(entry: dict[str, Any], wanted: str, root: Path) -> bool:
+def is_done(entry: dict[str, Any], wanted: str, root: Path, kind: str = "outputs") -> bool:
     """
     Whether an entry is of this key, without problems, and its files are there in full size.
 
-    :param entry: Object with "key", "outputs" as from :py:func:`described`, and "problems"
+    :param entry: Object with "key", "problems", and files as from :py:func:`described`
     :param wanted: Key
-    :param root: Folder of the outputs
+    :param root: Folder of the files
+    :param kind: Name of the files in the entry
     """
     if entry.get("key") != wanted or entry.get("problems"):
         return False
     try:
-        return all((root / name).stat().st_size == file["size"] for name, file in entry["outputs"].items())
+        return all((root / name).stat().st_size == file["size"] for name, file in entry[kind].items())
     except (OSError, KeyError, TypeError, AttributeError):
         return False

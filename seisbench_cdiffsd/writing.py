@@ -79,7 +79,8 @@ class MseedWriter:
         """
         for trace in stream:
             for part in trace.split() if np.ma.isMaskedArray(trace.data) else [trace]:
-                self._write(part)
+                if len(part):
+                    self._write(part)
 
     def _write(self, trace: Trace) -> None:
         samples, header = np.ma.getdata(trace.data), {k: trace.stats[k] for k in (*CODE_LENGTHS, "starttime")}

@@ -36,7 +36,10 @@ ALLOWED = {
     "manifest": {"writing"},
     "continuous": {"model"},
     "denoising": {"continuous", "manifest", "model", "picking", "plotting", "reading", "writing"},
-    "archive": {"continuous", "manifest", "model", "reading", "writing"},
+    "arguments": {"writing"},
+    "sds": {"manifest"},
+    "archive": {"continuous", "manifest", "model", "reading", "sds", "writing"},
+    "workers": {"archive", "manifest", "sds"},
     "__init__": {"model"},
     "cli": set(MODULES) - {"cli"},
 }

@@ -1,0 +1,52 @@
+"""The arguments of the command line: text to values, with a message that says what to give instead."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import date
+
+from seisbench_cdiffsd.writing import CODE_LENGTHS
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number, at least 1, not {text!r}")
+    return int(text)
+
+
+def day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a day such as 2020-12-31, not {text!r}") from None
+
+
+def shard(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"must be a part and the number of parts, such as 1/8, not {text!r}")
+    return int(number), int(count)
+
+
+def scale(text: str) -> float:
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = 0.0
+    if not 0 < scale < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a positive number, not {text!r}")
+    return scale
+
+
+def code(text: str) -> str:
+    if not (text.isascii() and text.isalnum() and len(text) <= CODE_LENGTHS["location"]):
+        raise argparse.ArgumentTypeError(f"must be one or two letters or digits, not {text!r}")
+    return text
+
+
+def weight(text: str) -> tuple[str, float]:
+    name, _, weight = text.partition("=")
+    try:
+        return name, float(weight)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be TERM=WEIGHT, such as log-ratio=1, not {text!r}") from None

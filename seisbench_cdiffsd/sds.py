@@ -1,0 +1,116 @@
+"""The layout of archives of continuous data (SDS): a file for each channel and day, found by its name."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from seisbench_cdiffsd.manifest import Outcome
+
+#: Letters and digits only: no code can lead out of the folder of the outputs.
+NAME = re.compile(r"([A-Z0-9]{1,2})\.([A-Z0-9]{1,5})\.([A-Z0-9]{0,2})\.([A-Z0-9]{3})\.D\.(\d{4})\.(\d{3})", re.ASCII)
+
+
+@dataclass(frozen=True, order=True)
+class ChannelDay:
+    """A day of a channel, and its place in an archive: ``YEAR/NET/STA/CHAN.D/NET.STA.LOC.CHAN.D.YEAR.DAY``."""
+
+    network: str
+    station: str
+    location: str
+    channel: str
+    day: date
+
+    @property
+    def id(self) -> str:
+        """Id of the channel."""
+        return f"{self.network}.{self.station}.{self.location}.{self.channel}"
+
+    @property
+    def path(self) -> Path:
+        """Path in the archive."""
+        folder = Path(f"{self.day:%Y}", self.network, self.station, f"{self.channel}.D")
+        return folder / f"{self.id}.D.{self.day:%Y.%j}"
+
+    def on(self, day: date) -> ChannelDay:
+        """The same channel on another day."""
+        return ChannelDay(self.network, self.station, self.location, self.channel, day)
+
+
+@dataclass(frozen=True)
+class Task:
+    """
+    One day of one station.
+
+    :param name: Network, station, year and day
+    :param day: Day
+    :param channels: What there is of this day
+    :param missing: Channels that there are on other days
+    """
+
+    name: str
+    day: date
+    channels: tuple[ChannelDay, ...]
+    missing: tuple[str, ...] = ()
+
+
+def scan(source: Path, start: date, end: date, select: Iterable[str] = ("*",)) -> tuple[list[Task], list[Outcome]]:
+    """
+    The station-days of an archive.
+
+    :param source: Folder of the archive
+    :param start: First day
+    :param end: Last day
+    :param select: Patterns of channel ids, such as "CH.*.*.HH?"
+    :return: Tasks in order of their names, and files that are not where their names belong
+    :raises OSError: If the archive cannot be read
+    """
+    patterns = list(select)
+    days: dict[tuple[str, str, date], set[ChannelDay]] = defaultdict(set)
+    known: dict[tuple[str, str], set[str]] = defaultdict(set)
+    strange: list[Outcome] = []
+    for year in range(start.year, end.year + 1):
+        for folder, _, files in os.walk(source / str(year)):
+            for file in files:
+                path = Path(folder, file).relative_to(source)
+                if file.startswith("."):
+                    continue
+                channel = _channel_day(path)
+                if channel is None:
+                    strange.append(Outcome(str(path), "failed", "is not where an SDS archive has a file of this name"))
+                elif start <= channel.day <= end and any(fnmatchcase(channel.id, p) for p in patterns):
+                    days[channel.network, channel.station, channel.day].add(channel)
+                    known[channel.network, channel.station].add(channel.id)
+    if not source.is_dir():
+        raise FileNotFoundError(f"{source} is no folder.")
+    tasks = []
+    for (network, station, day), channels in days.items():
+        missing = known[network, station] - {channel.id for channel in channels}
+        name = f"{network}.{station}.{day:%Y.%j}"
+        tasks.append(Task(name, day, tuple(sorted(channels)), tuple(sorted(missing))))
+    return sorted(tasks, key=lambda task: task.name), sorted(strange)
+
+
+def _channel_day(path: Path) -> ChannelDay | None:
+    """What a file holds by its name, if it is in its place."""
+    match = NAME.fullmatch(path.name)
+    if not match:
+        return None
+    network, station, location, code, year, number = match.groups()
+    try:
+        day = date(int(year), 1, 1) + timedelta(days=int(number) - 1)
+    except (ValueError, OverflowError):
+        return None
+    channel = ChannelDay(network, station, location, code, day)
+    return channel if channel.path == path else None
+
+
+def shard(tasks: list[Task], number: int, count: int) -> list[Task]:
+    """One of `count` parts of the tasks, of about the same size; `number` counts from one."""
+    return tasks[number - 1 :: count]

@@ -1,0 +1,144 @@
+"""Tasks of an archive worked through in this process, or through Dask by workers here or on a cluster."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import logging
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+
+from seisbench_cdiffsd.archive import Settings, denoise_day
+from seisbench_cdiffsd.manifest import Outcome
+from seisbench_cdiffsd.sds import Task
+
+#: Errors after which no other task can be written either.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+class Lost(RuntimeError):
+    """The scheduler is gone, or there is no way to it."""
+
+
+def run_here(tasks: list[Task], settings: Settings, retries: int = 2) -> Iterator[list[Outcome]]:
+    """
+    Work through tasks in this process, without Dask.
+
+    :param tasks: Tasks
+    :param settings: Settings
+    :param retries: How often a task that fails is tried again
+    :return: Outcomes of a task after the other
+    :raises OSError: If there is no room for the outputs
+    """
+    for task in tasks:
+        for left in range(retries, -1, -1):
+            try:
+                outcomes = denoise_day(task, settings, device(0))
+                break
+            except Exception as error:
+                outcomes = _failed(task, error)
+                if not left:
+                    break
+        yield outcomes
+
+
+def run_dask(
+    tasks: list[Task],
+    settings: Settings,
+    workers: int = 1,
+    scheduler: str | None = None,
+    cluster: str | None = None,
+    retries: int = 2,
+    report: Callable[[str], None] = lambda line: None,
+) -> Iterator[list[Outcome]]:
+    """
+    Work through tasks by Dask.
+
+    :param tasks: Tasks
+    :param settings: Settings; the workers have to see its paths
+    :param workers: Number of workers to start, each a process with a thread for tasks
+    :param scheduler: Address of a scheduler that runs already
+    :param cluster: A class that starts one, such as "dask_jobqueue.SLURMCluster", with its own configuration
+    :param retries: How often a task that fails is tried again; the death of a worker does not count as its failure
+    :param report: Is told the address of the dashboard
+    :return: Outcomes of a task after the other, as they come
+    :raises OSError: If there is no room for the outputs
+    :raises Lost: If the scheduler is gone
+    """
+    import dask
+    from distributed import Client, as_completed
+    from distributed.comm import CommClosedError
+
+    # a task whose worker is killed again and again is given up in the end
+    config = {"distributed.scheduler.allowed-failures": max(3, retries), "distributed.comm.timeouts.connect": "10s"}
+    with ExitStack() as stack:
+        for logger in map(logging.getLogger, ("distributed", "distributed.client")):
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.CRITICAL)  # what matters of it is told in the outcomes
+        stack.enter_context(dask.config.set(config))
+        address: Any = scheduler
+        if scheduler is None:
+            address = stack.enter_context(_cluster(cluster, workers))
+        try:
+            client = stack.enter_context(Client(address, set_as_default=False))
+        except (OSError, ValueError) as error:
+            raise Lost(f"There is no way to the scheduler {scheduler}: {_line(error)}") from error
+        report(f"Dashboard: {client.dashboard_link}")
+        futures = {
+            client.submit(_on_worker, task, settings, key=f"denoise-{task.name}", pure=False, retries=retries): task
+            for task in tasks
+        }
+        try:
+            for future in as_completed(futures, loop=client.loop):
+                failure = CommClosedError() if future.cancelled() else future.exception()
+                if isinstance(failure, CommClosedError):
+                    raise failure
+                yield future.result() if failure is None else _failed(futures[future], failure)
+        except CommClosedError as error:
+            raise Lost("The connection to the scheduler is lost. Run again to do what is missing.") from error
+
+
+def device(number: int) -> str:
+    """The GPU of a worker, or the CPU where there is none."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return f"cuda:{number % gpus}" if gpus else "cpu"
+
+
+def _cluster(name: str | None, workers: int) -> Any:
+    if name is None:
+        from distributed import LocalCluster
+
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=0,  # a station-day needs what it needs: to kill its worker does not help
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,
+        )
+    module, _, kind = name.rpartition(".")
+    cluster = getattr(importlib.import_module(module), kind)()
+    cluster.scale(workers)
+    return cluster
+
+
+def _on_worker(task: Task, settings: Settings) -> list[Outcome]:
+    from distributed import get_worker
+
+    number = re.search(r"\d+$", str(get_worker().name))
+    return denoise_day(task, settings, device(int(number.group()) if number else 0))
+
+
+def _failed(task: Task, error: BaseException) -> list[Outcome]:
+    """What is told of an error, which is raised again if the next task cannot do better."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        raise error
+    return [Outcome(task.name, "failed", _line(error))]
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

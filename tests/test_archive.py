@@ -1,0 +1,331 @@
+"""Archives: no seam at midnight, nothing lost to faults, and reruns that are equal to the byte."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import obspy
+import pytest
+from conftest import randomised
+from hypothesis import given
+from hypothesis import strategies as st
+from obspy import Stream, Trace, UTCDateTime
+
+from seisbench_cdiffsd import CDiffSD, cli
+from seisbench_cdiffsd.archive import Settings, denoise_day, record_path, write_manifest
+from seisbench_cdiffsd.continuous import between, fingerprint
+from seisbench_cdiffsd.manifest import status, summary
+from seisbench_cdiffsd.sds import NAME, ChannelDay, scan, shard
+from seisbench_cdiffsd.workers import run_here
+
+START = UTCDateTime(2020, 12, 30)
+FIRST, LAST = date(2020, 12, 30), date(2021, 1, 2)
+BAND = {"freqmin": 0.2, "freqmax": 1.8, "corners": 4, "zerophase": True}
+#: A model at 4 Hz, for which a day is short: windows of 100 s.
+ARGUMENTS = {"sampling_rate": 4, "in_samples": 400, "filter_args": ("bandpass",), "filter_kwargs": BAND}
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "small"
+    randomised(CDiffSD(**ARGUMENTS)).save(path)
+    return path
+
+
+def record(station, days=3, components="ZNE", seed=0, start=START):
+    """Traces of a station; only some hours around midnight, so that a day is denoised in no time."""
+    generator = np.random.default_rng(seed)
+    header = {"network": "XX", "station": station, "location": "00", "sampling_rate": 4}
+    traces = []
+    for component in components:
+        for day in range(days):
+            first = start + 86400 * (day + 1) - 1500
+            samples = generator.integers(-1000, 1000, 4 * 3000).astype(np.int32)
+            traces.append(Trace(samples, {**header, "channel": f"HH{component}", "starttime": first}))
+    return Stream(traces)
+
+
+def store(root, data):
+    """Write a stream as an archive."""
+    days: dict = {}
+    for trace in data:
+        for offset in range(int((trace.stats.endtime - START) // 86400) + 2):
+            first = START + 86400 * offset
+            part = between(trace, first, first + 86400)
+            if len(part):
+                codes = (trace.stats[key] for key in ("network", "station", "location", "channel"))
+                channel = ChannelDay(*codes, first.date)
+                days.setdefault(root / channel.path, Stream()).append(part)
+    for path, stream in days.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream.write(str(path), format="MSEED", reclen=512)
+    return sorted(days)
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Two stations of four days."""
+    store(tmp_path / "in", record("AAA") + record("BBB", seed=1, components="Z12"))
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def settings(tmp_path, source, weights):
+    model = fingerprint(CDiffSD.load(weights))
+    return Settings(source, tmp_path / "out", str(weights), model, options={"steps": 1})
+
+
+def work(settings, **kwargs):
+    """Outcomes of all tasks, in this process."""
+    tasks, strange = scan(settings.source, FIRST, LAST, **kwargs)
+    outcomes = strange + [outcome for result in run_here(tasks, settings, retries=0) for outcome in result]
+    write_manifest(tasks, settings)
+    return outcomes
+
+
+def content(folder):
+    """All files of a folder."""
+    return {str(x.relative_to(folder)): x.read_bytes() for x in sorted(folder.rglob("*")) if x.is_file()}
+
+
+def samples(folder):
+    """Day files of a folder."""
+    return {name: data for name, data in content(folder).items() if ".D.20" in name}
+
+
+def states(outcomes):
+    return sorted({outcome.state for outcome in outcomes})
+
+
+# -- layout
+
+
+@given(text=st.text(max_size=30) | st.from_regex(r"[./A-Z0-9]{1,8}\.[./A-Z0-9]{1,8}\.\.HHZ\.D\.2020\.00[0-9]"))
+def test_no_name_leads_out_of_the_folder(text):
+    if NAME.fullmatch(text):
+        assert re.fullmatch(r"[A-Z0-9.]+", text) and "/" not in text
+
+
+def test_days_are_found_where_they_belong(source):
+    (source / "2020" / "XX" / "AAA" / "HHZ.D" / "notes.txt").write_text("hello")
+    misplaced = source / "2020" / "XX" / "AAA" / "HHN.D" / "XX.BBB.00.HHN.D.2020.365"
+    misplaced.write_bytes(b"")
+    tasks, strange = scan(source, FIRST, LAST)
+    assert len(tasks) == 8 and all(len(task.channels) == 3 for task in tasks)
+    assert tasks[0].name == "XX.AAA.2020.365" and tasks[0].channels[2].path.name == "XX.AAA.00.HHZ.D.2020.365"
+    assert [Path(x.name).name for x in strange] == ["XX.BBB.00.HHN.D.2020.365", "notes.txt"]
+    assert len(scan(source, FIRST, FIRST)[0]) == 2
+    assert len(scan(source, FIRST, LAST, ["XX.A*.00.HHZ"])[0]) == 4
+    shards = [task for i in (1, 2, 3) for task in shard(tasks, i, 3)]
+    assert sorted(shards, key=lambda task: task.name) == tasks
+
+
+# -- what is written
+
+
+def test_there_is_no_seam_at_midnight(settings, weights):
+    outcomes = work(settings)
+    assert states(outcomes) == ["done"] and status(outcomes) == 0
+    names = {name for name in content(settings.out) if ".D.20" in name}
+    assert names == {str(path.relative_to(settings.source)) for path in settings.source.rglob("*.D.*.*")}
+    for station in ("AAA", "BBB"):
+        raw = obspy.read(str(settings.source / "*" / "XX" / station / "*" / "*")).merge()
+        found = obspy.read(str(settings.out / "*" / "XX" / station / "*" / "*")).merge()
+        expected = CDiffSD.load(weights).denoise(raw, steps=1)
+        for trace in expected:
+            (other,) = found.select(id=trace.id)
+            assert (other.stats.starttime, other.stats.npts) == (trace.stats.starttime, trace.stats.npts)
+            np.testing.assert_array_equal(np.ma.getmaskarray(other.data), np.ma.getmaskarray(trace.data))
+            np.testing.assert_allclose(other.data, trace.data, atol=1e-3 * np.abs(trace.data).max())
+
+
+def test_a_rerun_does_only_what_is_missing(settings):
+    work(settings)
+    expected = content(settings.out)
+    assert states(work(settings)) == ["skipped"]
+    gone = sorted(settings.out.rglob("*.D.2021.001"))[0]
+    gone.unlink()
+    assert sorted(o.state for o in work(settings)) == ["done"] + ["skipped"] * 7
+    assert content(settings.out) == expected
+    # a neighbour that has changed is heard at midnight
+    changed = sorted(settings.source.rglob("XX.AAA.00.HHZ.D.2020.365"))[0]
+    os.utime(changed, ns=(0, 0))
+    assert sorted(o.state for o in work(settings)) == ["done"] * 2 + ["skipped"] * 6
+    assert samples(settings.out) == {k: v for k, v in expected.items() if ".D.20" in k}
+
+
+def test_the_noise_and_the_manifest(settings, tmp_path):
+    settings = Settings(**{**settings.__dict__, "noise": tmp_path / "noise"})
+    work(settings, select=["XX.AAA.*.*"])
+    total = json.loads((settings.out / "manifest.json").read_text())
+    assert not total["missing"] and not total["problems"]
+    assert sorted(total["outputs"]) == sorted(total["noise"]) == sorted(samples(settings.out))
+    for name in total["outputs"]:
+        raw, clean, noise = (obspy.read(str(root / name)) for root in (settings.source, settings.out, settings.noise))
+        for a, b, c in zip(raw, clean, noise, strict=True):
+            np.testing.assert_allclose(b.data + c.data, a.data, atol=0.01)
+
+
+def test_what_is_wrong_is_told_and_the_rest_goes_on(settings):
+    day = "2020.366"
+    folder = settings.source / "2020" / "XX"
+    (folder / "AAA" / "HHZ.D" / f"XX.AAA.00.HHZ.D.{day}").write_bytes(b"nonsense" * 100)
+    (folder / "AAA" / "HHN.D" / f"XX.AAA.00.HHN.D.{day}").unlink()
+    other = (folder / "AAA" / "HHE.D" / "XX.AAA.00.HHE.D.2020.365").read_bytes()
+    (folder / "BBB" / "HHZ.D" / f"XX.BBB.00.HHZ.D.{day}").write_bytes(other)
+    late = store(settings.source.parent / "late", record("BBB", start=START + 86400 * 40, days=1, components="1"))[0]
+    (folder / "BBB" / "HH1.D" / f"XX.BBB.00.HH1.D.{day}").write_bytes(late.read_bytes())
+    outcomes = work(settings)
+    told = summary(outcomes)
+    assert status(outcomes) == 1
+    assert re.search(rf"failed .*HHZ.D.{day} .*cannot be read", told)
+    assert re.search(rf"done .*XX.AAA.{day} .*no XX.AAA.00.HHN", told)
+    assert re.search(rf"failed .*XX.BBB.00.HHZ.D.{day} .*holds XX.AAA.00.HHE", told)
+    assert re.search(rf"failed .*XX.BBB.00.HH1.D.{day} .*samples of other days", told)
+    names = samples(settings.out)
+    assert len(names) == 24 - 4
+    assert f"2020/XX/AAA/HHE.D/XX.AAA.00.HHE.D.{day}" in names
+    assert f"2020/XX/BBB/HH2.D/XX.BBB.00.HH2.D.{day}" in names
+
+
+def test_samples_beyond_midnight_stay_where_there_is_no_other_file(settings):
+    path = settings.source / "2020" / "XX" / "CCC" / "HHZ.D" / "XX.CCC.00.HHZ.D.2020.365"
+    path.parent.mkdir(parents=True)
+    header = {"network": "XX", "station": "CCC", "location": "00", "channel": "HHZ", "sampling_rate": 4}
+    trace = Trace(np.arange(4000, dtype=np.int32), {**header, "starttime": START + 86400 - 950})
+    trace.write(str(path), format="MSEED")
+    assert states(work(settings, select=["XX.CCC.*.*"])) == ["done"]
+    (found,) = obspy.read(str(settings.out / path.relative_to(settings.source)))
+    assert (found.stats.starttime, found.stats.npts) == (trace.stats.starttime, 4000)
+
+
+# -- faults
+
+
+def test_a_full_disk_ends_the_run_and_the_next_one_completes_it(settings):
+    import resource
+
+    work(settings)
+    expected = content(settings.out)
+    settings = Settings(**{**settings.__dict__, "out": settings.out.with_name("other")})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="large"):
+            work(settings)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert not samples(settings.out)
+    assert states(work(settings)) == ["done"]
+    assert content(settings.out) == expected
+
+
+def test_damage_and_loss_in_mid_run_are_mended_by_the_next(settings):
+    work(settings)
+    expected = content(settings.out)
+    other = Settings(**{**settings.__dict__, "out": settings.out.with_name("other")})
+    tasks, _ = scan(settings.source, FIRST, LAST)
+    whole = {path: path.read_bytes() for path in sorted(settings.source.rglob("*.D.*.*"))}
+    generator = np.random.default_rng(0)
+    for path in generator.choice(list(whole), 6, replace=False):
+        if generator.random() < 0.5:
+            path.unlink()
+        else:
+            damaged = np.frombuffer(whole[path], dtype=np.uint8).copy()
+            damaged[generator.integers(0, len(damaged), 200)] = 0
+            path.write_bytes(damaged.tobytes())
+    list(run_here(tasks, other, retries=0))
+    for path, data in whole.items():
+        path.write_bytes(data)
+    assert "failed" not in states(work(other))
+    assert samples(other.out) == {k: v for k, v in expected.items() if ".D.20" in k}
+
+
+def test_a_task_knows_when_its_files_change_while_it_reads(settings, monkeypatch):
+    task = scan(settings.source, FIRST, LAST)[0][0]
+    path = settings.source / task.channels[0].path
+    from seisbench_cdiffsd import archive
+
+    whole = archive.denoised_pieces
+
+    def touched(*args, **kwargs):
+        yield from whole(*args, **kwargs)
+        os.utime(path, ns=(0, 0))
+
+    monkeypatch.setattr(archive, "denoised_pieces", touched)
+    with pytest.raises(OSError, match="changed"):
+        denoise_day(task, settings)
+    assert not record_path(task, settings.out).exists()
+
+
+# -- the command
+
+
+def run(*args):
+    return cli.main(["archive", *map(str, args)])
+
+
+def test_the_command_in_shards(settings, weights, capsys):
+    common = [settings.source, settings.out, "--start", FIRST, "--end", LAST, "--weights", weights, "--steps", 1]
+    for i in (1, 2):
+        assert run(*common, "--workers", 0, "--shard", f"{i}/2") == 0
+        assert (settings.out / f"manifest.{i}-of-2.json").is_file()
+        assert "4 done" in capsys.readouterr().out
+    assert run(*common, "--workers", 0) == 0
+    assert "8 skipped" in capsys.readouterr().out
+    assert not json.loads((settings.out / "manifest.json").read_text())["missing"]
+
+
+def test_mistakes_are_one_line(settings, weights, capsys):
+    days = ["--start", FIRST, "--end", LAST, "--weights", weights, "--workers", 0]
+    for args, message in (
+        ([settings.source, settings.source, *days], "folders of their own"),
+        ([settings.source / "none", settings.out, *days], "no folder"),
+        ([settings.source, settings.out, "--start", "2030-01-01", "--end", "2030-01-02", *days[4:]], "nothing to do"),
+    ):
+        assert run(*args) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    for option, value in (("--start", "tomorrow"), ("--shard", "3/2"), ("--shard", "x")):
+        with pytest.raises(SystemExit):
+            run(settings.source, settings.out, *days, option, value)
+        assert "such as" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("signal_to", ["worker", "all"])
+def test_killed_workers_and_schedulers_cost_nothing_but_time(settings, weights, signal_to):
+    pytest.importorskip("distributed")
+    psutil = pytest.importorskip("psutil")
+    work(settings)
+    out = settings.out.with_name("other")
+    command = [sys.executable, "-m", "seisbench_cdiffsd.cli", "archive", str(settings.source), str(out)]
+    command += ["--start", str(FIRST), "--end", str(LAST), "--weights", str(weights), "--steps", "1", "--workers", "1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    deadline = time.time() + 120
+    while not list(out.rglob("*.D.20*")) and time.time() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    children = psutil.Process(process.pid).children(recursive=True)
+    if signal_to == "worker":
+        for child in children:
+            if "spawn_main" in " ".join(child.cmdline()):
+                child.kill()
+        printed, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, printed
+        assert "done" in printed and "Dashboard: http" in printed
+    else:
+        process.kill()
+        process.communicate(timeout=60)
+        psutil.wait_procs(children, timeout=60)
+        assert states(work(Settings(**{**settings.__dict__, "out": out}))) in (["done"], ["done", "skipped"])
+    assert samples(out) == samples(settings.out)
+    assert not list(out.rglob("*.part*"))
