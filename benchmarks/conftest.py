@@ -11,6 +11,7 @@ if "SEISBENCH_CACHE_ROOT" not in os.environ:  # before SeisBench is imported, wh
 import pytest
 import speed
 import suite
+import testdata
 import torch
 from report import Report
 
@@ -100,7 +101,7 @@ def options(request):
     limit = option(config, "limit")
     if limit != "all" and not (limit.isdecimal() and int(limit)):
         raise pytest.UsageError(f"--limit is a positive number, or all, not {limit!r}.")
-    return suite.Options(
+    return testdata.Options(
         events=config.getoption("events"),
         noise=config.getoption("noise"),
         limit=None if limit == "all" else int(limit),
@@ -117,7 +118,7 @@ def options(request):
 def data(options, report, tmp_path_factory):
     """Mixtures, noise and naturally noisy records, always the same for one seed."""
     with told():
-        loaded = suite.load_data(options, tmp_path_factory.mktemp("example"))
+        loaded = testdata.load_data(options, tmp_path_factory.mktemp("example"))
     report.describe(loaded, options)
     return loaded
 
@@ -144,7 +145,7 @@ def rows(request, data, denoisers, report):
     picking = any("pickers" in item.fixturenames for item in request.session.items)
     pickers = request.getfixturevalue("pickers") if picking else {}
     unions = suite.diffusions(denoisers)
-    rows = evaluation.evaluate(data.mixtures, denoisers, pickers, suite.RATE, unions, data.full_band)
+    rows = evaluation.evaluate(data.mixtures, denoisers, pickers, testdata.RATE, unions, data.full_band)
     report.rows["mixtures"] = rows
     return rows
 
@@ -156,5 +157,5 @@ class told:
         return self
 
     def __exit__(self, kind, error, traceback):
-        if isinstance(error, suite.DataError):
+        if isinstance(error, testdata.DataError):
             pytest.exit(str(error), returncode=2)

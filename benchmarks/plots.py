@@ -32,7 +32,9 @@ def colour(name: str) -> str:
 
 def style(name: str) -> str:
     """Line style of a row."""
-    return ":" if name in ("noisy", "clean", "oracle mask") else "--" if "direct" in name else "-"
+    if name in ("noisy", "clean", "oracle mask"):
+        return ":"
+    return "--" if "direct" in name else "-." if "noise floor" in name else "-"
 
 
 def figures(tables: dict[str, pd.DataFrame], rows: dict[str, pd.DataFrame]) -> dict[str, Figure]:

@@ -1,6 +1,7 @@
 """What is left of noise, and what is picked in it, where there is no earthquake at all."""
 
 import suite
+import testdata
 from report import grouped
 
 from seisbench_cdiffsd import evaluation
@@ -8,7 +9,7 @@ from seisbench_cdiffsd import evaluation
 
 def test_noise_alone(data, denoisers, pickers, report):
     unions = suite.diffusions(denoisers)
-    rows = evaluation.evaluate_noise(data.noise, data.noise_metadata, denoisers, pickers, suite.RATE, unions)
+    rows = evaluation.evaluate_noise(data.noise, data.noise_metadata, denoisers, pickers, testdata.RATE, unions)
     report.rows["noise"] = rows
     report.tables["noise"] = grouped(rows, ())
     table = report.value("noise")

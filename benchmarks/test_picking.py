@@ -2,6 +2,7 @@
 
 import pytest
 import suite
+import testdata
 from report import grouped
 
 from seisbench_cdiffsd import evaluation
@@ -38,9 +39,9 @@ def test_a_union_finds_what_either_finds(table, pickers):
 def test_naturally_noisy_records(data, denoisers, pickers, report):
     """Records with a low SNR and manual labels, nothing mixed."""
     if not len(data.natural):
-        pytest.skip(f"there are no records with manual labels and an SNR below {suite.NOISY_SNR:.0f} dB")
+        pytest.skip(f"there are no records with manual labels and an SNR below {testdata.NOISY_SNR:.0f} dB")
     unions = suite.diffusions(denoisers)
-    rows = evaluation.evaluate_records(data.natural, data.natural_labels, denoisers, pickers, suite.RATE, unions)
+    rows = evaluation.evaluate_records(data.natural, data.natural_labels, denoisers, pickers, testdata.RATE, unions)
     report.rows["natural"] = rows
     report.tables["natural"] = grouped(rows, ())
     assert (rows.groupby("denoiser").size() == len(data.natural)).all()

@@ -150,6 +150,8 @@ def test_diffusion_is_the_model_at_its_number_of_steps(model):
     windows = white()
     expected = model.restore(torch.from_numpy(windows), 3).numpy()
     assert (Diffusion(model, 3)(windows) == expected).all()
+    floored = model.restore(torch.from_numpy(windows), 3, 0.2).numpy()
+    assert (Diffusion(model, 3, 0.2)(windows) == floored).all() and (floored != expected).any()
 
 
 def test_missing_weights_are_told_in_one_line(tmp_path):

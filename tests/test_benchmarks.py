@@ -19,15 +19,16 @@ from seisbench_cdiffsd.pairs import Mixtures
 from seisbench_cdiffsd.training import TrainingConfig
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-report, suite, train_baselines = (
-    pytest.importorskip(name, reason="the benchmarks are not here") for name in ("report", "suite", "train_baselines")
+report, suite, testdata, train_baselines = (
+    pytest.importorskip(name, reason="the benchmarks are not here")
+    for name in ("report", "suite", "testdata", "train_baselines")
 )
 
 
 @pytest.fixture
 def example_data(tmp_path):
     """The embedded default: folders of earthquakes and noise."""
-    suite.write_example(tmp_path)
+    testdata.write_example(tmp_path)
     return tmp_path
 
 
@@ -45,30 +46,30 @@ def write(folder, records, rate=100.0):
 
 def load(example_data, tmp_path, **names):
     names = {"events": str(example_data / "events"), "noise": str(example_data / "noise"), **names}
-    return suite.load_data(suite.Options(**names), tmp_path)
+    return testdata.load_data(testdata.Options(**names), tmp_path)
 
 
 def test_the_embedded_default_always_runs(monkeypatch, tmp_path):
-    monkeypatch.setattr(suite, "SHARED", tmp_path / "nowhere")
-    data = suite.load_data(suite.Options(), tmp_path)
+    monkeypatch.setattr(testdata, "SHARED", tmp_path / "nowhere")
+    data = testdata.load_data(testdata.Options(), tmp_path)
     assert data.mixtures.clean.shape == (15, 3, 3000) and data.noise.shape[1:] == (3, 3000)
     labels = data.mixtures.labels
     snr = metrics.mixture_snr_db(data.mixtures.clean, data.mixtures.noise, labels["p_sample"].to_numpy(), 100.0)
     assert snr == pytest.approx(labels["input_snr_db"].to_numpy(), abs=0.1)
-    again = suite.load_data(suite.Options(), tmp_path / "again")
+    again = testdata.load_data(testdata.Options(), tmp_path / "again")
     assert (data.mixtures.noisy == again.mixtures.noisy).all()
-    other = suite.load_data(suite.Options(seed=1), tmp_path / "other")
+    other = testdata.load_data(testdata.Options(seed=1), tmp_path / "other")
     assert (data.mixtures.noisy != other.mixtures.noisy).any()
 
 
 def test_full_band_mixtures_are_the_same_in_band(shared_data, tmp_path):
-    data = suite.load_data(suite.Options(limit=2), tmp_path)
+    data = testdata.load_data(testdata.Options(limit=2), tmp_path)
     middle = (..., slice(500, -500))
     for inside, whole in (
         (data.mixtures.clean, data.full_band.clean),
         (data.mixtures.noise, data.full_band.noise),
     ):
-        filtered = suite.BandPass().filter(whole, 100.0)
+        filtered = testdata.BandPass().filter(whole, 100.0)
         assert metrics.sdr_db(inside[middle], filtered[middle], axis=(-2, -1)).min() > 20
 
 
@@ -83,19 +84,19 @@ def test_full_band_mixtures_are_the_same_in_band(shared_data, tmp_path):
     ],
 )
 def test_data_that_do_not_serve_are_told_in_one_line(example_data, tmp_path, option, records, message):
-    with pytest.raises(suite.DataError, match=message):
+    with pytest.raises(testdata.DataError, match=message):
         load(example_data, tmp_path, **{option: write(tmp_path / "bad", records)})
 
 
 @pytest.mark.parametrize("name", ["nothing", "WaveformDataset2", "/nowhere"])
 def test_unknown_datasets_are_told_in_one_line(example_data, tmp_path, name):
-    with pytest.raises(suite.DataError, match="neither a folder nor a dataset of SeisBench"):
+    with pytest.raises(testdata.DataError, match="neither a folder nor a dataset of SeisBench"):
         load(example_data, tmp_path, events=name)
 
 
 def test_a_folder_without_a_dataset_is_told_in_one_line(example_data, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(suite.DataError, match="cannot be opened"):
+    with pytest.raises(testdata.DataError, match="cannot be opened"):
         load(example_data, tmp_path, noise=str(tmp_path / "empty"))
 
 
@@ -106,19 +107,19 @@ def test_other_sampling_rates_are_resampled(example_data, tmp_path):
 
 def test_noise_comes_from_the_dataset_of_the_events_where_it_has_some(tmp_path):
     both = [(6000, {"trace_category": "noise"}), (6000, {"trace_category": "earthquake_local"})]
-    dataset = suite.open_dataset(write(tmp_path / "both", both))
-    assert list(suite.noise_only(dataset).metadata["trace_category"]) == ["noise"]
+    dataset = testdata.open_dataset(write(tmp_path / "both", both))
+    assert list(testdata.noise_only(dataset).metadata["trace_category"]) == ["noise"]
 
 
 def test_unknown_models_and_pickers_are_told_and_missing_weights_are_rows():
-    with pytest.raises(suite.DataError, match="knows no nonsense"):
-        suite.load_denoisers(suite.Options(models=("nonsense",)))
-    with pytest.raises(suite.DataError, match="no model 'Nonsense'"):
-        suite.load_pickers(suite.Options(pickers=("Nonsense",)))
-    available = suite.load_denoisers(suite.Options(models=("wiener", "own weights")))
+    with pytest.raises(testdata.DataError, match="knows no nonsense"):
+        suite.load_denoisers(testdata.Options(models=("nonsense",)))
+    with pytest.raises(testdata.DataError, match="no model 'Nonsense'"):
+        suite.load_pickers(testdata.Options(pickers=("Nonsense",)))
+    available = suite.load_denoisers(testdata.Options(models=("wiener", "own weights")))
     assert list(available.items) == ["Wiener"] and len(available.missing) == 2
     assert all("\n" not in reason for reason in available.missing.values())
-    assert suite.load_pickers(suite.Options(pickers=("PhaseNet:nothing",))).missing
+    assert suite.load_pickers(testdata.Options(pickers=("PhaseNet:nothing",))).missing
 
 
 def test_a_report_has_a_row_for_what_is_missing_and_writes_the_readme(tmp_path):
@@ -131,7 +132,8 @@ def test_a_report_has_a_row_for_what_is_missing_and_writes_the_readme(tmp_path):
     made.readme = readme
     made.missing["DeepDenoiser"] = "no weights"
     made.describe(
-        SimpleNamespace(source="x", mixtures=Mixtures(clean, noise, labels), noise=clean, natural=[]), suite.Options()
+        SimpleNamespace(source="x", mixtures=Mixtures(clean, noise, labels), noise=clean, natural=[]),
+        testdata.Options(),
     )
     made.rows["mixtures"] = evaluation.evaluate(Mixtures(clean, noise, labels), {}, {})
     made.tables["quality"] = report.grouped(made.rows["mixtures"], ("input_snr_db",))

@@ -1,0 +1,254 @@
+"""The records of a run: mixtures, noise alone, and records that are noisy by nature; from any dataset of SeisBench."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import obspy
+import pandas as pd
+import seisbench.data as sbd
+import seisbench.generate as sbg
+
+from seisbench_cdiffsd import augmentations as aug
+from seisbench_cdiffsd import pairs
+from seisbench_cdiffsd.augmentations import P_KEY, RATE_KEY, S_KEY, SNR_KEY, State
+from seisbench_cdiffsd.baselines import BandPass
+
+SHARED = Path(__file__).parents[2] / "shared"
+RATE, WINDOW = 100.0, 3000
+#: Lowest SNR in dB of clean targets, and highest of records that count as naturally noisy.
+CLEAN_SNR, NOISY_SNR = 20.0, 15.0
+#: Records that are looked at to find one that is good enough, where the number is limited.
+SPARE = 6
+
+
+class DataError(Exception):
+    """Data that the benchmarks cannot work with: told in one line."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says; see conftest.py."""
+
+    events: str | None = None
+    noise: str | None = None
+    limit: int | None = 8
+    models: tuple[str, ...] = ()
+    pickers: tuple[str, ...] = ("PhaseNet",)
+    steps: tuple[int, ...] = (1, 4)
+    seed: int = 0
+    device: str = "cpu"
+    download: bool = False
+
+
+@dataclass(frozen=True)
+class Data:
+    """The records of a run: mixtures, noise alone, and records that are noisy by nature."""
+
+    source: str
+    mixtures: pairs.Mixtures
+    full_band: pairs.Mixtures
+    noise: np.ndarray
+    noise_metadata: pd.DataFrame
+    natural: np.ndarray
+    natural_labels: pd.DataFrame
+
+
+def load_data(options: Options, folder: Path) -> Data:
+    """
+    The records of a run, always the same for one seed.
+
+    :param folder: Where the embedded default is written
+    :raises DataError: If a dataset does not serve
+    """
+    events_name, noise_name = options.events, options.noise
+    if events_name is None and noise_name is None and not (SHARED / "data").is_dir():
+        write_example(folder)
+        events_name, noise_name, source = str(folder / "events"), str(folder / "noise"), "ObsPy's example"
+    else:
+        events_name = events_name or str(SHARED / "data" / "events")
+        noise_name = noise_name or (events_name if options.events else str(SHARED / "data" / "noise"))
+        source = f"{Path(events_name).name} and {Path(noise_name).name}"
+    events, noise = open_dataset(events_name), open_dataset(noise_name)
+    test, quiet = split_of(events, "test"), noise_only(split_of(noise, "test"))
+    band = pairs.band_pass()
+    few = None if options.limit is None else SPARE * options.limit
+    try:
+        earthquakes = pairs.load_earthquakes(labelled(subset(test, few, options.seed)), band, CLEAN_SNR, mute=False)
+        silence = pairs.load_noise(subset(quiet, few, options.seed), band)
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    silence.samples = [sample for sample in silence.samples if sample[0].shape[-1] >= WINDOW]
+    if not silence.samples:
+        raise DataError(f"No noise record of {noise_name} is as long as a window of {WINDOW / RATE:.0f} s.")
+    mixtures = pairs.mixtures(earthquakes, silence, options.limit, windowlen=WINDOW, seed=options.seed)
+    wide = full_band(mixtures, earthquakes, silence, (test, quiet), options)
+    return Data(source, mixtures, wide, *cut_noise(silence), *natural_records(events, options))
+
+
+def full_band(
+    mixtures: pairs.Mixtures,
+    earthquakes: pairs.InMemory,
+    noise: pairs.InMemory,
+    datasets: tuple[sbd.WaveformDataset, sbd.WaveformDataset],
+    options: Options,
+) -> pairs.Mixtures:
+    """
+    The same mixtures before the band-pass: the same windows of the same records, scaled as they are in band.
+
+    :param earthquakes: In-band records that the mixtures were made of
+    :param noise: In-band noise, likewise
+    :param datasets: Where the two come from
+    """
+    raw = [_raw(part, dataset) for part, dataset in zip((earthquakes, noise), datasets, strict=True)]
+    wide = pairs.mixtures(*raw, options.limit, windowlen=WINDOW, seed=options.seed)
+    band, parts = BandPass(), []
+    for inside, whole in ((mixtures.clean, wide.clean), (mixtures.noise, wide.noise)):
+        filtered = band.filter(whole, RATE)
+        middle = (..., slice(WINDOW // 10, -WINDOW // 10))  # the ends of a window are filtered as ends of a record
+        scale = (inside * filtered)[middle].sum((1, 2)) / (filtered[middle] ** 2).sum((1, 2))
+        parts.append((scale[:, None, None] * whole).astype(np.float32))
+    return pairs.Mixtures(*parts, mixtures.labels)
+
+
+def _raw(records: pairs.InMemory, dataset: sbd.WaveformDataset) -> pairs.InMemory:
+    """The same records in the same order, with their mean removed and nothing else."""
+    names = [metadata["trace_name"] for _, metadata in records.samples]
+    place = {name: index for index, name in enumerate(names)}
+    raw = pairs.InMemory(
+        dataset.filter(dataset.metadata["trace_name"].isin(names), inplace=False),
+        [sbg.Normalize(demean_axis=-1), sbg.Normalize(amp_norm_axis=(-2, -1), eps=1e-30)],
+    )
+    raw.samples.sort(key=lambda sample: place[sample[1]["trace_name"]])
+    return raw
+
+
+def open_dataset(name: str) -> sbd.WaveformDataset:
+    """
+    A dataset by path, or by its name in ``seisbench.data``, at 100 Hz with components ZNE.
+
+    :raises DataError: If there is none, or it cannot be read
+    """
+    options = {"component_order": "ZNE", "dimension_order": "NCW", "sampling_rate": RATE}
+    try:
+        if Path(name).is_dir():
+            return sbd.WaveformDataset(Path(name), **options)
+        known = getattr(sbd, name, None)
+        if not (isinstance(known, type) and issubclass(known, sbd.WaveformDataset)):
+            raise DataError(f"{name!r} is neither a folder nor a dataset of SeisBench, such as STEAD.")
+        return known(**options)
+    except (OSError, ValueError) as error:
+        raise DataError(f"Dataset {name} cannot be opened: {' '.join(str(error).split())}") from error
+
+
+def split_of(dataset: sbd.WaveformDataset, *splits: str) -> sbd.WaveformDataset:
+    """Some splits of a dataset; all of it where it has none."""
+    if "split" not in dataset.metadata:
+        return dataset
+    there = dataset.metadata["split"].isin(splits)
+    if not there.any():
+        raise DataError(f"Dataset {dataset.name} has no {' or '.join(splits)} split.")
+    return dataset.filter(there, inplace=False)
+
+
+def noise_only(dataset: sbd.WaveformDataset) -> sbd.WaveformDataset:
+    """The records of a dataset that are noise: by their category, or for want of a P label."""
+    metadata = dataset.metadata
+    quiet = pd.Series(True, index=metadata.index)
+    if "trace_category" in metadata and metadata["trace_category"].astype(str).str.contains("noise").any():
+        quiet = metadata["trace_category"].astype(str).str.contains("noise")
+    elif P_KEY in metadata:
+        quiet = metadata[P_KEY].isna()
+    if not quiet.any():
+        raise DataError(f"Dataset {dataset.name} has no noise records: name a dataset of noise by --noise.")
+    return dataset.filter(quiet, inplace=False)
+
+
+def labelled(dataset: sbd.WaveformDataset) -> sbd.WaveformDataset:
+    """The records of a dataset that have a P label; the dataset itself where none has."""
+    if P_KEY not in dataset.metadata or dataset.metadata[P_KEY].isna().all():
+        return dataset  # load_earthquakes says what is wrong
+    return dataset.filter(dataset.metadata[P_KEY].notna(), inplace=False)
+
+
+def subset(dataset: sbd.WaveformDataset, count: int | None, seed: int) -> sbd.WaveformDataset:
+    """At most `count` records of a dataset, at random."""
+    if count is None or count >= len(dataset):
+        return dataset
+    chosen = np.zeros(len(dataset), bool)
+    chosen[np.random.default_rng(seed).permutation(len(dataset))[:count]] = True
+    return dataset.filter(chosen, inplace=False)
+
+
+def cut_noise(noise: pairs.InMemory) -> tuple[np.ndarray, pd.DataFrame]:
+    """All whole windows of noise records, and their metadata; what is resampled for intervals are stations."""
+    windows, rows = [], []
+    for waveform, metadata in noise.samples:
+        for start in range(0, waveform.shape[-1] - WINDOW + 1, WINDOW):
+            windows.append(waveform[:, start : start + WINDOW])
+            station = f"{metadata.get('station_network_code')}.{metadata.get('station_code', metadata['trace_name'])}"
+            rows.append({**metadata, "source_id": station})
+    return np.stack(windows), pd.DataFrame(rows)
+
+
+def natural_records(events: sbd.WaveformDataset, options: Options) -> tuple[np.ndarray, pd.DataFrame]:
+    """
+    Records with manual P labels and a low SNR, as they are: of the test and dev splits, neither of which is trained on.
+    No record of them is a clean target, so dev has not chosen anything with them either.
+    """
+    windows, rows = [], []
+    manual = events.metadata.get("trace_p_status", pd.Series("", index=events.metadata.index)) == "manual"
+    if "split" in events.metadata:
+        manual &= events.metadata["split"].isin(["test", "dev"])
+    if manual.any():
+        limit = None if options.limit is None else SPARE * options.limit
+        steps = [sbg.Normalize(demean_axis=-1), pairs.band_pass(), aug.RecordSNR()]
+        chosen = subset(events.filter(manual, inplace=False), limit, options.seed)
+        try:
+            records = pairs.InMemory(chosen, steps, lambda metadata: -np.inf < metadata[SNR_KEY] < NOISY_SNR)
+        except ValueError:
+            records = None
+        for index in range(len(records) if records else 0):
+            state: State = {"X": records.get_sample(index)}
+            with pairs.seeded(options.seed + index):
+                aug.RandomOnset(400, 1200, WINDOW)(state)
+            waveform, metadata = state["X"]
+            s = metadata.get(S_KEY, np.nan)
+            manual_s = metadata.get("trace_s_status") == "manual" and s < WINDOW
+            windows.append(waveform)
+            rows.append({**metadata, "p_sample": metadata[P_KEY], "s_sample": s if manual_s else np.nan})
+    if not windows:
+        return np.zeros((0, 3, WINDOW), np.float32), pd.DataFrame(columns=["p_sample", "s_sample"])
+    return np.stack(windows), pd.DataFrame(rows)
+
+
+def write_example(folder: Path) -> None:
+    """
+    Datasets made of ObsPy's example: the earthquake at three speeds, and Gaussian noise with the spectrum of the
+    seconds before it. It shows that the benchmarks run, not what they are for.
+    """
+    stream = obspy.read()
+    record = np.stack([stream.select(component=component)[0].data for component in "ZNE"])
+    p, s = 473, 571  # as PhaseNet picks them
+    random = np.random.default_rng(0)
+    events, noises = [], []
+    for factor in (0.9, 1.0, 1.1):
+        position = np.arange(round(3000 * factor)) / factor
+        values = np.stack([np.interp(position, np.arange(3000), trace) for trace in record])
+        events.append((values, {P_KEY: p * factor, S_KEY: s * factor, "trace_category": "earthquake_local"}))
+    quiet = record[:, : p - 30] - record[:, : p - 30].mean(-1, keepdims=True)
+    shape = np.abs(np.fft.rfft(quiet, 6000))
+    for _ in range(4):
+        noise = np.fft.irfft(shape * np.fft.rfft(random.standard_normal((3, 6000))), 6000)
+        noises.append((noise, {"trace_category": "noise"}))
+    for name, records in (("events", events), ("noise", noises)):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        with sbd.WaveformDataWriter(folder / name / "metadata.csv", folder / name / "waveforms.hdf5") as writer:
+            writer.data_format = {"dimension_order": "CW", "component_order": "ZNE", "sampling_rate": RATE}
+            for i, (values, metadata) in enumerate(records):
+                writer.add_trace(
+                    {"source_id": f"{name}{i}", "trace_channel": "EH", RATE_KEY: RATE, "split": "test", **metadata},
+                    values.astype(np.float32),
+                )
