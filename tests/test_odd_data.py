@@ -19,7 +19,7 @@ WINDOW = 6.0
 #: How far the surroundings of a sample reach, in seconds: a gap that is bridged, a window, and the filter's memory.
 REACH = 3 * WINDOW
 
-settings.register_profile("odd", max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+settings.register_profile("odd", max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 RATES = [20, 40, 50, 62.5, 80, 99.999, 100, 100, 100, 120, 200, 250, 500]
 
 
