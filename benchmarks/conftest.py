@@ -18,6 +18,7 @@ from report import Report
 from seisbench_cdiffsd import evaluation
 
 REPORT = pytest.StashKey[Report]()
+OPTIONS = pytest.StashKey[testdata.Options]()
 #: What ``--full`` stands for.
 FULL = {"limit": "all", "picker": "PhaseNet,EQTransformer", "steps": "1,2,4,8,20", "hours": "1,24", "threads": "1,2"}
 DEFAULT = {"limit": "8", "picker": "PhaseNet", "steps": "1,4", "hours": "1", "threads": "1"}
@@ -63,7 +64,26 @@ def numbers(config, name, kind=int):
 
 def pytest_configure(config):
     config.stash[REPORT] = Report(config.getoption("results"), config.getoption("full"), config.invocation_params.args)
+    config.stash[OPTIONS] = read_options(config)
     torch.set_num_threads(numbers(config, "threads")[0])
+
+
+def read_options(config):
+    """What the command line says of data and models."""
+    limit = option(config, "limit")
+    if limit != "all" and not (limit.isdecimal() and int(limit)):
+        raise pytest.UsageError(f"--limit is a positive number, or all, not {limit!r}.")
+    return testdata.Options(
+        events=config.getoption("events"),
+        noise=config.getoption("noise"),
+        limit=None if limit == "all" else int(limit),
+        models=tuple(filter(None, config.getoption("models").split(","))),
+        pickers=tuple(filter(None, option(config, "picker").split(","))),
+        steps=numbers(config, "steps"),
+        seed=config.getoption("seed"),
+        device=config.getoption("device"),
+        download=config.getoption("download"),
+    )
 
 
 def pytest_generate_tests(metafunc):
@@ -97,21 +117,7 @@ def report(request):
 
 @pytest.fixture(scope="session")
 def options(request):
-    config = request.config
-    limit = option(config, "limit")
-    if limit != "all" and not (limit.isdecimal() and int(limit)):
-        raise pytest.UsageError(f"--limit is a positive number, or all, not {limit!r}.")
-    return testdata.Options(
-        events=config.getoption("events"),
-        noise=config.getoption("noise"),
-        limit=None if limit == "all" else int(limit),
-        models=tuple(filter(None, config.getoption("models").split(","))),
-        pickers=tuple(filter(None, option(config, "picker").split(","))),
-        steps=numbers(config, "steps"),
-        seed=config.getoption("seed"),
-        device=config.getoption("device"),
-        download=config.getoption("download"),
-    )
+    return request.config.stash[OPTIONS]
 
 
 @pytest.fixture(scope="session")

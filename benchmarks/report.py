@@ -104,6 +104,7 @@ class Report:
                 ("Waveforms: SDR (dB) by input SNR, with 95 % intervals", self._by_snr("quality", "sdr_db", "{:.1f}"))
             )
             parts.append(("Waveforms, all input SNRs", self._wide("quality", WAVEFORMS)))
+            parts.append(("Waveforms: SDR gain (dB)", self._by_others("quality", "sdr_gain_db", "{:+.1f}")))
         for name, title in (("picking", "mixtures"), ("natural", "naturally noisy records")):
             for picker in self._pickers(name):
                 for phase in "PS":
@@ -216,18 +217,25 @@ class Report:
     def _by_snr(self, name: str, metric: str, form: str) -> str:
         table = self.tables[name]
         table = table[(table["metric"] == metric) & table["group"].isin(["input_snr_db", "all"])]
-        text = table.apply(
-            lambda row: (
-                _number(row["value"], form)
-                + (f" [{form}, {form}]".format(row["low"], row["high"]) if pd.notna(row["low"]) else "")
-            ),
-            axis=1,
-        )
+        text = [
+            _number(row.value, form) + (f" [{form}, {form}]".format(row.low, row.high) if pd.notna(row.low) else "")
+            for row in table.itertuples()
+        ]
         wide = table.assign(text=text).pivot(index="denoiser", columns="key", values="text")
         heads = sorted((key for key in wide if key != "all"), key=float)
         order = [row for row in self._order() if row in wide.index]
         wide = wide.loc[order, [*heads, "all"]].rename(columns={key: f"{float(key):+.0f} dB" for key in heads})
         return self._table(wide.rename_axis("").reset_index())
+
+    def _by_others(self, name: str, metric: str, form: str) -> str:
+        """A metric by region, instrument and S - P time, one row each; with their numbers of events."""
+        table = self.tables[name]
+        table = table[(table["metric"] == metric) & ~table["group"].isin(["input_snr_db", "all"])]
+        text = table["value"].map(lambda value: _number(value, form))
+        key = table["key"] + " (" + table["events"].astype(str) + ")"
+        wide = table.assign(text=text, key=key).pivot(index=["group", "key"], columns="denoiser", values="text")
+        wide = wide[[row for row in self._order() if row in wide and not row.endswith(" + noisy")]].fillna("-")
+        return markdown(wide.reset_index().rename(columns={"group": "by", "key": "(events)"}))
 
 
 def _number(value: float, form: str, milliseconds: bool = False) -> str:

@@ -134,7 +134,7 @@ def open_dataset(name: str) -> sbd.WaveformDataset:
     options = {"component_order": "ZNE", "dimension_order": "NCW", "sampling_rate": RATE}
     try:
         if Path(name).is_dir():
-            return sbd.WaveformDataset(Path(name), **options)
+            return sbd.WaveformDataset(Path(name), name=Path(name).name, **options)
         known = getattr(sbd, name, None)
         if not (isinstance(known, type) and issubclass(known, sbd.WaveformDataset)):
             raise DataError(f"{name!r} is neither a folder nor a dataset of SeisBench, such as STEAD.")
