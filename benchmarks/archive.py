@@ -75,12 +75,12 @@ def command(source: Path, out: Path, days: int, args: argparse.Namespace, worker
 
 def content(out: Path) -> dict[str, bytes]:
     """The day files of an archive."""
-    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*.D.20*"))}
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("[!.]*.D.20*"))}
 
 
 def written(out: Path, since: float) -> list[Path]:
     """The day files that were made since some time."""
-    return [path for path in out.rglob("*.D.20*") if path.stat().st_mtime >= since]
+    return [path for path in out.rglob("[!.]*.D.20*") if path.stat().st_mtime >= since]
 
 
 def limited() -> None:
@@ -131,7 +131,7 @@ def faults(args: argparse.Namespace, folder: Path) -> dict:
             if not path.exists() or path.read_bytes() != data:
                 path.write_bytes(data)
         # most of what was done is lost, or else the runs would soon have nothing left to do
-        for path in generator.permutation(sorted(out.rglob("*.D.20*")))[::-1][len(paths) // 4 :]:
+        for path in generator.permutation(sorted(out.rglob("[!.]*.D.20*")))[::-1][len(paths) // 4 :]:
             path.unlink()
     last = subprocess.run(command(source, out, args.days, args, args.workers), check=False).returncode
     expected, found = content(folder / "undisturbed"), content(out)

@@ -90,7 +90,7 @@ def denoise_files(
     :raises OSError: If the folder cannot be written
     """
     parts: list[Part] = []
-    for name in inputs:
+    for name in dict.fromkeys(inputs):
         try:
             parts += [Held(obspy.read(), Path("example"))] if name == "example" else index(Path(name))
         except ReadError as error:

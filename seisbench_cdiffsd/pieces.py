@@ -57,9 +57,17 @@ class Piece:
 
 
 def instruments(
-    stream: Stream, order: str, flexible: bool
+    stream: Stream, order: str, flexible: bool, slowest: float
 ) -> list[tuple[tuple[Any, ...], list[tuple[int, Trace, int]]]]:
-    """Traces by instrument: (network, station, location, ...) and (position, trace, component) of each trace."""
+    """
+    Traces by instrument.
+
+    :param stream: Traces
+    :param order: Components of the model
+    :param flexible: Whether components 1 and 2 stand for N and E, and the other way round
+    :param slowest: Traces of a lower rate, in Hz, are passed over
+    :return: (network, station, location, ...) and (position, trace, component) of each trace
+    """
     rows = {letter: row for row, letter in enumerate(order)}
     if flexible:
         for one, other in ("1N", "2E", "N1", "E2"):
@@ -69,7 +77,8 @@ def instruments(
     passed_over, doubled = set(), set()
     for source, trace in enumerate(stream):
         stats = trace.stats
-        if stats.channel[-1:] not in rows or trace.data.dtype.kind not in "iufb":
+        fits = slowest <= stats.sampling_rate < np.inf and trace.data.dtype.kind in "iufb"
+        if stats.channel[-1:] not in rows or not fits:
             passed_over.add(trace.id)
         elif stats.npts > 0:
             # six digits: SAC keeps the sample interval in single precision
@@ -85,7 +94,7 @@ def instruments(
             letter = trace.stats.channel[-1]
             members[(*key, both and letter in "12")].append((source, trace, rows[letter]))
     for names, what in (
-        (passed_over, f"passed over, as their component is none of {' '.join(rows)}, or they hold no numbers"),
+        (passed_over, f"passed over, not of the components {' '.join(rows)}, no numbers, or below {slowest:g} Hz"),
         (doubled, "with horizontal components 12 beside NE: 12 stand alone"),
     ):
         if names:

@@ -181,8 +181,8 @@ def _sound(data: bytes, record: int, **kwargs: Any) -> tuple[Stream, int]:
         return Stream(), damaged
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # a failed check of integrity is but a warning
-            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("error", message=".*integrity")  # samples that do not add up are but a warning
             return obspy.read(io.BytesIO(data), format="MSEED", **kwargs), damaged
     except Exception as error:  # ObsPy's reader raises all kinds
         if "No matching data" in str(error) or "nothing to read" in str(error).lower():

@@ -24,6 +24,9 @@ from seisbench_cdiffsd.pieces import Mask, Piece, cut, instruments, listed, stre
 
 logger = logging.getLogger("seisbench")
 
+#: Rate of the model over that of a stream, at most: what is sampled more slowly has nothing in its band.
+HIGHEST_RATIO = 100
+
 
 @dataclass(frozen=True, eq=False)
 class Segment:
@@ -149,7 +152,9 @@ def records(
     """
     limit = window / sampling_rate
     contradicting: set[str] = set()
-    for (network, station, location, *_), members in instruments(stream, order, flexible):
+    for (network, station, location, *_), members in instruments(
+        stream, order, flexible, sampling_rate / HIGHEST_RATIO
+    ):
         pieces = [piece for source, trace, row in members for piece in cut(source, trace, row, limit)]
         rate = max(trace.stats.sampling_rate for _, trace, _ in members)
         channels = {row: trace.stats.channel for _, trace, row in members}

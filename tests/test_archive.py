@@ -290,6 +290,7 @@ def test_mistakes_are_one_line(settings, weights, capsys):
     for args, message in (
         ([settings.source, settings.source, *days], "folders of their own"),
         ([settings.source / "none", settings.out, *days], "no folder"),
+        ([settings.source, settings.out, *days[:-1], 1, "--cluster", "nowhere.Cluster"], "nowhere"),
         ([settings.source, settings.out, "--start", "2030-01-01", "--end", "2030-01-02", *days[4:]], "nothing to do"),
     ):
         assert run(*args) == 2

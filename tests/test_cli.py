@@ -166,6 +166,12 @@ def test_what_fails_is_told_and_the_rest_goes_on(weights, tmp_path, capsys):
     assert (tmp_path / "out" / f"{NAME}.denoised.mseed").is_file()
 
 
+def test_a_file_that_is_named_twice_is_taken_once(weights, tmp_path):
+    obspy.read().write(str(tmp_path / "in.mseed"), format="MSEED")
+    assert run("denoise", *[tmp_path / "in.mseed"] * 2, "--weights", weights, "--out", tmp_path / "out") == 0
+    assert len(obspy.read(str(tmp_path / "out" / "*.mseed"))) == 3
+
+
 def test_what_is_done_is_skipped(weights, tmp_path, capsys):
     source, out = tmp_path / "in.mseed", tmp_path / "out"
     obspy.read().write(str(source), format="MSEED")

@@ -236,6 +236,22 @@ def test_what_is_no_number_is_passed_over(small, kind, caplog):
     assert "HHZ" in caplog.text
 
 
+@pytest.mark.parametrize("rate", [0, 1e-6, 0.5, np.inf, np.nan])
+def test_impossible_rates_are_passed_over(small, rate, caplog):
+    slow = Trace(np.ones(50), {"station": "STA", "channel": "HHZ"})
+    slow.stats.__dict__["sampling_rate"] = rate  # as some files have it
+    with caplog.at_level(logging.WARNING, "seisbench"):
+        assert not small.denoise(Stream([slow]))
+    assert "HHZ" in caplog.text
+
+
+@pytest.mark.parametrize("rate", [1, 1000, 44100])
+def test_slow_and_fast_rates_are_served(small, rate):
+    data = Stream([Trace(np.random.default_rng(0).standard_normal(500), {"channel": "HHZ", "sampling_rate": rate})])
+    (out,) = small.denoise(data)
+    assert out.stats.npts == 500 and np.isfinite(out.data).all()
+
+
 @pytest.mark.parametrize("samples", [[5], [np.nan], []])
 def test_one_sample_or_none(small, samples):
     data = Stream([Trace(np.array(samples, dtype=float), {"channel": "HHZ"})])
