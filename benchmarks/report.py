@@ -114,6 +114,7 @@ class Report:
                         parts.append(
                             (f"{what}: recall within 0.5 s by input SNR", self._by_snr(name, metric, "{:.2f}"))
                         )
+                        parts.append((f"{what}: recall within 0.5 s", self._by_others(name, metric, "{:.2f}")))
                     columns = {head: (f"{picker}_{phase}_{metric}", form) for head, (metric, form) in PICKS.items()}
                     parts.append((what, self._wide(name, columns)))
         if "noise" in self.tables:
@@ -121,10 +122,7 @@ class Report:
             for picker in self._pickers("noise"):
                 columns |= {f"{picker} {phase} per hour": (f"{picker}_{phase}_per_hour", "{:.0f}") for phase in "PS"}
             parts.append(("Noise alone", self._wide("noise", columns)))
-        for name, title in (
-            ("speed", "Speed on a stream"),
-            ("growth", "How the cost grows (s)"),
-        ):
+        for name, title in (("speed", "Speed on a stream"), ("growth", "How the cost grows (s)")):
             if name in self.tables:
                 parts.append((title, markdown(self.tables[name])))
         absent = {**self.missing, **self.missing_pickers}
@@ -177,7 +175,7 @@ class Report:
             figure.savefig(self.folder / f"{name}.png", dpi=110)
             lines += [f"![{name}]({name}.png)", ""]
         (self.folder / "results.md").write_text("\n".join(lines))
-        if self.readme is not None:
+        if self.readme is not None and {"quality", "picking", "noise"} <= set(self.tables):
             self._write_readme(about)
 
     def _write_readme(self, about: dict) -> None:
@@ -201,7 +199,8 @@ class Report:
 
     def _table(self, table: pd.DataFrame) -> str:
         """Markdown, with a row for each denoiser that could not be had."""
-        rows = [[name, "not available", *[""] * (len(table.columns) - 2)] for name in self.missing]
+        width = len(table.columns)
+        rows = [[name, "not available", *[""] * width][:width] for name in self.missing]
         return markdown(pd.concat([table, pd.DataFrame(rows, columns=table.columns)]))
 
     def _wide(self, name: str, columns: dict[str, tuple[str, str]]) -> str:
@@ -235,7 +234,9 @@ class Report:
         key = table["key"] + " (" + table["events"].astype(str) + ")"
         wide = table.assign(text=text, key=key).pivot(index=["group", "key"], columns="denoiser", values="text")
         wide = wide[[row for row in self._order() if row in wide and not row.endswith(" + noisy")]].fillna("-")
-        return markdown(wide.reset_index().rename(columns={"group": "by", "key": "(events)"}))
+        names = {"region": "region", "instrument": "instrument", "sp_class": "S - P"}
+        wide = wide.reset_index().rename(columns={"group": "by", "key": "(events)"})
+        return markdown(wide.replace({"by": names}))
 
 
 def _number(value: float, form: str, milliseconds: bool = False) -> str:

@@ -96,6 +96,11 @@ def diffusions(denoisers: dict[str, Denoiser]) -> list[str]:
     return [name for name, denoiser in denoisers.items() if isinstance(denoiser, Diffusion)]
 
 
+def own(denoisers: dict[str, Denoiser]) -> list[str]:
+    """The rows of CDiffSD with the weights of the package: those that have to be better than nothing."""
+    return [name for name in denoisers if name.startswith("CDiffSD, ")]
+
+
 def load_pickers(options: Options) -> Available:
     """The pickers that are asked for, as "PhaseNet" or "PhaseNet:volpick"."""
     result = Available()

@@ -7,6 +7,7 @@ them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -155,7 +156,7 @@ def _describe(labels: pd.DataFrame, rate: float) -> pd.DataFrame:
     event = labels.get("source_id", nothing).astype(object).fillna(labels.get("trace_name", nothing))
     region = labels.get("region", labels.get("trace_source", nothing))
     sp = (labels.get(S_KEY, nothing) - labels.get(P_KEY, nothing)) / rate
-    names = [f"{low}-{high} s" for low, high in zip(SP_CLASSES[:-1], (*SP_CLASSES[1:-1], "more"), strict=True)]
+    names = [f"{low}-{high} s" for low, high in pairwise(SP_CLASSES[:-1])] + [f"above {SP_CLASSES[-2]} s"]
     return pd.DataFrame(
         {
             "record": np.arange(len(labels)),

@@ -138,6 +138,9 @@ def test_a_report_has_a_row_for_what_is_missing_and_writes_the_readme(tmp_path):
     made.rows["mixtures"] = evaluation.evaluate(Mixtures(clean, noise, labels), {}, {})
     made.tables["quality"] = report.grouped(made.rows["mixtures"], ("input_snr_db",))
     made.write()
+    assert "old" in readme.read_text()  # half a table is none
+    made.tables |= {"picking": made.tables["quality"], "noise": made.tables["quality"]}
+    made.write()
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
     assert "| DeepDenoiser" in text and "not available" in text and "| oracle mask" in text
