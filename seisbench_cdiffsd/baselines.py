@@ -121,7 +121,7 @@ class Wiener(Denoiser):
     quantile: float = 0.1
     strength: float = 4.0
     smooth: int = 9
-    floor: float = 0.0
+    floor: float = 0.05
 
     def __call__(self, windows: Array) -> Array:
         return self.filter(windows, 100.0).astype(windows.dtype)
