@@ -38,6 +38,7 @@ def places(tmp_path, monkeypatch):
         port = unused.getsockname()[1]
     cache, shipped = tmp_path / "cache", tmp_path / "shipped"
     shipped.mkdir()
+    monkeypatch.setattr(seisbench, "cache_root", tmp_path / "root")  # or SeisBench moves an older cache here
     monkeypatch.setattr(seisbench, "cache_model_root", cache)
     monkeypatch.setattr(seisbench, "remote_model_root", f"http://127.0.0.1:{port}/models/v3/")
     monkeypatch.setattr(CDiffSD, "shipped_path", classmethod(lambda cls: shipped))
