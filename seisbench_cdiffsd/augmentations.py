@@ -12,14 +12,14 @@ import numpy as np
 import seisbench.generate as sbg
 from numpy.typing import NDArray
 
+from seisbench_cdiffsd.metrics import SIGNAL_SECONDS
+
 Array = NDArray[np.float32]
 #: What SeisBench's generators hand from one augmentation to the next: key -> (data, metadata).
 State = dict[str, tuple[Any, Any]]
 
 P_KEY, S_KEY = "trace_p_arrival_sample", "trace_s_arrival_sample"
-RATE_KEY, SNR_KEY = "trace_sampling_rate_hz", "trace_record_snr_db"
-#: Length in seconds, from the P onset on, over which the power of an earthquake is taken for the input SNR.
-SIGNAL_SECONDS = 10.0
+RATE_KEY, SNR_KEY, ALIVE_KEY = "trace_sampling_rate_hz", "trace_record_snr_db", "trace_alive"
 
 
 class NoiseWindows(Protocol):
@@ -58,6 +58,16 @@ class RecordSNR:
             if alive.any():
                 snr = float(20 * np.log10(signal[alive] / noise[alive]).max())
         metadata[SNR_KEY] = snr
+
+
+class Alive:
+    """Writes to the metadata whether each second of a record, as it was recorded, holds some motion."""
+
+    def __call__(self, state: State) -> None:
+        waveform, metadata = state["X"]
+        second = int(metadata[RATE_KEY])
+        blocks = waveform[:, : waveform.shape[1] // second * second].reshape(len(waveform), -1, second)
+        metadata[ALIVE_KEY] = bool((np.ptp(blocks, axis=-1) > 0).any(axis=0).all())
 
 
 class MuteBeforeOnset:
@@ -171,12 +181,12 @@ class CoupleNoise:
     Couples an earthquake window with a random noise window and writes both parts, "clean" and "noise".
 
     Their sum is the noisy record. The noise is scaled either to an input SNR (ratio of mean powers, the earthquake's in
-    the 10 s from P on) or, as published, to a random factor of the record's maximum, with the
-    maximum of the noise taken separately.
+    the 10 s from P, or the start of the window, on) or, as published, to a random factor of the record's maximum, with
+    the maximum of the noise taken separately.
 
     :param noise: Generator of noise windows: ``noise[index]["X"]`` has at least the samples of the earthquake window
     :param snr: Lowest and highest input SNR in dB
-    :param factor: Lowest and highest published noise factor; takes the place of `snr`
+    :param factor: Lowest and highest published noise factor; takes the place of `snr`, `untouched` and `headroom`
     :param noise_only: Share of examples without an earthquake
     :param untouched: Share of examples that are nearly clean: the input SNR is 20 to 40 dB
     :param headroom: The input SNR stays this many dB below the record's own, where that is known

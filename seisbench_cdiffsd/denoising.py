@@ -275,9 +275,7 @@ def _write_quakeml(picks: pd.DataFrame, path: Path) -> None:
                 waveform_id=WaveformStreamID(network, station, location, channel),
                 phase_hint=pick.phase,
                 evaluation_mode="automatic",
-                comments=[
-                    Comment(f"probability {pick.probability:.4f}", ResourceIdentifier(f"smi:local/cdiffsd/c/{i}"))
-                ],
+                comments=[_comment(f"probability {pick.probability:.4f}", i)],
             )
         )
     catalog = Catalog([event], resource_id=ResourceIdentifier("smi:local/cdiffsd"))

@@ -45,7 +45,7 @@ def endpoint(schedule: Schedule, x: Tensor, clean: Tensor, level: Tensor) -> Ten
     return (x - keep * clean) / add
 
 
-def sample(denoise: Denoiser, noisy: Tensor, schedule: Schedule, steps: int = 1, stop: float = 0.0) -> Tensor:
+def sample(denoise: Denoiser, noisy: Tensor, schedule: Schedule, steps: int = 1) -> Tensor:
     """
     The improved sampler of cold diffusion (Bansal et al. 2022, Algorithm 2), from the observation to the clean record.
 
@@ -56,11 +56,10 @@ def sample(denoise: Denoiser, noisy: Tensor, schedule: Schedule, steps: int = 1,
     :param noisy: Observed records y
     :param schedule: Weights of the levels
     :param steps: Number of evaluations of `denoise`
-    :param stop: Level to stop at: 0 gives the clean records, a little above 0 leaves a trace of the noise in them
-    :return: Estimates of the clean records, or of the records at level `stop`
+    :return: Estimates of the clean records
     """
     x = noisy
-    for level, lower in pairwise(noisy.new_full((len(noisy),), value) for value in levels(steps, stop)):
+    for level, lower in pairwise(noisy.new_full((len(noisy),), value) for value in levels(steps)):
         clean = denoise(x, level)
         end = endpoint(schedule, x, clean, level)
         x = x - mix(schedule, clean, end, level) + mix(schedule, clean, end, lower)

@@ -1,7 +1,7 @@
 """Errors of an estimate, from which a training loss is put together by name and weight.
 
 Each error is ``error(clean, estimate, noise=noise)``: one number for a batch. Records are (batch, component, samples)
-and the noisy record, ``clean + noise``, has unit power.
+and the noisy record, ``clean + noise``, has about unit power.
 
 A plain L1 or L2 error is blind to a P onset a hundred times smaller than S, and at low SNR its best answer is silence.
 The errors here are therefore relative: to the window, to each half second of it, to each part of its spectrum, or to
@@ -113,7 +113,7 @@ def make_loss(weights: Mapping[str, float], device: str = "cpu") -> Error:
     A weighted sum of errors.
 
     :param weights: Weight by name: "l1", "log-ratio", "spectrum", or "picks:" and the name of PhaseNet weights
-    :param device: Device of the picker
+    :param device: Device of the picker, whose weights SeisBench downloads where they are not in its cache
     :raises ValueError: If a name is unknown, or nothing has a positive weight
     """
     check_loss(weights)

@@ -267,11 +267,12 @@ class CDiffSD(ShippedWeights, WaveformModel):
 
         :param batch: Windows (batch, component, samples), of any amplitude
         :param steps: Number of steps
-        :param noise_floor: Level at which sampling stops
+        :param noise_floor: Share of what was removed to put back
         :return: Denoised windows of the same shape
         """
         noisy, factor = self.annotate_batch_pre(batch.to(self.device), {})
-        clean = diffusion.sample(self, noisy, get_schedule(self.schedule), steps, noise_floor)
+        clean = diffusion.sample(self, noisy, get_schedule(self.schedule), steps)
+        clean = clean + noise_floor * (noisy - clean)
         return self.annotate_batch_post(clean, factor, {})
 
     def _filter(self) -> tuple[NDArray[np.float64] | None, bool]:

@@ -17,6 +17,8 @@ from tqdm.auto import tqdm
 from seisbench_cdiffsd import augmentations as aug
 from seisbench_cdiffsd.augmentations import P_KEY, S_KEY, SNR_KEY, Array, State
 
+#: What the models work with; SeisBench brings other rates (Hz) to this one.
+COMPONENTS, SAMPLING_RATE = "ZNE", 100.0
 #: Input SNRs in dB of the fixed mixtures.
 MIXTURE_SNRS = (-10.0, -5.0, 0.0, 5.0, 10.0)
 
@@ -28,7 +30,8 @@ class InMemory:
     :param dataset: SeisBench dataset
     :param augmentations: Augmentations that give the same result every time, such as the band-pass
     :param keep: Whether to keep a sample, judged by its metadata after the augmentations
-    :raises ValueError: If nothing is kept
+    :param wanted: What `keep` looks for, in words
+    :raises ValueError: If nothing is kept, or the components are not ZNE
     """
 
     def __init__(
@@ -36,10 +39,13 @@ class InMemory:
         dataset: WaveformDataset,
         augmentations: list[Callable[[State], None]],
         keep: Callable[[dict[str, Any]], bool] = lambda metadata: True,
+        wanted: str = "they must be finite and not silent",
     ) -> None:
         self.samples: list[tuple[Array, dict[str, Any]]] = []
+        if "".join(dataset.component_order) != COMPONENTS:
+            raise ValueError(f"Open dataset {dataset.name} with component_order={COMPONENTS!r}.")
         for index in tqdm(range(len(dataset)), desc=f"Loading {dataset.name}", leave=False, disable=None):
-            state: State = {"X": dataset.get_sample(index)}
+            state: State = {"X": dataset.get_sample(index, sampling_rate=SAMPLING_RATE)}
             if not np.isfinite(state["X"][0]).all():
                 continue
             for augmentation in augmentations:
@@ -48,7 +54,7 @@ class InMemory:
             if waveform.any() and keep(metadata):
                 self.samples.append((np.ascontiguousarray(waveform, dtype=np.float32), metadata))
         if not self.samples:
-            raise ValueError(f"No usable record among the {len(dataset)} of dataset {dataset.name}.")
+            raise ValueError(f"No usable record among the {len(dataset)} of dataset {dataset.name}: {wanted}.")
         self.metadata = pd.DataFrame([metadata for _, metadata in self.samples])
 
     def __len__(self) -> int:
@@ -73,6 +79,7 @@ def load_earthquakes(dataset: WaveformDataset, band: sbg.Filter, min_snr: float,
     :param band: The band, see :py:func:`band_pass`
     :param min_snr: Lowest SNR of a record in dB, see :py:class:`~seisbench_cdiffsd.augmentations.RecordSNR`
     :param mute: Whether to fade out the noise that the records hold before P
+    :raises ValueError: If there are no P labels, or no record is good enough
     """
     labelled = dataset.metadata[P_KEY].notna() if P_KEY in dataset.metadata else np.zeros(len(dataset), bool)
     if "trace_clipped" in dataset.metadata:
@@ -82,12 +89,19 @@ def load_earthquakes(dataset: WaveformDataset, band: sbg.Filter, min_snr: float,
     steps: list[Callable[[State], None]] = [*_condition(band), aug.RecordSNR()]
     if mute:
         steps.append(aug.MuteBeforeOnset())
-    return InMemory(dataset.filter(labelled, inplace=False), steps, lambda metadata: metadata[SNR_KEY] >= min_snr)
+    chosen, wanted = dataset.filter(labelled, inplace=False), f"an SNR of at least {min_snr:g} dB"
+    return InMemory(chosen, steps, lambda metadata: metadata[SNR_KEY] >= min_snr, wanted)
 
 
 def load_noise(dataset: WaveformDataset, band: sbg.Filter) -> InMemory:
-    """Noise records, in band."""
-    return InMemory(dataset, _condition(band))
+    """
+    Noise records, in band. Those with dead stretches are left out: scaled to an SNR, silence would be amplified.
+
+    :raises ValueError: If none is left
+    """
+    return InMemory(
+        dataset, [aug.Alive(), *_condition(band)], lambda metadata: metadata[aug.ALIVE_KEY], "no dead second"
+    )
 
 
 def _condition(band: sbg.Filter) -> list[Callable[[State], None]]:
@@ -181,6 +195,8 @@ def mixtures(
     :param earthquakes: Clean records, see :py:func:`load_earthquakes`; at most `limit` of them, at random
     :param noise: Noise records
     :param snrs: Input SNRs in dB (ratio of mean powers, the earthquake's in the 10 s from P on)
+    :param windowlen: Samples of a window
+    :param seed: Seed of the choice of records, onsets and noise windows
     """
     order = np.random.default_rng(seed).permutation(len(earthquakes))[:limit]
     noise_windows = sbg.GenericGenerator(noise)

@@ -46,7 +46,7 @@ class Published:
     """
     The published degradation ``x_t = sqrt(abar_t) x + sqrt(1 - abar_t) y`` (Trappolini et al., 2024).
 
-    It is defined at `n_levels` discrete levels; a level in between is rounded to the nearest of them.
+    It is defined at `n_levels` discrete levels; a level in between is rounded to the nearest of them, but never to 0.
 
     :param beta: Noise schedule that abar is the cumulative product of: "linear" from 1e-4 to 0.02, both scaled by
         1000 / n_levels (Ho et al., 2020), or "cosine" (Nichol and Dhariwal, 2021)
@@ -64,6 +64,7 @@ class Published:
 
     def weights(self, level: Tensor) -> tuple[Tensor, Tensor]:
         index = (level * self.n_levels).round().long().cpu()
+        index[(level > 0).cpu()] = index[(level > 0).cpu()].clamp(min=1)  # else a small level would hold no noise
         signal = _alpha_bar(self.beta, self.n_levels)[index].to(level)
         return signal.sqrt(), (1 - signal).sqrt()
 
@@ -101,17 +102,14 @@ def get_schedule(name: str) -> Schedule:
     return SCHEDULES[name]
 
 
-def levels(steps: int, stop: float = 0.0) -> list[float]:
+def levels(steps: int) -> list[float]:
     """
-    The levels that a sampler visits, evenly spaced from 1 (the observation) down to `stop`.
+    The levels that a sampler visits, evenly spaced from 1 (the observation) down to 0 (the clean record).
 
     :param steps: Number of steps, at least 1
-    :param stop: Last level, at least 0 (the clean record) and below 1
     :return: `steps` + 1 levels
-    :raises ValueError: If `steps` is not a positive integer, or `stop` is outside [0, 1)
+    :raises ValueError: If `steps` is not a positive integer
     """
     if int(steps) != steps or steps < 1:
         raise ValueError(f"steps must be a positive integer, not {steps!r}.")
-    if not 0 <= stop < 1:
-        raise ValueError(f"stop must be at least 0 and below 1, not {stop!r}.")
-    return [1 - (1 - stop) * step / int(steps) for step in range(int(steps))] + [stop]
+    return [1 - step / int(steps) for step in range(int(steps) + 1)]

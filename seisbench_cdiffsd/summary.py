@@ -23,7 +23,7 @@ def summarize(
     Statistics of rows, each with a 95 % interval from a bootstrap over events: the mixtures of an event, whatever
     their noise, are drawn together.
 
-    :param rows: Rows of one of the functions above
+    :param rows: Rows as :py:mod:`seisbench_cdiffsd.evaluation` makes them
     :param by: Columns to group by, in order
     :param resamples: Number of resampled sets of events
     :param seed: Seed of the resampling

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import json
 import math
 import os
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from seisbench.data import WaveformDataset
 from torch import Tensor
@@ -37,10 +38,11 @@ class TrainingConfig:
     :param norm: Normalisation of a window, "std" or "peak"
     :param loss: Weights of the terms of the error of an estimate, see :py:func:`seisbench_cdiffsd.losses.make_loss`
     :param unfolded: Weight of the second term of the loss
-    :param top: Share of examples at level 1, where sampling starts; the others are anywhere in (0, 1)
+    :param top: Share of examples at level 1, where sampling starts; the others are between 0.05 and 1
     :param steps: Number of updates
     :param batch_size: Pairs in a batch
-    :param learning_rate: Highest learning rate; it rises over `warmup` updates and falls to zero along a cosine
+    :param learning_rate: Highest learning rate; it rises at first and then falls to zero along a cosine
+    :param warmup: Updates over which the learning rate rises
     :param averaging: Decay of the running average of the weights, which is what is validated and kept
     :param snr: Range of input SNRs in dB
     :param factor: Published range of noise factors, in place of `snr`
@@ -92,8 +94,8 @@ def fit(
     Writes to `out`: ``config.json``, ``log.csv`` (one line a validation), ``last.ckpt`` (to resume) and
     ``model.pt`` / ``model.json``, the best weights so far by the in-band SDR of the validation mixtures.
 
-    :param events: SeisBench dataset of labelled earthquakes with train and dev splits, 100 Hz
-    :param noise: SeisBench dataset of noise with the same splits
+    :param events: SeisBench dataset of labelled earthquakes with train and dev splits
+    :param noise: SeisBench dataset of noise with the same splits; both are opened with components ZNE
     :param out: Folder for the results
     :param config: Settings
     :param device: Device to train on
@@ -119,7 +121,7 @@ class Trainer:
         self.path, self.error = get_schedule(config.schedule), make_loss(config.loss, device)
         self.sampling_steps: int = self.model._annotate_args["steps"][1]
         self.step, self.best = 0, -math.inf
-        self.random = np.random.default_rng(config.seed)
+        self.log: list[dict[str, float]] = []
         self._load_data(events, noise)
         if (out / "last.ckpt").is_file():
             self._restore()
@@ -134,6 +136,8 @@ class Trainer:
         self.pairs = pairs.training_pairs(train, train_noise, windowlen, snr=config.snr, factor=config.factor)
         dev = pairs.load_earthquakes(_split(events, "dev"), band, min_snr=20, mute=False)
         dev_noise = pairs.load_noise(_split(noise, "dev"), band)
+        names = [str(name) for part in (train, train_noise, dev, dev_noise) for name in part.metadata["trace_name"]]
+        self.data = hashlib.sha256("\n".join(names).encode()).hexdigest()
         self.validation = pairs.mixtures(dev, dev_noise, config.validation_events, windowlen=windowlen)
 
     def run(self) -> CDiffSD:
@@ -159,7 +163,7 @@ class Trainer:
         error = partial(self.error, noise=noisy - clean)
         loss = training_loss(self.model, clean, noisy, level, lower, self.path, error, self.config.unfolded)
         if not torch.isfinite(loss):
-            raise FloatingPointError(f"The loss is {loss.item()} at step {self.step}; the last checkpoint is usable.")
+            raise FloatingPointError(f"The loss is {loss.item()} at step {self.step}; what was kept is usable.")
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -213,7 +217,10 @@ class Trainer:
             model = CDiffSD(**self.model.get_model_args())
             model.load_state_dict(self.average)
             model.save(self.out / "model", weights_docstring=json.dumps({"config": asdict(self.config), "log": row}))
+        self.log.append(row)
         state: dict[str, Any] = {
+            "data": self.data,
+            "log": self.log,
             "step": self.step,
             "best": self.best,
             "weights": self.model.state_dict(),
@@ -221,16 +228,13 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
         }
         _write(self.out / "last.ckpt", lambda path: torch.save(state, path))
-        new = not (self.out / "log.csv").exists()
-        with (self.out / "log.csv").open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        _write(self.out / "log.csv", lambda path: pd.DataFrame(self.log).to_csv(path, index=False))
 
     def _restore(self) -> None:
         state = torch.load(self.out / "last.ckpt", map_location=self.device, weights_only=True)
-        self.step, self.best, self.average = state["step"], state["best"], state["average"]
+        if state["data"] != self.data:
+            raise ValueError(f"{self.out} holds a training on other data: choose another folder or delete it.")
+        self.step, self.best, self.average, self.log = (state[key] for key in ("step", "best", "average", "log"))
         self.model.load_state_dict(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
 

@@ -121,7 +121,7 @@ class Options:
         if not is_whole(self.batch_size) or self.batch_size < 1:
             raise ValueError(f"batch_size must be a positive integer, not {self.batch_size!r}.")
         if not isinstance(self.overlap, (int, float)) or not (
-            0 <= self.overlap < 1 or (is_whole(self.overlap) and self.overlap < window)
+            0 <= self.overlap < 1 or (is_whole(self.overlap) and 0 <= self.overlap < window)
         ):
             raise ValueError(
                 f"overlap must be a fraction of a window, or less than its {window} samples, not {self.overlap!r}."

@@ -187,3 +187,14 @@ def test_augmentations_work_in_a_seisbench_generator(state):
     generator.add_augmentations([aug.RandomOnset(100, 900, 3000), aug.CoupleNoise(Windows())])
     generator.add_augmentations([sbg.FilterKeys(include=["clean", "noise"])])
     assert {key: value.shape for key, value in generator[0].items()} == {"clean": (3, 3000), "noise": (3, 3000)}
+
+
+def test_a_dead_second_is_found(state):
+    aug.Alive()(state)
+    assert state["X"][1][aug.ALIVE_KEY]
+    state["X"][0][:2, 3000:3200] = 7  # one component still moves
+    aug.Alive()(state)
+    assert state["X"][1][aug.ALIVE_KEY]
+    state["X"][0][:, 3000:3200] = 7
+    aug.Alive()(state)
+    assert not state["X"][1][aug.ALIVE_KEY]

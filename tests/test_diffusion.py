@@ -35,14 +35,6 @@ def test_an_oracle_is_returned_exactly(schedule, steps, records):
     torch.testing.assert_close(result, clean, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 7])
-@pytest.mark.parametrize("stop", [0.0, 0.05, 0.5])
-def test_an_oracle_that_stops_early_leaves_just_that_share_of_the_noise(steps, stop, records):
-    clean, noisy = records
-    result = sample(lambda x, at: clean, noisy, Straight(), steps, stop)
-    torch.testing.assert_close(result, clean + stop * (noisy - clean), rtol=1e-9, atol=1e-9)
-
-
 @schedules
 def test_one_step_is_direct_denoising(schedule, records):
     _, noisy = records

@@ -22,7 +22,7 @@ ALLOWED = {
     "pretrained": set(),
     "model": {"diffusion", "filtering", "network", "pretrained", "records", "schedule", "windows"},
     "metrics": set(),
-    "augmentations": set(),
+    "augmentations": {"metrics"},
     "pairs": {"augmentations"},
     "losses": set(),
     "training": {"diffusion", "losses", "metrics", "model", "pairs", "schedule"},

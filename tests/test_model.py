@@ -394,3 +394,23 @@ def test_no_filter_on_request(same, example):
 def test_unknown_names_are_refused_with_those_there_are(argument, names):
     with pytest.raises(ValueError, match=names):
         CDiffSD(**argument)
+
+
+class Oracle(torch.nn.Module):
+    """A network that knows the answer."""
+
+    def __init__(self, clean):
+        super().__init__()
+        self.clean = clean
+
+    def forward(self, x, level):
+        return self.clean
+
+
+@pytest.mark.parametrize("schedule", ["straight", "published-linear", "published-cosine"])
+@pytest.mark.parametrize("floor", [0.0, 0.1])
+def test_the_noise_floor_is_the_share_of_the_noise_that_stays(schedule, floor):
+    clean, noise = (5 * torch.randn(2, 3, 800, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
+    model = CDiffSD(schedule=schedule)
+    model.network = Oracle(clean / normalize(clean + noise)[1])
+    torch.testing.assert_close(model.restore(clean + noise, 3, floor), clean + floor * noise, atol=1e-4, rtol=1e-4)

@@ -120,3 +120,11 @@ def test_a_loss_that_is_not_a_number_stops_the_training(small_datasets, tmp_path
     trainer.error = lambda clean, estimate, noise: (estimate * np.nan).sum()
     with pytest.raises(FloatingPointError, match="step 0"):
         trainer.run()
+
+
+def test_a_training_does_not_go_on_with_other_data(small_datasets, tmp_path):
+    events, noise = small_datasets
+    fewer = events.filter(np.arange(len(events)) != 1, inplace=False)
+    training.fit(events, noise, tmp_path, config())
+    with pytest.raises(ValueError, match="other data"):
+        training.fit(fewer, noise, tmp_path, config())
