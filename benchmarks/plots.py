@@ -34,7 +34,7 @@ def style(name: str) -> str:
     """Line style of a row."""
     if name in ("noisy", "clean", "oracle mask"):
         return ":"
-    return "--" if "direct" in name else "-." if "noise floor" in name else "-"
+    return "--" if "direct" in name else "-." if "noise left" in name else "-"
 
 
 def figures(tables: dict[str, pd.DataFrame], rows: dict[str, pd.DataFrame]) -> dict[str, Figure]:

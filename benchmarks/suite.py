@@ -12,11 +12,12 @@ from speed import step_name
 from testdata import DataError, Options
 
 from seisbench_cdiffsd.baselines import BandPass, Denoiser, Diffusion, Unavailable, Wiener, load_diffusion, load_network
+from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.picking import PickerUnavailable, load_picker
 
 WEIGHTS = Path(__file__).parent / "weights"
-#: Steps of the variants of CDiffSD, and the share of the noise amplitude that one of them leaves in.
-DEFAULT_STEPS, FLOOR = 4, 0.1
+#: Steps of the variants of CDiffSD.
+DEFAULT_STEPS = 4
 #: SeisBench's names of published weights; of SeisDAE, the first that its repository lists.
 PUBLISHED = {"DeepDenoiser": "original", "SeisDAE": None}
 
@@ -38,8 +39,8 @@ def denoiser_table(options: Options) -> dict[str, Callable[[], Denoiser]]:
     def published(name: str) -> Callable[[], Denoiser]:
         return lambda: load_network(name, _published_weights(name, options.download), options.download, options.device)
 
-    def diffusion(weights: str | Path, steps: int, floor: float = 0.0) -> Callable[[], Denoiser]:
-        return lambda: load_diffusion(weights, steps, options.device, floor)
+    def diffusion(weights: str | Path, steps: int, **noise: float) -> Callable[[], Denoiser]:
+        return lambda: load_diffusion(weights, steps, options.device, **noise)
 
     table: dict[str, Callable[[], Denoiser]] = {
         "band-pass 1-45 Hz": lambda: BandPass(1, 45),
@@ -51,7 +52,8 @@ def denoiser_table(options: Options) -> dict[str, Callable[[], Denoiser]]:
     some = DEFAULT_STEPS if DEFAULT_STEPS in options.steps else max(options.steps)
     for steps in options.steps:
         table[step_name("CDiffSD", steps)] = diffusion("base", steps)
-    table[f"{step_name('CDiffSD', some)}, noise floor {FLOOR:g}"] = diffusion("base", some, FLOOR)
+    left = {name: CDiffSD._annotate_args[name][1] for name in ("noise_floor", "noise_margin")}
+    table[f"{step_name('CDiffSD', some)}, noise left"] = diffusion("base", some, **left)
     for steps in sorted({min(options.steps), some}):
         table[step_name("CDiffSD published", steps)] = diffusion(WEIGHTS / "published", steps)
     for kind in ("gaussian", "gaussian-coloured"):

@@ -211,18 +211,22 @@ class Diffusion(Denoiser):
 
     :param model: The model
     :param steps: Number of steps; 1 is direct denoising
-    :param noise_floor: Share of the noise amplitude to leave in
+    :param noise_floor: See :py:func:`~seisbench_cdiffsd.diffusion.leave_noise`; by default no noise is left in
+    :param noise_margin: Likewise
     """
 
-    def __init__(self, model: CDiffSD, steps: int, noise_floor: float = 0.0) -> None:
-        self.model, self.steps, self.noise_floor = model.eval(), steps, noise_floor
+    def __init__(
+        self, model: CDiffSD, steps: int, noise_floor: float = 0.0, noise_margin: float = float("inf")
+    ) -> None:
+        self.model = model.eval()
+        self.options: dict[str, Any] = {"steps": steps, "noise_floor": noise_floor, "noise_margin": noise_margin}
 
     def __call__(self, windows: Array) -> Array:
         batches = torch.from_numpy(windows).split(BATCH)
-        return torch.cat([self.model.restore(batch, self.steps, self.noise_floor).cpu() for batch in batches]).numpy()
+        return torch.cat([self.model.restore(batch, **self.options).cpu() for batch in batches]).numpy()
 
     def stream(self, stream: Stream) -> Stream:
-        return self.model.denoise(stream, steps=self.steps, noise_floor=self.noise_floor)
+        return self.model.denoise(stream, **self.options)
 
 
 def oracle_mask(clean: Array, noise: Array) -> Array:
@@ -260,23 +264,21 @@ def load_network(name: str, weights: str | Path, download: bool = False, device:
     return Network(_load(getattr(sbm, name), weights).to(device))
 
 
-def load_diffusion(
-    weights: str | Path = "base", steps: int = 4, device: str = "cpu", noise_floor: float = 0.0
-) -> Diffusion:
+def load_diffusion(weights: str | Path = "base", steps: int = 4, device: str = "cpu", **noise: float) -> Diffusion:
     """
     CDiffSD, without a network.
 
     :param weights: Name of weights that are on this machine, or path of a saved model without suffix
     :param steps: Number of steps
-    :param noise_floor: Share of the noise amplitude to leave in
+    :param noise: What noise to leave in, see :py:class:`Diffusion`
     :raises Unavailable: If there are no such weights, or they cannot be read
     """
     if isinstance(weights, Path):
-        return Diffusion(_load(CDiffSD, weights).to(device), steps, noise_floor)
+        return Diffusion(_load(CDiffSD, weights).to(device), steps, **noise)
     known = CDiffSD.list_pretrained(remote=False)
     if weights not in known:
         raise Unavailable(f"There are no CDiffSD weights {weights!r} here. Available: {', '.join(known) or 'none'}.")
-    return Diffusion(CDiffSD.from_pretrained(weights).to(device), steps, noise_floor)
+    return Diffusion(CDiffSD.from_pretrained(weights).to(device), steps, **noise)
 
 
 def _load(model: Any, path: Path) -> Any:

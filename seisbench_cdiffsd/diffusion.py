@@ -66,6 +66,25 @@ def sample(denoise: Denoiser, noisy: Tensor, schedule: Schedule, steps: int = 1)
     return x
 
 
+def leave_noise(noisy: Tensor, clean: Tensor, floor: float, margin: float) -> Tensor:
+    """
+    Put back a share of what was removed: pickers see phases in silence, and miss weak ones that were taken for noise.
+
+    Noise is lowered to `margin` below the earthquake, in rms over the components of a record, and not further; and
+    never by more than the factor `floor`.
+
+    :param noisy: Noisy records
+    :param clean: Estimates of the clean records
+    :param floor: Smallest share of the amplitude of the noise that stays
+    :param margin: Decibels that the noise that stays lies below the earthquake; inf for no more than `floor`
+    :return: Estimates with the noise that stays
+    """
+    noise = noisy - clean
+    earthquake, rest = (x.square().mean((-2, -1), keepdim=True).sqrt() for x in (clean, noise))
+    share = 10 ** (-margin / 20) * earthquake / rest.clamp(min=1e-12)
+    return clean + share.clamp(floor, 1) * noise
+
+
 def training_loss(
     denoise: Denoiser,
     clean: Tensor,

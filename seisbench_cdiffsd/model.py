@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -87,7 +88,8 @@ class CDiffSD(ShippedWeights, WaveformModel):
     _stack_options: ClassVar[set[str]] = set(STACKING)
     _annotate_args: ClassVar[dict[str, tuple[str, Any]]] = {
         "steps": ("Number of steps from the noisy to the clean record; 1 is direct denoising", 4),
-        "noise_floor": ("Share of the noise amplitude to leave in; 0 removes all that can be", 0.1),
+        "noise_floor": ("Smallest share of the noise amplitude to leave in; 0 removes all that can be", 0.1),
+        "noise_margin": ("Decibels below the earthquake to lower noise to, and not further; inf for no limit", 14.0),
         "batch_size": ("Batch size for the model", 32),
         "overlap": ("Overlap between windows: a fraction of their length below 1, or a number of samples", 0.3),
         "blinding": (
@@ -97,8 +99,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
         ),
         "stacking": ("Stacking of windows: 'crossfade', 'avg' or 'max' (the largest absolute value)", "crossfade"),
         "strict": (
-            "If true, only return samples for which all components are available. "
-            "Otherwise impute missing components with zeros; they are never returned.",
+            "Only return samples that all components have; otherwise missing components are zeros, never returned",
             False,
         ),
         "flexible_horizontal_components": ("If true, accepts traces with Z12 components as ZNE and vice versa.", True),
@@ -252,7 +253,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
 
     def _finish(self, batch: list[tuple[Record, Windows, int]], options: Options) -> list[Estimate]:
         cut = torch.from_numpy(np.stack([windows.cut(offset) for _, windows, offset in batch]))
-        estimates = self.restore(cut, options.steps, options.noise_floor).cpu().numpy()
+        estimates = self.restore(cut, options.steps, options.noise_floor, options.noise_margin).cpu().numpy()
         finished = []
         for (record, windows, offset), estimate in zip(batch, estimates, strict=True):
             windows.add(offset, estimate)
@@ -261,19 +262,20 @@ class CDiffSD(ShippedWeights, WaveformModel):
         return finished
 
     @torch.no_grad()
-    def restore(self, batch: Tensor, steps: int = 4, noise_floor: float = 0.0) -> Tensor:
+    def restore(
+        self, batch: Tensor, steps: int = 4, noise_floor: float = 0.0, noise_margin: float = math.inf
+    ) -> Tensor:
         """
         Denoise windows that are in the band of the model already: normalise, sample, undo.
 
         :param batch: Windows (batch, component, samples), of any amplitude
         :param steps: Number of steps
-        :param noise_floor: Share of what was removed to put back
+        :param noise_floor: As `noise_margin`, see :py:func:`.diffusion.leave_noise`; by default no noise is left in
         :return: Denoised windows of the same shape
         """
         noisy, factor = self.annotate_batch_pre(batch.to(self.device), {})
         clean = diffusion.sample(self, noisy, get_schedule(self.schedule), steps)
-        clean = clean + noise_floor * (noisy - clean)
-        return self.annotate_batch_post(clean, factor, {})
+        return self.annotate_batch_post(diffusion.leave_noise(noisy, clean, noise_floor, noise_margin), factor, {})
 
     def _filter(self) -> tuple[NDArray[np.float64] | None, bool]:
         """The band as second-order sections, and whether it is zero-phase."""

@@ -39,7 +39,7 @@ class InMemory:
         dataset: WaveformDataset,
         augmentations: list[Callable[[State], None]],
         keep: Callable[[dict[str, Any]], bool] = lambda metadata: True,
-        wanted: str = "they must be finite and not silent",
+        wanted: str = "finite samples that are not all zero",
     ) -> None:
         self.samples: list[tuple[Array, dict[str, Any]]] = []
         if "".join(dataset.component_order) != COMPONENTS:
@@ -54,7 +54,7 @@ class InMemory:
             if waveform.any() and keep(metadata):
                 self.samples.append((np.ascontiguousarray(waveform, dtype=np.float32), metadata))
         if not self.samples:
-            raise ValueError(f"No usable record among the {len(dataset)} of dataset {dataset.name}: {wanted}.")
+            raise ValueError(f"No usable record among the {len(dataset)} of dataset {dataset.name}. Wanted: {wanted}.")
         self.metadata = pd.DataFrame([metadata for _, metadata in self.samples])
 
     def __len__(self) -> int:
@@ -100,7 +100,7 @@ def load_noise(dataset: WaveformDataset, band: sbg.Filter) -> InMemory:
     :raises ValueError: If none is left
     """
     return InMemory(
-        dataset, [aug.Alive(), *_condition(band)], lambda metadata: metadata[aug.ALIVE_KEY], "no dead second"
+        dataset, [aug.Alive(), *_condition(band)], lambda metadata: metadata[aug.ALIVE_KEY], "motion in each second"
     )
 
 

@@ -102,6 +102,7 @@ class Options:
 
     steps: int
     noise_floor: float
+    noise_margin: float
     batch_size: int
     overlap: float
     blinding: int | tuple[int, int]
@@ -118,6 +119,8 @@ class Options:
             raise ValueError(f"steps must be a positive integer, not {self.steps!r}.")
         if not isinstance(self.noise_floor, (int, float)) or not 0 <= self.noise_floor < 1:
             raise ValueError(f"noise_floor must be at least 0 and below 1, not {self.noise_floor!r}.")
+        if not isinstance(self.noise_margin, (int, float)) or not self.noise_margin >= 0:
+            raise ValueError(f"noise_margin must be a number of decibels, at least 0, not {self.noise_margin!r}.")
         if not is_whole(self.batch_size) or self.batch_size < 1:
             raise ValueError(f"batch_size must be a positive integer, not {self.batch_size!r}.")
         if not isinstance(self.overlap, (int, float)) or not (

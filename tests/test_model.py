@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from obspy import Stream, Trace, UTCDateTime
 from torch import nn
 
+from seisbench_cdiffsd.diffusion import leave_noise
 from seisbench_cdiffsd.model import CDiffSD, normalize
 from seisbench_cdiffsd.windows import STACKING, Windows
 
@@ -414,3 +415,14 @@ def test_the_noise_floor_is_the_share_of_the_noise_that_stays(schedule, floor):
     model = CDiffSD(schedule=schedule)
     model.network = Oracle(clean / normalize(clean + noise)[1])
     torch.testing.assert_close(model.restore(clean + noise, 3, floor), clean + floor * noise, atol=1e-4, rtol=1e-4)
+
+
+def test_noise_is_lowered_to_its_margin_below_the_earthquake_and_not_further():
+    clean, noise = (torch.randn(2, 3, 800, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
+    noise *= torch.tensor([0.5, 10.0])[:, None, None]  # rms 6 dB below and 20 dB above the earthquake
+    left = leave_noise(clean + noise, clean, 0.05, 14.0) - clean
+    ratio = 20 * torch.log10(clean.square().mean((1, 2)).sqrt() / left.square().mean((1, 2)).sqrt())
+    assert ratio[0] == pytest.approx(14, abs=1e-3)
+    torch.testing.assert_close(left[1], 0.05 * noise[1])  # 14 dB below would be less than the floor
+    torch.testing.assert_close(leave_noise(clean + 0.01 * noise, clean, 0.05, 14.0)[0], (clean + 0.01 * noise)[0])
+    assert not leave_noise(torch.zeros(1, 3, 8), torch.zeros(1, 3, 8), 0.1, 14.0).any()
