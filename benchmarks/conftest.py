@@ -38,6 +38,7 @@ def pytest_addoption(parser):
     add("picker", "pickers, as PhaseNet or PhaseNet:volpick, with commas between")
     add("steps", "numbers of steps of CDiffSD, with commas between")
     add("seed", "seed of the mixtures", type=int, default=0)
+    add("clean-snr", "lowest SNR in dB of clean records (20)", type=float, default=20.0)
     add("threads", "threads of PyTorch, with commas between; the speed is measured for each")
     add("device", "device of the models", default="cpu")
     add("hours", "lengths of the streams of the speed benchmark, with commas between")
@@ -81,6 +82,7 @@ def read_options(config):
         pickers=tuple(filter(None, option(config, "picker").split(","))),
         steps=numbers(config, "steps"),
         seed=config.getoption("seed"),
+        clean_snr=config.getoption("clean_snr"),
         device=config.getoption("device"),
         download=config.getoption("download"),
     )

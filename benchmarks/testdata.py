@@ -39,6 +39,7 @@ class Options:
     pickers: tuple[str, ...] = ("PhaseNet",)
     steps: tuple[int, ...] = (1, 4)
     seed: int = 0
+    clean_snr: float = CLEAN_SNR
     device: str = "cpu"
     download: bool = False
 
@@ -76,7 +77,9 @@ def load_data(options: Options, folder: Path) -> Data:
     band = pairs.band_pass()
     few = None if options.limit is None else SPARE * options.limit
     try:
-        earthquakes = pairs.load_earthquakes(labelled(subset(test, few, options.seed)), band, CLEAN_SNR, mute=False)
+        earthquakes = pairs.load_earthquakes(
+            labelled(subset(test, few, options.seed)), band, options.clean_snr, mute=False
+        )
         silence = pairs.load_noise(subset(quiet, few, options.seed), band)
     except ValueError as error:
         raise DataError(str(error)) from error
