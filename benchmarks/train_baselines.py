@@ -1,6 +1,6 @@
 """Train what CDiffSD is compared with, on the same pairs, for the same number of windows, with the same care.
 
-``python benchmarks/train_baselines.py NAME --like runs/base/config.json`` takes the number of updates, the batch size,
+``python benchmarks/train_baselines.py NAME --like benchmarks/base.json`` takes the number of updates, the batch size,
 the input SNRs, the seed and the validation of a training of CDiffSD, sees the very same pairs in the same order, keeps
 a running average of the weights, validates on the same mixtures and keeps the best. A second call goes on where the
 first one was interrupted. The result goes to ``benchmarks/weights``, with matrices in half precision.
