@@ -97,7 +97,7 @@ class Data:
         train = pairs.load_earthquakes(events.get_split("train"), band, config.min_snr, mute=True)
         self.weights = pairs.source_weights(train.metadata)
         train_noise = pairs.load_noise(noise.get_split("train"), band)
-        self.pairs = pairs.training_pairs(train, train_noise, snr=config.snr, factor=config.factor)
+        self.pairs = pairs.training_pairs(train, train_noise, band, snr=config.snr, factor=config.factor)
         self.validation = validation(events, noise, config)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:

@@ -6,11 +6,13 @@ so :py:class:`CoupleNoise` keeps both. All augmentations draw from numpy's globa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 import seisbench.generate as sbg
 from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len, rfft
 
 from seisbench_cdiffsd.metrics import SIGNAL_SECONDS
 
@@ -115,26 +117,43 @@ class Stretch:
     """
     Resamples by a random factor: the same record as of a larger or smaller earthquake, or of another instrument.
 
+    Done in the spectrum, without aliasing: records should fade out at both ends (:py:class:`MuteBeforeOnset`).
+
+    :param band: Zero-phase band-pass that the result goes through, since a stretched record leaves its band
     :param low: Smallest factor, below 1 for shorter and higher-pitched records
     :param high: Largest factor
     :param probability: Share of the records that are stretched
+    :param rate: Sampling rate of the records in Hz
     """
 
-    def __init__(self, low: float = 0.75, high: float = 1.33, probability: float = 0.5, key: str = "X") -> None:
-        self.low, self.high, self.probability, self.key = low, high, probability, key
+    def __init__(
+        self,
+        band: Callable[[State], None],
+        low: float = 0.75,
+        high: float = 1.33,
+        probability: float = 0.5,
+        rate: float = 100.0,
+    ) -> None:
+        self.low, self.high, self.probability = low, high, probability
+        impulse: State = {"X": (np.eye(1, 8192, 4096, dtype=np.float32), {RATE_KEY: rate})}
+        band(impulse)
+        #: Amplitude that the band-pass leaves, at frequencies from 0 to half the sampling rate.
+        self.gain = np.abs(rfft(impulse["X"][0][0]))
 
     def __call__(self, state: State) -> None:
         if np.random.rand() >= self.probability:
             return
-        waveform, metadata = state[self.key]
+        waveform, metadata = state["X"]
+        before = next_fast_len(waveform.shape[-1], real=True)
         factor = np.exp(np.random.uniform(np.log(self.low), np.log(self.high)))
-        samples = np.arange(waveform.shape[-1])
-        position = np.arange(int(samples[-1] * factor) + 1) / factor
-        stretched = np.stack([np.interp(position, samples, trace) for trace in waveform])
+        after = next_fast_len(round(before * factor), real=True)
+        spectrum = rfft(waveform, before)[..., : after // 2 + 1]
+        bins = np.arange(spectrum.shape[-1]) * (len(self.gain) - 1) / (after / 2)
+        spectrum *= np.interp(bins, np.arange(len(self.gain)), self.gain) * after / before
         for name in metadata:
             if name.endswith("_sample"):
-                metadata[name] = metadata[name] * factor
-        state[self.key] = (stretched.astype(waveform.dtype), metadata)
+                metadata[name] = metadata[name] * after / before
+        state["X"] = (irfft(spectrum, after).astype(waveform.dtype), metadata)
 
 
 class FlipPolarity:

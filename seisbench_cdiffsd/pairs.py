@@ -111,6 +111,7 @@ def _condition(band: sbg.Filter) -> list[Callable[[State], None]]:
 def training_pairs(
     earthquakes: InMemory,
     noise: InMemory,
+    band: sbg.Filter,
     windowlen: int = 3000,
     stretch: float = 0.5,
     second_noise: float = 0.3,
@@ -122,6 +123,9 @@ def training_pairs(
 
     The P onset lies anywhere from 6 s before the window to 3 s before its end.
 
+    :param earthquakes: Records that fade out at both ends, see :py:func:`load_earthquakes`
+    :param noise: Noise records
+    :param band: The band that both are in
     :param windowlen: Samples of a window
     :param stretch: Share of stretched earthquakes
     :param second_noise: Share of noise windows with a second noise
@@ -134,7 +138,7 @@ def training_pairs(
     pairs = sbg.GenericGenerator(earthquakes)
     pairs.add_augmentations(
         [
-            aug.Stretch(probability=stretch),
+            aug.Stretch(band, probability=stretch),
             aug.RandomOnset(-600, windowlen - 300, windowlen),
             *turn,
             aug.CoupleNoise(noise_windows, **couple),

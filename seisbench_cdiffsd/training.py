@@ -133,7 +133,7 @@ class Trainer:
         self.weights = pairs.source_weights(train.metadata)
         train_noise = pairs.load_noise(_split(noise, "train"), band)
         windowlen = model.in_samples
-        self.pairs = pairs.training_pairs(train, train_noise, windowlen, snr=config.snr, factor=config.factor)
+        self.pairs = pairs.training_pairs(train, train_noise, band, windowlen, snr=config.snr, factor=config.factor)
         dev = pairs.load_earthquakes(_split(events, "dev"), band, min_snr=20, mute=False)
         dev_noise = pairs.load_noise(_split(noise, "dev"), band)
         names = [str(name) for part in (train, train_noise, dev, dev_noise) for name in part.metadata["trace_name"]]

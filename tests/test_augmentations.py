@@ -86,14 +86,30 @@ def test_random_onset_keeps_the_label_on_the_onset(state):
     assert len(positions) > 10
 
 
+def wavelet(frequency, place, samples=6000):
+    """A short oscillation (Hz) about a sample, on three components."""
+    time = (np.arange(samples) - place) / RATE
+    return (np.exp(-(time**2)) * np.cos(2 * np.pi * frequency * time)).astype("float32")[None].repeat(3, axis=0)
+
+
 def test_stretch_moves_the_labels_along(state):
-    ramp = np.arange(6000, dtype="float32")[None].repeat(3, axis=0)
-    state["X"] = (ramp, state["X"][1])
-    with seeded(0):
-        aug.Stretch(1.2, 1.2, probability=1)(state)
+    state["X"] = (wavelet(10, ONSET), state["X"][1])
+    aug.Stretch(lambda state: None, 1.2, 1.2, probability=1)(state)
     stretched, metadata = state["X"]
-    assert stretched.shape[1] == int(5999 * 1.2) + 1
-    assert stretched[0, int(metadata[aug.P_KEY])] == pytest.approx(ONSET, abs=1)
+    assert stretched.shape[1] == pytest.approx(1.2 * 6000, rel=0.01)
+    assert np.abs(stretched[0]).argmax() == pytest.approx(metadata[aug.P_KEY], abs=1)
+    spectrum = np.abs(np.fft.rfft(stretched[0]))
+    assert spectrum.argmax() * RATE / stretched.shape[1] == pytest.approx(10 / 1.2, abs=0.1)
+
+
+def test_stretch_does_not_alias_and_stays_in_the_band(state):
+    state["X"] = (wavelet(42, 3000), state["X"][1])
+    aug.Stretch(lambda state: None, 0.7, 0.7, probability=1)(state)
+    assert np.abs(state["X"][0]).max() < 1e-3  # 60 Hz are beyond what 100 samples a second can show
+    state["X"] = (wavelet(1.2, 3000), state["X"][1])
+    band = sbg.Filter(4, [2.0, 45.0], "bandpass", forward_backward=True)
+    aug.Stretch(band, 1.3, 1.3, probability=1)(state)
+    assert np.abs(state["X"][0]).max() < 0.1
 
 
 def test_couple_noise_gives_the_input_snr_it_was_asked_for(state):

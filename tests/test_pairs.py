@@ -49,7 +49,7 @@ def test_datasets_without_labels_or_usable_records_are_named(small_datasets):
 
 
 def test_training_pairs_never_repeat_but_follow_the_seed(earthquakes, noise):
-    generator = pairs.training_pairs(earthquakes, noise, windowlen=2000, noise_only=0)
+    generator = pairs.training_pairs(earthquakes, noise, pairs.band_pass(), windowlen=2000, noise_only=0)
     with pairs.seeded(5):
         first, second = generator[0], generator[0]
     with pairs.seeded(5):
