@@ -137,7 +137,8 @@ def mask_loss(model: torch.nn.Module, clean: Tensor, noise: Tensor) -> Tensor:
     alive = scale[:, 0] > 0
     clean, noise = (x[alive] / scale[alive] for x in (clean, noise))
     seen, _ = prepare(model, clean + noise)
-    return -(masks(clean, noise) * model(seen).clamp(min=1e-7).log()).sum(1).mean()
+    found = model(seen.contiguous(memory_format=torch.channels_last)).float()
+    return -(masks(clean, noise) * found.clamp(min=1e-7).log()).sum(1).mean()
 
 
 class MaskTraining:
@@ -153,7 +154,7 @@ class MaskTraining:
     def __init__(self, name: str, data: Data, out: Path, device: str = "cpu") -> None:
         self.config, self.data, self.out, self.device = data.config, data, out, device
         torch.manual_seed(self.config.seed)
-        self.model = MASKS[name]().to(device)
+        self.model = MASKS[name]().to(device, memory_format=torch.channels_last)
         self.averaged = MASKS[name]().to(device)
         self.averaged.load_state_dict(self.model.state_dict())
         self.optimizer = torch.optim.Adam(self.model.parameters(), self.config.learning_rate)
@@ -187,7 +188,8 @@ class MaskTraining:
             group["lr"] = config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * self.step / config.steps))
         clean, noise = (x.flatten(0, 1).to(self.device) for x in self.data.batch(self.step))
         self.model.train()
-        loss = mask_loss(self.model, clean, noise)
+        with self.config.autocast(self.device):
+            loss = mask_loss(self.model, clean, noise)
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)

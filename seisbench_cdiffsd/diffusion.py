@@ -15,8 +15,8 @@ from seisbench_cdiffsd.schedule import Schedule, levels
 #: Restores clean records (batch, component, samples) from records at the levels (batch,).
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 
-#: Error of an estimate, ``error(reference, estimate)``: one number for a batch of records.
-Error = Callable[[Tensor, Tensor], Tensor]
+#: Error of an estimate, ``error(clean, estimate, noise)``: one number for a batch of records.
+Error = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def mix(schedule: Schedule, clean: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
@@ -105,20 +105,23 @@ def training_loss(
     :param clean: Clean records x
     :param noisy: Noisy records y = x + n
     :param level: Levels t of the first term, in (0, 1]
-    :param lower: Levels s < t of the second term, above 0
+    :param lower: Levels s < t of the second term, above 0; if there are fewer of them than records, the second term is
+        that of as many records, the first ones
     :param schedule: Weights of the levels
-    :param error: Error of an estimate, ``error(reference, estimate)``
+    :param error: Error of an estimate, ``error(clean, estimate, noise)``
     :param unfolded: Weight of the second term; at 0 it is not computed
     :return: The loss, a scalar
     """
+    noise = noisy - clean
     x = mix(schedule, clean, noisy, level)
     estimate = denoise(x, level)
-    loss = error(clean, estimate)
-    if unfolded == 0:
+    loss = error(clean, estimate, noise)
+    if unfolded == 0 or len(lower) == 0:
         return loss
+    x, estimate, clean, noise, level = (part[: len(lower)] for part in (x, estimate, clean, noise, level))
     end = endpoint(schedule, x, estimate, level)
     x = mix(schedule, estimate, end, lower)
-    return loss + unfolded * error(clean, denoise(x, lower))
+    return loss + unfolded * error(clean, denoise(x, lower), noise)
 
 
 def _weights(schedule: Schedule, level: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:

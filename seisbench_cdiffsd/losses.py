@@ -1,6 +1,6 @@
 """Errors of an estimate, from which a training loss is put together by name and weight.
 
-Each error is ``error(clean, estimate, noise=noise)``: one number for a batch. Records are (batch, component, samples)
+Each error is ``error(clean, estimate, noise)``: one number for a batch. Records are (batch, component, samples)
 and the noisy record, ``clean + noise``, has about unit power.
 
 A plain L1 or L2 error is blind to a P onset a hundred times smaller than S, and at low SNR its best answer is silence.
@@ -18,8 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: The part of the record that is no earthquake is passed by name.
-Error = Callable[..., Tensor]
+Error = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 #: Samples of a piece of :py:func:`log_ratio`: half a second.
 PIECE = 50
@@ -141,4 +140,4 @@ def _error(name: str, device: str) -> Error:
 
 
 def _weighted(terms: list[tuple[Error, float]], clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
-    return torch.stack([weight * error(clean, estimate, noise=noise) for error, weight in terms]).sum()
+    return torch.stack([weight * error(clean, estimate, noise) for error, weight in terms]).sum()

@@ -66,17 +66,20 @@ class SpectralUNet(nn.Module):
         :param level: Levels in [0, 1], (batch,)
         :return: Estimates in the shape of `x`
         """
-        spectrum = self.bank.analyse(x, self.multiple)
-        real, imaginary = spectrum.unbind(2)
-        power = real.square() + imaginary.square() + 1e-4
-        gain = power ** ((self.compression - 1) / 2)
-        seen = torch.cat([real * gain, imaginary * gain, 0.1 * power.log()], dim=1)
+        full_precision = torch.autocast(x.device.type, enabled=False)
+        with full_precision:  # what the mask lets through is not to be rounded, even where the layers may be
+            spectrum = self.bank.analyse(x, self.multiple)
+            real, imaginary = spectrum.unbind(2)
+            power = real.square() + imaginary.square() + 1e-4
+            gain = power ** ((self.compression - 1) / 2)
+            seen = torch.cat([real * gain, imaginary * gain, 0.1 * power.log()], dim=1)
         mask = self._unet(seen.flatten(1, 2), embed(level)).view_as(spectrum)
-        mask_real, mask_imaginary = mask.unbind(2)
-        noise = torch.stack(
-            [real * mask_real - imaginary * mask_imaginary, real * mask_imaginary + imaginary * mask_real], dim=2
-        )
-        return x - self.bank.synthesise(noise, x.shape[-1])
+        with full_precision:
+            mask_real, mask_imaginary = mask.to(x.dtype).unbind(2)
+            noise = torch.stack(
+                [real * mask_real - imaginary * mask_imaginary, real * mask_imaginary + imaginary * mask_real], dim=2
+            )
+            return x - self.bank.synthesise(noise, x.shape[-1])
 
     def _unet(self, x: Tensor, level: Tensor) -> Tensor:
         level = self.embedding(level)

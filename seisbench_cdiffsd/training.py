@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,11 @@ from seisbench_cdiffsd.diffusion import training_loss
 from seisbench_cdiffsd.losses import check_loss, make_loss
 from seisbench_cdiffsd.metrics import cross_correlation, sdr_db
 from seisbench_cdiffsd.model import CDiffSD, normalize
+from seisbench_cdiffsd.optimizers import make_optimizer
 from seisbench_cdiffsd.schedule import get_schedule
+
+#: Precisions of the layers in training, as Lightning names them.
+PRECISIONS = ("32-true", "bf16-mixed")
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,12 @@ class TrainingConfig:
     :param norm: Normalisation of a window, "std" or "peak"
     :param loss: Weights of the terms of the error of an estimate, see :py:func:`seisbench_cdiffsd.losses.make_loss`
     :param unfolded: Weight of the second term of the loss
+    :param unfolded_share: Share of a batch that the second term is computed for
     :param top: Share of examples at level 1, where sampling starts; the others are between 0.05 and 1
     :param steps: Number of updates
     :param batch_size: Pairs in a batch
     :param learning_rate: Highest learning rate; it rises at first and then falls to zero along a cosine
+    :param kernel_rate: Highest learning rate of the convolutions, under Muon; without it AdamW has all parameters
     :param warmup: Updates over which the learning rate rises
     :param averaging: Decay of the running average of the weights, which is what is validated and kept
     :param snr: Range of input SNRs in dB
@@ -49,6 +54,7 @@ class TrainingConfig:
     :param min_snr: Lowest SNR in dB of a record that serves as a target
     :param validate_every: Updates between validations
     :param validation_events: Earthquakes in the validation mixtures, each at five input SNRs
+    :param precision: "32-true", or "bf16-mixed" for layers in half precision, on hardware that is faster at it
     :param seed: Seed of the weights and of all random draws
     """
 
@@ -57,10 +63,12 @@ class TrainingConfig:
     norm: str = "std"
     loss: Mapping[str, float] = field(default_factory=lambda: {"log-ratio": 1.0, "spectrum": 10.0})
     unfolded: float = 1.0
+    unfolded_share: float = 0.5
     top: float = 0.5
     steps: int = 10_000
     batch_size: int = 24
     learning_rate: float = 1e-3
+    kernel_rate: float | None = 0.01
     warmup: int = 200
     averaging: float = 0.998
     snr: tuple[float, float] = (-15.0, 15.0)
@@ -68,17 +76,24 @@ class TrainingConfig:
     min_snr: float = 10.0
     validate_every: int = 1000
     validation_events: int = 60
+    precision: str = "32-true"
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "warmup", "validate_every", "validation_events"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if not 0 <= self.top <= 1 or not 0 <= self.averaging < 1 or self.learning_rate <= 0 or self.unfolded < 0:
-            raise ValueError(
-                "top lies in [0, 1], averaging in [0, 1); learning_rate is positive, unfolded not negative."
-            )
+        if not (0 <= self.top <= 1 and 0 <= self.unfolded_share <= 1 and 0 <= self.averaging < 1):
+            raise ValueError("top and unfolded_share lie in [0, 1], averaging in [0, 1).")
+        if min(self.learning_rate, self.kernel_rate or 1) <= 0 or self.unfolded < 0:
+            raise ValueError("learning_rate and kernel_rate are positive, unfolded is not negative.")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {self.precision!r}.")
         check_loss(self.loss)
+
+    def autocast(self, device: str) -> torch.autocast:
+        """The context of an update in this precision, on a device."""
+        return torch.autocast(torch.device(device).type, torch.bfloat16, self.precision == "bf16-mixed")
 
 
 def fit(
@@ -116,8 +131,8 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.model = CDiffSD(network=config.network, schedule=config.schedule, norm=config.norm).to(device)
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
-        parameters = self.model.parameters()
-        self.optimizer = torch.optim.AdamW(parameters, config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-2)
+        self.optimizer = make_optimizer(self.model, config.learning_rate, config.kernel_rate)
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.path, self.error = get_schedule(config.schedule), make_loss(config.loss, device)
         self.sampling_steps: int = self.model._annotate_args["steps"][1]
         self.step, self.best = 0, -math.inf
@@ -157,11 +172,11 @@ class Trainer:
         return CDiffSD.load(self.out / "model")
 
     def _update(self) -> float:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * self._rate()
+        for group, highest in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = highest * self._rate()
         clean, noisy, level, lower = self._batch()
-        error = partial(self.error, noise=noisy - clean)
-        loss = training_loss(self.model, clean, noisy, level, lower, self.path, error, self.config.unfolded)
+        with self.config.autocast(self.device):
+            loss = training_loss(self.model, clean, noisy, level, lower, self.path, self.error, self.config.unfolded)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"The loss is {loss.item()} at step {self.step}; what was kept is usable.")
         self.optimizer.zero_grad()
@@ -188,7 +203,8 @@ class Trainer:
         noisy, factor = normalize((clean + noise).to(self.device), self.config.norm)
         anywhere = random.uniform(0.05, 1, self.config.batch_size)
         level = np.where(random.random(self.config.batch_size) < self.config.top, 1, anywhere)
-        lower = level * random.uniform(0.05, 0.95, self.config.batch_size)
+        second = round(self.config.unfolded_share * self.config.batch_size)
+        lower = level[:second] * random.uniform(0.05, 0.95, second)
         return clean.to(noisy) / factor, noisy, torch.from_numpy(level).to(noisy), torch.from_numpy(lower).to(noisy)
 
     def validate(self) -> dict[str, float]:

@@ -12,8 +12,8 @@ ALL = [*SCHEDULES.values(), Published("linear", 20), Published("cosine", 50)]
 schedules = pytest.mark.parametrize("schedule", ALL, ids=str)
 
 
-def absolute(reference, estimate):
-    return (reference - estimate).abs().mean()
+def absolute(clean, estimate, noise=None):
+    return (clean - estimate).abs().mean()
 
 
 @pytest.fixture
@@ -182,6 +182,14 @@ def test_without_weight_the_second_term_is_not_computed(records):
     calls = []
     training_loss(lambda x, at: calls.append(at) or x, clean, noisy, level(0.8), level(0.4), Straight(), absolute, 0)
     assert len(calls) == 1
+
+
+def test_the_second_term_may_be_that_of_the_first_records_only(records):
+    clean, noisy = records
+    few, seen = level(0.4)[:2], []
+    training_loss(lambda x, at: seen.append(x) or 0.5 * x, clean, noisy, level(0.8), few, Straight(), absolute)
+    training_loss(lambda x, at: seen.append(x) or 0.5 * x, clean, noisy, level(0.8), level(0.4), Straight(), absolute)
+    assert len(seen[0]) == 5 and torch.equal(seen[1], seen[3][:2])
 
 
 @schedules

@@ -20,14 +20,14 @@ def pair():
 def test_an_error_falls_as_the_estimate_nears_the_clean_record(name, pair):
     clean, noise = pair
     error = losses.make_loss({name: 1.0})
-    values = [error(clean, clean + share * noise, noise=noise).item() for share in (1, 0.5, 0.1, 0)]
+    values = [error(clean, clean + share * noise, noise).item() for share in (1, 0.5, 0.1, 0)]
     assert np.all(np.diff(values) < 0)
 
 
 @pytest.mark.parametrize("name", ["l1", "spectrum"])
 def test_the_right_estimate_has_no_error(name, pair):
     clean, noise = pair
-    assert losses.make_loss({name: 1.0})(clean, clean, noise=noise).item() == 0
+    assert losses.make_loss({name: 1.0})(clean, clean, noise).item() == 0
 
 
 @pytest.mark.parametrize("name", ["l1", "log-ratio", "spectrum"])
@@ -35,7 +35,7 @@ def test_the_right_estimate_has_no_error(name, pair):
 def test_errors_and_gradients_stay_finite(name, case, pair):
     clean, noise = (0 * x if drop else x for x, drop in zip(pair, _dropped(case), strict=True))
     estimate = (0.5 * (clean + noise)).requires_grad_()
-    error = losses.make_loss({name: 1.0})(clean, estimate, noise=noise)
+    error = losses.make_loss({name: 1.0})(clean, estimate, noise)
     error.backward()
     assert error.isfinite()
     assert estimate.grad.isfinite().all()
@@ -53,8 +53,8 @@ def test_the_relative_errors_see_a_weak_arrival_that_l1_is_blind_to(pair):
     gains = {}
     for name in ("l1", "log-ratio"):
         error = losses.make_loss({name: 1.0})
-        noisy, muted = (error(clean, x, noise=noise) for x in (clean + noise, without_p + noise))
-        gains[name] = (muted - noisy).item() / abs(error(clean, 0 * clean, noise=noise) - noisy).item()
+        noisy, muted = (error(clean, x, noise) for x in (clean + noise, without_p + noise))
+        gains[name] = (muted - noisy).item() / abs(error(clean, 0 * clean, noise) - noisy).item()
     assert gains["log-ratio"] > 10 * gains["l1"]
 
 
@@ -68,8 +68,8 @@ def test_log_ratio_is_the_sdr_up_to_sign_and_unit():
 def test_a_loss_is_the_weighted_sum_of_its_terms(pair):
     clean, noise = pair
     estimate = clean + noise
-    parts = [losses.make_loss({name: 1.0})(clean, estimate, noise=noise) for name in ("l1", "log-ratio")]
-    both = losses.make_loss({"l1": 2.0, "log-ratio": 0.5, "spectrum": 0.0})(clean, estimate, noise=noise)
+    parts = [losses.make_loss({name: 1.0})(clean, estimate, noise) for name in ("l1", "log-ratio")]
+    both = losses.make_loss({"l1": 2.0, "log-ratio": 0.5, "spectrum": 0.0})(clean, estimate, noise)
     torch.testing.assert_close(both, 2 * parts[0] + 0.5 * parts[1])
 
 
@@ -87,8 +87,8 @@ def test_a_picker_sees_the_earthquake_and_nothing_in_a_perfect_estimate(pickers,
     clean = clean / clean.std()
     error = losses.make_loss({"picks:volpick": 1.0})
     silent = (0 * clean).requires_grad_()
-    missed = error(clean, silent, noise=clean)
+    missed = error(clean, silent, clean)
     missed.backward()
-    assert error(clean, clean, noise=clean).item() == pytest.approx(0, abs=1e-4)
+    assert error(clean, clean, clean).item() == pytest.approx(0, abs=1e-4)
     assert missed.item() > 0.01
     assert silent.grad.isfinite().all()

@@ -100,7 +100,13 @@ def test_another_configuration_in_the_same_folder_is_refused(finished, small_dat
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"steps": 0}, "steps"), ({"top": 2.0}, "top"), ({"loss": {"l9": 1}}, "l9"), ({"learning_rate": -1.0}, "rate")],
+    [
+        ({"steps": 0}, "steps"),
+        ({"top": 2.0}, "top"),
+        ({"loss": {"l9": 1}}, "l9"),
+        ({"kernel_rate": -1.0}, "rate"),
+        ({"precision": "8"}, "bf16-mixed"),
+    ],
 )
 def test_impossible_settings_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
