@@ -40,6 +40,7 @@ from tqdm.auto import tqdm
 from seisbench_cdiffsd import pairs
 from seisbench_cdiffsd.baselines import Network, Wiener, prepare
 from seisbench_cdiffsd.metrics import cross_correlation, sdr_db
+from seisbench_cdiffsd.optimizers import make_optimizer
 from seisbench_cdiffsd.training import TrainingConfig, fit
 
 FOLDER = Path(__file__).parent
@@ -157,7 +158,8 @@ class MaskTraining:
         self.model = MASKS[name]().to(device, memory_format=torch.channels_last)
         self.averaged = MASKS[name]().to(device)
         self.averaged.load_state_dict(self.model.state_dict())
-        self.optimizer = torch.optim.Adam(self.model.parameters(), self.config.learning_rate)
+        self.optimizer = make_optimizer(self.model, self.config.learning_rate, self.config.kernel_rate)
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.step, self.best = 0, -math.inf
         if (out / "last.ckpt").is_file():
             state = torch.load(out / "last.ckpt", map_location=device, weights_only=True)
@@ -184,8 +186,8 @@ class MaskTraining:
         """One update of the weights and of their average."""
         config = self.config
         warm = min(1.0, (self.step + 1) / config.warmup)
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * self.step / config.steps))
+        for group, highest in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = highest * warm * 0.5 * (1 + math.cos(math.pi * self.step / config.steps))
         clean, noise = (x.flatten(0, 1).to(self.device) for x in self.data.batch(self.step))
         self.model.train()
         with self.config.autocast(self.device):

@@ -18,6 +18,9 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 #: Error of an estimate, ``error(clean, estimate, noise)``: one number for a batch of records.
 Error = Callable[[Tensor, Tensor, Tensor], Tensor]
 
+#: What is left of the noise by default, see :py:func:`leave_noise`: share of its amplitude, and decibels.
+NOISE_FLOOR, NOISE_MARGIN = 0.1, 14.0
+
 
 def mix(schedule: Schedule, clean: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
     """
@@ -66,7 +69,7 @@ def sample(denoise: Denoiser, noisy: Tensor, schedule: Schedule, steps: int = 1)
     return x
 
 
-def leave_noise(noisy: Tensor, clean: Tensor, floor: float, margin: float) -> Tensor:
+def leave_noise(noisy: Tensor, clean: Tensor, floor: float = NOISE_FLOOR, margin: float = NOISE_MARGIN) -> Tensor:
     """
     Put back a share of what was removed: pickers see phases in silence, and miss weak ones that were taken for noise.
 
@@ -80,8 +83,9 @@ def leave_noise(noisy: Tensor, clean: Tensor, floor: float, margin: float) -> Te
     :return: Estimates with the noise that stays
     """
     noise = noisy - clean
-    earthquake, rest = (x.square().mean((-2, -1), keepdim=True).sqrt() for x in (clean, noise))
-    share = 10 ** (-margin / 20) * earthquake / rest.clamp(min=1e-12)
+    # The root of nothing has no gradient.
+    earthquake, rest = ((x.square().mean((-2, -1), keepdim=True) + 1e-24).sqrt() for x in (clean, noise))
+    share = 10 ** (-margin / 20) * earthquake / rest
     return clean + share.clamp(floor, 1) * noise
 
 

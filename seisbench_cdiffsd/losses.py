@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seisbench_cdiffsd.diffusion import leave_noise
+
 Error = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 #: Samples of a piece of :py:func:`log_ratio`: half a second.
@@ -82,6 +84,9 @@ class Picks:
     What a frozen PhaseNet sees: the cross-entropy of its probabilities on the estimate against those on the clean
     record, less its smallest value.
 
+    The estimate has the noise in it that is left by default, as pickers will get it: pickers are not made for silence,
+    and to please them in silence costs waveform.
+
     :param weights: Name of PhaseNet weights in SeisBench; not the ones that the result will be judged with
     :raises ValueError: If SeisBench has no such weights
     """
@@ -94,7 +99,8 @@ class Picks:
         with torch.no_grad():
             target = self._probabilities(clean)
         entropy = -torch.xlogy(target, target).sum(1)
-        return (-(target * self._probabilities(estimate).clamp(min=1e-6).log()).sum(1) - entropy).mean()
+        seen = self._probabilities(leave_noise(clean + noise, estimate))
+        return (-(target * seen.clamp(min=1e-6).log()).sum(1) - entropy).mean()
 
     def _probabilities(self, x: Tensor) -> Tensor:
         x = F.pad(x[:, self.order], (0, max(0, self.picker.in_samples - x.shape[-1])))

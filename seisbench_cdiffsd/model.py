@@ -88,8 +88,8 @@ class CDiffSD(ShippedWeights, WaveformModel):
     _stack_options: ClassVar[set[str]] = set(STACKING)
     _annotate_args: ClassVar[dict[str, tuple[str, Any]]] = {
         "steps": ("Number of steps from the noisy to the clean record; 1 is direct denoising", 4),
-        "noise_floor": ("Smallest share of the noise amplitude to leave in; 0 removes all that can be", 0.1),
-        "noise_margin": ("Decibels below the earthquake to lower noise to, and not further; inf for no limit", 14.0),
+        "noise_floor": ("Smallest share of the noise amplitude to leave in; 0 for none", diffusion.NOISE_FLOOR),
+        "noise_margin": ("Decibels below the earthquake to lower noise to; inf for no limit", diffusion.NOISE_MARGIN),
         "batch_size": ("Batch size for the model", 32),
         "overlap": ("Overlap between windows: a fraction of their length below 1, or a number of samples", 0.3),
         "blinding": (
