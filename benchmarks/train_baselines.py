@@ -39,9 +39,12 @@ from tqdm.auto import tqdm
 
 from seisbench_cdiffsd import pairs
 from seisbench_cdiffsd.baselines import Network, Wiener, prepare
+from seisbench_cdiffsd.config import Source, TrainingConfig
+from seisbench_cdiffsd.configfile import read_config
+from seisbench_cdiffsd.feeding import load_data, whole_batch
 from seisbench_cdiffsd.metrics import cross_correlation, sdr_db
 from seisbench_cdiffsd.optimizers import make_optimizer
-from seisbench_cdiffsd.training import TrainingConfig, fit
+from seisbench_cdiffsd.training import fit
 
 FOLDER = Path(__file__).parent
 DATA = FOLDER.parents[1] / "shared" / "data"
@@ -94,20 +97,13 @@ class Data:
     """The pairs of a training of CDiffSD, and its validation mixtures: the draws are those of its own batches."""
 
     def __init__(self, events: WaveformDataset, noise: WaveformDataset, config: TrainingConfig) -> None:
-        self.config, band = config, pairs.band_pass()
-        train = pairs.load_earthquakes(events.get_split("train"), band, config.min_snr, mute=True)
-        self.weights = pairs.source_weights(train.metadata)
-        train_noise = pairs.load_noise(noise.get_split("train"), band)
-        self.pairs = pairs.training_pairs(train, train_noise, band, snr=config.snr, factor=config.factor)
-        self.validation = validation(events, noise, config)
+        parts = [[(dataset, Source(dataset.name))] for dataset in (events, noise)]
+        self.config, self.data = config, load_data(*parts, config, pairs.band_pass())
+        self.validation = self.data.validation
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Earthquakes and noise of a step, (batch, 3, samples)."""
-        random = np.random.default_rng((self.config.seed, step))
-        with pairs.seeded(int(random.integers(2**32))):
-            batch = [self.pairs[i] for i in random.choice(len(self.weights), self.config.batch_size, p=self.weights)]
-        clean, noise = (torch.from_numpy(np.stack([pair[key] for pair in batch])) for key in ("clean", "noise"))
-        return clean, noise
+        return whole_batch(self.data, self.config, step)
 
 
 def validation(events: WaveformDataset, noise: WaveformDataset, config: TrainingConfig) -> pairs.Mixtures:
@@ -238,13 +234,6 @@ def choose_wiener(mixtures: pairs.Mixtures) -> dict[str, float]:
     return {**dict(zip(GRID, best, strict=True)), "sdr": scores[best]}
 
 
-def read_config(path: Path | None, **changes: object) -> TrainingConfig:
-    """The settings of another training, with changes."""
-    stored = json.loads(path.read_text()) if path else {}
-    stored = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
-    return replace(TrainingConfig(**stored), **{name: value for name, value in changes.items() if value is not None})
-
-
 def publish(source: Path, target: Path) -> None:
     """Copy a saved model with its matrices in half precision, which keeps the repository small."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -273,7 +262,9 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=FOLDER / "weights", help="folder for the result")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    config = read_config(args.like, steps=args.steps, validate_every=args.validate_every)
+    changes = {"steps": args.steps, "validate_every": args.validate_every}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    config = read_config(args.like or "default", **changes, events=(), noise=())
     dataset = GaussianNoise if args.name.startswith("gaussian") else WaveformDataset
     events, noise = WaveformDataset(args.events, component_order="ZNE"), dataset(args.noise, component_order="ZNE")
     if args.name == "wiener":

@@ -156,6 +156,13 @@ class Stretch:
         state["X"] = (irfft(spectrum, after).astype(waveform.dtype), metadata)
 
 
+class NameTrace:
+    """Writes the name of the trace under "names", so that it can be told what a pair is made of."""
+
+    def __call__(self, state: State) -> None:
+        state["names"] = (str(state["X"][1].get("trace_name", "")), None)
+
+
 class FlipPolarity:
     """Changes the sign of all components together, in half of the cases."""
 
@@ -174,25 +181,43 @@ class ReverseTime:
             state["X"] = (waveform[:, ::-1].copy(), metadata)
 
 
+def draw(noise: NoiseWindows, chances: NDArray[np.float64] | None) -> int:
+    """Number of a random record, by cumulative probabilities if there are any."""
+    if chances is None:
+        return int(np.random.randint(len(noise)))
+    return min(int(np.searchsorted(chances, np.random.rand(), side="right")), len(noise) - 1)
+
+
+def add_name(state: State, other: dict[str, Any]) -> None:
+    """Add to the names of a record those of what was added to it (:py:class:`NameTrace`)."""
+    if "names" in state and "names" in other:
+        state["names"] = (f"{state['names'][0]} + {other['names']}", None)
+
+
 class SecondNoise:
     """
     Adds a second, weaker noise record to a noise record: two sources at once.
 
     :param noise: Where the second record comes from
     :param probability: Share of the records that get one
+    :param chances: As for :py:class:`CoupleNoise`
     """
 
-    def __init__(self, noise: NoiseWindows, probability: float = 0.3) -> None:
-        self.noise, self.probability = noise, probability
+    def __init__(
+        self, noise: NoiseWindows, probability: float = 0.3, chances: NDArray[np.float64] | None = None
+    ) -> None:
+        self.noise, self.probability, self.chances = noise, probability, chances
 
     def __call__(self, state: State) -> None:
         if np.random.rand() >= self.probability:
             return
         first, metadata = state["X"]
-        second = self.noise[np.random.randint(len(self.noise))]["X"]
+        other = self.noise[draw(self.noise, self.chances)]
+        second = other["X"]
         samples = min(first.shape[-1], second.shape[-1])
         gain = np.random.uniform(0.1, 1) * first.std() / second.std()
         state["X"] = (first[:, :samples] + gain * second[:, :samples], metadata)
+        add_name(state, other)
 
 
 class CoupleNoise:
@@ -210,6 +235,7 @@ class CoupleNoise:
     :param untouched: Share of examples that are nearly clean: the input SNR is 20 to 40 dB
     :param headroom: The input SNR stays this many dB below the record's own, where that is known
         (:py:class:`RecordSNR`), so that what the target holds of its own noise is small beside the noise added
+    :param chances: Probability that a noise record is this one or one before it; by default all are alike
     :raises ValueError: If a range or share is impossible, or a noise window is too short
     """
 
@@ -221,6 +247,7 @@ class CoupleNoise:
         noise_only: float = 0.1,
         untouched: float = 0.05,
         headroom: float = 10.0,
+        chances: NDArray[np.float64] | None = None,
     ) -> None:
         if snr[0] > snr[1]:
             raise ValueError(f"snr is (lowest, highest), not {snr}.")
@@ -228,12 +255,12 @@ class CoupleNoise:
             raise ValueError(f"factor is (lowest, highest), both positive, not {factor}.")
         if min(noise_only, untouched) < 0 or noise_only + untouched > 1:
             raise ValueError("noise_only and untouched are shares: not negative, and at most 1 together.")
-        self.noise, self.snr, self.factor = noise, snr, factor
+        self.noise, self.snr, self.factor, self.chances = noise, snr, factor, chances
         self.noise_only, self.untouched, self.headroom = noise_only, untouched, headroom
 
     def __call__(self, state: State) -> None:
         clean, metadata = state["X"]
-        noise = self._noise_window(clean.shape[-1])
+        noise = self._noise_window(clean.shape[-1], state)
         scale = self._published_scale(clean, noise) if self.factor else self._snr_scale(clean, noise, metadata)
         if np.random.rand() < self.noise_only:
             clean = np.zeros_like(clean)
@@ -242,8 +269,10 @@ class CoupleNoise:
         state["clean"] = ((clean / peak).astype(np.float32), None)
         state["noise"] = ((noise / peak).astype(np.float32), None)
 
-    def _noise_window(self, samples: int) -> Array:
-        noise: Array = self.noise[np.random.randint(len(self.noise))]["X"]
+    def _noise_window(self, samples: int, state: State) -> Array:
+        found = self.noise[draw(self.noise, self.chances)]
+        add_name(state, found)
+        noise: Array = found["X"]
         spare = noise.shape[-1] - samples
         if spare < 0:
             raise ValueError(f"A noise window has {noise.shape[-1]} samples; the earthquake window has {samples}.")
@@ -265,22 +294,3 @@ class CoupleNoise:
     def _published_scale(self, clean: Array, noise: Array) -> float:
         factor = np.random.uniform(*self.factor)  # type: ignore[misc]
         return float(factor * np.abs(clean).max() / np.abs(noise).max()) or 1.0
-
-
-class DropComponents:
-    """
-    Silences components of both parts of a pair, as on stations that have only some of them; one always stays.
-
-    :param probability: Share of the pairs that lose one or two components
-    """
-
-    def __init__(self, probability: float = 0.1) -> None:
-        self.probability = probability
-
-    def __call__(self, state: State) -> None:
-        if np.random.rand() >= self.probability:
-            return
-        components = len(state["clean"][0])
-        dropped = np.random.permutation(components)[: np.random.randint(1, components)]
-        for key in ("clean", "noise"):
-            state[key][0][dropped] = 0

@@ -7,17 +7,16 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from seisbench.data import WaveformDataset
 from tqdm import tqdm
 
 from seisbench_cdiffsd import __version__, arguments
 from seisbench_cdiffsd.archive import Settings as ArchiveSettings
 from seisbench_cdiffsd.archive import write_manifest
+from seisbench_cdiffsd.commands import add_export, add_train
 from seisbench_cdiffsd.continuous import fingerprint, load
 from seisbench_cdiffsd.denoising import Settings, denoise_files
 from seisbench_cdiffsd.manifest import status, summary
@@ -25,7 +24,6 @@ from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.picking import PickerUnavailable, load_picker
 from seisbench_cdiffsd.pretrained import DEFAULT
 from seisbench_cdiffsd.sds import scan, shard
-from seisbench_cdiffsd.training import TrainingConfig, fit
 from seisbench_cdiffsd.workers import Lost, run_dask, run_here
 from seisbench_cdiffsd.writing import ENCODINGS
 
@@ -52,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
         return args.run(args) or 0
-    except CommandError as error:
+    except (CommandError, *getattr(args, "mendable", ())) as error:
         print(f"cdiffsd: {_line(error)}", file=sys.stderr)
         return 2
 
@@ -65,6 +63,7 @@ def build_parser() -> Parser:
     add_denoise(commands)
     add_archive(commands)
     add_train(commands)
+    add_export(commands)
     return parser
 
 
@@ -187,57 +186,6 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     if args.scale != 1 and args.encoding != "int32":
         raise CommandError("--scale is for integers: add --encoding int32.")
     return {} if args.steps is None else {"steps": args.steps}
-
-
-def add_train(commands: Any) -> None:
-    """Add ``cdiffsd train``: an option for each field of the training config."""
-    parser = commands.add_parser("train", help="train a model", description=train.__doc__)
-    for name, what in (("events", "labelled earthquakes"), ("noise", "noise")):
-        parser.add_argument(
-            f"--{name}", required=True, metavar="DATASET", help=f"SeisBench dataset of {what}: a folder"
-        )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder; an unfinished run goes on")
-    parser.add_argument("--device", default="cpu", help="device to train on (%(default)s)")
-    parser.add_argument("--threads", type=arguments.positive, metavar="N", help="threads of PyTorch")
-    for field in fields(TrainingConfig):
-        value = getattr(TrainingConfig(), field.name)
-        option: dict[str, Any] = {"type": type(value), "metavar": type(value).__name__.upper()}
-        if field.name == "loss":
-            option = {"type": arguments.weight, "nargs": "+", "metavar": "TERM=WEIGHT"}
-        elif field.name in ("snr", "factor"):
-            option = {"type": float, "nargs": 2, "metavar": ("LOW", "HIGH")}
-        parser.add_argument(f"--{field.name.replace('_', '-')}", help=f"({value})", **option)
-    parser.set_defaults(run=train)
-
-
-def train(args: argparse.Namespace) -> None:
-    """Train a model on earthquakes and noise, or go on with an unfinished training."""
-    given = {x.name: getattr(args, x.name) for x in fields(TrainingConfig) if getattr(args, x.name) is not None}
-    for name, value in given.items():
-        if isinstance(value, list):
-            given[name] = dict(value) if name == "loss" else tuple(value)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    events, noise = (open_dataset(name) for name in (args.events, args.noise))
-    try:
-        with _errors_of_files(args.out):
-            model = fit(events, noise, args.out, TrainingConfig(**given), args.device)
-    except (ValueError, FloatingPointError) as error:
-        raise CommandError(f"Training failed: {_line(error)}") from error
-    print(f"{args.out / 'model'}: {model.weights_docstring}")
-
-
-def open_dataset(path: str) -> WaveformDataset:
-    """
-    Open a dataset in SeisBench's format, with components ZNE.
-
-    :param path: Folder with ``metadata.csv`` and ``waveforms.hdf5``
-    :raises CommandError: If there is none
-    """
-    try:
-        return WaveformDataset(path, component_order="ZNE")
-    except (OSError, ValueError) as error:
-        raise CommandError(f"{path} is no dataset in SeisBench's format: {_line(error)}") from error
 
 
 def load_model(weights: str) -> CDiffSD:

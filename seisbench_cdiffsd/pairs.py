@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,58 +13,16 @@ import pandas as pd
 import seisbench.generate as sbg
 from numpy.typing import NDArray
 from seisbench.data import WaveformDataset
-from tqdm.auto import tqdm
 
 from seisbench_cdiffsd import augmentations as aug
+from seisbench_cdiffsd import disturbances
 from seisbench_cdiffsd.augmentations import P_KEY, S_KEY, SNR_KEY, Array, State
+from seisbench_cdiffsd.config import Augmentations
+from seisbench_cdiffsd.datasets import earthquakes_of, noise_of
+from seisbench_cdiffsd.stores import SAMPLING_RATE, InMemory, Store
 
-#: What the models work with; SeisBench brings other rates (Hz) to this one.
-COMPONENTS, SAMPLING_RATE = "ZNE", 100.0
 #: Input SNRs in dB of the fixed mixtures.
 MIXTURE_SNRS = (-10.0, -5.0, 0.0, 5.0, 10.0)
-
-
-class InMemory:
-    """
-    The samples of a dataset after some augmentations, computed once and held in memory: what a generator reads from.
-
-    :param dataset: SeisBench dataset
-    :param augmentations: Augmentations that give the same result every time, such as the band-pass
-    :param keep: Whether to keep a sample, judged by its metadata after the augmentations
-    :param wanted: What `keep` looks for, in words
-    :raises ValueError: If nothing is kept, or the components are not ZNE
-    """
-
-    def __init__(
-        self,
-        dataset: WaveformDataset,
-        augmentations: list[Callable[[State], None]],
-        keep: Callable[[dict[str, Any]], bool] = lambda metadata: True,
-        wanted: str = "finite samples that are not all zero",
-    ) -> None:
-        self.samples: list[tuple[Array, dict[str, Any]]] = []
-        if "".join(dataset.component_order) != COMPONENTS:
-            raise ValueError(f"Open dataset {dataset.name} with component_order={COMPONENTS!r}.")
-        for index in tqdm(range(len(dataset)), desc=f"Loading {dataset.name}", leave=False, disable=None):
-            state: State = {"X": dataset.get_sample(index, sampling_rate=SAMPLING_RATE)}
-            if not np.isfinite(state["X"][0]).all():
-                continue
-            for augmentation in augmentations:
-                augmentation(state)
-            waveform, metadata = state["X"]
-            if waveform.any() and keep(metadata):
-                self.samples.append((np.ascontiguousarray(waveform, dtype=np.float32), metadata))
-        if not self.samples:
-            raise ValueError(f"No usable record among the {len(dataset)} of dataset {dataset.name}. Wanted: {wanted}.")
-        self.metadata = pd.DataFrame([metadata for _, metadata in self.samples])
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def get_sample(self, index: int) -> tuple[Array, dict[str, Any]]:
-        """A waveform (component, samples) and its metadata, both free to be changed."""
-        waveform, metadata = self.samples[index]
-        return waveform.copy(), metadata.copy()
 
 
 def band_pass(freqmin: float = 1.0, freqmax: float = 45.0, corners: int = 4) -> sbg.Filter:
@@ -75,22 +34,13 @@ def load_earthquakes(dataset: WaveformDataset, band: sbg.Filter, min_snr: float,
     """
     Earthquake records with a P label, in band, that are good enough to be targets.
 
-    :param dataset: SeisBench dataset with P labels; records marked as clipped are left out
+    :param dataset: SeisBench dataset with P labels; records marked as clipped, and noise, are left out
     :param band: The band, see :py:func:`band_pass`
     :param min_snr: Lowest SNR of a record in dB, see :py:class:`~seisbench_cdiffsd.augmentations.RecordSNR`
     :param mute: Whether to fade out the noise that the records hold before P
     :raises ValueError: If there are no P labels, or no record is good enough
     """
-    labelled = dataset.metadata[P_KEY].notna() if P_KEY in dataset.metadata else np.zeros(len(dataset), bool)
-    if "trace_clipped" in dataset.metadata:
-        labelled = labelled & ~dataset.metadata["trace_clipped"].fillna(False).astype(bool)
-    if not labelled.any():
-        raise ValueError(f"Dataset {dataset.name} has no P labels in {P_KEY}: earthquakes need them.")
-    steps: list[Callable[[State], None]] = [*_condition(band), aug.RecordSNR()]
-    if mute:
-        steps.append(aug.MuteBeforeOnset())
-    chosen, wanted = dataset.filter(labelled, inplace=False), f"an SNR of at least {min_snr:g} dB"
-    return InMemory(chosen, steps, lambda metadata: metadata[SNR_KEY] >= min_snr, wanted)
+    return InMemory(earthquakes_of(dataset), **target(band, min_snr, mute))
 
 
 def load_noise(dataset: WaveformDataset, band: sbg.Filter) -> InMemory:
@@ -99,9 +49,26 @@ def load_noise(dataset: WaveformDataset, band: sbg.Filter) -> InMemory:
 
     :raises ValueError: If none is left
     """
-    return InMemory(
-        dataset, [aug.Alive(), *_condition(band)], lambda metadata: metadata[aug.ALIVE_KEY], "motion in each second"
-    )
+    return InMemory(noise_of(dataset), **background(band))
+
+
+def target(band: sbg.Filter, min_snr: float, mute: bool) -> dict[str, Any]:
+    """Arguments of :py:class:`~.stores.Reader` for earthquakes, see :py:func:`load_earthquakes`."""
+    steps: list[Callable[[State], None]] = [*_condition(band), aug.RecordSNR()]
+    if mute:
+        steps.append(aug.MuteBeforeOnset())
+    keep, wanted = partial(_reaches, SNR_KEY, min_snr), f"an SNR of at least {min_snr:g} dB"
+    return {"augmentations": steps, "keep": keep, "wanted": wanted}
+
+
+def background(band: sbg.Filter) -> dict[str, Any]:
+    """Arguments of :py:class:`~.stores.Reader` for noise, see :py:func:`load_noise`."""
+    steps, keep = [aug.Alive(), *_condition(band)], partial(_reaches, aug.ALIVE_KEY, True)
+    return {"augmentations": steps, "keep": keep, "wanted": "motion in each second"}
+
+
+def _reaches(name: str, least: float, metadata: dict[str, Any]) -> bool:
+    return metadata[name] >= least
 
 
 def _condition(band: sbg.Filter) -> list[Callable[[State], None]]:
@@ -109,41 +76,55 @@ def _condition(band: sbg.Filter) -> list[Callable[[State], None]]:
 
 
 def training_pairs(
-    earthquakes: InMemory,
-    noise: InMemory,
+    earthquakes: Store,
+    noise: Store,
     band: sbg.Filter,
     windowlen: int = 3000,
-    stretch: float = 0.5,
-    second_noise: float = 0.3,
-    drop_components: float = 0.1,
+    settings: Augmentations | None = None,
+    noise_chances: NDArray[np.float64] | None = None,
     **couple: Any,
 ) -> sbg.GenericGenerator:
     """
-    Generator of random pairs, {"clean", "noise"} of (component, samples) each; item i has earthquake i.
-
-    The P onset lies anywhere from 6 s before the window to 3 s before its end.
+    Generator of random pairs, {"clean", "noise", "names"}: the parts (component, samples), and the names of the
+    traces they are made of. Item i has earthquake i.
 
     :param earthquakes: Records that fade out at both ends, see :py:func:`load_earthquakes`
     :param noise: Noise records
     :param band: The band that both are in
     :param windowlen: Samples of a window
-    :param stretch: Share of stretched earthquakes
-    :param second_noise: Share of noise windows with a second noise
-    :param drop_components: Share of pairs with missing components
+    :param settings: What is done to the records; by default the P onset lies anywhere from 6 s before the window to
+        3 s before its end
+    :param noise_chances: Probability of each noise record; by default all are alike
     :param couple: See :py:class:`~seisbench_cdiffsd.augmentations.CoupleNoise`
     """
+    on = settings or Augmentations()
+    turn: list[Any] = [aug.FlipPolarity()] * on.flip + [sbg.RotateHorizontalComponents()] * on.rotate
+    low, high = (int(SAMPLING_RATE * x) for x in on.onset)
     plain, noise_windows = sbg.GenericGenerator(noise), sbg.GenericGenerator(noise)
-    turn = [aug.FlipPolarity(), sbg.RotateHorizontalComponents()]
-    noise_windows.add_augmentations([aug.SecondNoise(plain, second_noise), aug.ReverseTime(), *turn])
-    pairs = sbg.GenericGenerator(earthquakes)
+    others, pairs = sbg.GenericGenerator(earthquakes), sbg.GenericGenerator(earthquakes)
+    for generator in (plain, others):
+        generator.add_augmentations([aug.NameTrace()])
+    chances = None if noise_chances is None else noise_chances.cumsum()
+    noise_windows.add_augmentations(
+        [
+            aug.NameTrace(),
+            aug.SecondNoise(plain, on.mixed_noise, chances),
+            *[aug.ReverseTime()] * on.reverse,
+            *turn,
+            disturbances.Glitches(band, on.glitches),
+        ]
+    )
     pairs.add_augmentations(
         [
-            aug.Stretch(band, probability=stretch),
-            aug.RandomOnset(-600, windowlen - 300, windowlen),
+            aug.NameTrace(),
+            aug.Stretch(band, *on.stretch_range, probability=on.stretch),
+            disturbances.Superpose(others, on.superpose),
+            disturbances.AnyOnset(low, windowlen - high, windowlen, on.s_only),
             *turn,
-            aug.CoupleNoise(noise_windows, **couple),
-            aug.DropComponents(drop_components),
-            sbg.FilterKeys(include=["clean", "noise"]),
+            aug.CoupleNoise(noise_windows, noise_only=on.noise_only, untouched=on.untouched, chances=chances, **couple),
+            disturbances.NarrowBand(on.narrow),
+            disturbances.DropComponents(on.drop_components),
+            sbg.FilterKeys(include=["clean", "noise", "names"]),
         ]
     )
     return pairs
@@ -184,8 +165,8 @@ class Mixtures:
 
 
 def mixtures(
-    earthquakes: InMemory,
-    noise: InMemory,
+    earthquakes: Store,
+    noise: Store,
     limit: int | None = None,
     snrs: tuple[float, ...] = MIXTURE_SNRS,
     windowlen: int = 3000,

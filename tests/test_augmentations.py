@@ -5,6 +5,7 @@ import pytest
 import seisbench.generate as sbg
 
 from seisbench_cdiffsd import augmentations as aug
+from seisbench_cdiffsd import disturbances
 from seisbench_cdiffsd.metrics import mixture_snr_db
 from seisbench_cdiffsd.pairs import seeded
 
@@ -185,7 +186,7 @@ def test_drop_components_silences_both_parts_and_keeps_one():
     for seed in range(20):
         parts = {key: (np.ones((3, 10)), None) for key in ("clean", "noise")}
         with seeded(seed):
-            aug.DropComponents(probability=1)(parts)
+            disturbances.DropComponents(probability=1)(parts)
         live = parts["clean"][0].any(axis=1)
         assert 1 <= live.sum() <= 2
         np.testing.assert_array_equal(parts["noise"][0].any(axis=1), live)

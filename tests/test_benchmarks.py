@@ -232,6 +232,6 @@ def test_gaussian_noise_is_gaussian_in_training_alone_and_has_the_colour_that_it
 
 def test_settings_are_taken_from_another_training(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"steps": 7, "snr": [-5, 5], "factor": None, "loss": {"l1": 1}}))
-    config = train_baselines.read_config(tmp_path / "config.json", steps=None, validate_every=3)
+    config = train_baselines.read_config(tmp_path / "config.json", validate_every=3)
     assert (config.steps, config.snr, config.validate_every) == (7, (-5, 5), 3)
     assert replace(config, **train_baselines.PUBLISHED).network == "published"

@@ -6,6 +6,7 @@ import pytest
 
 from seisbench_cdiffsd import pairs
 from seisbench_cdiffsd.augmentations import P_KEY, S_KEY, SNR_KEY
+from seisbench_cdiffsd.config import Augmentations
 from seisbench_cdiffsd.metrics import mixture_snr_db
 
 
@@ -49,7 +50,8 @@ def test_datasets_without_labels_or_usable_records_are_named(small_datasets):
 
 
 def test_training_pairs_never_repeat_but_follow_the_seed(earthquakes, noise):
-    generator = pairs.training_pairs(earthquakes, noise, pairs.band_pass(), windowlen=2000, noise_only=0)
+    settings = Augmentations(noise_only=0)
+    generator = pairs.training_pairs(earthquakes, noise, pairs.band_pass(), windowlen=2000, settings=settings)
     with pairs.seeded(5):
         first, second = generator[0], generator[0]
     with pairs.seeded(5):

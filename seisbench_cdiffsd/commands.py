@@ -1,0 +1,113 @@
+"""The commands around training, ``cdiffsd train`` and ``cdiffsd export``."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seisbench_cdiffsd import arguments
+from seisbench_cdiffsd.config import Machine, TrainingConfig
+from seisbench_cdiffsd.configfile import parse, read_config
+from seisbench_cdiffsd.export import export_weights
+
+#: What training needs beyond the package itself.
+EXTRA = ("lightning", "tensorboard", "torchmetrics", "tomli")
+
+
+def add_train(commands: Any) -> None:
+    """Add ``cdiffsd train``: an option for each setting that is not a table."""
+    parser = commands.add_parser("train", help="train a model", description=train.__doc__)
+    parser.add_argument("config", nargs="?", metavar="CONFIG", help="TOML file, or 'default' or 'published'")
+    for name, what in (("events", "labelled earthquakes"), ("noise", "noise")):
+        parser.add_argument(
+            f"--{name}",
+            nargs="+",
+            metavar="DATASET",
+            help=f"of {what}: folders in SeisBench's format, or names such as STEAD",
+        )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder; an unfinished run goes on")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, with its own settings")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="such as augmentations.stretch=0"
+    )
+    parser.add_argument("--threads", type=arguments.positive, metavar="N", help="threads of PyTorch")
+    for kind in (Machine(), TrainingConfig()):
+        for field in fields(kind):
+            value = getattr(kind, field.name)
+            option: dict[str, Any] = {"metavar": type(value).__name__.upper() if value is not None else "VALUE"}
+            if field.name == "loss":
+                option = {"type": arguments.weight, "nargs": "+", "metavar": "TERM=WEIGHT"}
+            elif field.name in ("snr", "factor", "splits"):
+                option = {"nargs": 2, "metavar": ("TRAIN", "DEV") if field.name == "splits" else ("LOW", "HIGH")}
+            elif field.name in ("events", "noise", "machine", "augmentations"):
+                continue
+            parser.add_argument(f"--{field.name.replace('_', '-')}", help=f"({value})", **option)
+    parser.set_defaults(run=train, mendable=(ValueError, FloatingPointError, OSError))
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train a model on earthquakes and noise, or go on with an unfinished training."""
+    config = settings(args)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    try:
+        from seisbench_cdiffsd import training
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in EXTRA:
+            raise
+        raise ValueError("Training needs Lightning: pip install seisbench-cdiffsd[train]") from error
+    model = training.train(config, args.out)
+    if training.is_first():
+        print(f"{args.out / 'model'}: {model.weights_docstring}")
+
+
+def settings(args: argparse.Namespace) -> TrainingConfig:
+    """
+    The settings that a command line asks for.
+
+    :param args: Parsed arguments of ``cdiffsd train``
+    :raises ValueError: If one is unknown or impossible, or there is nothing to resume
+    """
+    source = args.config
+    if args.resume:
+        source = args.out / "config.json"
+        if not (args.out / "last.ckpt").is_file():
+            raise ValueError(f"There is nothing to resume in {args.out}.")
+        if args.config:
+            raise ValueError("--resume takes the settings of the run: leave out the config, or leave out --resume.")
+    table: dict[str, Any] = {}
+    for name in ("events", "noise"):
+        if getattr(args, name):
+            table[name] = [{"dataset": dataset} for dataset in getattr(args, name)]
+        elif source is None:
+            raise ValueError(f"Name a config, or datasets by --events and --noise: there are none of {name}.")
+    for field in fields(TrainingConfig):
+        value = getattr(args, field.name, None)
+        if field.name == "loss" and value:
+            table["loss"] = dict(value)
+        elif value is not None and field.name not in table:
+            table[field.name] = [parse(x) for x in value] if isinstance(value, list) else parse(value)
+    machine = [(x.name, getattr(args, x.name)) for x in fields(Machine)]
+    overrides = [f"machine.{name}={value}" for name, value in machine if value is not None]
+    return read_config(source, [*overrides, *args.set], **table)
+
+
+def add_export(commands: Any) -> None:
+    """Add ``cdiffsd export``."""
+    parser = commands.add_parser("export", help="make weight files of a training", description=export.__doc__)
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a training")
+    parser.add_argument("name", metavar="NAME", help="name of the weights")
+    parser.add_argument("--out", type=Path, default=Path("weights"), metavar="DIR", help="folder (%(default)s)")
+    parser.add_argument("--version", default="1", metavar="V", help="version of the weights (%(default)s)")
+    parser.add_argument("--docstring", metavar="TEXT", help="what the weights are, in a sentence")
+    parser.set_defaults(run=export, mendable=(ValueError, OSError))
+
+
+def export(args: argparse.Namespace) -> None:
+    """Write SeisBench weight files, NAME.pt.vV and NAME.json.vV, and a model card, of the best model of a training."""
+    for path in export_weights(args.run_folder, args.name, args.out, args.version, args.docstring):
+        print(path)

@@ -1,0 +1,257 @@
+"""The settings of a training: data, network, loss, optimiser, budget, augmentations, and the machine to train on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+import torch
+
+from seisbench_cdiffsd.losses import check_loss
+from seisbench_cdiffsd.network import NETWORKS
+from seisbench_cdiffsd.schedule import get_schedule
+
+#: Precisions of the layers in training, as Lightning names them.
+PRECISIONS = ("32-true", "bf16-mixed")
+#: Normalisations of a window, optimisers, and the ways that a learning rate falls, by name.
+NORMS, OPTIMIZERS, DECAYS = ("std", "peak"), ("muon", "adam"), ("cosine", "steps")
+#: What to do about a record with samples that are no numbers.
+DAMAGED = ("stop", "skip")
+
+#: Lowest and highest value.
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Source:
+    """
+    A dataset to train on, and which of its records to take. A record without a value that is asked for is left out.
+
+    :param dataset: Folder with a dataset in SeisBench's format, or a name in ``seisbench.data`` such as "STEAD"
+    :param weight: Share of examples that come from here, relative to the other datasets
+    :param category: Values of ``trace_category``; by default, "noise" is for noise and all else for earthquakes
+    :param snr: Lowest and highest SNR in dB, by the dataset's own metadata (the mean of the components)
+    :param magnitude: Lowest and highest magnitude
+    :param distance: Lowest and highest epicentral distance in km
+    :param instrument: Beginnings of channel codes, such as "HH"
+    :param where: Values, or [lowest, highest], by any other column of the metadata
+    :param download: Whether SeisBench may download the dataset where it is not in the cache
+    """
+
+    dataset: str
+    weight: float = 1.0
+    category: tuple[str, ...] = ()
+    snr: Range | None = None
+    magnitude: Range | None = None
+    distance: Range | None = None
+    instrument: tuple[str, ...] = ()
+    where: Mapping[str, tuple] = field(default_factory=dict)
+    download: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.dataset:
+            raise ValueError("dataset is the folder or the name of a dataset, and must not be empty.")
+        if not 0 < self.weight < math.inf:
+            raise ValueError(f"weight of {self.dataset} must be positive, not {self.weight}.")
+        _check_ranges(self)
+
+
+@dataclass(frozen=True)
+class Augmentations:
+    """
+    What is done to records to make more of them. Shares lie in [0, 1]; 0 is off.
+
+    :param stretch: Share of earthquakes that are resampled, as of another magnitude
+    :param stretch_range: Smallest and largest factor
+    :param onset: Earliest place of P in the window, and latest before its end, in s; negative is outside
+    :param s_only: Share of earthquakes whose window begins between P and S
+    :param superpose: Share of earthquakes that a second one is added to
+    :param rotate: Whether horizontal components are turned by a random angle
+    :param flip: Whether the sign of half of the records is changed
+    :param reverse: Whether half of the noise is turned around in time
+    :param mixed_noise: Share of noise windows with a second noise
+    :param narrow: Share of pairs that lose low or high frequencies, as with another instrument
+    :param glitches: Share of noise windows with spikes or steps
+    :param drop_components: Share of pairs that lose one or two components
+    :param noise_only: Share of pairs without an earthquake
+    :param untouched: Share of pairs that are nearly clean
+    :param mute: Whether what a record holds before P fades to zero, being noise
+    :param clipped: Whether records marked as clipped serve as targets
+    """
+
+    stretch: float = 0.5
+    stretch_range: Range = (0.75, 1.33)
+    onset: Range = (-6.0, 3.0)
+    s_only: float = 0.0
+    superpose: float = 0.0
+    rotate: bool = True
+    flip: bool = True
+    reverse: bool = True
+    mixed_noise: float = 0.3
+    narrow: float = 0.0
+    glitches: float = 0.0
+    drop_components: float = 0.1
+    noise_only: float = 0.1
+    untouched: float = 0.05
+    mute: bool = True
+    clipped: bool = False
+
+    def __post_init__(self) -> None:
+        for name in (x.name for x in fields(self) if x.type == "float"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share in [0, 1], not {getattr(self, name)}.")
+        if self.noise_only + self.untouched > 1:
+            raise ValueError("noise_only and untouched are at most 1 together.")
+        if not 0 < self.stretch_range[0] <= self.stretch_range[1]:
+            raise ValueError(f"stretch_range is (smallest, largest), both positive, not {self.stretch_range}.")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """
+    What to train on. None of this changes what comes out, but for rounding.
+
+    :param device: Device such as "cpu", "cuda" or "mps", or "auto"
+    :param devices: Devices of that kind on each node, or CPU processes; each takes its part of every batch
+    :param nodes: Nodes, such as those of a Slurm allocation
+    :param accumulate: Parts that a batch is computed in, one after another, to save memory
+    :param workers: Processes that prepare data for each device; 0 for none
+    """
+
+    device: str = "cpu"
+    devices: int = 1
+    nodes: int = 1
+    accumulate: int = 1
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        _check_counts(self, "devices", "nodes", "accumulate")
+        if self.workers < 0:
+            raise ValueError(f"workers must not be negative, but is {self.workers}.")
+
+    @property
+    def parts(self) -> int:
+        """Parts that a batch falls into."""
+        return self.devices * self.nodes * self.accumulate
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """
+    Everything that decides how a training turns out.
+
+    :param network: Network preset, "default" or "published"
+    :param schedule: Degradation, see :py:mod:`seisbench_cdiffsd.schedule`
+    :param norm: Normalisation of a window, "std" or "peak"
+    :param window: Samples of a window, at 100 Hz
+    :param init_from: Weights to begin with, by name or path (fine-tuning)
+    :param loss: Weights of the terms of the error of an estimate, see :py:func:`seisbench_cdiffsd.losses.make_loss`
+    :param unfolded: Weight of the second term of the loss
+    :param unfolded_share: Share of a batch that the second term is computed for
+    :param top: Share of examples at level 1, where sampling starts; the others are between 0.05 and 1
+    :param steps: Number of updates
+    :param batch_size: Pairs in a batch, that of all devices together
+    :param optimizer: "muon", for the convolutions, with AdamW for the rest, or "adam" for all
+    :param learning_rate: Highest learning rate; it rises at first and then falls
+    :param kernel_rate: Highest learning rate of the convolutions, under Muon; without it AdamW has all parameters
+    :param warmup: Updates over which the learning rate rises
+    :param decay: How it falls: "cosine" to zero, or by "steps" to a tenth at each sixth of the updates
+    :param clip: Largest norm of the gradient; 0 for any
+    :param averaging: Decay of the running average of the weights, which is what is validated and kept
+    :param snr: Range of input SNRs in dB
+    :param factor: Published range of noise factors, in place of `snr`
+    :param min_snr: Lowest SNR in dB of a record that serves as a target
+    :param validate_every: Updates between validations
+    :param validation_events: Earthquakes in the validation mixtures, each at five input SNRs
+    :param patience: Validations without a better one after which the training stops; 0 for never
+    :param precision: "32-true", or "bf16-mixed" for layers in half precision, on hardware that is faster at it
+    :param seed: Seed of the weights and of all random draws
+    :param splits: Splits of the datasets to train on and to validate on
+    :param memory: Gigabytes that the waveforms may take in each process; more are read when they are needed
+    :param damaged: "stop" at a record with samples that are no numbers, or "skip" it
+    :param augmentations: What is done to records to make more of them
+    :param events: Datasets of labelled earthquakes
+    :param noise: Datasets of noise
+    :param machine: What to train on
+    """
+
+    network: str = "default"
+    schedule: str = "straight"
+    norm: str = "std"
+    window: int = 3000
+    init_from: str | None = None
+    loss: Mapping[str, float] = field(default_factory=lambda: {"log-ratio": 1.0, "spectrum": 10.0})
+    unfolded: float = 1.0
+    unfolded_share: float = 0.5
+    top: float = 0.5
+    steps: int = 10_000
+    batch_size: int = 24
+    optimizer: str = "muon"
+    learning_rate: float = 1e-3
+    kernel_rate: float | None = 0.01
+    warmup: int = 200
+    decay: str = "cosine"
+    clip: float = 1.0
+    averaging: float = 0.998
+    snr: Range = (-15.0, 15.0)
+    factor: Range | None = None
+    min_snr: float = 10.0
+    validate_every: int = 1000
+    validation_events: int = 60
+    patience: int = 0
+    precision: str = "32-true"
+    seed: int = 0
+    splits: tuple[str, str] = ("train", "dev")
+    memory: float = 4.0
+    damaged: str = "stop"
+    augmentations: Augmentations = field(default_factory=Augmentations)
+    events: tuple[Source, ...] = ()
+    noise: tuple[Source, ...] = ()
+    machine: Machine = field(default_factory=Machine)
+
+    def __post_init__(self) -> None:
+        _check_counts(self, "window", "steps", "batch_size", "warmup", "validate_every", "validation_events")
+        if not (0 <= self.top <= 1 and 0 <= self.unfolded_share <= 1 and 0 <= self.averaging < 1):
+            raise ValueError("top and unfolded_share lie in [0, 1], averaging in [0, 1).")
+        if not (min(self.learning_rate, self.kernel_rate or 1) > 0 and self.unfolded >= 0):
+            raise ValueError("learning_rate and kernel_rate are positive, unfolded is not negative.")
+        for name in ("clip", "patience", "memory", "seed"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}.")
+        named = {"network": tuple(NETWORKS), "norm": NORMS, "optimizer": OPTIMIZERS, "decay": DECAYS}
+        for name, names in {**named, "precision": PRECISIONS, "damaged": DAMAGED}.items():
+            if getattr(self, name) not in names:
+                raise ValueError(f"{name} is one of {', '.join(names)}, not {getattr(self, name)!r}.")
+        get_schedule(self.schedule)
+        check_loss(self.loss)
+        _check_ranges(self)
+        if self.factor is not None and self.factor[0] <= 0:
+            raise ValueError(f"factor is (lowest, highest), both positive, not {self.factor}.")
+        if self.splits[0] == self.splits[1]:
+            raise ValueError(f"splits are two that differ, to train and to validate on, not {self.splits[0]!r} twice.")
+        onset = self.augmentations.onset
+        if 100 * (onset[0] + onset[1]) > self.window:
+            raise ValueError(f"onset leaves no place for P in a window of {self.window / 100:g} s: {onset}.")
+        if self.batch_size % self.machine.parts:
+            parts = self.machine.parts
+            raise ValueError(
+                f"batch_size {self.batch_size} must be a multiple of devices x nodes x accumulate, {parts}."
+            )
+
+    def autocast(self, device: str) -> torch.autocast:
+        """The context of an update in this precision, on a device."""
+        return torch.autocast(torch.device(device).type, torch.bfloat16, self.precision == "bf16-mixed")
+
+
+def _check_counts(config: Machine | TrainingConfig, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} must be at least 1, not {getattr(config, name)}.")
+
+
+def _check_ranges(config: Source | TrainingConfig) -> None:
+    for name in ("snr", "factor", "magnitude", "distance"):
+        limits = getattr(config, name, None)
+        if limits is not None and not limits[0] <= limits[1]:
+            raise ValueError(f"{name} is (lowest, highest), not {limits}.")

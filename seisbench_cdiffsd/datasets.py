@@ -1,0 +1,156 @@
+"""SeisBench datasets by name or path, and the records of them that were asked for, chosen by metadata alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seisbench
+import seisbench.data as sbd
+from seisbench.data import WaveformDataset
+
+from seisbench_cdiffsd.augmentations import P_KEY
+from seisbench_cdiffsd.config import Source
+from seisbench_cdiffsd.stores import COMPONENTS
+
+#: Columns that hold epicentral distances, and the kilometres of their unit.
+DISTANCES = {"path_ep_distance_km": 1.0, "source_distance_km": 1.0, "path_ep_distance_deg": 111.19}
+
+
+def open_source(source: Source) -> WaveformDataset:
+    """
+    Open a dataset, with components ZNE, and take the records that are asked for. No waveform is read.
+
+    :param source: Which dataset, and which of its records
+    :raises ValueError: If there is no such dataset, it lacks a column that is asked for, or no record is left
+    """
+    dataset = _open(source)
+    left = pd.Series(True, index=dataset.metadata.index)
+    for what, chosen in _masks(dataset.metadata, source).items():
+        left &= chosen
+        if not left.any():
+            raise ValueError(f"No record of dataset {source.dataset} is left with {what}.")
+    return dataset if left.all() else dataset.filter(left.to_numpy(), inplace=False)
+
+
+def take_split(dataset: WaveformDataset, split: str) -> WaveformDataset:
+    """
+    One split of a dataset.
+
+    :raises ValueError: If it has no such split
+    """
+    if "split" not in dataset.metadata or not (dataset.metadata["split"] == split).any():
+        raise ValueError(f"Dataset {dataset.name} has no {split} split: its metadata need a column 'split' with it.")
+    return dataset.get_split(split)
+
+
+def earthquakes_of(dataset: WaveformDataset, category: tuple[str, ...] = (), clipped: bool = False) -> WaveformDataset:
+    """
+    The labelled earthquakes of a dataset, which may hold noise as well.
+
+    :param category: Values of ``trace_category`` that were asked for; by default all but noise
+    :param clipped: Whether to take records that are marked as clipped
+    :raises ValueError: If there is none
+    """
+    metadata = dataset.metadata
+    if P_KEY not in metadata or not metadata[P_KEY].notna().any():
+        raise ValueError(f"Dataset {dataset.name} has no P labels in {P_KEY}: earthquakes need them.")
+    chosen = metadata[P_KEY].notna()
+    if "trace_category" in metadata and not category:
+        chosen &= metadata["trace_category"] != "noise"
+    if "trace_clipped" in metadata and not clipped:
+        chosen &= ~metadata["trace_clipped"].fillna(False).astype(bool)
+    if not chosen.any():
+        raise ValueError(f"Dataset {dataset.name} has no earthquakes with a P label that are not clipped.")
+    return dataset.filter(chosen.to_numpy(), inplace=False)
+
+
+def noise_of(dataset: WaveformDataset, category: tuple[str, ...] = ()) -> WaveformDataset:
+    """
+    The noise of a dataset, which may hold earthquakes as well.
+
+    :param category: Values of ``trace_category`` that were asked for; by default "noise", where there is that column
+    :raises ValueError: If there is none
+    """
+    if category or "trace_category" not in dataset.metadata:
+        return dataset
+    chosen = dataset.metadata["trace_category"] == "noise"
+    if not chosen.any():
+        raise ValueError(f"Dataset {dataset.name} holds no noise: none of its trace_category is 'noise'.")
+    return dataset.filter(chosen.to_numpy(), inplace=False)
+
+
+def _open(source: Source) -> WaveformDataset:
+    name = source.dataset
+    if Path(name).is_dir() or "/" in name:
+        try:
+            return WaveformDataset(name, component_order=COMPONENTS, name=Path(name).name)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{name} is no dataset in SeisBench's format: {' '.join(str(error).split())}") from error
+    kind: Any = getattr(sbd, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, sbd.WaveformBenchmarkDataset)):
+        raise ValueError(f"There is no dataset {name!r}: neither a folder nor a name in seisbench.data.")
+    cache = Path(seisbench.cache_data_root) / name.lower()
+    if not source.download and not any(cache.glob("metadata*.csv")):
+        raise ValueError(
+            f"Dataset {name} is not in SeisBench's cache ({cache}): set download = true, "
+            f"or make it by seisbench.data.{name}(...)."
+        )
+    return kind(component_order=COMPONENTS)
+
+
+def _masks(metadata: pd.DataFrame, source: Source) -> dict[str, pd.Series]:
+    """What is asked for, in words, and which records have it."""
+    masks: dict[str, pd.Series] = {}
+    if source.category:
+        column = _column(metadata, source, "trace_category")
+        masks[f"category {', '.join(source.category)}"] = column.isin(source.category)
+    if source.instrument:
+        column = _column(metadata, source, "trace_channel").astype(str)
+        masks[f"instrument {', '.join(source.instrument)}"] = column.str.startswith(source.instrument)
+    for name, values in (
+        ("snr", lambda: _snr(metadata, source)),
+        ("magnitude", lambda: pd.to_numeric(_column(metadata, source, "source_magnitude"), errors="coerce")),
+        ("distance", lambda: _distance(metadata, source)),
+    ):
+        limits = getattr(source, name)
+        if limits is not None:
+            masks[f"{name} from {limits[0]:g} to {limits[1]:g}"] = values().between(*limits)
+    for name, wanted in source.where.items():
+        column = _column(metadata, source, name)
+        numbers = len(wanted) == 2 and all(isinstance(x, int | float) and not isinstance(x, bool) for x in wanted)
+        masks[f"{name} {list(wanted)}"] = column.between(*wanted) if numbers else column.isin(wanted)
+    return masks
+
+
+def _column(metadata: pd.DataFrame, source: Source, name: str) -> pd.Series:
+    if name not in metadata:
+        raise ValueError(f"Dataset {source.dataset} has no column {name!r} to choose records by.")
+    return metadata[name]
+
+
+def _snr(metadata: pd.DataFrame, source: Source) -> pd.Series:
+    """Mean SNR in dB: of STEAD's list of three, "[56.7 55.4 47.4]", or of a column for each component."""
+    if "trace_snr_db" in metadata:
+        return metadata["trace_snr_db"].map(_mean)
+    columns = [name for name in (f"trace_{component}_snr_db" for component in COMPONENTS) if name in metadata]
+    if not columns:
+        raise ValueError(f"Dataset {source.dataset} has no column such as 'trace_snr_db' to choose records by.")
+    return metadata[columns].mean(axis=1)
+
+
+def _mean(value: Any) -> float:
+    try:
+        numbers = np.array(str(value).strip("[]").replace(",", " ").split(), dtype=float)
+    except ValueError:
+        return np.nan
+    return float(numbers.mean()) if numbers.size else np.nan
+
+
+def _distance(metadata: pd.DataFrame, source: Source) -> pd.Series:
+    for name, kilometres in DISTANCES.items():
+        if name in metadata:
+            return kilometres * pd.to_numeric(metadata[name], errors="coerce")
+    raise ValueError(f"Dataset {source.dataset} has no column such as {next(iter(DISTANCES))!r} to choose records by.")

@@ -1,0 +1,157 @@
+"""Augmentations for what else happens at stations: other instruments, faults, and more than one earthquake.
+
+They are in SeisBench's style. All but :py:class:`DropComponents` draw no random number at a probability of 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.signal import butter, sosfiltfilt
+
+from seisbench_cdiffsd.augmentations import P_KEY, RATE_KEY, S_KEY, NoiseWindows, RandomOnset, State, add_name
+
+
+class AnyOnset(RandomOnset):
+    """
+    A window with the P onset at a random place; for some records, one that begins between P and S.
+
+    :param low: Earliest sample of the onset in the window; negative for windows that start after P
+    :param high: Latest sample of the onset in the window
+    :param windowlen: Samples of the window
+    :param s_only: Share of the records with an S label whose window begins between the two
+    """
+
+    def __init__(self, low: int, high: int, windowlen: int = 3000, s_only: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(low, high, windowlen, **kwargs)
+        self.s_only = s_only
+
+    def __call__(self, state: State, p0: int | None = None, windowlen: int | None = None) -> None:
+        metadata = state[self.key[0]][1]
+        delay = metadata.get(S_KEY, np.nan) - metadata[P_KEY]
+        if not (self.s_only and np.random.rand() < self.s_only and delay > 1):
+            super().__call__(state, p0, windowlen)
+            return
+        start = metadata[P_KEY] + np.random.uniform(1, delay)
+        super(RandomOnset, self).__call__(state, p0=int(start), windowlen=windowlen)
+
+
+class Superpose:
+    """
+    Adds a second earthquake at a random place after P, as in a sequence of aftershocks.
+
+    :param earthquakes: Records that fade out at both ends, as a generator
+    :param probability: Share of the records that get one
+    :param low: Smallest amplitude of the second, relative to the first
+    :param high: Largest amplitude
+    """
+
+    def __init__(self, earthquakes: NoiseWindows, probability: float, low: float = 0.05, high: float = 1.0) -> None:
+        self.earthquakes, self.probability, self.low, self.high = earthquakes, probability, low, high
+
+    def __call__(self, state: State) -> None:
+        if not self.probability or np.random.rand() >= self.probability:
+            return
+        waveform, metadata = state["X"]
+        other = self.earthquakes[np.random.randint(len(self.earthquakes))]
+        second = other["X"]
+        start = np.random.randint(int(np.clip(metadata[P_KEY], 0, waveform.shape[-1] - 1)), waveform.shape[-1])
+        # From where the second one rises, so that it does arrive in the record.
+        first = int(np.argmax(np.abs(second).max(axis=0) > 0))
+        second = second[:, first : first + waveform.shape[-1] - start]
+        peak = np.abs(second).max()
+        if peak == 0:
+            return
+        gain = np.exp(np.random.uniform(np.log(self.low), np.log(self.high))) * np.abs(waveform).max() / peak
+        waveform = waveform.copy()
+        waveform[:, start : start + second.shape[-1]] += (gain * second).astype(waveform.dtype)
+        state["X"] = (waveform, metadata)
+        add_name(state, other)
+
+
+class NarrowBand:
+    """
+    Takes low or high frequencies, or both, from both parts of a pair, as another instrument or digitizer does.
+
+    :param probability: Share of the pairs
+    :param highpass: Lowest and highest corner in Hz below which amplitudes fall
+    :param lowpass: Lowest and highest corner above which they fall
+    :param rate: Sampling rate in Hz
+    """
+
+    def __init__(
+        self,
+        probability: float,
+        highpass: tuple[float, float] = (1.0, 4.0),
+        lowpass: tuple[float, float] = (12.0, 45.0),
+        rate: float = 100.0,
+    ) -> None:
+        self.probability, self.highpass, self.lowpass, self.rate = probability, highpass, lowpass, rate
+
+    def __call__(self, state: State) -> None:
+        if not self.probability or np.random.rand() >= self.probability:
+            return
+        low, high = (np.exp(np.random.uniform(*np.log(corner))) for corner in (self.highpass, self.lowpass))
+        kinds = ((low, "highpass"), (high, "lowpass"), ((low, high), "bandpass"))
+        corners, kind = kinds[np.random.randint(len(kinds))]
+        sos = butter(2, corners, kind, fs=self.rate, output="sos")
+        for key in ("clean", "noise"):
+            waveform, metadata = state[key]
+            state[key] = (sosfiltfilt(sos, waveform).astype(waveform.dtype), metadata)
+
+
+class Glitches:
+    """
+    Adds spikes or steps to one or all components of a noise record, as faulty electronics do; in the model's band.
+
+    :param band: The band-pass that the result goes through
+    :param probability: Share of the records
+    :param count: Largest number of them
+    :param amplitude: Smallest and largest amplitude, relative to the peak of the record
+    """
+
+    def __init__(
+        self,
+        band: Callable[[State], None],
+        probability: float,
+        count: int = 3,
+        amplitude: tuple[float, float] = (1.0, 20.0),
+    ) -> None:
+        self.band, self.probability, self.count, self.amplitude = band, probability, count, amplitude
+
+    def __call__(self, state: State) -> None:
+        if not self.probability or np.random.rand() >= self.probability:
+            return
+        waveform, metadata = state["X"]
+        peak, samples = np.abs(waveform).max(), waveform.shape[-1]
+        fault = np.zeros(waveform.shape)
+        for _ in range(np.random.randint(1, self.count + 1)):
+            components = slice(None) if np.random.rand() < 0.5 else np.random.randint(len(waveform))
+            start = np.random.randint(samples)
+            end = min(start + np.random.randint(1, 4), samples) if np.random.rand() < 0.5 else samples
+            size = peak * np.exp(np.random.uniform(*np.log(self.amplitude)))
+            fault[components, start:end] += np.random.choice([-1, 1]) * size
+        filtered: State = {"X": (fault, {RATE_KEY: metadata[RATE_KEY]})}
+        self.band(filtered)
+        state["X"] = ((waveform + filtered["X"][0]).astype(waveform.dtype), metadata)
+
+
+class DropComponents:
+    """
+    Silences components of both parts of a pair, as on stations that have only some of them; one always stays.
+
+    :param probability: Share of the pairs that lose one or two components
+    """
+
+    def __init__(self, probability: float = 0.1) -> None:
+        self.probability = probability
+
+    def __call__(self, state: State) -> None:
+        if np.random.rand() >= self.probability:
+            return
+        components = len(state["clean"][0])
+        dropped = np.random.permutation(components)[: np.random.randint(1, components)]
+        for key in ("clean", "noise"):
+            state[key][0][dropped] = 0

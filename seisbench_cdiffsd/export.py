@@ -1,0 +1,111 @@
+"""The best model of a training as weight files for SeisBench, with a model card."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from seisbench_cdiffsd.model import CITATION, CDiffSD
+
+
+def export_weights(
+    run: str | Path, name: str, out: str | Path, version: str = "1", docstring: str | None = None
+) -> list[Path]:
+    """
+    Write ``NAME.pt.vV`` and ``NAME.json.vV``, as SeisBench's cache has them, and the model card ``NAME.md``.
+
+    :param run: Folder of a training
+    :param name: Name of the weights: small letters, digits, "-" and "_"
+    :param out: Folder to write to
+    :param version: Version of the weights, such as "1" or "1.2"
+    :param docstring: What the weights are, in a sentence; by default it is said from the settings
+    :return: Paths of the files
+    :raises ValueError: If there is no model in the folder, or name or version are impossible, or taken
+    """
+    run, out = Path(run), Path(out)
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
+        raise ValueError(f"A name has small letters, digits, '-' and '_', which {name!r} has not.")
+    if not re.fullmatch(r"\d+(\.\d+)*", version):
+        raise ValueError(f"A version is a number such as 1 or 1.2, not {version!r}.")
+    if not (run / "model.pt").is_file() or not (run / "model.json").is_file():
+        raise ValueError(f"{run} holds no model: it is not the folder of a training, or of one that was not validated.")
+    targets = [out / f"{name}.{kind}.v{version}" for kind in ("pt", "json")]
+    taken = [str(path) for path in targets if path.exists()]
+    if taken:
+        raise ValueError(f"There is {taken[0]} already: choose another --version.")
+    model = CDiffSD.load(run / "model")
+    facts = _facts(model, run)
+    text = docstring or f"CDiffSD ({model.network_name}), trained on {facts['events']} with noise of {facts['noise']}."
+    out.mkdir(parents=True, exist_ok=True)
+    model.save(out / f"{name}.part", weights_docstring=_docstring(text, name, facts), version_str=version)
+    for kind, target in zip(("pt", "json"), targets, strict=True):
+        os.replace(out / f"{name}.part.{kind}.v{version}", target)
+    description = json.loads(targets[1].read_text())
+    targets[1].write_text(json.dumps({**description, "version": version, "citation": CITATION}, indent=4))
+    card = out / f"{name}.md"
+    card.write_text(_card(text, name, version, model, facts, run), encoding="utf-8")
+    return [*targets, card]
+
+
+def _facts(model: CDiffSD, run: Path) -> dict[str, Any]:
+    """Settings and scores of a training, as it left them."""
+    try:
+        facts = json.loads(model.weights_docstring or "")
+    except ValueError:
+        facts = {}
+    config = facts.get("config") or json.loads((run / "config.json").read_text())
+    names = {
+        kind: ", ".join(Path(source["dataset"]).name for source in config.get(kind, [])) or "datasets not named"
+        for kind in ("events", "noise")
+    }
+    return {"config": config, "log": facts.get("log", {}), **names}
+
+
+def _docstring(text: str, name: str, facts: dict[str, Any]) -> str:
+    """What SeisBench shows of the weights; the settings are at its end, in JSON."""
+    return f"{text} Model card: {name}.md. Reference: {CITATION} Settings: {json.dumps(facts)}"
+
+
+def _card(text: str, name: str, version: str, model: CDiffSD, facts: dict[str, Any], run: Path) -> str:
+    config, best = facts["config"], facts["log"]
+    count = sum(parameter.numel() for parameter in model.parameters())
+    log = pd.read_csv(run / "log.csv")
+    band = ", ".join(f"{key} {value}" for key, value in (model.filter_kwargs or {}).items())
+    rows = "\n".join(
+        "| " + " | ".join(f"{row[column]:.4g}" for column in log.columns) + " |" for _, row in log.iterrows()
+    )
+    return f"""# Model card: `{name}`, version {version}
+
+{text}
+
+- Network: `{model.network_name}`, {count:,} parameters; degradation `{model.schedule}`; normalisation `{model.norm}`.
+- Windows of {model.in_samples / model.sampling_rate:g} s at {model.sampling_rate:g} Hz, components \
+{model.component_order}; band: {band}.
+- Earthquakes: {facts["events"]}. Noise: {facts["noise"]}. Split {config.get("splits", ["train"])[0]!r} to train on.
+- {config["steps"]} updates of {config["batch_size"]} windows were asked for; the best by validation is update \
+{best.get("step", "unknown")}.
+
+## Validation
+
+Means over the fixed mixtures of the dev split: in-band SDR in dB and correlation, by one sampling step and by the
+default.
+
+| {" | ".join(log.columns)} |
+|{"---|" * len(log.columns)}
+{rows}
+
+## Settings
+
+```json
+{json.dumps(config, indent=4)}
+```
+
+## Citation
+
+{CITATION}
+"""

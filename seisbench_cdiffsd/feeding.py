@@ -1,0 +1,215 @@
+"""From datasets to batches: what a training is fed with, in which order, and how fast.
+
+Each example has a seed of its own, made of the seed of the training, the update and its place in the batch. So a batch
+is the same whoever prepares it: a resumed training, any number of workers, or several processes that share it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import seisbench.generate as sbg
+import torch
+from numpy.typing import NDArray
+from seisbench.data import WaveformDataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from seisbench_cdiffsd import pairs
+from seisbench_cdiffsd.config import Source, TrainingConfig
+from seisbench_cdiffsd.datasets import earthquakes_of, noise_of, take_split
+from seisbench_cdiffsd.stores import Damaged, InMemory, Joined, OnDisk, Reader, Store, shares
+
+#: Dev records that are looked at for each one that is wanted for validation.
+SPARE = 20
+#: Lowest SNR in dB of a record that counts as clean in validation.
+CLEAN_SNR = 20.0
+
+#: A dataset, and how it was asked for.
+Part = tuple[WaveformDataset, Source]
+
+
+@dataclass(frozen=True)
+class Data:
+    """
+    What a training works on.
+
+    :param pairs: Generator of pairs, one for each earthquake, see :py:func:`.pairs.training_pairs`
+    :param chances: Probability of each earthquake
+    :param validation: Fixed mixtures of the other split
+    :param fingerprint: Hash of the names of all traces
+    """
+
+    pairs: sbg.GenericGenerator
+    chances: NDArray[np.float64]
+    validation: pairs.Mixtures
+    fingerprint: str
+
+
+def load_data(events: Sequence[Part], noise: Sequence[Part], config: TrainingConfig, band: sbg.Filter) -> Data:
+    """
+    Choose the records of a training; both kinds are of the same split, to train on and to validate on.
+
+    :param events: Datasets with earthquakes
+    :param noise: Datasets with noise, which may be the same ones
+    :param config: Settings
+    :param band: The band of the model
+    :raises ValueError: If a dataset lacks what is needed
+    """
+    train, dev = config.splits
+    settings, background = config.augmentations, pairs.background(band)
+    targets = [pairs.target(band, snr, mute) for snr, mute in ((config.min_snr, settings.mute), (CLEAN_SNR, False))]
+    chosen = {split: (_earthquakes(events, split, config), _noise(noise, split)) for split in config.splits}
+    clean = [_store(part, targets[0], config) for part in chosen[train][0]]
+    quiet = [_store(part, background, config) for part in chosen[train][1]]
+    wanted = SPARE * config.validation_events
+    held_clean, held_quiet = (
+        _joined([InMemory(_some(part, wanted), **options, damaged=config.damaged) for part in parts])
+        for parts, options in zip(chosen[dev], (targets[1], background), strict=True)
+    )
+    chances = shares([pairs.source_weights(store.metadata) for store in clean], [x.weight for _, x in events])
+    even = [np.full(len(store), 1 / len(store)) for store in quiet]
+    noise_chances = shares(even, [x.weight for _, x in noise]) if len(noise) > 1 else None
+    generator = pairs.training_pairs(
+        _joined(clean),
+        _joined(quiet),
+        band,
+        config.window,
+        settings,
+        noise_chances,
+        snr=config.snr,
+        factor=config.factor,
+    )
+    validation = pairs.mixtures(held_clean, held_quiet, config.validation_events, windowlen=config.window)
+    stores = (*clean, *quiet, held_clean, held_quiet)
+    names = [name for store in stores for name in store.metadata["trace_name"].astype(str)]
+    return Data(generator, chances, validation, hashlib.sha256("\n".join(names).encode()).hexdigest())
+
+
+def _earthquakes(parts: Sequence[Part], split: str, config: TrainingConfig) -> list[WaveformDataset]:
+    clipped = config.augmentations.clipped
+    return [earthquakes_of(take_split(dataset, split), source.category, clipped) for dataset, source in parts]
+
+
+def _noise(parts: Sequence[Part], split: str) -> list[WaveformDataset]:
+    return [noise_of(take_split(dataset, split), source.category) for dataset, source in parts]
+
+
+def _store(dataset: WaveformDataset, options: dict[str, Any], config: TrainingConfig) -> Store:
+    reader = Reader(dataset, **options, damaged=config.damaged)
+    if reader.gigabytes() > config.memory:
+        return OnDisk(reader)
+    return InMemory(dataset, **options, damaged=config.damaged)
+
+
+def _joined(stores: Sequence[Store]) -> Store:
+    return stores[0] if len(stores) == 1 else Joined(stores)
+
+
+def _some(dataset: WaveformDataset, count: int) -> WaveformDataset:
+    """All records of a dataset, or so many at random, always the same."""
+    if len(dataset) <= count:
+        return dataset
+    mask = np.zeros(len(dataset), dtype=bool)
+    mask[np.random.default_rng(0).choice(len(dataset), count, replace=False)] = True
+    return dataset.filter(mask, inplace=False)
+
+
+class Examples(Dataset):
+    """
+    The examples of a training: item (step, i) is the i-th of the batch of an update.
+
+    :param data: Pairs and their probabilities
+    :param config: Settings
+    """
+
+    def __init__(self, data: Data, config: TrainingConfig) -> None:
+        self.pairs, self.config = data.pairs, config
+        self.chances = data.chances.cumsum()
+
+    def __getitem__(self, place: tuple[int, int]) -> dict[str, Any]:
+        """
+        Parts "clean" and "noise" (component, samples), levels of both terms of the loss, and names of the traces; or
+        the "error" that there was: raised in a worker, it would come with the lines of code that led to it.
+        """
+        random = np.random.default_rng((self.config.seed, *place))
+        index = min(int(np.searchsorted(self.chances, random.random(), side="right")), len(self.chances) - 1)
+        try:
+            with pairs.seeded(int(random.integers(2**32))):
+                pair = self.pairs[index]
+        except Damaged as error:
+            return {"error": str(error)}
+        level = 1.0 if random.random() < self.config.top else random.uniform(0.05, 1)
+        lower = level * random.uniform(0.05, 0.95)
+        for part in ("clean", "noise"):
+            if not np.isfinite(pair[part]).all():
+                return {"error": f"The {part} of {pair['names']} has samples that are no numbers (step {place[0]})."}
+        return {**pair, "level": np.float32(level), "lower": np.float32(lower)}
+
+
+class Places(Sampler):
+    """
+    Which examples one process prepares, batch by batch: every so many of each update's batch.
+
+    :param config: Settings
+    :param start: First update
+    :param rank: Number of the process
+    :param processes: Number of processes
+    """
+
+    def __init__(self, config: TrainingConfig, start: int = 0, rank: int = 0, processes: int = 1) -> None:
+        self.config, self.start, self.rank, self.processes = config, start, rank, processes
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        accumulate, size = self.config.machine.accumulate, self.config.batch_size
+        for step in range(self.start, self.config.steps):
+            for part in range(accumulate):
+                # Every other one, not halves: the second term is of the first examples, and each part has its share.
+                first = part * self.processes + self.rank
+                yield [(step, i) for i in range(first, size, self.processes * accumulate)]
+
+
+def loader(data: Data, config: TrainingConfig, start: int = 0, rank: int = 0, processes: int = 1) -> DataLoader:
+    """Batches for one process, prepared by as many workers as the settings say; see :py:class:`Places`."""
+    workers = config.machine.workers
+    return DataLoader(
+        Examples(data, config),
+        batch_sampler=Places(config, start, rank, processes),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def collate(examples: list[dict[str, Any]]) -> dict[str, Any]:
+    """A batch: tensors (batch, ...), and a list of names; or the first error."""
+    for example in examples:
+        if "error" in example:
+            return example
+    batch: dict[str, Any] = {"names": [example["names"] for example in examples]}
+    for key in ("clean", "noise", "level", "lower"):
+        batch[key] = torch.from_numpy(np.stack([example[key] for example in examples]))
+    return batch
+
+
+def checked(batch: dict[str, Any]) -> dict[str, Any]:
+    """
+    A batch that is in order.
+
+    :raises FloatingPointError: If one of its records has samples that are no numbers
+    """
+    if "error" in batch:
+        raise FloatingPointError(batch["error"])
+    return batch
+
+
+def whole_batch(data: Data, config: TrainingConfig, step: int) -> tuple[Tensor, Tensor]:
+    """Earthquakes and noise of an update, (batch, component, samples), for those who train something else on them."""
+    examples = Examples(data, config)
+    batch = checked(collate([examples[step, i] for i in range(config.batch_size)]))
+    return batch["clean"], batch["noise"]

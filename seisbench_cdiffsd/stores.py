@@ -1,0 +1,177 @@
+"""Where the samples of a dataset come from: memory, computed once, or the disk, whenever they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from seisbench.data import WaveformDataset
+from tqdm.auto import tqdm
+
+from seisbench_cdiffsd.augmentations import Array, State
+
+#: What the models work with; SeisBench brings other rates (Hz) to this one.
+COMPONENTS, SAMPLING_RATE = "ZNE", 100.0
+#: Records that are looked at for one that is usable, before a dataset is given up; and to estimate its size.
+TRIALS, PROBES = 100, 8
+
+Sample = tuple[Array, dict[str, Any]]
+
+
+class Damaged(ValueError):
+    """A record with samples that are no numbers."""
+
+
+class Store(Protocol):
+    """Samples, as a SeisBench generator takes them, and their metadata."""
+
+    metadata: pd.DataFrame
+
+    def __len__(self) -> int: ...
+
+    def get_sample(self, index: int) -> Sample: ...
+
+
+class Reader:
+    """
+    Reads the records of a dataset, one at a time, through some augmentations.
+
+    :param dataset: SeisBench dataset
+    :param augmentations: Augmentations that give the same result every time, such as the band-pass
+    :param keep: Whether a record is usable, judged by its metadata after the augmentations
+    :param wanted: What `keep` looks for, in words
+    :param damaged: "skip" records with samples that are no numbers, or "stop"
+    :raises ValueError: If the components are not ZNE
+    """
+
+    def __init__(
+        self,
+        dataset: WaveformDataset,
+        augmentations: Sequence[Callable[[State], None]],
+        keep: Callable[[dict[str, Any]], bool] = lambda metadata: True,
+        wanted: str = "finite samples that are not all zero",
+        damaged: str = "skip",
+    ) -> None:
+        if "".join(dataset.component_order) != COMPONENTS:
+            raise ValueError(f"Open dataset {dataset.name} with component_order={COMPONENTS!r}.")
+        self.dataset, self.augmentations = dataset, augmentations
+        self.keep, self.wanted, self.damaged = keep, wanted, damaged
+
+    def read(self, index: int) -> Sample | None:
+        """
+        A record, or None if it is not usable.
+
+        :raises Damaged: If it has samples that are no numbers, and that is to be said
+        """
+        state: State = {"X": self.dataset.get_sample(index, sampling_rate=SAMPLING_RATE)}
+        if not np.isfinite(state["X"][0]).all():
+            if self.damaged == "stop":
+                name = state["X"][1]["trace_name"]
+                raise Damaged(f"Trace {name} of dataset {self.dataset.name} has samples that are no numbers.")
+            return None
+        # The dataset gives this order, whatever its files have; SeisBench's rotation goes by the metadata.
+        state["X"][1]["trace_component_order"] = COMPONENTS
+        for augmentation in self.augmentations:
+            augmentation(state)
+        waveform, metadata = state["X"]
+        if not (waveform.any() and self.keep(metadata)):
+            return None
+        return np.ascontiguousarray(waveform, dtype=np.float32), metadata
+
+    def nothing(self, looked_at: int) -> ValueError:
+        """What to say when none of so many records is usable."""
+        name = self.dataset.name
+        return ValueError(f"No usable record among the {looked_at} of dataset {name}. Wanted: {self.wanted}.")
+
+    def gigabytes(self) -> float:
+        """About the memory that all records take, from a few of them."""
+        probes = np.unique(np.linspace(0, len(self.dataset) - 1, PROBES).astype(int))
+        sizes = [self.dataset.get_sample(i, sampling_rate=SAMPLING_RATE)[0].size for i in probes]
+        return 4e-9 * float(np.mean(sizes)) * len(self.dataset)
+
+
+class InMemory:
+    """
+    The usable records of a dataset, read once and held in memory.
+
+    :param dataset: SeisBench dataset
+    :param options: See :py:class:`Reader`
+    :raises ValueError: If no record is usable
+    """
+
+    def __init__(self, dataset: WaveformDataset, *options: Any, **named: Any) -> None:
+        reader = Reader(dataset, *options, **named)
+        numbers = tqdm(range(len(dataset)), desc=f"Loading {dataset.name}", leave=False, disable=None)
+        self.samples = [sample for sample in map(reader.read, numbers) if sample is not None]
+        if not self.samples:
+            raise reader.nothing(len(dataset))
+        self.metadata = pd.DataFrame([metadata for _, metadata in self.samples])
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def get_sample(self, index: int) -> Sample:
+        """A waveform (component, samples) and its metadata, both free to be changed."""
+        waveform, metadata = self.samples[index]
+        return waveform.copy(), metadata.copy()
+
+
+class OnDisk:
+    """
+    All records of a dataset, read when they are needed. One that turns out not to be usable is replaced by another,
+    always the same one.
+
+    :param reader: Reads a record
+    :raises ValueError: If no record is usable, as far as was looked
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader, self.metadata = reader, reader.dataset.metadata
+        self.get_sample(0)
+
+    def __len__(self) -> int:
+        return len(self.metadata)
+
+    def get_sample(self, index: int) -> Sample:
+        """A waveform (component, samples) and its metadata."""
+        for trial in range(TRIALS):
+            place = index if trial == 0 else int(np.random.default_rng((index, trial)).integers(len(self)))
+            sample = self.reader.read(place)
+            if sample is not None:
+                return sample
+        raise self.reader.nothing(min(TRIALS, len(self)))
+
+
+class Joined:
+    """
+    Several stores one after another.
+
+    :param parts: The stores
+    """
+
+    def __init__(self, parts: Sequence[Store]) -> None:
+        self.parts = parts
+        self.borders = np.cumsum([len(part) for part in parts])
+        self.metadata = pd.concat([part.metadata for part in parts], ignore_index=True)
+
+    def __len__(self) -> int:
+        return int(self.borders[-1])
+
+    def get_sample(self, index: int) -> Sample:
+        """A waveform (component, samples) and its metadata."""
+        part = int(np.searchsorted(self.borders, index, side="right"))
+        return self.parts[part].get_sample(int(index - self.borders[part] + len(self.parts[part])))
+
+
+def shares(parts: Sequence[NDArray[np.float64]], weights: Sequence[float]) -> NDArray[np.float64]:
+    """
+    Probability of each record of several stores, one after another.
+
+    :param parts: Probabilities within each store, which add up to 1
+    :param weights: Weights of the stores
+    """
+    total = sum(weights)
+    return np.concatenate([part * weight / total for part, weight in zip(parts, weights, strict=True)])

@@ -1,0 +1,129 @@
+"""Datasets by name and path, and the records that are chosen of them by their metadata."""
+
+import numpy as np
+import pytest
+import seisbench
+import seisbench.data as sbd
+
+from seisbench_cdiffsd import datasets, pairs
+from seisbench_cdiffsd.config import Source
+from seisbench_cdiffsd.stores import Damaged, InMemory, Joined, OnDisk, Reader, shares
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Earthquakes and noise in one dataset, with metadata to choose by; record 3 has a sample that is no number."""
+    random, path = np.random.default_rng(0), tmp_path_factory.mktemp("mixed")
+    with sbd.WaveformDataWriter(path / "metadata.csv", path / "waveforms.hdf5") as writer:
+        writer.data_format = {"dimension_order": "CW", "component_order": "ENZ", "sampling_rate": 100}
+        for number in range(8):
+            waveform = random.normal(size=(3, 3000)) * [[1], [2], [3]]
+            if number == 3:
+                waveform[1, 7] = np.nan
+            metadata = {
+                "trace_category": "noise" if number % 2 else "earthquake_local",
+                "trace_p_arrival_sample": np.nan if number % 2 else 1000.0,
+                "trace_channel": "HH" if number < 4 else "EH",
+                "trace_snr_db": f"[{number}.0 {number + 1}.0 {number + 2}.0]",
+                "source_magnitude": np.nan if number % 2 else number / 2,
+                "source_distance_km": 10.0 * number,
+                "trace_clipped": number == 6,
+                "split": "dev" if number > 5 else "train",
+            }
+            writer.add_trace({"trace_name": f"t{number}", **metadata}, waveform)
+    return path
+
+
+def numbers(dataset):
+    return (dataset.metadata["source_distance_km"] / 10).astype(int).tolist()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "left"),
+    [
+        ({}, [0, 1, 2, 3, 4, 5, 6, 7]),
+        ({"category": ("noise",)}, [1, 3, 5, 7]),
+        ({"instrument": ("H",)}, [0, 1, 2, 3]),
+        ({"snr": (4, 6)}, [3, 4, 5]),
+        ({"magnitude": (1, 2.5)}, [2, 4]),
+        ({"distance": (10, 30), "category": ("noise",)}, [1, 3]),
+        ({"where": {"trace_channel": ("EH",), "source_distance_km": (0, 50)}}, [4, 5]),
+    ],
+)
+def test_records_are_chosen_by_their_metadata(folder, wanted, left):
+    assert numbers(datasets.open_source(Source(str(folder), **wanted))) == left
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"magnitude": (8, 9)}, "No record .* is left with magnitude from 8 to 9"),
+        ({"category": ("explosion",)}, "category explosion"),
+        ({"where": {"trace_moon": (1,)}}, "no column 'trace_moon'"),
+        ({"category": ("noise",), "magnitude": (0, 9)}, "magnitude from 0 to 9"),
+    ],
+)
+def test_empty_selections_are_said(folder, wanted, message):
+    with pytest.raises(ValueError, match=message):
+        datasets.open_source(Source(str(folder), **wanted))
+
+
+def test_datasets_that_are_not_there_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(seisbench, "cache_data_root", tmp_path)
+    with pytest.raises(ValueError, match=r"not in SeisBench's cache.*download = true"):
+        datasets.open_source(Source("STEAD"))
+    for name in ("Moonquakes", "WaveformDataset"):
+        with pytest.raises(ValueError, match="neither a folder nor a name"):
+            datasets.open_source(Source(name))
+    with pytest.raises(ValueError, match="no dataset in SeisBench's format"):
+        datasets.open_source(Source(str(tmp_path)))
+
+
+def test_one_dataset_gives_earthquakes_and_noise_of_one_split(folder):
+    train = datasets.take_split(datasets.open_source(Source(str(folder))), "train")
+    assert numbers(datasets.earthquakes_of(train)) == [0, 2, 4]
+    assert numbers(datasets.noise_of(train)) == [1, 3, 5]
+    dev = datasets.take_split(datasets.open_source(Source(str(folder))), "dev")
+    with pytest.raises(ValueError, match=r"no earthquakes .* not clipped"):
+        datasets.earthquakes_of(dev)
+    assert numbers(datasets.earthquakes_of(dev, clipped=True)) == [6]
+    with pytest.raises(ValueError, match="no test split"):
+        datasets.take_split(dev, "test")
+
+
+def test_damaged_records_are_skipped_or_named(folder):
+    dataset = datasets.open_source(Source(str(folder)))
+    assert len(InMemory(dataset, [])) == 7
+    with pytest.raises(Damaged, match=r"Trace \S+ of dataset mixed\S* has samples that are no numbers"):
+        InMemory(dataset, [], damaged="stop")
+
+
+def test_records_from_disk_are_those_in_memory_and_replaced_alike_where_unusable(folder):
+    dataset = datasets.open_source(Source(str(folder), category=("noise",)))
+    options = pairs.background(pairs.band_pass())
+    memory, disk = InMemory(dataset, **options), OnDisk(Reader(dataset, **options))
+    assert (len(memory), len(disk)) == (3, 4)
+    np.testing.assert_array_equal(disk.get_sample(0)[0], memory.get_sample(0)[0])
+    (first, metadata), (again, _) = disk.get_sample(1), disk.get_sample(1)
+    assert np.isfinite(first).all() and metadata["source_distance_km"] != 30
+    np.testing.assert_array_equal(first, again)
+    assert metadata["trace_component_order"] == "ZNE"
+    assert Reader(dataset, []).gigabytes() == pytest.approx(4 * 3 * 3000 * 4e-9)
+
+
+def test_a_dataset_without_a_usable_record_is_given_up(folder):
+    dataset = datasets.open_source(Source(str(folder)))
+    with pytest.raises(ValueError, match=r"No usable record.*the moon"):
+        OnDisk(Reader(dataset, [], lambda metadata: False, "the moon"))
+
+
+def test_joined_stores_follow_one_another_and_share_by_weight(folder):
+    dataset = datasets.open_source(Source(str(folder)))
+    first, second = InMemory(dataset, []), InMemory(datasets.noise_of(dataset), [])
+    joined = Joined([first, second])
+    assert len(joined) == len(joined.metadata) == 10
+    for index in range(10):
+        store, place = (first, index) if index < 7 else (second, index - 7)
+        np.testing.assert_array_equal(joined.get_sample(index)[0], store.get_sample(place)[0])
+    chances = shares([np.full(7, 1 / 7), np.full(3, 1 / 3)], [3, 1])
+    assert chances.sum() == pytest.approx(1) and chances[:7].sum() == pytest.approx(0.75)
