@@ -151,7 +151,8 @@ class Stretch:
         bins = np.arange(spectrum.shape[-1]) * (len(self.gain) - 1) / (after / 2)
         spectrum *= np.interp(bins, np.arange(len(self.gain)), self.gain) * after / before
         for name in metadata:
-            if name.endswith("_sample"):
+            # STEAD's end of the coda is text: "[[2789.]]".
+            if name.endswith("_sample") and not isinstance(metadata[name], str):
                 metadata[name] = metadata[name] * after / before
         state["X"] = (irfft(spectrum, after).astype(waveform.dtype), metadata)
 

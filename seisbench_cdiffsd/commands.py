@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from seisbench_cdiffsd.configfile import parse, read_config
 from seisbench_cdiffsd.export import export_weights
 
 #: What training needs beyond the package itself.
-EXTRA = ("lightning", "tensorboard", "torchmetrics", "tomli")
+EXTRA = ("lightning", "tensorboard", "torchmetrics")
+#: Exit status after an interrupt, as shells have it.
+INTERRUPTED = 130
 
 
 def add_train(commands: Any) -> None:
@@ -49,7 +52,7 @@ def add_train(commands: Any) -> None:
     parser.set_defaults(run=train, mendable=(ValueError, FloatingPointError, OSError))
 
 
-def train(args: argparse.Namespace) -> None:
+def train(args: argparse.Namespace) -> int:
     """Train a model on earthquakes and noise, or go on with an unfinished training."""
     config = settings(args)
     if args.threads:
@@ -60,9 +63,14 @@ def train(args: argparse.Namespace) -> None:
         if (error.name or "").partition(".")[0] not in EXTRA:
             raise
         raise ValueError("Training needs Lightning: pip install seisbench-cdiffsd[train]") from error
-    model = training.train(config, args.out)
+    try:
+        model = training.train(config, args.out)
+    except KeyboardInterrupt:
+        print("cdiffsd: interrupted; the same command goes on from the last validation.", file=sys.stderr)
+        return INTERRUPTED
     if training.is_first():
         print(f"{args.out / 'model'}: {model.weights_docstring}")
+    return 0
 
 
 def settings(args: argparse.Namespace) -> TrainingConfig:

@@ -42,7 +42,10 @@ def take_split(dataset: WaveformDataset, split: str) -> WaveformDataset:
     :raises ValueError: If it has no such split
     """
     if "split" not in dataset.metadata or not (dataset.metadata["split"] == split).any():
-        raise ValueError(f"Dataset {dataset.name} has no {split} split: its metadata need a column 'split' with it.")
+        raise ValueError(
+            f"Dataset {dataset.name} has no {split} split, among the records that were chosen: "
+            "its metadata need a column 'split' with it."
+        )
     return dataset.get_split(split)
 
 

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from seisbench_cdiffsd import pairs
 from seisbench_cdiffsd.config import Source, TrainingConfig
 from seisbench_cdiffsd.datasets import earthquakes_of, noise_of, take_split
-from seisbench_cdiffsd.stores import Damaged, InMemory, Joined, OnDisk, Reader, Store, shares
+from seisbench_cdiffsd.stores import InMemory, Joined, OnDisk, Reader, Store, shares
 
 #: Dev records that are looked at for each one that is wanted for validation.
 SPARE = 20
@@ -141,13 +141,14 @@ class Examples(Dataset):
         try:
             with pairs.seeded(int(random.integers(2**32))):
                 pair = self.pairs[index]
-        except Damaged as error:
-            return {"error": str(error)}
+        except ValueError as error:
+            return {"error": error}
         level = 1.0 if random.random() < self.config.top else random.uniform(0.05, 1)
         lower = level * random.uniform(0.05, 0.95)
         for part in ("clean", "noise"):
             if not np.isfinite(pair[part]).all():
-                return {"error": f"The {part} of {pair['names']} has samples that are no numbers (step {place[0]})."}
+                message = f"The {part} of {pair['names']} has samples that are no numbers (step {place[0]})."
+                return {"error": FloatingPointError(message)}
         return {**pair, "level": np.float32(level), "lower": np.float32(lower)}
 
 
@@ -201,10 +202,11 @@ def checked(batch: dict[str, Any]) -> dict[str, Any]:
     """
     A batch that is in order.
 
-    :raises FloatingPointError: If one of its records has samples that are no numbers
+    :raises ValueError: If a record is damaged, or too short
+    :raises FloatingPointError: If the augmentations made something of it that is no number
     """
     if "error" in batch:
-        raise FloatingPointError(batch["error"])
+        raise batch["error"]
     return batch
 
 

@@ -178,7 +178,7 @@ class Keeper(Callback):
         path = self.out / "losses.csv"
         if trainer.is_global_zero:
             done = pd.read_csv(path).query("step <= @trainer.global_step") if path.exists() else pd.DataFrame()
-            done = done.reindex(columns=["step", "loss"])
+            done = done.reindex(columns=["step", "loss"]).dropna()  # a line that was being written at the end
             write(path, lambda temporary: done.to_csv(temporary, index=False))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

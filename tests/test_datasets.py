@@ -96,6 +96,8 @@ def test_damaged_records_are_skipped_or_named(folder):
     assert len(InMemory(dataset, [])) == 7
     with pytest.raises(Damaged, match=r"Trace \S+ of dataset mixed\S* has samples that are no numbers"):
         InMemory(dataset, [], damaged="stop")
+    with pytest.raises(Damaged, match="Trace"):
+        OnDisk(Reader(dataset, [], damaged="stop")).get_sample(3)
 
 
 def test_records_from_disk_are_those_in_memory_and_replaced_alike_where_unusable(folder):

@@ -1,0 +1,94 @@
+"""Does the data pipeline keep up with the network?
+
+``python benchmarks/feeding.py`` measures, for the settings of a training, the time to prepare a batch and that of an
+update that finds its batch ready, by the median over batches; with waveforms in memory and read from disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from seisbench.data import WaveformDataset
+
+from seisbench_cdiffsd import pairs
+from seisbench_cdiffsd.config import Source, TrainingConfig
+from seisbench_cdiffsd.configfile import read_config
+from seisbench_cdiffsd.diffusion import training_loss
+from seisbench_cdiffsd.feeding import load_data, loader
+from seisbench_cdiffsd.losses import make_loss
+from seisbench_cdiffsd.model import CDiffSD, normalize
+from seisbench_cdiffsd.optimizers import make_optimizer
+from seisbench_cdiffsd.schedule import get_schedule
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+def feeding_seconds(config: TrainingConfig, batches: int) -> list[float]:
+    """Time between batches when nothing else is done."""
+    parts = [[(WaveformDataset(x[0].dataset, component_order="ZNE"), x[0])] for x in (config.events, config.noise)]
+    data = load_data(*parts, config, pairs.band_pass())
+    seconds, start = [], time.perf_counter()
+    for _ in itertools.islice(loader(data, config), batches + 1):
+        seconds.append(time.perf_counter() - start)
+        start = time.perf_counter()
+    return seconds[1:]
+
+
+def update_seconds(config: TrainingConfig, updates: int) -> list[float]:
+    """Time of an update of the weights on a batch that is there."""
+    device = config.machine.device
+    torch.manual_seed(0)
+    model = CDiffSD(network=config.network, schedule=config.schedule, norm=config.norm).to(device)
+    optimizer = make_optimizer(model, config.learning_rate, config.kernel_rate)
+    clean, noise = (torch.randn(config.batch_size, 3, config.window, device=device) for _ in range(2))
+    noisy, factor = normalize(clean + noise, config.norm)
+    level = torch.rand(config.batch_size, device=device) * 0.9 + 0.1
+    lower = 0.5 * level[: round(config.unfolded_share * config.batch_size)]
+    path, error, seconds = get_schedule(config.schedule), make_loss(config.loss, device), []
+    for _ in range(updates + 1):
+        start = time.perf_counter()
+        with config.autocast(device):
+            loss = training_loss(model, clean / factor, noisy, level, lower, path, error, config.unfolded)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+        seconds.append(time.perf_counter() - start)
+    return seconds[1:]
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", nargs="?", default="default")
+    parser.add_argument("--events", default=str(DATA / "events"))
+    parser.add_argument("--noise", default=str(DATA / "noise"))
+    parser.add_argument("--batches", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    datasets = {"events": (Source(args.events),), "noise": (Source(args.noise),)}
+    config = read_config(args.config, [f"machine.device={args.device}"], **datasets)
+    update = float(np.median(update_seconds(config, max(3, args.batches // 4))))
+    print(f"update of {config.batch_size} windows, {args.threads} threads, {args.device}: {1000 * update:.0f} ms")
+    for memory, place in ((config.memory, "in memory"), (0.0, "from disk")):
+        for workers in args.workers:
+            settings = replace(config, memory=memory, machine=replace(config.machine, workers=workers))
+            batch = float(np.median(feeding_seconds(settings, args.batches)))
+            rate = config.batch_size / batch
+            print(
+                f"{place}, {workers} workers: {1000 * batch:6.1f} ms a batch, {rate:5.0f} pairs a second, "
+                f"{batch / update:.1%} of an update"
+            )
+
+
+if __name__ == "__main__":
+    main()

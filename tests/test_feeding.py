@@ -1,0 +1,78 @@
+"""Batches: the same whoever prepares them, shared without overlap, and honest about what is wrong with a record."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from seisbench_cdiffsd import feeding, pairs
+from seisbench_cdiffsd.config import Machine, Source, TrainingConfig
+
+CONFIG = TrainingConfig(batch_size=8, steps=4, validation_events=1)
+
+
+@pytest.fixture(scope="module")
+def parts(small_datasets):
+    return [[(dataset, Source(dataset.name))] for dataset in small_datasets]
+
+
+@pytest.fixture(scope="module")
+def data(parts):
+    return feeding.load_data(*parts, CONFIG, pairs.band_pass())
+
+
+@pytest.mark.parametrize(("processes", "accumulate"), [(1, 1), (2, 1), (2, 2), (1, 4)])
+def test_processes_share_each_batch_without_overlap(processes, accumulate):
+    config = TrainingConfig(batch_size=8, steps=4, machine=Machine(devices=processes, accumulate=accumulate))
+    places = [list(feeding.Places(config, 1, rank, processes)) for rank in range(processes)]
+    assert {len(batch) for rank in places for batch in rank} == {8 // processes // accumulate}
+    everything = sorted(place for rank in places for batch in rank for place in batch)
+    assert everything == [(step, i) for step in (1, 2, 3) for i in range(8)]
+    # every part has its share of the first half, which the second term of the loss is of
+    assert all(sum(i < 4 for _, i in batch) == len(batch) / 2 for rank in places for batch in rank)
+
+
+def test_an_example_is_the_same_at_any_time_and_unlike_all_others(data):
+    examples = feeding.Examples(data, CONFIG)
+    first, again = examples[3, 5], examples[3, 5]
+    np.testing.assert_array_equal(first["clean"], again["clean"])
+    np.testing.assert_array_equal(first["noise"], again["noise"])
+    assert (first["level"], first["lower"], first["names"]) == (again["level"], again["lower"], again["names"])
+    for other in (examples[3, 4], examples[2, 5]):
+        assert not np.array_equal(first["noise"], other["noise"])
+
+
+def test_batches_have_what_an_update_needs(data):
+    batch = next(iter(feeding.loader(data, CONFIG)))
+    assert batch["clean"].shape == batch["noise"].shape == (8, 3, 3000)
+    assert (batch["lower"] < batch["level"]).all() and (batch["level"] <= 1).all()
+    assert len(batch["names"]) == 8 and all("bucket" in name and " + " in name for name in batch["names"])
+    clean, noise = feeding.whole_batch(data, CONFIG, 0)
+    assert clean.equal(batch["clean"]) and noise.equal(batch["noise"])
+
+
+def test_weights_of_datasets_are_their_shares(small_datasets, parts):
+    (events, _), _ = parts[0][0], parts[1][0]
+    twice = [(events, Source("a", weight=3)), (events, Source("b"))]
+    data = feeding.load_data(twice, parts[1] * 2, CONFIG, pairs.band_pass())
+    half = len(data.chances) // 2
+    assert data.chances.sum() == pytest.approx(1) and data.chances[:half].sum() == pytest.approx(0.75)
+    assert feeding.whole_batch(data, CONFIG, 0)[0].isfinite().all()
+
+
+def test_a_record_that_is_too_short_stops_the_training(data):
+    short = copy.copy(data.pairs.dataset)
+    short.samples = [(waveform[:, :2000], metadata) for waveform, metadata in short.samples]
+    generator = pairs.training_pairs(data.pairs.dataset, short, pairs.band_pass())
+    examples = feeding.Examples(replace(data, pairs=generator), CONFIG)
+    with pytest.raises(ValueError, match="2000 samples"):
+        feeding.checked(feeding.collate([examples[0, i] for i in range(8)]))
+
+
+def test_data_that_are_other_have_another_fingerprint(small_datasets, parts, data):
+    events = small_datasets[0].filter(np.arange(len(small_datasets[0])) != 1, inplace=False)
+    assert (
+        feeding.load_data([(events, Source("a"))], parts[1], CONFIG, pairs.band_pass()).fingerprint != data.fingerprint
+    )
+    assert feeding.load_data(*parts, CONFIG, pairs.band_pass()).fingerprint == data.fingerprint
