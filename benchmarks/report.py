@@ -122,7 +122,12 @@ class Report:
             for picker in self._pickers("noise"):
                 columns |= {f"{picker} {phase} per hour": (f"{picker}_{phase}_per_hour", "{:.0f}") for phase in "PS"}
             parts.append(("Noise alone", self._wide("noise", columns)))
-        for name, title in (("speed", "Speed on a stream"), ("growth", "How the cost grows (s)")):
+        costs = {
+            "speed": "Speed on a stream",
+            "growth": "How the cost grows (s)",
+            "floor": "The network against the floor",
+        }
+        for name, title in costs.items():
             if name in self.tables:
                 parts.append((title, markdown(self.tables[name])))
         absent = {**self.missing, **self.missing_pickers}

@@ -14,6 +14,7 @@ import seisbench.models as sbm
 import torch
 from obspy import Stream, Trace, UTCDateTime
 from seisbench.models import WaveformModel
+from torch.utils.flop_counter import FlopCounterMode
 
 from seisbench_cdiffsd import CDiffSD
 from seisbench_cdiffsd.baselines import Denoiser, Diffusion, Network, Wiener
@@ -78,6 +79,48 @@ def windows(run: object, stream: Stream) -> int:
     return per_trace * len(stream) // 3
 
 
+def multiply_adds(model: CDiffSD, windows: int = 1) -> int:
+    """Multiplications, with an addition each, of one evaluation of a network on some windows."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(windows, 3, model.in_samples), torch.ones(windows))
+    return counter.get_total_flops() // 2
+
+
+def peak_rate(size: int = 1024, repeats: int = 10) -> float:
+    """Multiply-adds per second of a large product of matrices, the fastest of some: what the cores can do."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    return size**3 / min(timed(torch.matmul, a, b) for _ in range(repeats))
+
+
+class NetworkTime:
+    """Seconds that the network of a model takes, while this is entered."""
+
+    def __init__(self, model: CDiffSD) -> None:
+        self.model, self.seconds = model, 0.0
+
+    def __enter__(self) -> NetworkTime:
+        network = self.model.network
+        self.hooks = [network.register_forward_pre_hook(self.start), network.register_forward_hook(self.stop)]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def start(self, *call: object) -> None:
+        self.begun = time.perf_counter()
+
+    def stop(self, *call: object) -> None:
+        self.seconds += time.perf_counter() - self.begun
+
+
+def timed(function: Callable[..., object], *arguments: object) -> float:
+    """Seconds that a function takes."""
+    start = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - start
+
+
 def main() -> None:
     """Run once; print the seconds and the peak memory in MB, before (with everything loaded) and after."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -91,9 +134,8 @@ def main() -> None:
     run = to_device(runs()[args.name](), args.device)
     stream = noise_stream(args.hours, args.stations)
     process(run, noise_stream(0.02))
-    loaded, start = peak(), time.perf_counter()
-    process(run, stream)
-    print(json.dumps({"seconds": time.perf_counter() - start, "loaded": loaded, "peak": peak()}))
+    loaded, seconds = peak(), timed(process, run, stream)
+    print(json.dumps({"seconds": seconds, "loaded": loaded, "peak": peak()}))
 
 
 def peak() -> float:

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,9 @@ import speed
 import torch
 
 
-def add(report, row):
-    table = report.tables.get("speed", pd.DataFrame())
-    report.tables["speed"] = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
+def add(report, name, row):
+    table = report.tables.get(name, pd.DataFrame())
+    report.tables[name] = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
 
 
 def test_stream(timed, hours, threads, options, benchmark, report):
@@ -37,6 +36,7 @@ def test_stream(timed, hours, threads, options, benchmark, report):
     memory = run_alone(timed, hours, threads, options.device)
     add(
         report,
+        "speed",
         {
             "denoiser": timed,
             "hours": f"{hours:g}",
@@ -75,7 +75,7 @@ def test_cost_grows_in_proportion_to_length_stations_and_steps(report, options):
             run = speed.Diffusion(speed.CDiffSD().to(options.device), setting["steps"])
             stream = speed.noise_stream(setting["hours"], setting["stations"])
             speed.process(run, stream)
-            seconds.append(min(seconds_of(run, stream) for _ in range(2)))
+            seconds.append(min(speed.timed(speed.process, run, stream) for _ in range(2)))
         exponent = np.polyfit(np.log(values), np.log(seconds), 1)[0]
         rows.append({"CDiffSD, cost against": what, "exponent": round(exponent, 2)})
         rows[-1] |= {f"x {times}": round(value, 2) for times, value in zip((1, 2, 4), seconds, strict=True)}
@@ -83,7 +83,25 @@ def test_cost_grows_in_proportion_to_length_stations_and_steps(report, options):
     report.tables["growth"] = pd.DataFrame(rows)
 
 
-def seconds_of(run, stream):
-    start = time.perf_counter()
-    speed.process(run, stream)
-    return time.perf_counter() - start
+def test_the_network_against_the_floor(threads, options, report):
+    """How near the network comes to what the cores can do at best, and what a stream costs beside it."""
+    if options.device != "cpu":
+        pytest.skip("the floor is that of the cores")
+    torch.set_num_threads(threads)
+    run, stream = speed.Diffusion(speed.CDiffSD(), 4), speed.noise_stream(0.5)
+    speed.process(run, speed.noise_stream(0.05))
+    with speed.NetworkTime(run.model) as network:
+        seconds = speed.timed(speed.process, run, stream)
+    evaluation = network.seconds / (4 * speed.windows(run, stream))
+    operations, peak = speed.multiply_adds(run.model), speed.peak_rate()
+    row = {
+        "threads": str(threads),
+        "multiply-adds of a window (M)": round(operations / 1e6, 1),
+        "peak (G/s)": round(peak / 1e9, 1),
+        "floor of a window (ms)": round(1e3 * operations / peak, 2),
+        "network, a window (ms)": round(1e3 * evaluation, 2),
+        "times the floor": round(evaluation * peak / operations, 2),
+        "share outside the network": round(1 - network.seconds / seconds, 3),
+    }
+    add(report, "floor", row)
+    assert network.seconds < seconds
