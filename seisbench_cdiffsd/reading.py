@@ -110,7 +110,7 @@ def index(path: Path, block: int = BLOCK) -> list[Part]:
     :raises ReadError: If there is no such file, or it cannot be read, or it holds no samples
     """
     if not path.exists():
-        raise ReadError("no such file. Give files that ObsPy reads, or 'example'.")
+        raise ReadError("no such file.")
     if path.is_dir():
         raise ReadError("is a folder. Give the files in it.")
     record = _record_length(path)

@@ -149,7 +149,11 @@ def records(
     :param strict: Whether only samples count that all components have
     :param sos: Filter in second-order sections, see :py:func:`design_filter`
     :param zerophase: Whether the filter runs forward and backward
+    :raises TypeError: If `stream` is no stream
     """
+    if not isinstance(stream, Stream):
+        told = f"Give an ObsPy Stream, not {type(stream).__name__}"
+        raise TypeError(f"{told}: obspy.read(path) opens a file, obspy.Stream([trace]) holds a trace.")
     limit = window / sampling_rate
     contradicting: set[str] = set()
     for (network, station, location, *_), members in instruments(

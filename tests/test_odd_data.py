@@ -256,3 +256,24 @@ def test_slow_and_fast_rates_are_served(small, rate):
 def test_one_sample_or_none(small, samples):
     data = Stream([Trace(np.array(samples, dtype=float), {"channel": "HHZ"})])
     assert [t.stats.npts for t in small.denoise(data)] == ([1] if samples == [5] else [])
+
+
+@pytest.mark.parametrize(
+    "data", ["day.mseed", Trace(np.zeros(100)), np.zeros((3, 3000))], ids=lambda x: type(x).__name__
+)
+def test_what_is_no_stream_is_refused_with_a_hint(small, data):
+    for method in (small.denoise, small.annotate):
+        with pytest.raises(TypeError, match=rf"not {type(data).__name__}: obspy.read"):
+            method(data)
+
+
+def test_a_whole_day():
+    """24 hours of one component at 100 Hz; the middle of it is what an hour alone would have given."""
+    model = randomised(CDiffSD(default_args={"steps": 1, "overlap": 0.1}))
+    data = np.random.default_rng(0).standard_normal(24 * 360_000, dtype=np.float32)
+    day = Stream([Trace(data, {"channel": "HHZ", "sampling_rate": 100.0, "starttime": START})])
+    (out,) = model.denoise(day)
+    assert out.stats.npts == len(data) and out.stats.starttime == START and np.isfinite(out.data).all()
+    (hour,) = model.denoise(day.slice(START + 12 * 3600, START + 13 * 3600))
+    inner = [x.slice(START + 12.1 * 3600, START + 12.9 * 3600).data for x in (out, hour)]
+    np.testing.assert_allclose(*inner, atol=1e-4)
