@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -85,7 +86,7 @@ def _fit(events: Sequence[Part], noise: Sequence[Part], out: Path, config: Train
     data = load_data(events, noise, config, band)
     _claim(out, config)
     trainer = _trainer(out, config, Keeper(out, config, data))
-    last = out / "last.ckpt"
+    last, handler = out / "last.ckpt", signal.getsignal(signal.SIGINT)
     with warnings.catch_warnings():
         for harmless in (".*does not have many workers.*", ".*LeafSpec.*", ".*lr_scheduler.step.*"):
             warnings.filterwarnings("ignore", harmless)
@@ -96,7 +97,8 @@ def _fit(events: Sequence[Part], noise: Sequence[Part], out: Path, config: Train
                 ckpt_path=last if last.is_file() else None,
                 weights_only=True,
             )
-        except SystemExit:  # that is how Lightning leaves after an interrupt
+        except SystemExit:  # that is how Lightning leaves after an interrupt, deaf to the next one
+            signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from None
     return CDiffSD.load(out / "model")
 

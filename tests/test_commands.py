@@ -1,0 +1,239 @@
+"""The commands around training, run as a user runs them: killed and resumed, on two processes, on STEAD."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import seisbench
+import seisbench.data as sbd
+import torch
+
+import seisbench_cdiffsd
+from seisbench_cdiffsd import CDiffSD, cli, loop
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["batch_size=4", "validate_every=3", "validation_events=1", "warmup=2"]
+
+
+def command(folders, out, *more, steps=12):
+    events, noise = (str(dataset.path) for dataset in folders)
+    args = ["train", "--events", events, "--noise", noise, "--out", str(out), "--set", f"steps={steps}", *SMALL, *more]
+    return [sys.executable, "-m", "seisbench_cdiffsd.cli", *args]
+
+
+def run(*args):
+    return cli.main([str(arg) for arg in args])
+
+
+def losses(out):
+    return pd.read_csv(Path(out) / "losses.csv")["loss"].tolist()
+
+
+@pytest.fixture(scope="module")
+def unbroken(small_datasets, tmp_path_factory):
+    """The folder of a training that nothing happened to."""
+    out = tmp_path_factory.mktemp("unbroken")
+    assert cli.main(command(small_datasets, out)[3:]) == 0
+    return out
+
+
+def test_a_killed_training_is_resumed_with_the_same_losses(unbroken, small_datasets, tmp_path):
+    process = subprocess.Popen(command(small_datasets, tmp_path), stderr=subprocess.DEVNULL)
+    try:
+        wait = float(np.random.default_rng().uniform(0, 0.3))
+        until(lambda: (tmp_path / "last.ckpt").exists() or process.poll() is not None)
+        time.sleep(wait)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert CDiffSD.load(tmp_path / "model")
+    assert run("train", "--resume", "--out", tmp_path) == 0
+    assert losses(tmp_path) == losses(unbroken)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "log.csv"), pd.read_csv(unbroken / "log.csv"))
+
+
+def until(true, seconds=600):
+    start = time.monotonic()
+    while not true():
+        assert time.monotonic() - start < seconds
+        time.sleep(0.02)
+
+
+def test_two_processes_train_as_one(unbroken, small_datasets, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CDIFFSD_WITNESS": str(tmp_path)}
+    script = Path(__file__).parent / "two_processes.py"
+    arguments = command(small_datasets, tmp_path / "run", "machine.devices=2", steps=3)[3:]
+    done = subprocess.run([sys.executable, script, *arguments], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert all(first["weights"][name].equal(second["weights"][name]) for name in first["weights"])
+    assert not set(map(tuple, first["places"])) & set(map(tuple, second["places"]))
+    assert sorted(map(tuple, first["places"] + second["places"])) == [(step, i) for step in range(3) for i in range(4)]
+    one = command(small_datasets, tmp_path / "one", steps=3)
+    assert cli.main(one[3:]) == 0
+    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "one"), rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def stead(tmp_path_factory):
+    """
+    A miniature of STEAD as its authors give it, merged.csv and merged.hdf5, and a SeisBench cache with what SeisBench's
+    class makes of it. Only the list of test traces, which SeisBench gets from the network, is made up.
+    """
+    folder, random = tmp_path_factory.mktemp("stead"), np.random.default_rng(1)
+    rows, time_ = [], np.arange(6000) / 100
+    with h5py.File(folder / "merged.hdf5", "w") as file:
+        group = file.create_group("data")
+        for number in range(48):
+            earthquake = number % 4 in (0, 3)
+            name = f"B{number:03d}.TA_2010_{'EV' if earthquake else 'NO'}"
+            waveform = random.normal(size=(6000, 3)) * (0.01 if earthquake else 1)
+            if earthquake:
+                for onset, gain in ((10, 0.3), (14, 1)):
+                    burst = gain * np.exp(-(time_ - onset).clip(0) / 5) * (time_ >= onset)
+                    waveform += burst[:, None] * random.normal(size=(6000, 3))
+            group.create_dataset(name, data=(1000 * waveform).astype(np.float32))
+            rows.append(
+                {
+                    "network_code": "TA",
+                    "receiver_code": f"B{number:03d}",
+                    "receiver_type": "BH",
+                    "receiver_latitude": 40.0,
+                    "receiver_longitude": -110.0,
+                    "receiver_elevation_m": 1000.0,
+                    "p_arrival_sample": 1000.0 if earthquake else np.nan,
+                    "p_status": "manual" if earthquake else np.nan,
+                    "p_weight": 0.5 if earthquake else np.nan,
+                    "p_travel_sec": 8.0 if earthquake else np.nan,
+                    "s_arrival_sample": 1400.0 if earthquake else np.nan,
+                    "s_status": "manual" if earthquake else np.nan,
+                    "s_weight": 0.5 if earthquake else np.nan,
+                    "source_id": str(number) if earthquake else np.nan,
+                    "source_origin_time": "2010-01-01 00:00:00" if earthquake else np.nan,
+                    "source_magnitude": 1 + number / 20 if earthquake else np.nan,
+                    "source_distance_km": 40.0 if earthquake else np.nan,
+                    "back_azimuth_deg": 90.0 if earthquake else np.nan,
+                    "snr_db": "[40.0 41.0 42.0]" if earthquake else np.nan,
+                    "coda_end_sample": "[[4000.]]" if earthquake else np.nan,
+                    "trace_start_time": "2010-01-01 00:00:00",
+                    "trace_category": "earthquake_local" if earthquake else "noise",
+                    "trace_name": name,
+                }
+            )
+    table = pd.DataFrame(rows)
+    table.to_csv(folder / "merged.csv", index=False)
+
+    def no_network(url, target, **_):
+        if not str(url).endswith("test.npy"):
+            raise ValueError("no network")
+        np.save(target, table["trace_name"].to_numpy(dtype="U")[[0, 1, 2, 3]])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seisbench.util, "download_http", no_network)
+        patch.setattr(seisbench, "cache_data_root", folder / "cache")
+        sbd.STEAD(download_kwargs={"basepath": folder}, compile_from_source=True)
+    return folder / "cache"
+
+
+def test_stead_is_trained_on_by_its_name(stead, tmp_path, monkeypatch):
+    monkeypatch.setattr(seisbench, "cache_data_root", stead)
+    dataset = sbd.STEAD(component_order="ZNE")
+    splits = dataset.metadata.groupby("split")["trace_category"].unique()
+    assert len(dataset) == 48 and all(set(splits[x]) == {"noise", "earthquake_local"} for x in ("train", "dev", "test"))
+    config = tmp_path / "mine.toml"
+    config.write_text(
+        "steps = 3\nbatch_size = 4\nvalidate_every = 3\nvalidation_events = 1\nwarmup = 1\nmemory = 0.0\n"
+        '[[events]]\ndataset = "STEAD"\ncategory = ["earthquake_local"]\nsnr = [20, 100]\nmagnitude = [1, 9]\n'
+        '[[noise]]\ndataset = "STEAD"\ncategory = ["noise"]\n[machine]\nworkers = 1\n'
+    )
+    assert run("train", config, "--out", tmp_path / "run") == 0
+    assert len(losses(tmp_path / "run")) == 3 and np.isfinite(losses(tmp_path / "run")).all()
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert stored["events"][0]["dataset"] == "STEAD" and stored["memory"] == 0
+
+
+def test_weights_are_exported_for_seisbench(unbroken, tmp_path, capsys, monkeypatch):
+    assert run("export", unbroken, "mine", "--out", tmp_path, "--docstring", "For testing.") == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.json.v1", "mine.md", "mine.pt.v1"]
+    description = json.loads((tmp_path / "mine.json.v1").read_text())
+    assert description["version"] == "1" and "Trappolini" in description["citation"]
+    assert description["docstring"].startswith("For testing.") and '"steps": 12' in description["docstring"]
+    cache = tmp_path / "cache" / "cdiffsd"
+    cache.mkdir(parents=True)
+    for name in ("mine.pt.v1", "mine.json.v1"):
+        shutil.copy(tmp_path / name, cache)
+    monkeypatch.setattr(seisbench, "cache_model_root", tmp_path / "cache")
+    model, trained = CDiffSD.from_pretrained("mine"), CDiffSD.load(unbroken / "model")
+    assert all(a.equal(b) for a, b in zip(model.parameters(), trained.parameters(), strict=True))
+    card = (tmp_path / "mine.md").read_text()
+    assert "sdr_4" in card and "Trappolini" in card and "events" in card
+    assert run("export", unbroken, "mine", "--out", tmp_path) == 2
+    assert "choose another --version" in capsys.readouterr().err
+    assert run("export", tmp_path, "other", "--out", tmp_path) == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--set", "step=3"], "did you mean 'steps'"),
+        (["--window", "many"], "window must be a whole number"),
+        (["--loss", "l9=1"], "l9"),
+        (["--events", "Moonquakes"], "Moonquakes"),
+        (["--set", 'events.0.where={trace_source=["z"]}'], "trace_source ['z']"),
+        (["--init-from", "nowhere"], "nowhere"),
+        (["--resume"], "nothing to resume"),
+    ],
+)
+def test_what_the_user_can_mend_is_told_in_one_line(small_datasets, tmp_path, capsys, more, message):
+    assert cli.main([*command(small_datasets, tmp_path / "run")[3:], *more]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("cdiffsd: ") and error.count("\n") == 1 and message in error
+    assert not (tmp_path / "run" / "model.pt").exists()
+
+
+def test_without_lightning_the_extra_is_named(small_datasets, tmp_path, capsys, monkeypatch):
+    for name in ("training", "loop"):
+        monkeypatch.delitem(sys.modules, f"seisbench_cdiffsd.{name}", raising=False)
+        monkeypatch.delattr(seisbench_cdiffsd, name, raising=False)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "lightning"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "lightning", None)
+    assert cli.main(command(small_datasets, tmp_path / "run")[3:]) == 2
+    assert "pip install seisbench-cdiffsd[train]" in capsys.readouterr().err
+
+
+def test_an_interrupt_and_a_full_disk_leave_the_last_checkpoint_usable(
+    unbroken, small_datasets, tmp_path, capsys, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        step = loop.Training.training_step
+        patch.setattr(loop.Training, "training_step", lambda *args: interrupt_at(5, *args) or step(*args))
+        assert cli.main(command(small_datasets, tmp_path)[3:]) == 130
+    kept = (tmp_path / "last.ckpt").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
+    try:
+        capsys.readouterr()
+        assert run("train", "--resume", "--out", tmp_path) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "cdiffsd: " in capsys.readouterr().err
+    assert (tmp_path / "last.ckpt").read_bytes() == kept
+    assert CDiffSD.load(tmp_path / "model")
+    assert run("train", "--resume", "--out", tmp_path) == 0
+    assert losses(tmp_path) == losses(unbroken)
+
+
+def interrupt_at(step, module, *_):
+    if module.trainer.global_step == step:  # after the checkpoint of step 3
+        raise KeyboardInterrupt
