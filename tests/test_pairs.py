@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import seisbench.generate as sbg
 
 from seisbench_cdiffsd import pairs
 from seisbench_cdiffsd.augmentations import P_KEY, S_KEY, SNR_KEY
@@ -31,6 +32,14 @@ def test_loaded_records_are_in_band_and_of_unit_peak(noise):
     frequency = np.fft.rfftfreq(noise.get_sample(0)[0].shape[-1], 0.01)
     assert spectrum[:, frequency < 0.5].sum() < 1e-3 * spectrum.sum()
     assert abs(noise.get_sample(0)[0]).max() == pytest.approx(1, rel=1e-5)
+
+
+def test_the_band_is_seisbenchs_own_filter():
+    record = np.random.default_rng(0).normal(size=(3, 2000))
+    states = [{"X": (record.copy(), {"trace_sampling_rate_hz": np.float64(100)})} for _ in range(2)]
+    pairs.band_pass()(states[0])
+    sbg.Filter(4, [1, 45], "bandpass", forward_backward=True)(states[1])
+    np.testing.assert_array_equal(states[0]["X"][0], states[1]["X"][0])
 
 
 def test_samples_in_memory_can_be_changed_without_harm(noise):
