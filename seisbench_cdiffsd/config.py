@@ -189,7 +189,7 @@ class TrainingConfig:
     batch_size: int = 24
     optimizer: str = "muon"
     learning_rate: float = 1e-3
-    kernel_rate: float | None = 0.01
+    kernel_rate: float | None = 0.006
     warmup: int = 200
     decay: str = "cosine"
     clip: float = 1.0
