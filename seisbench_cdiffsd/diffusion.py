@@ -18,8 +18,8 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 #: Error of an estimate, ``error(clean, estimate, noise)``: one number for a batch of records.
 Error = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-#: What is left of the noise by default, see :py:func:`leave_noise`: share of its amplitude, and decibels.
-NOISE_FLOOR, NOISE_MARGIN = 0.1, 14.0
+#: What is left of the noise by default, see :py:func:`leave_noise`: least share of its amplitude, decibels, largest share.
+NOISE_FLOOR, NOISE_MARGIN, NOISE_CEILING = 0.1, 10.0, 0.4
 
 
 def mix(schedule: Schedule, clean: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
@@ -69,24 +69,31 @@ def sample(denoise: Denoiser, noisy: Tensor, schedule: Schedule, steps: int = 1)
     return x
 
 
-def leave_noise(noisy: Tensor, clean: Tensor, floor: float = NOISE_FLOOR, margin: float = NOISE_MARGIN) -> Tensor:
+def leave_noise(
+    noisy: Tensor,
+    clean: Tensor,
+    floor: float = NOISE_FLOOR,
+    margin: float = NOISE_MARGIN,
+    ceiling: float = NOISE_CEILING,
+) -> Tensor:
     """
     Put back a share of what was removed: pickers see phases in silence, and miss weak ones that were taken for noise.
 
-    Noise is lowered to `margin` below the earthquake, in rms over the components of a record, and not further; and
-    never by more than the factor `floor`.
+    Noise is lowered to `margin` below the earthquake, in rms over the components of a record, and not further; but
+    never by more than the factor `floor`, and never by less than the factor `ceiling`.
 
     :param noisy: Noisy records
     :param clean: Estimates of the clean records
     :param floor: Smallest share of the amplitude of the noise that stays
     :param margin: Decibels that the noise that stays lies below the earthquake; inf for no more than `floor`
+    :param ceiling: Largest share of the amplitude of the noise that stays, unless `floor` is larger
     :return: Estimates with the noise that stays
     """
     noise = noisy - clean
     # The root of nothing has no gradient.
     earthquake, rest = ((x.square().mean((-2, -1), keepdim=True) + 1e-24).sqrt() for x in (clean, noise))
     share = 10 ** (-margin / 20) * earthquake / rest
-    return clean + share.clamp(floor, 1) * noise
+    return clean + share.clamp(floor, max(floor, ceiling)) * noise
 
 
 def training_loss(

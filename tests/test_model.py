@@ -424,5 +424,7 @@ def test_noise_is_lowered_to_its_margin_below_the_earthquake_and_not_further():
     ratio = 20 * torch.log10(clean.square().mean((1, 2)).sqrt() / left.square().mean((1, 2)).sqrt())
     assert ratio[0] == pytest.approx(14, abs=1e-3)
     torch.testing.assert_close(left[1], 0.05 * noise[1])  # 14 dB below would be less than the floor
-    torch.testing.assert_close(leave_noise(clean + 0.01 * noise, clean, 0.05, 14.0)[0], (clean + 0.01 * noise)[0])
+    weak = clean + 0.01 * noise  # is lowered all the same, though it is far below the earthquake
+    torch.testing.assert_close(leave_noise(weak, clean, 0.05, 14.0, 0.3)[0], (clean + 0.3 * 0.01 * noise)[0])
+    torch.testing.assert_close(leave_noise(weak, clean, 0.5, 14.0, 0.3)[0], (clean + 0.5 * 0.01 * noise)[0])
     assert not leave_noise(torch.zeros(1, 3, 8), torch.zeros(1, 3, 8), 0.1, 14.0).any()
