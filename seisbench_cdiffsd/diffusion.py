@@ -18,7 +18,7 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 #: Error of an estimate, ``error(clean, estimate, noise)``: one number for a batch of records.
 Error = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-#: What is left of the noise by default, see :py:func:`leave_noise`: least share of its amplitude, decibels, largest share.
+#: What is left of the noise by default, see :py:func:`leave_noise`: smallest share, decibels, largest share.
 NOISE_FLOOR, NOISE_MARGIN, NOISE_CEILING = 0.1, 10.0, 0.4
 
 
