@@ -6,14 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import seisbench.models as sbm
+import torch
+from numpy.typing import NDArray
 from seisbench.models import WaveformModel
 from speed import step_name
 from testdata import DataError, Options
 
 from seisbench_cdiffsd.baselines import BandPass, Denoiser, Diffusion, Unavailable, Wiener, load_diffusion, load_network
+from seisbench_cdiffsd.diffusion import leave_noise
+from seisbench_cdiffsd.evaluation import WindowDenoiser
 from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.picking import PickerUnavailable, load_picker
+
+Array = NDArray[np.float32]
 
 WEIGHTS = Path(__file__).parent / "weights"
 #: Steps of the variants of CDiffSD.
@@ -30,7 +37,16 @@ class Available:
     missing: dict[str, str] = field(default_factory=dict)
 
 
-def denoiser_table(options: Options) -> dict[str, Callable[[], Denoiser]]:
+def noise_left(denoise: Denoiser) -> WindowDenoiser:
+    """Another denoiser, with as much noise left in as CDiffSD leaves by default: what that is worth on its own."""
+
+    def lowered(windows: Array) -> Array:
+        return leave_noise(torch.from_numpy(windows), torch.from_numpy(denoise(windows))).numpy()
+
+    return lowered
+
+
+def denoiser_table(options: Options) -> dict[str, Callable[[], WindowDenoiser]]:
     """A loader for each row of the tables, in their order."""
 
     def network(name: str) -> Callable[[], Denoiser]:
@@ -42,11 +58,12 @@ def denoiser_table(options: Options) -> dict[str, Callable[[], Denoiser]]:
     def diffusion(weights: str | Path, steps: int, **noise: float) -> Callable[[], Denoiser]:
         return lambda: load_diffusion(weights, steps, options.device, **noise)
 
-    table: dict[str, Callable[[], Denoiser]] = {
+    table: dict[str, Callable[[], WindowDenoiser]] = {
         "band-pass 1-45 Hz": lambda: BandPass(1, 45),
         "band-pass 1-20 Hz": lambda: BandPass(1, 20),
         "Wiener": Wiener,
         **{name: network(name) for name in PUBLISHED},
+        **{f"{name}, noise left": lambda name=name: noise_left(network(name)()) for name in PUBLISHED},
         **{f"{name} (its own weights)": published(name) for name in PUBLISHED},
     }
     some = DEFAULT_STEPS if DEFAULT_STEPS in options.steps else max(options.steps)
@@ -93,12 +110,12 @@ def load_denoisers(options: Options) -> Available:
     return result
 
 
-def diffusions(denoisers: dict[str, Denoiser]) -> list[str]:
+def diffusions(denoisers: dict[str, WindowDenoiser]) -> list[str]:
     """The rows of CDiffSD, for which the picks on noisy and denoised records together are judged as well."""
     return [name for name, denoiser in denoisers.items() if isinstance(denoiser, Diffusion)]
 
 
-def own(denoisers: dict[str, Denoiser]) -> list[str]:
+def own(denoisers: dict[str, WindowDenoiser]) -> list[str]:
     """The rows of CDiffSD with the weights of the package: those that have to be better than nothing."""
     return [name for name in denoisers if name.startswith("CDiffSD, ")]
 
