@@ -58,8 +58,10 @@ def test_a_killed_training_is_resumed_with_the_same_losses(unbroken, small_datas
         process.wait()
     assert CDiffSD.load(tmp_path / "model")
     assert run("train", "--resume", "--out", tmp_path) == 0
-    assert losses(tmp_path) == losses(unbroken)
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "log.csv"), pd.read_csv(unbroken / "log.csv"))
+    # Equal to the bit on one thread; on several, sums are rounded in another order from process to process.
+    assert losses(tmp_path) == pytest.approx(losses(unbroken), rel=1e-4)
+    logs = [pd.read_csv(folder / "log.csv") for folder in (tmp_path, unbroken)]
+    pd.testing.assert_frame_equal(*logs, rtol=1e-3)
 
 
 def until(true, seconds=600):
