@@ -42,6 +42,7 @@ from seisbench_cdiffsd.baselines import Network, Wiener, prepare
 from seisbench_cdiffsd.config import Source, TrainingConfig
 from seisbench_cdiffsd.configfile import read_config
 from seisbench_cdiffsd.feeding import load_data, whole_batch
+from seisbench_cdiffsd.loop import follow, rate
 from seisbench_cdiffsd.metrics import cross_correlation, sdr_db
 from seisbench_cdiffsd.optimizers import make_optimizer
 from seisbench_cdiffsd.training import fit
@@ -181,9 +182,8 @@ class MaskTraining:
     def update(self) -> float:
         """One update of the weights and of their average."""
         config = self.config
-        warm = min(1.0, (self.step + 1) / config.warmup)
         for group, highest in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = highest * warm * 0.5 * (1 + math.cos(math.pi * self.step / config.steps))
+            group["lr"] = highest * rate(config, self.step)
         clean, noise = (x.flatten(0, 1).to(self.device) for x in self.data.batch(self.step))
         self.model.train()
         with self.config.autocast(self.device):
@@ -193,10 +193,7 @@ class MaskTraining:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
-        decay = min(config.averaging, self.step / (self.step + 20))
-        average = self.averaged.state_dict()
-        for name, value in self.model.state_dict().items():
-            average[name].lerp_(value, 1 - decay) if value.is_floating_point() else average[name].copy_(value)
+        follow(self.averaged, self.model, config, self.step)
         return loss.item()
 
     def validate(self) -> dict[str, float]:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
@@ -101,13 +101,7 @@ class Training(LightningModule):
         """An update of the weights and of their average."""
         super().optimizer_step(*args, **kwargs)
         step = self.trainer.global_step + 1
-        # A running average follows closely at first, when the weights still move far.
-        decay = min(self.config.averaging, step / (step + 20))
-        with torch.no_grad():
-            for average, value in zip(
-                self.average.state_dict().values(), self.model.state_dict().values(), strict=True
-            ):
-                average.lerp_(value, 1 - decay) if value.is_floating_point() else average.copy_(value)
+        follow(self.average, self.model, self.config, step)
         loss = self.trainer.strategy.reduce(torch.stack(self.parts).mean(), reduce_op="mean")
         self.losses.append((step, float(loss)))
         self.parts = []
@@ -119,6 +113,15 @@ def rate(config: TrainingConfig, step: int) -> float:
     if config.decay == "steps":
         return warm * 0.1 ** (STAGES * step // config.steps)
     return warm * 0.5 * (1 + math.cos(math.pi * min(step / config.steps, 1)))
+
+
+@torch.no_grad()
+def follow(average: nn.Module, model: nn.Module, config: TrainingConfig, step: int) -> None:
+    """Update the running average of the weights of a model, after so many updates of the model."""
+    # It follows closely at first, when the weights still move far.
+    decay = min(config.averaging, step / (step + 20))
+    for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        mean.lerp_(value, 1 - decay) if value.is_floating_point() else mean.copy_(value)
 
 
 def validate(model: CDiffSD, mixtures: Mixtures) -> dict[str, float]:
