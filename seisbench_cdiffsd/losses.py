@@ -28,6 +28,8 @@ PIECE = 50
 TINY = 1e-8
 #: Samples of a frame of :py:func:`spectrum` and samples between two frames.
 FRAME, HOP = 64, 32
+#: Samples of a frame of :py:func:`mask`, as in DeepDenoiser, and power of a bin that is nothing beside that of noise.
+MASK_FRAME, TINY_BIN = 30, 1e-6
 #: Exponent that amplitudes are raised to in :py:func:`spectrum`, so that weak arrivals count.
 COMPRESSION = 0.3
 
@@ -79,6 +81,24 @@ def _compressed(x: Tensor, floor: float = 1e-4) -> tuple[Tensor, Tensor]:
     return parts, (parts.square().sum(-1) + floor) ** ((COMPRESSION - 1) / 2)
 
 
+def mask(clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
+    """
+    Cross-entropy, less its smallest value, of the share that the earthquake has in the amplitude of each bin of a
+    short-time spectrum: what DeepDenoiser is trained to find (Zhu et al., 2019), here of what is kept and removed.
+
+    To remove all of a bin costs without bound where the earthquake has a share in it, however weak that is beside the
+    rest of the record.
+    """
+    parts = torch.stack([clean, noise, estimate, clean + noise - estimate]).flatten(0, 2)
+    window = torch.hann_window(MASK_FRAME, device=clean.device, dtype=clean.dtype)
+    options = {"win_length": MASK_FRAME, "hop_length": MASK_FRAME // 2, "pad_mode": "constant"}
+    bins = torch.view_as_real(torch.stft(parts, 2 * MASK_FRAME, window=window, return_complex=True, **options))
+    s, n, kept, removed = (bins.square().sum(-1) + TINY_BIN).sqrt().unflatten(0, (4, -1))
+    target, share = s / (s + n), kept / (kept + removed)
+    missed = target * (target / share).log() + (1 - target) * ((1 - target) / (1 - share)).log()
+    return missed.mean()
+
+
 class Picks:
     """
     What a frozen PhaseNet sees: the cross-entropy of its probabilities on the estimate against those on the clean
@@ -110,14 +130,14 @@ class Picks:
         return self.picker(x / (scale + 1e-3))
 
 
-ERRORS: dict[str, Error] = {"l1": l1, "log-ratio": log_ratio, "spectrum": spectrum}
+ERRORS: dict[str, Error] = {"l1": l1, "log-ratio": log_ratio, "spectrum": spectrum, "mask": mask}
 
 
 def make_loss(weights: Mapping[str, float], device: str = "cpu") -> Error:
     """
     A weighted sum of errors.
 
-    :param weights: Weight by name: "l1", "log-ratio", "spectrum", or "picks:" and the name of PhaseNet weights
+    :param weights: Weight by name: "l1", "log-ratio", "spectrum", "mask", or "picks:" and the name of PhaseNet weights
     :param device: Device of the picker, whose weights SeisBench downloads where they are not in its cache
     :raises ValueError: If a name is unknown, or nothing has a positive weight
     """
