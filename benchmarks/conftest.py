@@ -21,7 +21,7 @@ REPORT = pytest.StashKey[Report]()
 OPTIONS = pytest.StashKey[testdata.Options]()
 #: What ``--full`` stands for.
 FULL = {"limit": "all", "picker": "PhaseNet,EQTransformer", "steps": "1,2,4,8,20", "hours": "1,24", "threads": "1,2"}
-DEFAULT = {"limit": "8", "picker": "PhaseNet", "steps": "1,4", "hours": "1", "threads": "1"}
+DEFAULT = {"limit": "8", "picker": "PhaseNet", "steps": "1,2", "hours": "1", "threads": "1"}
 
 
 def pytest_addoption(parser):

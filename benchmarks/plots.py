@@ -21,7 +21,7 @@ COLOURS = {
     "CDiffSD": "#0072b2",
 }
 #: Rows of the gallery and of the histograms, where they are there.
-SHOWN = ("noisy", "band-pass 1-20 Hz", "Wiener", "DeepDenoiser", "CDiffSD, direct", "CDiffSD, 4 steps", "clean")
+SHOWN = ("noisy", "band-pass 1-20 Hz", "Wiener", "DeepDenoiser", "CDiffSD, direct", "CDiffSD, 2 steps", "clean")
 
 
 def colour(name: str) -> str:

@@ -39,6 +39,8 @@ PICKS = {
     "std (ms)": ("std", "{:.0f}"),
     "early": ("early", "{:.2f}"),
 }
+#: Windows of noise an hour with a false pick, at which recalls are compared.
+RATES = (10.0, 20.0, 50.0)
 
 
 def grouped(rows: pd.DataFrame, groups: tuple[str, ...]) -> pd.DataFrame:
@@ -122,6 +124,14 @@ class Report:
             for picker in self._pickers("noise"):
                 columns |= {f"{picker} {phase} per hour": (f"{picker}_{phase}_per_hour", "{:.0f}") for phase in "PS"}
             parts.append(("Noise alone", self._wide("noise", columns)))
+        for picker in self._pickers("equal"):
+            columns = {
+                f"{phase}, {rate:g} an hour": (f"{picker}_{phase}_found_{rate:g}", "{:.2f}")
+                for phase in "PS"
+                for rate in RATES
+            }
+            title = f"{picker}, recall within 0.5 s where noise alone gives so many false picks an hour"
+            parts.append((title, self._wide("equal", columns)))
         costs = {
             "speed": "Speed on a stream",
             "growth": "How the cost grows (s)",
@@ -142,6 +152,7 @@ class Report:
             ("quality", "sdr_db", "SDR (dB)", "{:.1f}"),
             ("quality", "correlation", "correlation", "{:.2f}"),
             ("picking", "PhaseNet_P_recall_0.5", "P recall", "{:.2f}"),
+            ("equal", "PhaseNet_P_found_20", "P recall at 20 false per hour", "{:.2f}"),
             ("picking", "PhaseNet_P_precision_0.5", "P precision", "{:.2f}"),
             ("picking", "PhaseNet_P_mean", "P mean (ms)", "{:+.0f}"),
             ("picking", "PhaseNet_P_std", "P std (ms)", "{:.0f}"),

@@ -23,8 +23,8 @@ from seisbench_cdiffsd.picking import PickerUnavailable, load_picker
 Array = NDArray[np.float32]
 
 WEIGHTS = Path(__file__).parent / "weights"
-#: Steps of the variants of CDiffSD.
-DEFAULT_STEPS = 4
+#: Steps that CDiffSD takes unless it is told otherwise, and so those of its variants.
+DEFAULT_STEPS: int = CDiffSD._annotate_args["steps"][1]
 #: SeisBench's names of published weights; of SeisDAE, the first that its repository lists.
 PUBLISHED = {"DeepDenoiser": "original", "SeisDAE": None}
 
@@ -70,8 +70,10 @@ def denoiser_table(options: Options) -> dict[str, Callable[[], WindowDenoiser]]:
     for steps in options.steps:
         table[step_name("CDiffSD", steps)] = diffusion("base", steps)
     left = {name: CDiffSD._annotate_args[name][1] for name in ("noise_floor", "noise_margin")}
-    table[f"{step_name('CDiffSD', some)}, noise left"] = diffusion("base", some, **left)
-    for steps in sorted({min(options.steps), some}):
+    few = sorted({min(options.steps), some})
+    for steps in few:
+        table[f"{step_name('CDiffSD', steps)}, noise left"] = diffusion("base", steps, **left)
+    for steps in few:
         table[step_name("CDiffSD published", steps)] = diffusion(WEIGHTS / "published", steps)
     for kind in ("gaussian", "gaussian-coloured"):
         table[step_name(f"CDiffSD {kind}", some)] = diffusion(WEIGHTS / kind, some)

@@ -1,18 +1,36 @@
 """What is left of noise, and what is picked in it, where there is no earthquake at all."""
 
+import pytest
 import suite
 import testdata
-from report import grouped
+from report import RATES, grouped
 
-from seisbench_cdiffsd import evaluation
+from seisbench_cdiffsd import evaluation, summary
 
 
-def test_noise_alone(data, denoisers, pickers, report):
+@pytest.fixture(scope="module")
+def noise_rows(data, denoisers, pickers, report):
     unions = suite.diffusions(denoisers)
     rows = evaluation.evaluate_noise(data.noise, data.noise_metadata, denoisers, pickers, testdata.RATE, unions)
     report.rows["noise"] = rows
-    report.tables["noise"] = grouped(rows, ())
+    return rows
+
+
+def test_noise_alone(noise_rows, denoisers, report):
+    report.tables["noise"] = grouped(noise_rows, ())
     table = report.value("noise")
     assert table["noisy", "suppression_db"] == 0
     for name in suite.own(denoisers):
         assert table[name, "suppression_db"] > 0, f"{name} amplifies noise"
+
+
+def test_recall_where_false_picks_are_equally_rare(noise_rows, rows, pickers, report):
+    """A threshold for each denoiser, and the same false picks for all: who finds more?"""
+    if not pickers:
+        pytest.skip("; ".join(report.missing_pickers.values()))
+    found = summary.found_at(rows, noise_rows, RATES)
+    report.tables["equal"] = grouped(found, ())
+    table = report.value("equal")
+    for picker in pickers:
+        few, many = (table[:, f"{picker}_P_found_{rate:g}"] for rate in (min(RATES), max(RATES)))
+        assert (few <= many).all()

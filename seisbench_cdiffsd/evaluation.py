@@ -30,6 +30,8 @@ WindowDenoiser = Callable[[Array], Array]
 
 #: Probability from which on a pick counts, by picker.
 THRESHOLDS = {"PhaseNet": 0.3, "EQTransformer": 0.1}
+#: Probability from which on a pick is looked at where false picks are to be equally rare, with a threshold of its own.
+FAINT = 0.02
 #: Picks of one phase that are closer than this, in seconds, are one pick.
 SAME_PICK = 0.5
 #: Classes of S - P times in seconds; 8 km of epicentral distance go with a second.
@@ -57,7 +59,8 @@ def evaluate(
     :return: One row a mixture and denoiser: ``denoiser``, ``mixture``, ``input_snr_db``, ``event``, ``region``,
         ``instrument``, ``sp_class``; ``sdr_db``, ``sdr_gain_db``, ``snr_gain_db``, ``correlation`` (mean over
         components), ``log10_amplitude``; and for each picker and phase ``<picker>_<phase>_residual`` in seconds (NaN
-        where missed), ``_label`` (whether there is one) and ``_picks`` (their number)
+        where missed), ``_label`` (whether there is one), ``_picks`` (their number) and ``_highest`` (probability of the
+        most probable pick, however faint, within 0.5 s of the label, or anywhere if there is none; 0 without one)
     """
     estimates: dict[str, WindowDenoiser] = {
         "noisy": lambda noisy: noisy,
@@ -109,7 +112,7 @@ def evaluate_noise(
 
     :param windows: In-band noise (batch, 3, samples)
     :param metadata: One row a record
-    :return: One row a record and denoiser: ``suppression_db``, ``hours``, and ``<picker>_<phase>_picks``
+    :return: One row a record and denoiser: ``suppression_db``, ``hours``, and ``<picker>_<phase>_picks``, ``_highest``
     """
 
     def waveforms(name: str, estimate: Array) -> dict[str, Floats]:
@@ -139,8 +142,12 @@ def _judge(
         together = base.assign(denoiser=f"{name} + noisy")
         for picker_name, picker in pickers.items():
             threshold = THRESHOLDS.get(picker_name, 0.3)
-            picks = pick_windows(picker, estimate, rate, P_threshold=threshold, S_threshold=threshold)
-            rows = pd.concat([rows, _scores(picker_name, picks, labels, rate)], axis=1)
+            picks, faint = (
+                pick_windows(picker, estimate, rate, P_threshold=least, S_threshold=least)
+                for least in (threshold, FAINT)
+            )
+            scores = _scores(picker_name, picks, labels, rate), _highest(picker_name, faint, labels, rate)
+            rows = pd.concat([rows, *scores], axis=1)
             if name == "noisy":
                 raw[picker_name] = picks
             if name in unions:
@@ -197,6 +204,18 @@ def _scores(name: str, picks: pd.DataFrame, labels: pd.DataFrame, rate: float) -
         columns[f"{name}_{phase}_residual"] = matched.reindex(records).to_numpy(dtype=float)
         columns[f"{name}_{phase}_label"] = np.isfinite(times)
         columns[f"{name}_{phase}_picks"] = counts.reindex(records, fill_value=0).to_numpy()
+    return pd.DataFrame(columns)
+
+
+def _highest(name: str, picks: pd.DataFrame, labels: pd.DataFrame, rate: float) -> pd.DataFrame:
+    columns = {}
+    for phase in "PS":
+        time = labels[f"{phase.lower()}_sample"].to_numpy(dtype=float) / rate
+        some = picks[picks["phase"] == phase]
+        distance = some["time"].to_numpy(dtype=float) - time[some["record"].to_numpy(dtype=int)]
+        near = some[np.isnan(distance) | (np.abs(distance) <= max(TOLERANCES) + 1e-6)]
+        highest = near.groupby("record")["probability"].max()
+        columns[f"{name}_{phase}_highest"] = highest.reindex(np.arange(len(labels)), fill_value=0.0).to_numpy()
     return pd.DataFrame(columns)
 
 

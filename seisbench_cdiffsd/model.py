@@ -87,7 +87,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
 
     _stack_options: ClassVar[set[str]] = set(STACKING)
     _annotate_args: ClassVar[dict[str, tuple[str, Any]]] = {
-        "steps": ("Number of steps from the noisy to the clean record; 1 is direct denoising", 4),
+        "steps": ("Number of steps from the noisy to the clean record; 1 is direct denoising", 2),
         "noise_floor": ("Smallest share of the noise amplitude to leave in; 0 for none", diffusion.NOISE_FLOOR),
         "noise_margin": ("Decibels below the earthquake to lower noise to; inf for no limit", diffusion.NOISE_MARGIN),
         "batch_size": ("Batch size for the model", 32),
@@ -263,7 +263,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
 
     @torch.no_grad()
     def restore(
-        self, batch: Tensor, steps: int = 4, noise_floor: float = 0.0, noise_margin: float = math.inf
+        self, batch: Tensor, steps: int = 2, noise_floor: float = 0.0, noise_margin: float = math.inf
     ) -> Tensor:
         """
         Denoise windows that are in the band of the model already: normalise, sample, undo.

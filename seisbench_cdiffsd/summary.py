@@ -45,10 +45,41 @@ def summarize(
     return pd.DataFrame(table)
 
 
+def found_at(records: pd.DataFrame, noise: pd.DataFrame, per_hour: Sequence[float]) -> pd.DataFrame:
+    """
+    What is found where false picks are equally rare: each denoiser has the threshold of its own at which so many
+    windows of noise an hour hold a pick. Denoisers differ in how sure pickers are of what they return, so that recall
+    at one threshold for all says little without the false picks at it.
+
+    :param records: Rows of records with labels, as :py:mod:`seisbench_cdiffsd.evaluation` makes them
+    :param noise: Rows of noise alone; denoisers that are not in both are left out
+    :param per_hour: Windows of noise with a pick, an hour
+    :return: ``denoiser``, ``event``, and ``<picker>_<phase>_found_<per hour>``: 1 where the label was found, 0 where it
+        was not, NaN where there is none
+    """
+    tables = []
+    for denoiser, group in records.groupby("denoiser", sort=False):
+        silent = noise[noise["denoiser"] == denoiser]
+        if silent.empty:
+            continue
+        columns: dict[str, Floats] = {}
+        for column in [name for name in records if name.endswith("_highest") and group[name].notna().all()]:
+            stem = column.removesuffix("_highest")
+            label, highest = group[f"{stem}_label"].to_numpy(dtype=bool), group[column].to_numpy()
+            false = np.append(np.sort(silent[column].to_numpy())[::-1], 0.0)
+            for rate in per_hour:
+                threshold = false[min(int(rate * silent["hours"].sum()), len(false) - 1)]
+                columns[f"{stem}_found_{rate:g}"] = np.where(label, highest > threshold, np.nan)
+        if columns:
+            tables.append(group[["denoiser", "event"]].assign(**columns))
+    return pd.concat(tables, ignore_index=True)
+
+
 def _statistics(rows: pd.DataFrame, weights: Floats) -> dict[str, Floats]:
     """Statistics under each set of weights (resample, row): name -> (resample,)."""
     result: dict[str, Floats] = {}
-    for name in ("sdr_db", "sdr_gain_db", "correlation", "sdr_full_db", "correlation_full"):
+    means = ["sdr_db", "sdr_gain_db", "correlation", "sdr_full_db", "correlation_full"]
+    for name in means + [name for name in rows if "_found_" in name]:
         if name in rows and rows[name].notna().any():
             result[name] = _mean(rows[name].to_numpy(), weights)
     for name in ("snr_gain_db", "log10_amplitude", "suppression_db"):  # infinite where silence is left

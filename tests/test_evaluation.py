@@ -144,6 +144,42 @@ def test_false_picks_are_counted_per_hour():
     assert summary.summarize(rows).set_index("metric")["value"]["N_P_per_hour"] == pytest.approx(4)
 
 
+def rows_of_picks(denoiser, highest, label=True, hours=None):
+    columns = {"denoiser": denoiser, "event": [f"e{i}" for i in range(len(highest))], "N_P_highest": highest}
+    return pd.DataFrame({**columns, "N_P_label": label} | ({} if hours is None else {"hours": hours}))
+
+
+def test_at_equal_false_picks_each_denoiser_has_a_threshold_of_its_own():
+    records = pd.concat([rows_of_picks("sure", [0.9, 0.7, 0.2, 0.0]), rows_of_picks("shy", [0.3, 0.2, 0.1, 0.0])])
+    noise = pd.concat(
+        [
+            rows_of_picks("sure", [0.8, 0.6, 0.1, 0.0], hours=0.25),
+            rows_of_picks("shy", [0.15, 0.0, 0.0, 0.0], hours=0.25),
+        ]
+    )
+    found = summary.found_at(records, noise, (0, 1, 2, 3.5, 10))
+    recall = found.groupby("denoiser").mean(numeric_only=True)
+    assert list(recall.loc["sure"]) == [0.25, 0.5, 0.75, 0.75, 0.75]
+    assert list(recall.loc["shy"]) == [0.5, 0.75, 0.75, 0.75, 0.75]
+    table = summary.summarize(found).set_index(["denoiser", "metric"])["value"]
+    assert table["sure", "N_P_found_1"] == 0.5
+
+
+def test_what_has_no_noise_rows_or_no_label_is_not_compared():
+    records = pd.concat([rows_of_picks("a", [0.9, 0.8], label=[True, False]), rows_of_picks("clean", [0.9, 0.9])])
+    found = summary.found_at(records, rows_of_picks("a", [0.5, 0.0], hours=0.5), (1.0,))
+    assert list(found["denoiser"]) == ["a", "a"]
+    assert found["N_P_found_1"].tolist()[0] == 1 and np.isnan(found["N_P_found_1"].tolist()[1])
+
+
+def test_the_highest_probability_is_that_near_the_label_or_anywhere_without_one():
+    labels = pd.DataFrame({"p_sample": [1000.0, 1000.0, np.nan], "s_sample": np.nan})
+    near = picks((0, "P", 10.4, 0.2), (0, "P", 9.7, 0.4), (0, "P", 12.0, 0.9), (0, "S", 10.0, 0.8), (2, "P", 3.0, 0.5))
+    table = evaluation._highest("N", near, labels, 100.0)
+    assert table["N_P_highest"].tolist() == [0.4, 0.0, 0.5]
+    assert table["N_S_highest"].tolist() == [0.8, 0.0, 0.0]
+
+
 def test_intervals_are_those_of_a_mean_of_independent_events():
     values = RNG.normal(5, 2, 400)
     rows = pd.DataFrame({"denoiser": "x", "event": np.arange(400).astype(str), "sdr_db": values})
