@@ -33,10 +33,12 @@ def pytest_addoption(parser):
 
     add("events", "dataset of labelled earthquakes: a folder, or a name in seisbench.data such as STEAD")
     add("noise", "dataset with noise records; the one of --events where that alone is given")
+    add("split", "split of both: test to report, dev to choose", default="test", choices=("test", "dev"))
     add("limit", "number of earthquakes, or all")
     add("models", "rows to take: parts of their names, or paths of CDiffSD models, with commas between", default="")
     add("picker", "pickers, as PhaseNet or PhaseNet:volpick, with commas between")
     add("steps", "numbers of steps of CDiffSD, with commas between")
+    add("noise-left", "more rows with noise left in, as FLOOR:MARGIN with commas between, such as 0.1:20", default="")
     add("seed", "seed of the mixtures", type=int, default=0)
     add("clean-snr", "lowest SNR in dB of clean records (20)", type=float, default=20.0)
     add("threads", "threads of PyTorch, with commas between; the speed is measured for each")
@@ -74,7 +76,15 @@ def read_options(config):
     limit = option(config, "limit")
     if limit != "all" and not (limit.isdecimal() and int(limit)):
         raise pytest.UsageError(f"--limit is a positive number, or all, not {limit!r}.")
+    try:
+        rules = [tuple(map(float, rule.split(":"))) for rule in filter(None, config.getoption("noise_left").split(","))]
+        rules = [(floor, margin) for floor, margin in rules]
+    except ValueError:
+        given = config.getoption("noise_left")
+        raise pytest.UsageError(f"--noise-left takes FLOOR:MARGIN with commas between, not {given!r}.") from None
     return testdata.Options(
+        split=config.getoption("split"),
+        noise_left=tuple(rules),
         events=config.getoption("events"),
         noise=config.getoption("noise"),
         limit=None if limit == "all" else int(limit),
@@ -89,6 +99,8 @@ def read_options(config):
 
 
 def pytest_generate_tests(metafunc):
+    if "threads" in metafunc.fixturenames:
+        metafunc.parametrize("threads", numbers(metafunc.config, "threads"))
     if "hours" in metafunc.fixturenames:
         metafunc.parametrize("hours", numbers(metafunc.config, "hours", float))
     if "timed" in metafunc.fixturenames:
@@ -96,8 +108,6 @@ def pytest_generate_tests(metafunc):
         own = [speed.step_name("CDiffSD", count) for count in speed.STEPS if count not in steps]
         rows = [name for name in speed.runs() if name not in own and any(word in name.lower() for word in models)]
         metafunc.parametrize("timed", rows)
-    if "threads" in metafunc.fixturenames:
-        metafunc.parametrize("threads", numbers(metafunc.config, "threads"))
 
 
 def pytest_terminal_summary(terminalreporter, config):

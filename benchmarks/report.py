@@ -136,6 +136,7 @@ class Report:
             "speed": "Speed on a stream",
             "growth": "How the cost grows (s)",
             "floor": "The network against the floor",
+            "ways": "Ways to be faster",
         }
         for name, title in costs.items():
             if name in self.tables:

@@ -7,6 +7,7 @@ import json
 import resource
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -86,10 +87,52 @@ def multiply_adds(model: CDiffSD, windows: int = 1) -> int:
     return counter.get_total_flops() // 2
 
 
+def bytes_moved(model: CDiffSD) -> int:
+    """Bytes that the layers of a network read and write in one evaluation on a window, beside their weights."""
+    sizes: list[int] = []
+
+    def count(layer: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        sizes.extend(x.numel() * x.element_size() for x in (*inputs, output))
+
+    layers = [layer for layer in model.modules() if not list(layer.children())]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    with torch.no_grad():
+        model(torch.zeros(1, 3, model.in_samples), torch.ones(1))
+    for hook in hooks:
+        hook.remove()
+    return sum(sizes)
+
+
+def copy_rate(size: int = 2**26, repeats: int = 5) -> float:
+    """Bytes per second, read and written, of a copy that no cache holds, the fastest of some."""
+    a, b = torch.ones(size // 4), torch.empty(size // 4)
+    return 2 * size / min(timed(b.copy_, a) for _ in range(repeats))
+
+
 def peak_rate(size: int = 1024, repeats: int = 10) -> float:
     """Multiply-adds per second of a large product of matrices, the fastest of some: what the cores can do."""
     a, b = torch.randn(size, size), torch.randn(size, size)
     return size**3 / min(timed(torch.matmul, a, b) for _ in range(repeats))
+
+
+def run_windows(model: CDiffSD, windows: torch.Tensor, batch: int = 32) -> torch.Tensor:
+    """Denoise windows in two steps, in batches."""
+    return torch.cat([model.restore(part, 2) for part in windows.split(batch)])
+
+
+def in_half_precision(model: CDiffSD, windows: torch.Tensor) -> torch.Tensor:
+    """The same with the layers in bfloat16."""
+    with torch.autocast(model.device.type, torch.bfloat16):
+        return run_windows(model, windows).float()
+
+
+#: Ways to run a network that is as it is.
+WAYS: dict[str, Callable[[CDiffSD, torch.Tensor], torch.Tensor]] = {
+    "as it is: batches of 32": run_windows,
+    "batches of 8": partial(run_windows, batch=8),
+    "batches of 128": partial(run_windows, batch=128),
+    "bfloat16": in_half_precision,
+}
 
 
 class NetworkTime:

@@ -58,6 +58,19 @@ def denoiser_table(options: Options) -> dict[str, Callable[[], WindowDenoiser]]:
     def diffusion(weights: str | Path, steps: int, **noise: float) -> Callable[[], Denoiser]:
         return lambda: load_diffusion(weights, steps, options.device, **noise)
 
+    def noisy_rows(name: str, weights: str | Path, steps: int) -> dict[str, Callable[[], Denoiser]]:
+        floor, margin = (CDiffSD._annotate_args[x][1] for x in ("noise_floor", "noise_margin"))
+        rules = {
+            "": (floor, margin),
+            **{f" {floor:g}:{margin:g}": (floor, margin) for floor, margin in options.noise_left},
+        }
+        return {
+            f"{step_name(name, steps)}, noise left{rule}": diffusion(
+                weights, steps, noise_floor=floor, noise_margin=margin
+            )
+            for rule, (floor, margin) in rules.items()
+        }
+
     table: dict[str, Callable[[], WindowDenoiser]] = {
         "band-pass 1-45 Hz": lambda: BandPass(1, 45),
         "band-pass 1-20 Hz": lambda: BandPass(1, 20),
@@ -69,10 +82,9 @@ def denoiser_table(options: Options) -> dict[str, Callable[[], WindowDenoiser]]:
     some = DEFAULT_STEPS if DEFAULT_STEPS in options.steps else max(options.steps)
     for steps in options.steps:
         table[step_name("CDiffSD", steps)] = diffusion("base", steps)
-    left = {name: CDiffSD._annotate_args[name][1] for name in ("noise_floor", "noise_margin")}
     few = sorted({min(options.steps), some})
     for steps in few:
-        table[f"{step_name('CDiffSD', steps)}, noise left"] = diffusion("base", steps, **left)
+        table |= noisy_rows("CDiffSD", "base", steps)
     for steps in few:
         table[step_name("CDiffSD published", steps)] = diffusion(WEIGHTS / "published", steps)
     for kind in ("gaussian", "gaussian-coloured"):
@@ -86,6 +98,7 @@ def denoiser_table(options: Options) -> dict[str, Callable[[], WindowDenoiser]]:
         table = {name: load for name, load in table.items() if any(word in name.lower() for word in words)}
     for path in paths:
         table |= {step_name(path, steps): diffusion(Path(path), steps) for steps in options.steps}
+        table |= noisy_rows(path, Path(path), some)
     return table
 
 

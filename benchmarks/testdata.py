@@ -34,10 +34,12 @@ class Options:
 
     events: str | None = None
     noise: str | None = None
+    split: str = "test"
     limit: int | None = 8
     models: tuple[str, ...] = ()
     pickers: tuple[str, ...] = ("PhaseNet",)
-    steps: tuple[int, ...] = (1, 4)
+    steps: tuple[int, ...] = (1, 2)
+    noise_left: tuple[tuple[float, float], ...] = ()
     seed: int = 0
     clean_snr: float = CLEAN_SNR
     device: str = "cpu"
@@ -73,7 +75,7 @@ def load_data(options: Options, folder: Path) -> Data:
         noise_name = noise_name or (events_name if options.events else str(SHARED / "data" / "noise"))
         source = f"{Path(events_name).name} and {Path(noise_name).name}"
     events, noise = open_dataset(events_name), open_dataset(noise_name)
-    test, quiet = split_of(events, "test"), noise_only(split_of(noise, "test"))
+    test, quiet = split_of(events, options.split), noise_only(split_of(noise, options.split))
     band = pairs.band_pass()
     few = None if options.limit is None else SPARE * options.limit
     try:

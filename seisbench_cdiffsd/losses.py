@@ -91,9 +91,11 @@ def mask(clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
     """
     parts = torch.stack([clean, noise, estimate, clean + noise - estimate]).flatten(0, 2)
     window = torch.hann_window(MASK_FRAME, device=clean.device, dtype=clean.dtype)
-    options = {"win_length": MASK_FRAME, "hop_length": MASK_FRAME // 2, "pad_mode": "constant"}
-    bins = torch.view_as_real(torch.stft(parts, 2 * MASK_FRAME, window=window, return_complex=True, **options))
-    s, n, kept, removed = (bins.square().sum(-1) + TINY_BIN).sqrt().unflatten(0, (4, -1))
+    bins = torch.stft(
+        parts, 2 * MASK_FRAME, MASK_FRAME // 2, MASK_FRAME, window, pad_mode="constant", return_complex=True
+    )
+    power = torch.view_as_real(bins).square().sum(-1)
+    s, n, kept, removed = (power + TINY_BIN).sqrt().unflatten(0, (4, -1))
     target, share = s / (s + n), kept / (kept + removed)
     missed = target * (target / share).log() + (1 - target) * ((1 - target) / (1 - share)).log()
     return missed.mean()
