@@ -1,20 +1,24 @@
 """Does the data pipeline keep up with the network?
 
 ``python benchmarks/feeding.py`` measures, for the settings of a training, the time to prepare a batch and that of an
-update that finds its batch ready, by the median over batches; with waveforms in memory and read from disk.
+update that finds its batch ready, by the median over batches; with waveforms in memory and read from disk. From disk,
+the datasets are read as they are and, if they are compressed, as SeisBench itself writes datasets such as STEAD: not
+compressed.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import torch
-from seisbench.data import WaveformDataset
+from seisbench.data import WaveformDataset, WaveformDataWriter
 
 from seisbench_cdiffsd import pairs
 from seisbench_cdiffsd.config import Source, TrainingConfig
@@ -27,6 +31,22 @@ from seisbench_cdiffsd.optimizers import make_optimizer
 from seisbench_cdiffsd.schedule import get_schedule
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+def uncompressed(source: str, folder: Path) -> str:
+    """Copy a dataset as SeisBench writes it; nothing is done where it is so already."""
+    dataset = WaveformDataset(Path(source), component_order="ZNE", dimension_order="NCW")
+    with h5py.File(Path(source) / "waveforms.hdf5") as file:
+        first = next(iter(file["data"].values()))
+        if first.compression is None:
+            return source
+    folder.mkdir()
+    with WaveformDataWriter(folder / "metadata.csv", folder / "waveforms.hdf5") as writer:
+        writer.data_format = {"dimension_order": "CW", "component_order": "ZNE", "sampling_rate": 100}
+        for index in range(len(dataset)):
+            waveform, metadata = dataset.get_sample(index)
+            writer.add_trace({**metadata, "trace_sampling_rate_hz": 100}, waveform)
+    return str(folder)
 
 
 def feeding_seconds(config: TrainingConfig, batches: int) -> list[float]:
@@ -79,15 +99,23 @@ def main() -> None:
     config = read_config(args.config, [f"machine.device={args.device}"], **datasets)
     update = float(np.median(update_seconds(config, max(3, args.batches // 4))))
     print(f"update of {config.batch_size} windows, {args.threads} threads, {args.device}: {1000 * update:.0f} ms")
-    for memory, place in ((config.memory, "in memory"), (0.0, "from disk")):
-        for workers in args.workers:
-            settings = replace(config, memory=memory, machine=replace(config.machine, workers=workers))
-            batch = float(np.median(feeding_seconds(settings, args.batches)))
-            rate = config.batch_size / batch
-            print(
-                f"{place}, {workers} workers: {1000 * batch:6.1f} ms a batch, {rate:5.0f} pairs a second, "
-                f"{batch / update:.1%} of an update"
-            )
+    with tempfile.TemporaryDirectory() as folder:
+        plain = {
+            name: (Source(uncompressed(sources[0].dataset, Path(folder) / name)),) for name, sources in datasets.items()
+        }
+        for memory, place, where in (
+            (config.memory, "in memory", datasets),
+            (0.0, "from disk, as it is", datasets),
+            (0.0, "from disk, not compressed", plain),
+        ):
+            for workers in args.workers:
+                settings = replace(config, memory=memory, machine=replace(config.machine, workers=workers), **where)
+                batch = float(np.median(feeding_seconds(settings, args.batches)))
+                rate = config.batch_size / batch
+                print(
+                    f"{place}, {workers} workers: {1000 * batch:6.1f} ms a batch, {rate:5.0f} pairs a second, "
+                    f"{batch / update:.1%} of an update"
+                )
 
 
 if __name__ == "__main__":
