@@ -84,19 +84,20 @@ def denoise(args: argparse.Namespace) -> int:
     model = load_model(args.weights)
     model.to_preferred_device()
     try:
-        picker = load_picker("PhaseNet", download=args.download_picker)
+        picker, hint = load_picker("PhaseNet", download=args.download_picker), ""
     except PickerUnavailable as error:
         picker = None
         hint = _line(error) if args.download_picker else "add --download-picker to get its weights once"
         if args.picks:
             raise CommandError(f"No picks without PhaseNet: {hint}") from error
-        print(f"No PhaseNet picks: {hint}")
     settings = Settings(_options(args), args.noise, args.picks, args.encoding, args.scale, args.location)
     with _errors_of_files(args.out):
         outcomes = list(denoise_files(model, args.input, args.out, settings, picker, print))
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     if len(outcomes) == 1 and failed:
         raise CommandError(f"{failed[0].name}: {failed[0].reason}")
+    if hint:
+        print(f"No PhaseNet picks: {hint}")
     print(summary(outcomes), file=sys.stderr if failed else sys.stdout)
     return status(outcomes)
 
