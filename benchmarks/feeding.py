@@ -1,9 +1,9 @@
 """Does the data pipeline keep up with the network?
 
-``python benchmarks/feeding.py`` measures, for the settings of a training, the time to prepare a batch and that of an
-update that finds its batch ready, by the median over batches; with waveforms in memory and read from disk. From disk,
-the datasets are read as they are and, if they are compressed, as SeisBench itself writes datasets such as STEAD: not
-compressed.
+``python benchmarks/feeding.py`` measures, for the settings of a training, the time of an update that finds its batch
+ready, and how long one has to wait for its batch after such a time, by the median over batches: without workers, that
+is the time to prepare it; workers prepare it meanwhile, on cores of their own. From disk, the datasets are read as they
+are and, if they are compressed, as SeisBench itself writes datasets such as STEAD: not compressed.
 """
 
 from __future__ import annotations
@@ -49,13 +49,14 @@ def uncompressed(source: str, folder: Path) -> str:
     return str(folder)
 
 
-def feeding_seconds(config: TrainingConfig, batches: int) -> list[float]:
-    """Time between batches when nothing else is done."""
+def waiting_seconds(config: TrainingConfig, batches: int, update: float) -> list[float]:
+    """Time that a training waits for each batch, when an update takes so many seconds."""
     parts = [[(WaveformDataset(x[0].dataset, component_order="ZNE"), x[0])] for x in (config.events, config.noise)]
     data = load_data(*parts, config, pairs.band_pass())
     seconds, start = [], time.perf_counter()
     for _ in itertools.islice(loader(data, config), batches + 1):
         seconds.append(time.perf_counter() - start)
+        time.sleep(update)
         start = time.perf_counter()
     return seconds[1:]
 
@@ -92,7 +93,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1])
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     datasets = {"events": (Source(args.events),), "noise": (Source(args.noise),)}
@@ -110,12 +111,8 @@ def main() -> None:
         ):
             for workers in args.workers:
                 settings = replace(config, memory=memory, machine=replace(config.machine, workers=workers), **where)
-                batch = float(np.median(feeding_seconds(settings, args.batches)))
-                rate = config.batch_size / batch
-                print(
-                    f"{place}, {workers} workers: {1000 * batch:6.1f} ms a batch, {rate:5.0f} pairs a second, "
-                    f"{batch / update:.1%} of an update"
-                )
+                wait = float(np.median(waiting_seconds(settings, args.batches, update)))
+                print(f"{place}, {workers} workers: waits {1000 * wait:.1f} ms, {wait / update:.1%} of an update")
 
 
 if __name__ == "__main__":
