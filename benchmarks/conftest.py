@@ -88,7 +88,7 @@ def read_options(config):
         events=config.getoption("events"),
         noise=config.getoption("noise"),
         limit=None if limit == "all" else int(limit),
-        models=tuple(filter(None, config.getoption("models").split(","))),
+        models=tuple(filter(None, map(str.strip, config.getoption("models").split(",")))),
         pickers=tuple(filter(None, option(config, "picker").split(","))),
         steps=numbers(config, "steps"),
         seed=config.getoption("seed"),

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from seisbench_cdiffsd import summary
+
 #: Colours by the kind of denoiser; a row takes the colour of the longest beginning of its name.
 COLOURS = {
     "noisy": "#888888",
@@ -21,7 +23,18 @@ COLOURS = {
     "CDiffSD": "#0072b2",
 }
 #: Rows of the gallery and of the histograms, where they are there.
-SHOWN = ("noisy", "band-pass 1-20 Hz", "Wiener", "DeepDenoiser", "CDiffSD, direct", "CDiffSD, 2 steps", "clean")
+SHOWN = (
+    "noisy",
+    "band-pass 1-20 Hz",
+    "Wiener",
+    "DeepDenoiser",
+    "DeepDenoiser, noise left",
+    "CDiffSD, 2 steps",
+    "CDiffSD, 2 steps, noise left",
+    "clean",
+)
+#: Windows of noise an hour with a false pick, along the axis of the figure.
+RATES = tuple(np.geomspace(4, 100, 25).round(1))
 
 
 def colour(name: str) -> str:
@@ -47,6 +60,9 @@ def figures(tables: dict[str, pd.DataFrame], rows: dict[str, pd.DataFrame]) -> d
             metrics = {f"{picker}_{phase}_recall_0.5": f"{picker}, {phase} recall within 0.5 s" for phase in "PS"}
             result[f"recall_by_snr_{picker.replace(':', '_')}"] = by_snr(tables["picking"], metrics)
             result[f"residuals_{picker.replace(':', '_')}"] = residuals(rows["mixtures"], picker)
+    if "equal" in tables:
+        for picker in sorted({metric.split("_P_")[0] for metric in tables["equal"]["metric"] if "_P_" in metric}):
+            result[f"recall_by_false_picks_{picker.replace(':', '_')}"] = by_false_picks(rows, picker)
     if "quality" in tables and "speed" in tables:
         result["quality_by_cost"] = by_cost(tables["quality"], tables["speed"])
     return result
@@ -64,6 +80,21 @@ def by_snr(table: pd.DataFrame, metrics: dict[str, str]) -> Figure:
                 ax.plot(line["snr"], line["value"], style(name), color=colour(name), label=name, marker=".")
                 ax.fill_between(line["snr"], line["low"], line["high"], color=colour(name), alpha=0.1, lw=0)
         ax.set(xlabel="input SNR (dB)", ylabel=label)
+        ax.grid(color="#eeeeee")
+    axes[-1].legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def by_false_picks(rows: dict[str, pd.DataFrame], picker: str) -> Figure:
+    """Recall against the false picks on noise alone, as the threshold of the picker moves."""
+    found = summary.found_at(rows["mixtures"], rows["noise"], RATES)
+    figure = Figure(figsize=(12, 5), layout="constrained")
+    axes = figure.subplots(1, 2)
+    for ax, phase in zip(axes, "PS", strict=True):
+        for name, group in found.groupby("denoiser", sort=False):
+            recall = [group[f"{picker}_{phase}_found_{rate:g}"].mean() for rate in RATES]
+            ax.plot(RATES, recall, style(name), color=colour(name), label=name)
+        ax.set(xscale="log", xlabel="windows of noise with a false pick, an hour", ylabel=f"{picker}, {phase} recall")
         ax.grid(color="#eeeeee")
     axes[-1].legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
