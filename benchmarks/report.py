@@ -106,7 +106,14 @@ class Report:
                 ("Waveforms: SDR (dB) by input SNR, with 95 % intervals", self._by_snr("quality", "sdr_db", "{:.1f}"))
             )
             parts.append(("Waveforms, all input SNRs", self._wide("quality", WAVEFORMS)))
+            parts.append(("Waveforms: amplitude ratio by input SNR, median and quartiles", self._amplitudes()))
             parts.append(("Waveforms: SDR gain (dB)", self._by_others("quality", "sdr_gain_db", "{:+.1f}")))
+        if "left_alone" in self.tables:
+            columns = {head: WAVEFORMS[head] for head in ("correlation", "log10 amplitude")}
+            columns = {"SDR (dB)": ("sdr_db", "{:.1f}"), **columns}
+            for picker in self._pickers("left_alone"):
+                columns |= {f"{picker}, {phase} recall": (f"{picker}_{phase}_recall_0.5", "{:.2f}") for phase in "PS"}
+            parts.append(("Clean records (SNR above 30 dB), nothing mixed", self._wide("left_alone", columns)))
         for name, title in (("picking", "mixtures"), ("natural", "naturally noisy records")):
             for picker in self._pickers(name):
                 for phase in "PS":
@@ -242,6 +249,18 @@ class Report:
         order = [row for row in self._order() if row in wide.index]
         wide = wide.loc[order, [*heads, "all"]].rename(columns={key: f"{float(key):+.0f} dB" for key in heads})
         return self._table(wide.rename_axis("").reset_index())
+
+    def _amplitudes(self) -> str:
+        table = self.tables["quality"]
+        names = ("amplitude", "amplitude_lower", "amplitude_upper")
+        table = table[table["metric"].isin(names) & table["group"].isin(["input_snr_db", "all"])]
+        wide = table.pivot(index=["denoiser", "key"], columns="metric", values="value").dropna()
+        text = wide.apply(lambda row: "{:.2f} [{:.2f}, {:.2f}]".format(*(row[name] for name in names)), axis=1)
+        text = text.unstack("key")
+        heads = sorted((key for key in text if key != "all"), key=float)
+        order = [row for row in self._order() if row in text.index]
+        text = text.loc[order, [*heads, "all"]].rename(columns={key: f"{float(key):+.0f} dB" for key in heads})
+        return self._table(text.rename_axis("").reset_index())
 
     def _by_others(self, name: str, metric: str, form: str) -> str:
         """A metric by region, instrument and S - P time, one row each; with their numbers of events."""

@@ -1,12 +1,17 @@
 """Do pickers find more, and where it is? Picks on noisy, denoised and clean records, and on naturally noisy ones."""
 
+import numpy as np
 import pytest
 import suite
 import testdata
 from report import grouped
 
 from seisbench_cdiffsd import evaluation
+from seisbench_cdiffsd.augmentations import SNR_KEY
+from seisbench_cdiffsd.pairs import Mixtures
 
+#: SNR in dB above which a record counts as clean without any doubt.
+VERY_CLEAN = 30.0
 GROUPS = ("input_snr_db", "region", "instrument", "sp_class")
 
 
@@ -34,6 +39,22 @@ def test_a_union_finds_what_either_finds(table, pickers):
             recall = f"{picker}_P_recall_0.5"
             # a more probable false pick nearby can displace a right one, but hardly ever does
             assert table[name, recall] >= table["noisy", recall] - 0.02
+
+
+def test_clean_records_are_left_alone(data, denoisers, pickers, report):
+    """Records with hardly any noise, nothing mixed: what is lost of them, and of their picks?"""
+    mixtures = data.mixtures
+    clean = (mixtures.labels[SNR_KEY] > VERY_CLEAN) & ~mixtures.labels["trace_name"].duplicated()
+    if not clean.any():
+        pytest.skip(f"there are no records with an SNR above {VERY_CLEAN:.0f} dB")
+    chosen = mixtures.clean[clean.to_numpy()]
+    alone = Mixtures(chosen, np.zeros_like(chosen), mixtures.labels[clean].reset_index(drop=True))
+    rows = evaluation.evaluate(alone, denoisers, pickers, testdata.RATE)
+    report.tables["left_alone"] = grouped(rows[rows["denoiser"] != "oracle mask"], ())
+    table = report.value("left_alone")
+    assert table["noisy", "correlation"] == pytest.approx(1)
+    for name in suite.own(denoisers):
+        assert table[name, "correlation"] > 0.9, f"{name} changes clean records"
 
 
 def test_naturally_noisy_records(data, denoisers, pickers, report):

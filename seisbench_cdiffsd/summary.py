@@ -87,6 +87,8 @@ def _statistics(rows: pd.DataFrame, weights: Floats) -> dict[str, Floats]:
             result[name] = _median(rows[name].to_numpy(), weights)
     if "log10_amplitude" in result:
         result["magnitude_error"] = _median(rows["log10_amplitude"].abs().to_numpy(), weights)
+        for name, share in (("amplitude_lower", 0.25), ("amplitude", 0.5), ("amplitude_upper", 0.75)):
+            result[name] = 10 ** _quantile(rows["log10_amplitude"].to_numpy(), weights, share)
     for column in [name for name in rows if name.endswith("_picks")]:
         stem = column.removesuffix("_picks")
         picks = rows[column].to_numpy(dtype=float)
@@ -125,11 +127,16 @@ def _mean(values: Floats, weights: Floats) -> Floats:
 
 def _median(values: Floats, weights: Floats) -> Floats:
     """Weighted median over what is not NaN: the mean of the two middle values where they differ."""
+    return _quantile(values, weights, 0.5)
+
+
+def _quantile(values: Floats, weights: Floats, share: float) -> Floats:
+    """Weighted quantile over what is not NaN; the mean of two values where it lies between them."""
     order = np.argsort(values)[: np.count_nonzero(~np.isnan(values))]
     if not len(order):
         return np.full(len(weights), np.nan)
     below = weights[:, order].cumsum(1)
-    half = below[:, -1:] / 2
-    lower, upper = ((below >= half - 1e-9).argmax(1), (below > half + 1e-9).argmax(1))
+    part = share * below[:, -1:]
+    lower, upper = ((below >= part - 1e-9).argmax(1), (below > part + 1e-9).argmax(1))
     middle = (values[order][lower] + values[order][upper]) / 2
-    return np.where(half[:, 0] > 0, middle, np.nan)
+    return np.where(part[:, 0] > 0, middle, np.nan)

@@ -208,6 +208,15 @@ def test_weighted_medians_are_medians_of_repeated_values():
         assert median == pytest.approx(expected, nan_ok=True)
 
 
+def test_weighted_quantiles_are_quantiles_of_repeated_values():
+    values, weights = RNG.standard_normal(7), RNG.integers(0, 4, (50, 7)).astype(float)
+    weights[:, 0] += 1
+    for share in (0.25, 0.75):
+        for weight, quantile in zip(weights, summary._quantile(values, weights, share), strict=True):
+            repeated = np.repeat(values, weight.astype(int))
+            assert quantile == pytest.approx(np.quantile(repeated, share, method="averaged_inverted_cdf"))
+
+
 def test_silence_and_perfection_leave_the_statistics_finite_or_say_so(mixtures):
     rows = evaluation.evaluate(mixtures, {"silence": np.zeros_like}, {})
     table = summary.summarize(rows, resamples=20).set_index(["denoiser", "metric"])["value"]
