@@ -18,8 +18,9 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 #: Error of an estimate, ``error(clean, estimate, noise)``: one number for a batch of records.
 Error = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-#: What is left of the noise by default, see :py:func:`leave_noise`: smallest share, decibels, largest share.
-NOISE_FLOOR, NOISE_MARGIN, NOISE_CEILING = 0.1, 10.0, 0.4
+#: What is left of the noise by default, see :py:func:`leave_noise`: smallest share, decibels, largest share; and the rms
+#: of an estimate, relative to that of the noise, below which it is doubted.
+NOISE_FLOOR, NOISE_MARGIN, NOISE_CEILING, DOUBT = 0.1, 10.0, 0.4, 0.25
 
 
 def mix(schedule: Schedule, clean: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
@@ -75,25 +76,32 @@ def leave_noise(
     floor: float = NOISE_FLOOR,
     margin: float = NOISE_MARGIN,
     ceiling: float = NOISE_CEILING,
+    doubt: float = DOUBT,
 ) -> Tensor:
     """
     Put back a share of what was removed: pickers see phases in silence, and miss weak ones that were taken for noise.
 
     Noise is lowered to `margin` below the earthquake, in rms over the components of a record, and not further; but
-    never by more than the factor `floor`, and never by less than the factor `ceiling`.
+    never by more than the factor `floor`, and never by less than the factor `ceiling`. An estimate far below the noise is
+    more often a burst of noise than an earthquake: the further below `doubt`, the more it is lowered with the noise, so
+    that what little is taken for an earthquake in noise alone does not stand out of it.
 
     :param noisy: Noisy records
     :param clean: Estimates of the clean records
     :param floor: Smallest share of the amplitude of the noise that stays
     :param margin: Decibels that the noise that stays lies below the earthquake; inf for no more than `floor`
     :param ceiling: Largest share of the amplitude of the noise that stays, unless `floor` is larger
+    :param doubt: Ratio of the rms of earthquake and noise below which an estimate is lowered, to `floor` at most; with a
+        `floor` of 0 it is not
     :return: Estimates with the noise that stays
     """
     noise = noisy - clean
     # The root of nothing has no gradient.
     earthquake, rest = ((x.square().mean((-2, -1), keepdim=True) + 1e-24).sqrt() for x in (clean, noise))
-    share = 10 ** (-margin / 20) * earthquake / rest
-    return clean + share.clamp(floor, max(floor, ceiling)) * noise
+    ratio = earthquake / rest
+    share = (10 ** (-margin / 20) * ratio).clamp(floor, max(floor, ceiling))
+    trust = (ratio / doubt).clamp(floor, 1) if floor else 1
+    return trust * clean + share * noise
 
 
 def training_loss(

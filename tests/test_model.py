@@ -420,7 +420,7 @@ def test_the_noise_floor_is_the_share_of_the_noise_that_stays(schedule, floor):
 def test_noise_is_lowered_to_its_margin_below_the_earthquake_and_not_further():
     clean, noise = (torch.randn(2, 3, 800, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
     noise *= torch.tensor([0.5, 10.0])[:, None, None]  # rms 6 dB below and 20 dB above the earthquake
-    left = leave_noise(clean + noise, clean, 0.05, 14.0) - clean
+    left = leave_noise(clean + noise, clean, 0.05, 14.0, doubt=0.01) - clean
     ratio = 20 * torch.log10(clean.square().mean((1, 2)).sqrt() / left.square().mean((1, 2)).sqrt())
     assert ratio[0] == pytest.approx(14, abs=1e-3)
     torch.testing.assert_close(left[1], 0.05 * noise[1])  # 14 dB below would be less than the floor
@@ -428,3 +428,17 @@ def test_noise_is_lowered_to_its_margin_below_the_earthquake_and_not_further():
     torch.testing.assert_close(leave_noise(weak, clean, 0.05, 14.0, 0.3)[0], (clean + 0.3 * 0.01 * noise)[0])
     torch.testing.assert_close(leave_noise(weak, clean, 0.5, 14.0, 0.3)[0], (clean + 0.5 * 0.01 * noise)[0])
     assert not leave_noise(torch.zeros(1, 3, 8), torch.zeros(1, 3, 8), 0.1, 14.0).any()
+
+
+def test_an_estimate_far_below_the_noise_is_lowered_with_it():
+    estimate, noise = (torch.randn(4, 3, 800, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
+    ratios = torch.tensor([0.001, 0.1, 0.2, 0.5])[:, None, None]
+    estimate, noise = (x / x.square().mean((1, 2), keepdim=True).sqrt() for x in (estimate, noise))
+    estimate = ratios * estimate
+    kept = leave_noise(estimate + noise, estimate, 0.1, 14.0, doubt=0.25)
+    share = (ratios * 10 ** (-14 / 20)).clamp(min=0.1)
+    trust = torch.tensor([0.1, 0.4, 0.8, 1.0])[:, None, None]
+    torch.testing.assert_close(kept, trust * estimate + share * noise)
+    # What is doubted altogether is the noisy record at a tenth of its amplitude: nothing in it stands out.
+    torch.testing.assert_close(kept[0], 0.1 * (estimate + noise)[0])
+    torch.testing.assert_close(leave_noise(estimate + noise, estimate, 0.0, float("inf")), estimate)
