@@ -42,7 +42,7 @@ def test_a_training_leaves_the_best_model_logs_and_its_settings(finished):
     assert log["loss"].tolist() == pytest.approx([np.mean(losses(out)[:3]), np.mean(losses(out)[3:])])
     assert json.loads((out / "config.json").read_text())["steps"] == 6
     docstring = json.loads(model.weights_docstring)
-    assert docstring["log"]["sdr_4"] == pytest.approx(log["sdr_4"].max()) and docstring["config"]["batch_size"] == 2
+    assert docstring["log"]["sdr_2"] == pytest.approx(log["sdr_2"].max()) and docstring["config"]["batch_size"] == 2
     assert not weights(model).equal(weights(CDiffSD()))
     assert list((out / "tensorboard").iterdir())
     assert not list(out.glob("*.part*"))
