@@ -18,8 +18,8 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 #: Error of an estimate, ``error(clean, estimate, noise)``: one number for a batch of records.
 Error = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-#: What is left of the noise by default, see :py:func:`leave_noise`: smallest share, decibels, largest share; and the rms
-#: of an estimate, relative to that of the noise, below which it is doubted.
+#: What is left of the noise by default, see :py:func:`leave_noise`: smallest share, decibels, largest share; and the
+#: rms of an estimate, relative to that of the noise, below which it is doubted.
 NOISE_FLOOR, NOISE_MARGIN, NOISE_CEILING, DOUBT = 0.1, 10.0, 0.4, 0.25
 
 
@@ -82,17 +82,17 @@ def leave_noise(
     Put back a share of what was removed: pickers see phases in silence, and miss weak ones that were taken for noise.
 
     Noise is lowered to `margin` below the earthquake, in rms over the components of a record, and not further; but
-    never by more than the factor `floor`, and never by less than the factor `ceiling`. An estimate far below the noise is
-    more often a burst of noise than an earthquake: the further below `doubt`, the more it is lowered with the noise, so
-    that what little is taken for an earthquake in noise alone does not stand out of it.
+    never by more than the factor `floor`, and never by less than the factor `ceiling`. An estimate far below the noise
+    is more often a burst of noise than an earthquake: the further below `doubt`, the more it is lowered with the noise,
+    so that what little is taken for an earthquake in noise alone does not stand out of it.
 
     :param noisy: Noisy records
     :param clean: Estimates of the clean records
     :param floor: Smallest share of the amplitude of the noise that stays
     :param margin: Decibels that the noise that stays lies below the earthquake; inf for no more than `floor`
     :param ceiling: Largest share of the amplitude of the noise that stays, unless `floor` is larger
-    :param doubt: Ratio of the rms of earthquake and noise below which an estimate is lowered, to `floor` at most; with a
-        `floor` of 0 it is not
+    :param doubt: Ratio of the rms of earthquake and noise below which an estimate is lowered, to `floor` at most; with
+        a `floor` of 0 it is not
     :return: Estimates with the noise that stays
     """
     noise = noisy - clean

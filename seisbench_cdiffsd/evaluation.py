@@ -20,7 +20,7 @@ from seisbench_cdiffsd import metrics
 from seisbench_cdiffsd.augmentations import P_KEY, S_KEY
 from seisbench_cdiffsd.baselines import oracle_mask
 from seisbench_cdiffsd.pairs import Mixtures
-from seisbench_cdiffsd.picking import COLUMNS, match_labels, pick_windows
+from seisbench_cdiffsd.picking import COLUMNS, match_labels, pick_windows_at
 from seisbench_cdiffsd.summary import TOLERANCES
 
 Array = NDArray[np.float32]
@@ -142,10 +142,7 @@ def _judge(
         together = base.assign(denoiser=f"{name} + noisy")
         for picker_name, picker in pickers.items():
             threshold = THRESHOLDS.get(picker_name, 0.3)
-            picks, faint = (
-                pick_windows(picker, estimate, rate, P_threshold=least, S_threshold=least)
-                for least in (threshold, FAINT)
-            )
+            picks, faint = pick_windows_at(picker, estimate, (threshold, FAINT), rate)
             scores = _scores(picker_name, picks, labels, rate), _highest(picker_name, faint, labels, rate)
             rows = pd.concat([rows, *scores], axis=1)
             if name == "noisy":

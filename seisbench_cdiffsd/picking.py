@@ -13,7 +13,7 @@ Picks are rows of a data frame with the columns ``record``, ``phase``, ``time`` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,7 +81,7 @@ def pick_stream(picker: WaveformModel, stream: Stream, **kwargs: float) -> pd.Da
         start, end = min(trace.stats.starttime for trace in part), max(trace.stats.endtime for trace in part)
         rows += [
             (instrument, pick.phase, pick.peak_time, float(pick.peak_value))
-            for pick in _classify(picker, part, start, end, kwargs)
+            for pick in _classify(picker, part, start, end, [kwargs])[0]
         ]
     return pd.DataFrame(sorted(rows, key=lambda row: row[2]), columns=COLUMNS)
 
@@ -104,6 +104,29 @@ def pick_windows(
     :return: Picks in order of record and time; ``time`` in seconds from the start of the window
     :raises ValueError: If the windows are not of this shape
     """
+    return _pick_windows(picker, windows, sampling_rate, records, [kwargs])[0]
+
+
+def pick_windows_at(
+    picker: WaveformModel, windows: ArrayLike, thresholds: Sequence[float], sampling_rate: float = 100.0
+) -> list[pd.DataFrame]:
+    """
+    As :py:func:`pick_windows`, at several thresholds of P and S, for which the picker runs once.
+
+    :param thresholds: Lowest probabilities of a pick
+    :return: Picks at each threshold
+    """
+    options = [{"P_threshold": least, "S_threshold": least} for least in thresholds]
+    return _pick_windows(picker, windows, sampling_rate, None, options)
+
+
+def _pick_windows(
+    picker: WaveformModel,
+    windows: ArrayLike,
+    sampling_rate: float,
+    records: Iterable[object] | None,
+    options: Sequence[dict[str, float]],
+) -> list[pd.DataFrame]:
     windows = np.asarray(windows)
     if windows.ndim != 3 or windows.shape[1] != 3:
         raise ValueError(f"Windows must be (batch, 3, samples) in ZNE order, not {windows.shape}.")
@@ -111,7 +134,7 @@ def pick_windows(
     if len(names) != len(windows):
         raise ValueError(f"{len(names)} records do not name {len(windows)} windows.")
     if windows.size == 0:
-        return pd.DataFrame(columns=COLUMNS)
+        return [pd.DataFrame(columns=COLUMNS) for _ in options]
     start = UTCDateTime(0)
     stream = Stream(
         Trace(data.astype(np.float64), {"station": str(i), "channel": f"XX{code}", "sampling_rate": sampling_rate})
@@ -119,12 +142,15 @@ def pick_windows(
         for code, data in zip("ZNE", window, strict=True)
     )
     end = start + (windows.shape[-1] - 1) / sampling_rate
-    rows = [
-        (int(pick.trace_id.split(".")[1]), pick.phase, pick.peak_time - start, float(pick.peak_value))
-        for pick in _classify(picker, stream, start, end, kwargs)
-    ]
-    picks = pd.DataFrame(sorted(rows, key=lambda row: (row[0], row[2])), columns=COLUMNS)
-    return picks.assign(record=[names[i] for i in picks["record"]])
+    tables = []
+    for found in _classify(picker, stream, start, end, options):
+        rows = [
+            (int(pick.trace_id.split(".")[1]), pick.phase, pick.peak_time - start, float(pick.peak_value))
+            for pick in found
+        ]
+        picks = pd.DataFrame(sorted(rows, key=lambda row: (row[0], row[2])), columns=COLUMNS)
+        tables.append(picks.assign(record=[names[i] for i in picks["record"]]))
+    return tables
 
 
 def match_labels(picks: pd.DataFrame, labels: pd.DataFrame, tolerance: float) -> pd.DataFrame:
@@ -174,11 +200,18 @@ def score_picks(picks: pd.DataFrame, labels: pd.DataFrame, tolerance: float) -> 
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("phase")
 
 
-def _classify(picker: WaveformModel, stream: Stream, start: UTCDateTime, end: UTCDateTime, kwargs: dict) -> list:
-    """Picks between start and end of a stream, which is changed; see the module for records of one window."""
+def _classify(
+    picker: WaveformModel, stream: Stream, start: UTCDateTime, end: UTCDateTime, options: Sequence[dict[str, float]]
+) -> list[list]:
+    """
+    Picks between start and end of a stream, which is changed, by each of some options, which concern the picks alone if
+    there are several. What SeisBench's ``classify`` does, with one run of the picker. See the module for records of one
+    window.
+    """
+    kwargs: dict[str, Any] = {**picker.default_args, **options[0]}
     length = (picker.in_samples - 1) / picker.sampling_rate
     if end - start <= length:
-        kwargs = {"blinding": (0, 0), **kwargs}
+        kwargs = {**picker.default_args, "blinding": (0, 0), **options[0]}
         for trace in stream:
             trace.data = trace.data - trace.data.mean()
         for trace in stream.merge(fill_value=0):
@@ -186,5 +219,6 @@ def _classify(picker: WaveformModel, stream: Stream, start: UTCDateTime, end: UT
             if missing > TAPER * trace.stats.sampling_rate:
                 trace.taper(max_percentage=0.5, type="hann", max_length=TAPER)
             trace.data = np.pad(trace.data, (0, missing))
-    picks = picker.classify(stream, **kwargs).picks
-    return [pick for pick in picks if start <= pick.peak_time <= end]
+    annotations = picker.annotate(picker.classify_stream_pre(stream, kwargs), **kwargs)
+    found = (picker.classify_aggregate(annotations, {**kwargs, **wanted}).picks for wanted in options)
+    return [[pick for pick in picks if start <= pick.peak_time <= end] for picks in found]

@@ -238,3 +238,27 @@ def test_a_clean_event_is_picked_by_both_pickers(pickers):
 def test_eqtransformer_loads_and_picks(pickers):
     picks = picking.pick_stream(picking.load_picker("EQTransformer"), read(), P_threshold=0.1, S_threshold=0.1)
     assert (picks.time - UTCDateTime("2009-08-24T00:20:07.7")).abs().min() < 0.2
+
+
+def test_several_thresholds_give_what_each_gives_alone(pickers, example):
+    window = np.stack([example.select(component=component)[0].data for component in "ZNE"])
+    windows = np.stack([window, 0.3 * window[:, ::-1]])
+    for name in ("PhaseNet", "EQTransformer"):
+        model = picking.load_picker(name)
+        together = picking.pick_windows_at(model, windows, (0.3, 0.02))
+        for picks, least in zip(together, (0.3, 0.02), strict=True):
+            alone = picking.pick_windows(model, windows, P_threshold=least, S_threshold=least)
+            pd.testing.assert_frame_equal(picks, alone)
+        assert len(together[1]) >= len(together[0])
+
+
+def test_picks_are_those_of_seisbenchs_classify(pickers, example):
+    """On a record that is longer than a window, nothing is done to it first."""
+    for trace in example:
+        trace.data = np.tile(trace.data, 5)
+    for name in ("PhaseNet", "EQTransformer"):
+        model = picking.load_picker(name)
+        picks = picking.pick_stream(model, example, P_threshold=0.2)
+        expected = sorted(model.classify(example, P_threshold=0.2).picks, key=lambda pick: pick.peak_time)
+        assert list(picks["time"]) == [pick.peak_time for pick in expected]
+        assert list(picks["probability"]) == pytest.approx([pick.peak_value for pick in expected])
