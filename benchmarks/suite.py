@@ -98,7 +98,8 @@ def denoiser_table(options: Options) -> dict[str, Callable[[], WindowDenoiser]]:
         table = {name: load for name, load in table.items() if any(word in name.lower() for word in words)}
     for path in paths:
         table |= {step_name(path, steps): diffusion(Path(path), steps) for steps in options.steps}
-        table |= noisy_rows(path, Path(path), some)
+        for steps in few:
+            table |= noisy_rows(path, Path(path), steps)
     return table
 
 
