@@ -241,7 +241,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=["faults", "scaling", "memory", "cost", "stream"])
     parser.add_argument("--weights", default="base")
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--stations", type=int, default=8)
     parser.add_argument("--days", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=30, help="on each side of midnight (scaling)")
