@@ -38,7 +38,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from seisbench_cdiffsd import pairs
-from seisbench_cdiffsd.baselines import Network, Wiener, prepare
+from seisbench_cdiffsd.baselines import FRAME, TRANSFORM, Network, Wiener, prepare
 from seisbench_cdiffsd.config import Source, TrainingConfig
 from seisbench_cdiffsd.configfile import read_config
 from seisbench_cdiffsd.feeding import load_data, whole_batch
@@ -50,8 +50,6 @@ from seisbench_cdiffsd.training import fit
 FOLDER = Path(__file__).parent
 DATA = FOLDER.parents[1] / "shared" / "data"
 MASKS = {"deepdenoiser": sbm.DeepDenoiser, "seisdae": sbm.SeisDAE}
-#: Samples of a frame, between frames, and of the transform, in both mask networks.
-FRAME, HOP, TRANSFORM = 30, 15, 60
 #: What the published configuration has of its own.
 PUBLISHED = {
     "network": "published",
@@ -122,7 +120,7 @@ def masks(clean: Tensor, noise: Tensor) -> Tensor:
     :param noise: Noise
     :return: (batch, 2, frequency, frame)
     """
-    options = {"n_fft": TRANSFORM, "hop_length": HOP, "win_length": FRAME, "pad_mode": "constant"}
+    options = {"n_fft": TRANSFORM, "hop_length": FRAME // 2, "win_length": FRAME, "pad_mode": "constant"}
     window = torch.hann_window(FRAME, device=clean.device)
     s, n = (torch.stft(x, window=window, return_complex=True, **options).abs() for x in (clean, noise))
     signal = torch.where(s + n > 0, s / (s + n).clamp(min=1e-12), 1.0)
