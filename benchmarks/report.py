@@ -244,11 +244,7 @@ class Report:
             _number(row.value, form) + (f" [{form}, {form}]".format(row.low, row.high) if pd.notna(row.low) else "")
             for row in table.itertuples()
         ]
-        wide = table.assign(text=text).pivot(index="denoiser", columns="key", values="text")
-        heads = sorted((key for key in wide if key != "all"), key=float)
-        order = [row for row in self._order() if row in wide.index]
-        wide = wide.loc[order, [*heads, "all"]].rename(columns={key: f"{float(key):+.0f} dB" for key in heads})
-        return self._table(wide.rename_axis("").reset_index())
+        return self._table_by_snr(table.assign(text=text).pivot(index="denoiser", columns="key", values="text"))
 
     def _amplitudes(self) -> str:
         table = self.tables["quality"]
@@ -256,11 +252,14 @@ class Report:
         table = table[table["metric"].isin(names) & table["group"].isin(["input_snr_db", "all"])]
         wide = table.pivot(index=["denoiser", "key"], columns="metric", values="value").dropna()
         text = wide.apply(lambda row: "{:.2f} [{:.2f}, {:.2f}]".format(*(row[name] for name in names)), axis=1)
-        text = text.unstack("key")
-        heads = sorted((key for key in text if key != "all"), key=float)
-        order = [row for row in self._order() if row in text.index]
-        text = text.loc[order, [*heads, "all"]].rename(columns={key: f"{float(key):+.0f} dB" for key in heads})
-        return self._table(text.rename_axis("").reset_index())
+        return self._table_by_snr(text.unstack("key"))
+
+    def _table_by_snr(self, wide: pd.DataFrame) -> str:
+        """A column for each input SNR, in order, and one for all."""
+        heads = sorted((key for key in wide if key != "all"), key=float)
+        order = [row for row in self._order() if row in wide.index]
+        wide = wide.loc[order, [*heads, "all"]].rename(columns={key: f"{float(key):+.0f} dB" for key in heads})
+        return self._table(wide.rename_axis("").reset_index())
 
     def _by_others(self, name: str, metric: str, form: str) -> str:
         """A metric by region, instrument and S - P time, one row each; with their numbers of events."""
