@@ -3,6 +3,7 @@
 ``python benchmarks/ablations.py --steps 600`` trains the default settings and one arm for each augmentation, switched
 off or on, with the same seed and budget, and judges all of them on the dev split under conditions such as a missing
 component or spikes. A second call goes on where the first one was interrupted. ``--results FILE`` writes the table.
+``--held-out STATION ...`` trains without the noise of some stations, and judges on it as well.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,6 +40,9 @@ ARMS: dict[str, tuple[dict[str, object], str]] = {
     "no change of sign": ({"flip": False}, "all"),
     "noise not reversed": ({"reverse": False}, "all"),
     "no mixed noise": ({"mixed_noise": 0.0}, "mixed noise"),
+    "noise not stretched": ({"stretch_noise": 0.0}, "unseen noise"),
+    "noise by records": ({"balance": False}, "unseen noise"),
+    "no mask": ({"loss": {"log-ratio": 1.0, "spectrum": 10.0}}, "all"),
     "all components": ({"drop_components": 0.0}, "Z alone"),
     "no noise-only windows": ({"noise_only": 0.0}, "noise alone"),
     "no clean windows": ({"untouched": 0.0}, "nearly clean"),
@@ -45,8 +50,8 @@ ARMS: dict[str, tuple[dict[str, object], str]] = {
     "P inside the window": ({"onset": (1.0, 3.0)}, "S alone"),
     "S-only windows": ({"s_only": 0.2}, "S alone"),
     "superposed": ({"superpose": 0.3}, "two events"),
-    "narrow bands": ({"narrow": 0.3}, "narrow band"),
-    "glitches": ({"glitches": 0.2}, "glitches"),
+    "no narrow bands": ({"narrow": 0.0}, "narrow band"),
+    "no glitches": ({"glitches": 0.0}, "glitches"),
     "clipped targets": ({"clipped": True}, "all"),
     "Gaussian noise": ({}, "all"),
     "coloured Gaussian noise": ({}, "all"),
@@ -105,14 +110,28 @@ def judge(model: CDiffSD, table: dict[str, tuple[np.ndarray, np.ndarray]]) -> di
     return result
 
 
-def train(arm: str, config: TrainingConfig, out: Path, events: str, noise: str) -> CDiffSD:
+def train(
+    arm: str, config: TrainingConfig, out: Path, events: WaveformDataset, noise: str, held_out: list[str]
+) -> CDiffSD:
     """The model of an arm."""
-    dataset = GaussianNoise if "Gaussian" in arm else WaveformDataset
-    parts = WaveformDataset(events, component_order="ZNE"), dataset(noise, component_order="ZNE")
-    if isinstance(parts[1], GaussianNoise):
-        parts[1].coloured = "coloured" in arm
-    settings = replace(config.augmentations, **ARMS[arm][0])  # type: ignore[arg-type]
-    return fit(*parts, out / arm.replace(" ", "-"), replace(config, augmentations=settings))
+    dataset = (GaussianNoise if "Gaussian" in arm else WaveformDataset)(noise, component_order="ZNE")
+    if isinstance(dataset, GaussianNoise):
+        dataset.coloured = "coloured" in arm
+    dataset.filter(~dataset["station_code"].isin(held_out))
+    changes = ARMS[arm][0]
+    settings = {name: changes[name] for name in changes if hasattr(config.augmentations, name)}
+    others: dict[str, Any] = {name: changes[name] for name in changes if name not in settings}
+    augmentations = replace(config.augmentations, **settings)  # type: ignore[arg-type]
+    return fit(events, dataset, out / arm.replace(" ", "-"), replace(config, augmentations=augmentations, **others))
+
+
+def noise_of_stations(dataset: WaveformDataset, stations: list[str], like: pairs.Mixtures) -> np.ndarray:
+    """Noise of some stations, (mixture, component, samples), as strong as that of other mixtures."""
+    store = pairs.load_noise(dataset.filter(dataset["station_code"].isin(stations), inplace=False), pairs.band_pass())
+    records = np.random.default_rng(0).integers(len(store), size=len(like.noise))
+    noise = np.stack([store.get_sample(index)[0][:, : like.noise.shape[-1]] for index in records])
+    power = [(x**2).mean((1, 2), keepdims=True) for x in (like.noise, noise)]
+    return (noise * np.sqrt(power[0] / power[1])).astype(np.float32)
 
 
 def main() -> None:
@@ -122,6 +141,7 @@ def main() -> None:
     parser.add_argument("--noise", default=str(DATA / "noise"))
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="ARM")
+    parser.add_argument("--held-out", nargs="+", default=[], metavar="STATION", help="noise to judge on")
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--results", type=Path)
@@ -137,14 +157,19 @@ def main() -> None:
         noise=(),
     )
     band = pairs.band_pass()
-    events, noise = (WaveformDataset(x, component_order="ZNE").get_split("dev") for x in (args.events, args.noise))
-    held = pairs.mixtures(pairs.load_earthquakes(events, band, CLEAN_SNR, mute=False), pairs.load_noise(noise, band))
+    events, noise = (WaveformDataset(x, component_order="ZNE") for x in (args.events, args.noise))
+    held = pairs.mixtures(
+        pairs.load_earthquakes(events.get_split("dev"), band, CLEAN_SNR, mute=False),
+        pairs.load_noise(noise.get_split("dev"), band),
+    )
     table, rows = conditions(held, band), {}
+    if args.held_out:
+        table["unseen noise"] = (held.clean, noise_of_stations(noise, args.held_out, held))
     for arm in args.arms:
-        rows[arm] = judge(train(arm, config, args.out, args.events, args.noise), table)
+        rows[arm] = judge(train(arm, config, args.out, events, args.noise, args.held_out), table)
         shown = pd.DataFrame(rows).T.rename_axis("arm")
         marked = shown.map("{:.1f}".format)
-        for name in rows:
+        for name in {name for name in rows if ARMS[name][1] in table}:
             marked.loc[name, ARMS[name][1]] = f"**{marked.loc[name, ARMS[name][1]]}**"
         if args.results:
             args.results.write_text(markdown(marked.reset_index()) + "\n")

@@ -6,6 +6,7 @@ so :py:class:`CoupleNoise` keeps both. All augmentations draw from numpy's globa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -115,15 +116,16 @@ class RandomOnset(sbg.FixedWindow):
 
 class Stretch:
     """
-    Resamples by a random factor: the same record as of a larger or smaller earthquake, or of another instrument.
+    Resamples by a random factor: the same record as of a larger or smaller earthquake, or noise of another source.
 
-    Done in the spectrum, without aliasing: records should fade out at both ends (:py:class:`MuteBeforeOnset`).
+    Done in the spectrum, without aliasing. Earthquakes should fade out at both ends (:py:class:`MuteBeforeOnset`).
 
     :param band: Zero-phase band-pass that the result goes through, since a stretched record leaves its band
     :param low: Smallest factor, below 1 for shorter and higher-pitched records
     :param high: Largest factor
     :param probability: Share of the records that are stretched
     :param rate: Sampling rate of the records in Hz
+    :param shortest: Samples that longer records keep at least
     """
 
     def __init__(
@@ -133,20 +135,21 @@ class Stretch:
         high: float = 1.33,
         probability: float = 0.5,
         rate: float = 100.0,
+        shortest: int = 0,
     ) -> None:
-        self.low, self.high, self.probability = low, high, probability
+        self.range, self.probability, self.shortest = np.log([low, high]), probability, shortest
         impulse: State = {"X": (np.eye(1, 8192, 4096, dtype=np.float32), {RATE_KEY: rate})}
         band(impulse)
         #: Amplitude that the band-pass leaves, at frequencies from 0 to half the sampling rate.
         self.gain = np.abs(rfft(impulse["X"][0][0]))
 
     def __call__(self, state: State) -> None:
-        if np.random.rand() >= self.probability:
+        if not self.probability or np.random.rand() >= self.probability:
             return
         waveform, metadata = state["X"]
-        before = next_fast_len(waveform.shape[-1], real=True)
-        factor = np.exp(np.random.uniform(np.log(self.low), np.log(self.high)))
-        after = next_fast_len(round(before * factor), real=True)
+        before = next_fast_len(samples := waveform.shape[-1], real=True)
+        factor = max(np.exp(np.random.uniform(*self.range)), min(1.0, self.shortest / samples))
+        after = next_fast_len(math.ceil(before * factor), real=True)
         spectrum = rfft(waveform, before)[..., : after // 2 + 1]
         bins = np.arange(spectrum.shape[-1]) * (len(self.gain) - 1) / (after / 2)
         spectrum *= np.interp(bins, np.arange(len(self.gain)), self.gain) * after / before
@@ -154,7 +157,7 @@ class Stretch:
             # STEAD's end of the coda is text: "[[2789.]]".
             if name.endswith("_sample") and not isinstance(metadata[name], str):
                 metadata[name] = metadata[name] * after / before
-        state["X"] = (irfft(spectrum, after).astype(waveform.dtype), metadata)
+        state["X"] = (irfft(spectrum, after)[..., : samples * after // before].astype(waveform.dtype), metadata)
 
 
 class NameTrace:

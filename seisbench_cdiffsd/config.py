@@ -71,6 +71,7 @@ class Augmentations:
     :param flip: Whether the sign of half of the records is changed
     :param reverse: Whether half of the noise is turned around in time
     :param mixed_noise: Share of noise windows with a second noise
+    :param stretch_noise: Share of noise windows that are resampled, which shifts their frequencies
     :param narrow: Share of pairs that lose low or high frequencies, as with another instrument
     :param glitches: Share of noise windows with spikes or steps
     :param drop_components: Share of pairs that lose one or two components
@@ -89,8 +90,9 @@ class Augmentations:
     flip: bool = True
     reverse: bool = True
     mixed_noise: float = 0.3
-    narrow: float = 0.0
-    glitches: float = 0.0
+    stretch_noise: float = 0.5
+    narrow: float = 0.15
+    glitches: float = 0.1
     drop_components: float = 0.1
     noise_only: float = 0.1
     untouched: float = 0.05
@@ -162,6 +164,8 @@ class TrainingConfig:
     :param snr: Range of input SNRs in dB
     :param factor: Published range of noise factors, in place of `snr`
     :param min_snr: Lowest SNR in dB of a record that serves as a target
+    :param balance: Whether a source of earthquakes or a station of noise with N records is drawn in proportion to the
+        root of N, and not to N
     :param validate_every: Updates between validations
     :param validation_events: Earthquakes in the validation mixtures, each at five input SNRs
     :param patience: Validations without a better one after which the training stops; 0 for never
@@ -181,7 +185,7 @@ class TrainingConfig:
     norm: str = "std"
     window: int = 3000
     init_from: str | None = None
-    loss: Mapping[str, float] = field(default_factory=lambda: {"log-ratio": 1.0, "spectrum": 10.0})
+    loss: Mapping[str, float] = field(default_factory=lambda: {"log-ratio": 1.0, "spectrum": 10.0, "mask": 10.0})
     unfolded: float = 1.0
     unfolded_share: float = 0.5
     top: float = 0.5
@@ -197,6 +201,7 @@ class TrainingConfig:
     snr: Range = (-15.0, 15.0)
     factor: Range | None = None
     min_snr: float = 10.0
+    balance: bool = True
     validate_every: int = 1000
     validation_events: int = 60
     patience: int = 0

@@ -71,9 +71,8 @@ def load_data(events: Sequence[Part], noise: Sequence[Part], config: TrainingCon
         _joined([InMemory(_some(part, wanted), **options, damaged=config.damaged) for part in parts])
         for parts, options in zip(chosen[dev], (targets[1], background), strict=True)
     )
-    chances = shares([pairs.source_weights(store.metadata) for store in clean], [x.weight for _, x in events])
-    even = [np.full(len(store), 1 / len(store)) for store in quiet]
-    noise_chances = shares(even, [x.weight for _, x in noise]) if len(noise) > 1 else None
+    chances = _chances(clean, events, "trace_source" if config.balance else None)
+    noise_chances = _chances(quiet, noise, "station_code" if config.balance else None)
     generator = pairs.training_pairs(
         _joined(clean),
         _joined(quiet),
@@ -104,6 +103,11 @@ def _store(dataset: WaveformDataset, options: dict[str, Any], config: TrainingCo
     if reader.gigabytes() > config.memory:
         return OnDisk(reader)
     return InMemory(dataset, **options, damaged=config.damaged)
+
+
+def _chances(stores: Sequence[Store], parts: Sequence[Part], column: str | None) -> NDArray[np.float64]:
+    weights = [pairs.source_weights(store.metadata, column) for store in stores]
+    return shares(weights, [source.weight for _, source in parts])
 
 
 def _joined(stores: Sequence[Store]) -> Store:

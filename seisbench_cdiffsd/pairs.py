@@ -24,6 +24,8 @@ from seisbench_cdiffsd.stores import SAMPLING_RATE, InMemory, Store
 
 #: Input SNRs in dB of the fixed mixtures.
 MIXTURE_SNRS = (-10.0, -5.0, 0.0, 5.0, 10.0)
+#: Smallest and largest factor by which noise is resampled.
+NOISE_STRETCH = (0.6, 1.6)
 
 
 class Band(sbg.Filter):
@@ -122,6 +124,7 @@ def training_pairs(
     noise_windows.add_augmentations(
         [
             aug.NameTrace(),
+            aug.Stretch(band, *NOISE_STRETCH, probability=on.stretch_noise, shortest=windowlen),
             aug.SecondNoise(plain, on.mixed_noise, chances),
             *[aug.ReverseTime()] * on.reverse,
             *turn,
@@ -144,17 +147,17 @@ def training_pairs(
     return pairs
 
 
-def source_weights(metadata: pd.DataFrame, column: str = "trace_source") -> NDArray[np.float64]:
+def source_weights(metadata: pd.DataFrame, column: str | None) -> NDArray[np.float64]:
     """
     Probability of each record such that a source of N records is drawn in proportion to the root of N: no sequence that
-    happens to be well recorded decides what an earthquake looks like.
+    happens to be well recorded decides what an earthquake looks like, and no station what noise is.
 
     :param metadata: Metadata of the records
-    :param column: Column that names the source; without it all records are alike
+    :param column: Column that names the source; without one all records are alike
     """
     if column not in metadata:
         return np.full(len(metadata), 1 / len(metadata))
-    weights = metadata.groupby(column)[column].transform("size").to_numpy(dtype=np.float64) ** -0.5
+    weights = metadata.groupby(column, dropna=False)[column].transform("size").to_numpy(dtype=np.float64) ** -0.5
     return weights / weights.sum()
 
 

@@ -113,6 +113,16 @@ def test_stretch_does_not_alias_and_stays_in_the_band(state):
     assert np.abs(state["X"][0]).max() < 0.1
 
 
+@pytest.mark.parametrize("samples, kept", [(6000, 4200), (3001, 3000), (3407, 3000), (2500, 2500)])
+def test_stretch_leaves_records_as_long_as_windows_and_without_padding(samples, kept):
+    noise = np.random.default_rng(0).standard_normal((3, samples)).astype("float32")
+    state = {"X": (noise, {aug.RATE_KEY: RATE})}
+    aug.Stretch(lambda state: None, 0.7, 0.7, probability=1, shortest=3000)(state)
+    stretched = state["X"][0]
+    assert kept <= stretched.shape[1] <= 1.03 * kept
+    assert np.abs(stretched[:, -20:]).max() > 0.1
+
+
 def test_couple_noise_gives_the_input_snr_it_was_asked_for(state):
     couple = aug.CoupleNoise(Windows(6000), snr=(-7, -7), noise_only=0, untouched=0)
     couple(state)

@@ -92,10 +92,10 @@ def test_one_mixture_differs_between_snrs_in_the_noise_level_only(earthquakes, n
 
 def test_source_weights_are_probabilities_by_the_root_of_the_size():
     metadata = pd.DataFrame({"trace_source": ["a"] * 9 + ["b"]})
-    weights = pairs.source_weights(metadata)
+    weights = pairs.source_weights(metadata, "trace_source")
     assert weights.sum() == pytest.approx(1)
     assert weights[:9].sum() / weights[9] == pytest.approx(3)
-    np.testing.assert_allclose(pairs.source_weights(pd.DataFrame({"x": [1, 2]})), 0.5)
+    np.testing.assert_allclose(pairs.source_weights(pd.DataFrame({"x": [1, 2]}), None), 0.5)
 
 
 def test_seeded_leaves_the_global_generator_as_it_was():
