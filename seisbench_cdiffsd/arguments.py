@@ -14,6 +14,18 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number, at least 0, not {text!r}")
+    return int(text)
+
+
+def python_class(text: str) -> str:
+    if not all(part.isidentifier() for part in text.split(".")) or "." not in text:
+        raise argparse.ArgumentTypeError(f"must be a class such as dask_jobqueue.SLURMCluster, not {text!r}")
+    return text
+
+
 def day(text: str) -> date:
     try:
         return date.fromisoformat(text)

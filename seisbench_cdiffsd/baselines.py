@@ -264,7 +264,7 @@ def load_network(name: str, weights: str | Path, download: bool = False, device:
     return Network(_load(getattr(sbm, name), weights).to(device))
 
 
-def load_diffusion(weights: str | Path = "base", steps: int = 4, device: str = "cpu", **noise: float) -> Diffusion:
+def load_diffusion(weights: str | Path = "base", steps: int = 2, device: str = "cpu", **noise: float) -> Diffusion:
     """
     CDiffSD, without a network.
 

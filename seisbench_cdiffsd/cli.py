@@ -114,14 +114,24 @@ def add_archive(commands: Any) -> None:
     _add_model(parser)
     parser.add_argument("--shard", type=arguments.shard, default=(1, 1), metavar="I/N", help="only the I-th of N parts")
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes (one for each GPU, or core); 0 for this one, without Dask"
+        "--workers",
+        type=arguments.count,
+        metavar="N",
+        help="processes (one for each GPU, or core); 0 for this one, without Dask",
     )
     parser.add_argument(
         "--threads", type=arguments.positive, default=1, metavar="N", help="threads of a worker (%(default)s)"
     )
-    parser.add_argument("--retries", type=int, default=2, metavar="N", help="of a task that fails (%(default)s)")
+    parser.add_argument(
+        "--retries", type=arguments.count, default=2, metavar="N", help="of a task that fails (%(default)s)"
+    )
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask scheduler that is running")
-    parser.add_argument("--cluster", metavar="CLASS", help="that starts one, such as dask_jobqueue.SLURMCluster")
+    parser.add_argument(
+        "--cluster",
+        type=arguments.python_class,
+        metavar="CLASS",
+        help="that starts one, such as dask_jobqueue.SLURMCluster",
+    )
     parser.set_defaults(run=archive)
 
 
@@ -141,7 +151,7 @@ def archive(args: argparse.Namespace) -> int:
         args.location,
         args.threads,
     )
-    if len({settings.source, settings.out, settings.noise}) < 3:
+    if len({folder and folder.resolve() for folder in (settings.source, settings.out, settings.noise)}) < 3:
         raise CommandError("SDS_IN, SDS_OUT and --noise must be folders of their own.")
     try:
         tasks, outcomes = scan(args.source, args.start, args.end, args.select)

@@ -90,7 +90,7 @@ def denoise_files(
     :raises OSError: If the folder cannot be written
     """
     parts: list[Part] = []
-    for name in dict.fromkeys(inputs):
+    for name in {name if name == "example" else Path(name).resolve(): name for name in inputs}.values():
         try:
             parts += [Held(obspy.read(), Path("example"))] if name == "example" else index(Path(name))
         except ReadError as error:
@@ -181,11 +181,15 @@ def _denoise(
         for kind in kinds:
             scaled = f".x{settings.scale:g}" if settings.scale != 1 else ""
             path = out / f"{job.name}.{kind}{scaled}.mseed"
+            if path.resolve() in {part.path.resolve() for part in job.source.parts}:
+                raise ValueError(f"{path} is its own input: choose another folder by --out")
             file = stack.enter_context(stack.enter_context(replacing(path)).open("wb"))
             writers.append((path, MseedWriter(file, settings.encoding, settings.scale, settings.location)))
         picks = _Picks(picker) if settings.picks and picker is not None else None
         empty = True
         for signal, removed in pieces:
+            if not signal:
+                continue
             empty = False
             for (_, writer), stream in zip(writers, (signal, removed), strict=False):
                 writer.write(stream)

@@ -30,8 +30,9 @@ WindowDenoiser = Callable[[Array], Array]
 
 #: Probability from which on a pick counts, by picker.
 THRESHOLDS = {"PhaseNet": 0.3, "EQTransformer": 0.1}
-#: Probability from which on a pick is looked at where false picks are to be equally rare, with a threshold of its own.
-FAINT = 0.02
+#: Thresholds at which picks are looked for where false picks are to be equally rare. At a low one, arrivals are one pick
+#: if the probability does not fall below half of it between them.
+LADDER = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 #: Picks of one phase that are closer than this, in seconds, are one pick.
 SAME_PICK = 0.5
 #: Classes of S - P times in seconds; 8 km of epicentral distance go with a second.
@@ -60,7 +61,7 @@ def evaluate(
         ``instrument``, ``sp_class``; ``sdr_db``, ``sdr_gain_db``, ``snr_gain_db``, ``correlation`` (mean over
         components), ``log10_amplitude``; and for each picker and phase ``<picker>_<phase>_residual`` in seconds (NaN
         where missed), ``_label`` (whether there is one), ``_picks`` (their number) and ``_highest`` (probability of the
-        most probable pick, however faint, within 0.5 s of the label, or anywhere if there is none; 0 without one)
+        most probable pick at any threshold, within 0.5 s of the label, or anywhere if there is none; 0 without one)
     """
     estimates: dict[str, WindowDenoiser] = {
         "noisy": lambda noisy: noisy,
@@ -142,8 +143,8 @@ def _judge(
         together = base.assign(denoiser=f"{name} + noisy")
         for picker_name, picker in pickers.items():
             threshold = THRESHOLDS.get(picker_name, 0.3)
-            picks, faint = pick_windows_at(picker, estimate, (threshold, FAINT), rate)
-            scores = _scores(picker_name, picks, labels, rate), _highest(picker_name, faint, labels, rate)
+            picks, *others = pick_windows_at(picker, estimate, (threshold, *LADDER), rate)
+            scores = _scores(picker_name, picks, labels, rate), _highest(picker_name, pd.concat(others), labels, rate)
             rows = pd.concat([rows, *scores], axis=1)
             if name == "noisy":
                 raw[picker_name] = picks

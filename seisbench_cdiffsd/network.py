@@ -25,7 +25,8 @@ class SpectralUNet(nn.Module):
     A complex mask for each bin of the spectrum, from a U-Net whose channels are bins and whose samples are frames.
 
     The mask is that of the noise, and what it lets through is subtracted: a network that knows nothing leaves the
-    record as it is.
+    record as it is. It sees the compressed spectrum, its logarithm, and how far that is above its mean over the window:
+    what rises above a steady noise looks alike at all stations, whatever the spectrum of that noise.
 
     :param components: Number of components
     :param frame: Samples of a frame
@@ -48,7 +49,7 @@ class SpectralUNet(nn.Module):
         self.bank = FilterBank(frame, hop)
         bins = components * self.bank.bins
         self.embedding = nn.Sequential(nn.Linear(EMBEDDING, EMBEDDING), nn.SiLU())
-        self.stem = nn.Conv1d(3 * bins, widths[0], 1)
+        self.stem = nn.Conv1d(4 * bins, widths[0], 1)
         self.down = nn.ModuleList(Block(width) for width in widths[:-1])
         self.shrink = nn.ModuleList(nn.Conv1d(narrow, wide, 2, 2) for narrow, wide in pairwise(widths))
         self.middle = nn.ModuleList(Block(widths[-1], dilation) for dilation in (1, 2, 4))
@@ -72,7 +73,9 @@ class SpectralUNet(nn.Module):
             real, imaginary = spectrum.unbind(2)
             power = real.square() + imaginary.square() + 1e-4
             gain = power ** ((self.compression - 1) / 2)
-            seen = torch.cat([real * gain, imaginary * gain, 0.1 * power.log()], dim=1)
+            loudness = 0.1 * power.log()
+            above = loudness - loudness.mean(-1, keepdim=True)
+            seen = torch.cat([real * gain, imaginary * gain, loudness, above], dim=1)
         mask = self._unet(seen.flatten(1, 2), embed(level)).view_as(spectrum)
         with full_precision:
             mask_real, mask_imaginary = mask.to(x.dtype).unbind(2)

@@ -286,9 +286,12 @@ def test_the_command_in_shards(settings, weights, capsys):
 
 
 def test_mistakes_are_one_line(settings, weights, capsys):
+    link = settings.out.with_name("link")
+    link.symlink_to(settings.source)
     days = ["--start", FIRST, "--end", LAST, "--weights", weights, "--workers", 0]
     for args, message in (
         ([settings.source, settings.source, *days], "folders of their own"),
+        ([settings.source, link, *days], "folders of their own"),
         ([settings.source / "none", settings.out, *days], "no folder"),
         ([settings.source, settings.out, *days[:-1], 1, "--cluster", "nowhere.Cluster"], "nowhere"),
         ([settings.source, settings.out, "--start", "2030-01-01", "--end", "2030-01-02", *days[4:]], "nothing to do"),
@@ -296,10 +299,14 @@ def test_mistakes_are_one_line(settings, weights, capsys):
         assert run(*args) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
-    for option, value in (("--start", "tomorrow"), ("--shard", "3/2"), ("--shard", "x")):
+    for option, value in (("--start", "tomorrow"), ("--shard", "3/2"), ("--shard", "x"), ("--cluster", "Foo")):
         with pytest.raises(SystemExit):
             run(settings.source, settings.out, *days, option, value)
         assert "such as" in capsys.readouterr().err
+    for option in ("--workers", "--retries"):
+        with pytest.raises(SystemExit):
+            run(settings.source, settings.out, *days, option, "-1")
+        assert "at least 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("signal_to", ["worker", "all"])

@@ -58,6 +58,28 @@ def test_the_example_is_denoised(weights, tmp_path, capsys):
     assert (tmp_path / "out" / files[2]).read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_file_is_not_replaced_by_what_is_made_of_it(weights, tmp_path, capsys):
+    path = tmp_path / f"{NAME}.denoised.mseed"
+    obspy.read().write(str(path), "MSEED")
+    before = path.read_bytes()
+    assert run("denoise", path, "--weights", weights, "--out", tmp_path) == 2
+    assert "its own input" in capsys.readouterr().err
+    assert path.read_bytes() == before and [x.name for x in tmp_path.iterdir() if x.is_file()] == [path.name]
+
+
+def test_a_record_without_numbers_fails_and_a_file_named_twice_is_read_once(weights, tmp_path, capsys):
+    stream = obspy.read()
+    stream.write(str(tmp_path / "good.mseed"), "MSEED")
+    for trace in stream:
+        trace.data = np.full(len(trace), np.nan, np.float32)
+    stream.write(str(tmp_path / "nan.mseed"), "MSEED", encoding="FLOAT32")
+    assert run("denoise", tmp_path / "nan.mseed", "--weights", weights, "--out", tmp_path / "a") == 2
+    assert "no samples" in capsys.readouterr().err and not list((tmp_path / "a").glob("*.mseed"))
+    twice = tmp_path / "good.mseed", tmp_path / "a" / ".." / "good.mseed"
+    assert run("denoise", *twice, "--weights", weights, "--out", tmp_path / "b") == 0
+    assert len(obspy.read(str(tmp_path / "b" / "*.mseed"))) == 3
+
+
 def test_components_in_separate_files_belong_together(weights, tmp_path):
     for trace in obspy.read():
         trace.write(str(tmp_path / f"{trace.id}[1].sac"), format="SAC")
