@@ -70,7 +70,7 @@ def update_seconds(config: TrainingConfig, updates: int) -> list[float]:
     clean, noise = (torch.randn(config.batch_size, 3, config.window, device=device) for _ in range(2))
     noisy, factor = normalize(clean + noise, config.norm)
     level = torch.rand(config.batch_size, device=device) * 0.9 + 0.1
-    lower = 0.5 * level[: round(config.unfolded_share * config.batch_size)]
+    lower = 0.5 * level[: config.unfolded_count]
     path, error, seconds = get_schedule(config.schedule), make_loss(config.loss, device), []
     for _ in range(updates + 1):
         start = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
@@ -128,6 +129,8 @@ class Machine:
     workers: int = 0
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise ValueError(f"device is 'auto', 'cpu', 'mps', 'cuda', or one such as 'cuda:1', not {self.device!r}.")
         _check_counts(self, "devices", "nodes", "accumulate")
         if self.workers < 0:
             raise ValueError(f"workers must not be negative, but is {self.workers}.")
@@ -243,6 +246,11 @@ class TrainingConfig:
             raise ValueError(
                 f"batch_size {self.batch_size} must be a multiple of devices x nodes x accumulate, {parts}."
             )
+
+    @property
+    def unfolded_count(self) -> int:
+        """Examples of a batch, the first ones, that the second term of the loss is computed for."""
+        return round(self.unfolded_share * self.batch_size)
 
     def autocast(self, device: str) -> torch.autocast:
         """The context of an update in this precision, on a device."""

@@ -120,7 +120,10 @@ def _read(path: str | Path) -> dict[str, Any]:
     file = shipped if str(path) == shipped.stem and shipped.is_file() else Path(path)
     try:
         text = file.read_text(encoding="utf-8")
-        return json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+        table = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+        if not isinstance(table, dict):
+            raise ValueError("it holds no settings by name")
+        return table
     except OSError as error:
         names = ", ".join(sorted(x.stem for x in SHIPPED.glob("*.toml")))
         raise ValueError(f"No config {str(path)!r}: {error.strerror}. It is a TOML file, or one of {names}.") from None

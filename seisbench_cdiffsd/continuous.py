@@ -19,6 +19,10 @@ PIECE = 6 * 3600.0
 #: How far the surroundings of a sample reach, in windows: a gap that is bridged, a window, and the filter's memory.
 MARGIN = 3
 
+#: Part of a sample by which its time may differ from reading to reading, since miniSEED counts in 0.1 ms:
+#: less than a half, so that samples half way between two times are safe as well.
+JITTER = 0.3
+
 #: Reads the samples between two times.
 Reader = Callable[[UTCDateTime, UTCDateTime], Stream]
 
@@ -57,8 +61,7 @@ def between(trace: Trace, start: UTCDateTime, end: UTCDateTime) -> Trace:
     :param trace: Trace, unchanged; the samples are a view
     """
     rate, origin = trace.stats.sampling_rate, trace.stats.starttime
-    # a thousandth of a sample is the jitter of times, not a place
-    first, stop = (min(max(math.ceil((time - origin) * rate - 1e-3), 0), len(trace)) for time in (start, end))
+    first, stop = (min(max(math.ceil((time - origin) * rate - JITTER), 0), len(trace)) for time in (start, end))
     part = Trace(header=trace.stats.copy())
     part.data = trace.data[first : max(stop, first)]
     part.stats.starttime = origin + first / rate

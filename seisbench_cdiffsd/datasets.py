@@ -115,7 +115,7 @@ def _masks(metadata: pd.DataFrame, source: Source) -> dict[str, pd.Series]:
         masks[f"instrument {', '.join(source.instrument)}"] = column.str.startswith(source.instrument)
     for name, values in (
         ("snr", lambda: _snr(metadata, source)),
-        ("magnitude", lambda: pd.to_numeric(_column(metadata, source, "source_magnitude"), errors="coerce")),
+        ("magnitude", lambda: _numbers(_column(metadata, source, "source_magnitude"))),
         ("distance", lambda: _distance(metadata, source)),
     ):
         limits = getattr(source, name)
@@ -124,8 +124,13 @@ def _masks(metadata: pd.DataFrame, source: Source) -> dict[str, pd.Series]:
     for name, wanted in source.where.items():
         column = _column(metadata, source, name)
         numbers = len(wanted) == 2 and all(isinstance(x, int | float) and not isinstance(x, bool) for x in wanted)
-        masks[f"{name} {list(wanted)}"] = column.between(*wanted) if numbers else column.isin(wanted)
+        masks[f"{name} {list(wanted)}"] = _numbers(column).between(*wanted) if numbers else column.isin(wanted)
     return masks
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """Values as numbers; NaN for what is none."""
+    return pd.to_numeric(column, errors="coerce")
 
 
 def _column(metadata: pd.DataFrame, source: Source, name: str) -> pd.Series:

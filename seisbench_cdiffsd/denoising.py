@@ -171,7 +171,7 @@ def _denoise(
     report: Callable[[str], None],
 ) -> list[Path]:
     """Write the files of one job."""
-    short = job.end - job.start <= SHORT
+    short = job.end - job.start <= SHORT + 1  # a job ends up to a second after its last sample
     pieces = denoised_pieces(model, job.source.read, job.start, job.end, **settings.options)
     written: list[Path] = []
     clean, noise = Stream(), Stream()

@@ -30,8 +30,8 @@ WindowDenoiser = Callable[[Array], Array]
 
 #: Probability from which on a pick counts, by picker.
 THRESHOLDS = {"PhaseNet": 0.3, "EQTransformer": 0.1}
-#: Thresholds at which picks are looked for where false picks are to be equally rare. At a low one, arrivals are one pick
-#: if the probability does not fall below half of it between them.
+#: Thresholds at which picks are looked for where false picks are to be equally rare. At a low one, arrivals are one
+#: pick if the probability does not fall below half of it between them.
 LADDER = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 #: Picks of one phase that are closer than this, in seconds, are one pick.
 SAME_PICK = 0.5

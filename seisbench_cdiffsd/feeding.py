@@ -137,8 +137,9 @@ class Examples(Dataset):
 
     def __getitem__(self, place: tuple[int, int]) -> dict[str, Any]:
         """
-        Parts "clean" and "noise" (component, samples), levels of both terms of the loss, and names of the traces; or
-        the "error" that there was: raised in a worker, it would come with the lines of code that led to it.
+        Parts "clean" and "noise" (component, samples), levels of both terms of the loss, whether the second one is
+        computed, and names of the traces; or the "error" that there was: raised in a worker, it would come with the
+        lines of code that led to it.
         """
         random = np.random.default_rng((self.config.seed, *place))
         index = min(int(np.searchsorted(self.chances, random.random(), side="right")), len(self.chances) - 1)
@@ -153,7 +154,8 @@ class Examples(Dataset):
             if not np.isfinite(pair[part]).all():
                 message = f"The {part} of {pair['names']} has samples that are no numbers (step {place[0]})."
                 return {"error": FloatingPointError(message)}
-        return {**pair, "level": np.float32(level), "lower": np.float32(lower)}
+        unfolded = place[1] < self.config.unfolded_count
+        return {**pair, "level": np.float32(level), "lower": np.float32(lower), "unfolded": unfolded}
 
 
 class Places(Sampler):
@@ -192,11 +194,12 @@ def loader(data: Data, config: TrainingConfig, start: int = 0, rank: int = 0, pr
 
 
 def collate(examples: list[dict[str, Any]]) -> dict[str, Any]:
-    """A batch: tensors (batch, ...), and a list of names; or the first error."""
+    """A batch: tensors (batch, ...), names, and how many examples have the second term; or the first error."""
     for example in examples:
         if "error" in example:
             return example
     batch: dict[str, Any] = {"names": [example["names"] for example in examples]}
+    batch["unfolded"] = sum(example["unfolded"] for example in examples)
     for key in ("clean", "noise", "level", "lower"):
         batch[key] = torch.from_numpy(np.stack([example[key] for example in examples]))
     return batch

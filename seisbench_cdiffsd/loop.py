@@ -87,9 +87,11 @@ class Training(LightningModule):
         """The loss of a batch, or of this process's part of it."""
         config, batch = self.config, checked(batch)
         noisy, factor = normalize(batch["clean"] + batch["noise"], config.norm)
-        level, lower = batch["level"], batch["lower"][: round(config.unfolded_share * len(noisy))]
+        level, lower = batch["level"], batch["lower"][: batch["unfolded"]]
+        # the second term is a mean over the whole batch, of which the parts may hold unequal shares
+        weight = config.unfolded * len(lower) * config.machine.parts / max(config.unfolded_count, 1)
         clean = batch["clean"] / factor
-        loss = training_loss(self.model, clean, noisy, level, lower, self.path, self.error, config.unfolded)
+        loss = training_loss(self.model, clean, noisy, level, lower, self.path, self.error, weight)
         if not torch.isfinite(loss):
             step, names = self.trainer.global_step, "; ".join(batch["names"])
             raise FloatingPointError(f"The loss is {loss.item()} at step {step}; what was kept is usable. Of: {names}.")

@@ -60,6 +60,10 @@ class Task:
     missing: tuple[str, ...] = ()
 
 
+#: Folders of a file in the archive: year, network, station, channel.
+DEPTH = 4
+
+
 def scan(source: Path, start: date, end: date, select: Iterable[str] = ("*",)) -> tuple[list[Task], list[Outcome]]:
     """
     The station-days of an archive.
@@ -75,8 +79,16 @@ def scan(source: Path, start: date, end: date, select: Iterable[str] = ("*",)) -
     days: dict[tuple[str, str, date], set[ChannelDay]] = defaultdict(set)
     known: dict[tuple[str, str], set[str]] = defaultdict(set)
     strange: list[Outcome] = []
+
+    def unreadable(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # a year of which there is nothing
+            path = Path(error.filename).relative_to(source)
+            strange.append(Outcome(str(path), "failed", f"cannot be read: {error.strerror}"))
+
     for year in range(start.year, end.year + 1):
-        for folder, _, files in os.walk(source / str(year)):
+        for folder, folders, files in os.walk(source / str(year), onerror=unreadable, followlinks=True):
+            if len(Path(folder).relative_to(source).parts) >= DEPTH:
+                folders.clear()  # a link to a folder above would have no end
             for file in files:
                 path = Path(folder, file).relative_to(source)
                 if file.startswith("."):

@@ -68,7 +68,8 @@ def fit(
     :param config: Settings; the datasets that they name are not looked at
     :param device: Device to train on, in place of that in the settings
     :return: The best model
-    :raises ValueError: If a dataset lacks what is needed, or `out` holds a training with other settings
+    :raises ValueError: If a dataset lacks what is needed, there is no such device, or `out` holds a training with other
+        settings
     :raises FloatingPointError: If data or the loss are no numbers
     :raises KeyboardInterrupt: If it was interrupted; what was kept is usable
     """
@@ -116,6 +117,11 @@ def _new_model(config: TrainingConfig) -> CDiffSD:
             raise ValueError(
                 f"The weights {config.init_from} are of {name} {given[name]!r}: set it, in place of {value!r}."
             )
+    for name, value in model.get_model_args().items():
+        if name != "in_samples" and given[name] != value:
+            raise ValueError(
+                f"The weights {config.init_from} are of {name} {given[name]!r}; training is for {value!r}."
+            )
     model.load_state_dict(start.state_dict())
     return model
 
@@ -147,7 +153,11 @@ def _trainer(out: Path, config: TrainingConfig, keeper: Keeper) -> Trainer:
 
 
 def _check(out: Path, config: TrainingConfig) -> None:
-    """Check that a folder holds no training with other settings."""
+    """Check that the device is there, and that a folder holds no training with other settings."""
+    kind, _, number = config.machine.device.partition(":")
+    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if kind in there and there[kind] <= int(number or 0):
+        raise ValueError(f"There is no device {config.machine.device!r} here: set machine.device to 'cpu' or 'auto'.")
     path = out / "config.json"
     if path.exists():
         stored, wanted = json.loads(path.read_text()), json.loads(json.dumps(asdict(config)))

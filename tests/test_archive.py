@@ -146,6 +146,17 @@ def test_there_is_no_seam_at_midnight(settings, weights):
             np.testing.assert_allclose(other.data, trace.data, atol=1e-3 * np.abs(trace.data).max())
 
 
+def test_linked_folders_are_part_of_the_archive(settings, tmp_path):
+    expected = scan(settings.source, FIRST, LAST)
+    for year in settings.source.iterdir():
+        if year.is_dir():
+            (tmp_path / "linked" / year.name).mkdir(parents=True)
+            for network in year.iterdir():
+                (tmp_path / "linked" / year.name / network.name).symlink_to(network)
+            (tmp_path / "linked" / year.name / "loop").symlink_to(tmp_path / "linked")
+    assert scan(tmp_path / "linked", FIRST, LAST)[0] == expected[0]
+
+
 def test_a_rerun_does_only_what_is_missing(settings):
     work(settings)
     expected = content(settings.out)

@@ -10,6 +10,7 @@ import sys
 import time
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import obspy
@@ -214,6 +215,23 @@ def test_neighbouring_stretches_share_no_sample_and_lack_none(start, seconds, ra
     edges = [START - 1, START + start, START + start + seconds, START + 100]
     parts = [between(trace, *edges[i : i + 2]).data for i in range(3)]
     np.testing.assert_array_equal(np.concatenate(parts), trace.data)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.005])
+def test_times_that_jitter_cost_no_sample_where_pieces_meet(tmp_path, offset):
+    random, file = np.random.default_rng(0), io.BytesIO()
+    for i in range(300):
+        start = START + offset + 4 * i + (random.integers(-1, 2) * 1e-4 if i else 0)
+        header = {"network": "XX", "station": "A", "channel": "HHZ", "sampling_rate": 100, "starttime": start}
+        record = io.BytesIO()
+        Trace(np.arange(400 * i, 400 * (i + 1), dtype="i4"), header).write(record, format="MSEED", reclen=4096)
+        file.write(record.getvalue())
+    (tmp_path / "a.mseed").write_bytes(file.getvalue())
+    read = Source(index(tmp_path / "a.mseed"), ["XX.A..HHZ"]).read
+    same = SimpleNamespace(in_samples=3000, sampling_rate=100, denoise=lambda stream, return_noise: (stream, stream))
+    pieces = [clean[0].data for clean, _ in denoised_pieces(same, read, START, START + 1201, piece=100)]
+    assert len(pieces) > 10
+    np.testing.assert_array_equal(np.concatenate(pieces), np.arange(120_000))
 
 
 @pytest.mark.parametrize("rate", [20, 50])

@@ -94,10 +94,23 @@ def test_training_learns(small_datasets, tmp_path):
 
 
 def test_a_batch_in_parts_is_the_same_batch(small_datasets, tmp_path):
-    settings = config(batch_size=4, steps=2)
-    training.fit(*small_datasets, tmp_path / "whole", settings)
-    training.fit(*small_datasets, tmp_path / "parts", config(batch_size=4, steps=2, machine=Machine(accumulate=2)))
-    assert losses(tmp_path / "parts") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
+    for parts in (1, 2, 4):  # of which each holds as many examples of the second term, or only some hold any
+        settings = config(batch_size=4, steps=2, machine=Machine(accumulate=parts))
+        training.fit(*small_datasets, tmp_path / str(parts), settings)
+    assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-4)
+    assert losses(tmp_path / "4") == pytest.approx(losses(tmp_path / "1"), rel=1e-4)
+
+
+def test_what_cannot_be_trained_on_is_told_before_anything_is_loaded(small_datasets, tmp_path):
+    CDiffSD(component_order="ENZ").save(tmp_path / "other")
+    with pytest.raises(ValueError, match="component_order 'ENZ'"):
+        training.fit(*small_datasets, tmp_path / "x", config(init_from=str(tmp_path / "other")))
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="no device 'cuda'"):
+            training.fit(*small_datasets, tmp_path / "x", config(), device="cuda")
+    with pytest.raises(ValueError, match="not 'tpu'"):
+        Machine(device="tpu")
+    assert not (tmp_path / "x").exists()
 
 
 def test_the_published_configuration_can_be_trained(small_datasets, tmp_path):
