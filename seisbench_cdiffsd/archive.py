@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -55,6 +55,10 @@ class Settings:
     location: str | None = None
     threads: int = 1
 
+    def output(self, channel: ChannelDay) -> Path:
+        """Path of what is made of a day of a channel, in the archive of the outputs."""
+        return channel.path if self.location is None else replace(channel, location=self.location).path
+
 
 def denoise_day(task: Task, settings: Settings, device: str = "cpu") -> list[Outcome]:
     """
@@ -74,6 +78,11 @@ def denoise_day(task: Task, settings: Settings, device: str = "cpu") -> list[Out
     before = manifest.load(entry_path)
     if all(manifest.is_done(before, key, root, kind) for kind, root in _roots(settings).items()):
         return [Outcome(task.name, "skipped", notes[0].reason if notes else "")]
+    written = Counter(settings.output(channel) for channel in task.channels)
+    twice = [channel.id for channel in task.channels if written[settings.output(channel)] > 1]
+    if twice:
+        reason = f"{', '.join(twice)} would be one channel under location {settings.location}: name one by --select"
+        return [Outcome(task.name, "failed", reason)]
     model = _model(settings.weights, settings.model, device)
     problems: dict[str, str] = {}
     parts: dict[ChannelDay, list[Part]] = {}
@@ -170,12 +179,15 @@ def _denoise(
         return sum((source.read(first, last) for source in sources.values()), Stream())
 
     paths = {channel.id: channel.path for channel in channels if channel.id in sources}
+    outputs = {channel.id: settings.output(channel) for channel in channels if channel.id in sources}
     span = min(first for first, _ in limits.values()), max(last for _, last in limits.values())
     samples: Counter[str] = Counter()
     with ExitStack() as stack:
         writers = []
         for root in _roots(settings).values():
-            files = {x: stack.enter_context(stack.enter_context(replacing(root / paths[x])).open("wb")) for x in paths}
+            files = {
+                x: stack.enter_context(stack.enter_context(replacing(root / outputs[x])).open("wb")) for x in paths
+            }
             encoding = settings.encoding, settings.scale, settings.location
             writers.append({x: MseedWriter(file, *encoding) for x, file in files.items()})
         for pair in denoised_pieces(model, read, *span, **settings.options):
@@ -188,13 +200,13 @@ def _denoise(
         reason = source.problems.get(settings.source / paths[channel_id])
         if reason:
             problems.setdefault(str(paths[channel_id]), reason)
-    for channel_id, path in list(paths.items()):
+    for channel_id, path in paths.items():
         if not samples[channel_id]:
-            del paths[channel_id]
+            output = outputs.pop(channel_id)
             for root in _roots(settings).values():
-                (root / path).unlink()
+                (root / output).unlink()
             problems.setdefault(str(path), "has no samples of its day")
-    return list(paths.values())
+    return list(outputs.values())
 
 
 def write_manifest(tasks: Iterable[Task], settings: Settings, name: str = "manifest.json") -> Path:

@@ -217,6 +217,27 @@ def test_samples_beyond_midnight_stay_where_there_is_no_other_file(settings):
     assert (found.stats.starttime, found.stats.npts) == (trace.stats.starttime, 4000)
 
 
+def test_another_location_is_in_the_names_of_the_files_too(settings):
+    settings = Settings(**{**settings.__dict__, "location": "D1"})
+    assert set(states(work(settings))) == {"done"}
+    names = [path for path in content(settings.out) if ".D.20" in path]
+    assert names and all(".D1." in Path(name).name for name in names)
+    for name in names:
+        assert {trace.id for trace in obspy.read(str(settings.out / name))} == {Path(name).name.split(".D.")[0]}
+    assert set(states(work(settings))) == {"skipped"}
+
+
+def test_two_locations_do_not_become_one_file(settings):
+    path = next(settings.source.rglob("XX.AAA.00.HHZ.D.*"))
+    stream = obspy.read(str(path))
+    for trace in stream:
+        trace.stats.location = "10"
+    stream.write(str(path.with_name(path.name.replace(".00.", ".10."))), format="MSEED")
+    outcomes = work(Settings(**{**settings.__dict__, "location": "D1"}), select=["XX.AAA.*.HHZ"])
+    (failed,) = [outcome for outcome in outcomes if outcome.state == "failed"]
+    assert "XX.AAA.00.HHZ, XX.AAA.10.HHZ" in failed.reason and "--select" in failed.reason
+
+
 # -- faults
 
 
