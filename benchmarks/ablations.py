@@ -40,6 +40,10 @@ ARMS: dict[str, tuple[dict[str, object], str]] = {
     "no change of sign": ({"flip": False}, "all"),
     "noise not reversed": ({"reverse": False}, "all"),
     "no mixed noise": ({"mixed_noise": 0.0}, "mixed noise"),
+    "records as they are": (
+        {"stretch": 0.0, "rotate": False, "flip": False, "reverse": False, "mixed_noise": 0.0},
+        "all",
+    ),
     "noise not stretched": ({"stretch_noise": 0.0}, "unseen noise"),
     "noise by records": ({"balance": False}, "unseen noise"),
     "no mask": ({"loss": {"log-ratio": 1.0, "spectrum": 10.0}}, "all"),

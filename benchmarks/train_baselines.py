@@ -252,12 +252,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of the run (runs/NAME)")
     parser.add_argument("--steps", type=int, help="updates, where they are to differ from --like")
     parser.add_argument("--validate-every", type=int, help="updates between validations, likewise")
+    parser.add_argument("--batch-size", type=int, help="windows of an update, likewise")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--weights", type=Path, default=FOLDER / "weights", help="folder for the result")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    changes = {"steps": args.steps, "validate_every": args.validate_every}
+    changes = {"steps": args.steps, "validate_every": args.validate_every, "batch_size": args.batch_size}
     changes = {name: value for name, value in changes.items() if value is not None}
     config = read_config(args.like or "default", **changes, events=(), noise=())
     dataset = GaussianNoise if args.name.startswith("gaussian") else WaveformDataset

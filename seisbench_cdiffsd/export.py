@@ -32,8 +32,9 @@ def export_weights(
         raise ValueError(f"A name has small letters, digits, '-' and '_', which {name!r} has not.")
     if not re.fullmatch(r"\d+(\.\d+)*", version):
         raise ValueError(f"A version is a number such as 1 or 1.2, not {version!r}.")
-    if not (run / "model.pt").is_file() or not (run / "model.json").is_file():
-        raise ValueError(f"{run} holds no model: it is not the folder of a training, or of one that was not validated.")
+    for needed in ("model.pt", "model.json", "config.json", "log.csv"):
+        if not (run / needed).is_file():
+            raise ValueError(f"{run} has no {needed}: give the folder of a training that has been validated.")
     targets = [out / f"{name}.{kind}.v{version}" for kind in ("pt", "json")]
     taken = [str(path) for path in targets if path.exists()]
     if taken:

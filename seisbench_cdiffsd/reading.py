@@ -201,7 +201,10 @@ def _read(path: Path, **kwargs: Any) -> Stream:
             return obspy.read(glob.escape(str(path)), **kwargs)
     except Exception as error:  # ObsPy's readers raise all kinds
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ReadError(f"cannot be read as seismograms: {reason}") from error
+        reason = reason.rstrip(".")
+        raise ReadError(
+            f"cannot be read as seismograms: {reason}. Give miniSEED, SAC or another format that ObsPy reads."
+        ) from error
 
 
 @contextmanager

@@ -182,7 +182,11 @@ def test_weights_are_exported_for_seisbench(unbroken, tmp_path, capsys, monkeypa
     assert "sdr_2" in card and "Trappolini" in card and "events" in card
     assert run("export", unbroken, "mine", "--out", tmp_path) == 2
     assert "choose another --version" in capsys.readouterr().err
-    assert run("export", tmp_path, "other", "--out", tmp_path) == 2
+    (tmp_path / "run").mkdir()
+    for name in ("model.pt", "model.json", "config.json"):
+        shutil.copy(unbroken / name, tmp_path / "run")
+    assert run("export", tmp_path / "run", "other", "--out", tmp_path / "other") == 2
+    assert "has no log.csv" in capsys.readouterr().err and not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(
