@@ -20,7 +20,7 @@ from seisbench_cdiffsd.manifest import Outcome
 from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.reading import Part, ReadError, Source, index, state
 from seisbench_cdiffsd.sds import ChannelDay, Task
-from seisbench_cdiffsd.writing import MseedWriter, replacing
+from seisbench_cdiffsd.writing import MseedWriter, Unwritable, replacing
 
 #: Folder, in that of the outputs, of what is known about each station-day.
 RECORDS = ".cdiffsd"
@@ -72,7 +72,7 @@ def denoise_day(task: Task, settings: Settings, device: str = "cpu") -> list[Out
     """
     torch.set_num_threads(settings.threads)
     around = [channel.on(task.day + i * DAY) for channel in task.channels for i in (-1, 0, 1)]
-    key = _key(task, around, settings)
+    key = _key(around, settings)
     entry_path = record_path(task, settings.out)
     notes = [Outcome(task.name, "done", f"no {', '.join(task.missing)}")] if task.missing else []
     before = manifest.load(entry_path)
@@ -95,8 +95,11 @@ def denoise_day(task: Task, settings: Settings, device: str = "cpu") -> list[Out
                     problems[str(channel.path)] = str(error)
     outputs: list[Path] = []
     for group in _instruments(task.channels):
-        outputs += _denoise(model, task, group, parts, settings, problems)
-    if _key(task, around, settings) != key:
+        try:
+            outputs += _denoise(model, task, group, parts, settings, problems)
+        except Unwritable as error:
+            problems |= {str(channel.path): str(error) for channel in group}
+    if _key(around, settings) != key:
         raise OSError(f"The files of {task.name} changed while they were read. Run again.")
     entry: dict[str, Any] = {"task": task.name, "key": key, "problems": problems}
     for kind, root in _roots(settings).items():
@@ -118,12 +121,10 @@ def _roots(settings: Settings) -> dict[str, Path]:
     return {"outputs": settings.out} | ({} if settings.noise is None else {"noise": settings.noise})
 
 
-def _key(task: Task, around: list[ChannelDay], settings: Settings) -> str:
+def _key(around: list[ChannelDay], settings: Settings) -> str:
     """A hash of all that the outputs depend on; the neighbours are part of it, as the ends of a day hear them."""
     kept = {k: v for k, v in asdict(settings).items() if k not in ("source", "out", "noise", "weights")}
-    return manifest.key(
-        kept, sorted(_roots(settings)), task.missing, [state(settings.source / channel.path) for channel in around]
-    )
+    return manifest.key(kept, [state(settings.source / channel.path) for channel in around])
 
 
 def _instruments(channels: Iterable[ChannelDay]) -> list[list[ChannelDay]]:
@@ -205,7 +206,7 @@ def _denoise(
             output = outputs.pop(channel_id)
             for root in _roots(settings).values():
                 (root / output).unlink()
-            problems.setdefault(str(path), "has no samples of its day")
+            problems.setdefault(str(path), "has no samples of its day that can be denoised")
     return list(outputs.values())
 
 

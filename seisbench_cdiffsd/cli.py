@@ -90,8 +90,8 @@ def denoise(args: argparse.Namespace) -> int:
         hint = _line(error) if args.download_picker else "add --download-picker to get its weights once"
         if args.picks:
             raise CommandError(f"No picks without PhaseNet: {hint}") from error
-    settings = Settings(_options(args), args.noise, args.picks, args.encoding, args.scale, args.location)
-    with _errors_of_files(args.out):
+    settings = Settings(_options(args, model), args.noise, args.picks, args.encoding, args.scale, args.location)
+    with _errors_of_files(args.out, "Choose a folder by --out"):
         outcomes = list(denoise_files(model, args.input, args.out, settings, picker, print))
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     if len(outcomes) == 1 and failed:
@@ -145,7 +145,7 @@ def archive(args: argparse.Namespace) -> int:
         str(Path(args.weights).absolute()) if "/" in args.weights else args.weights,
         fingerprint(model),
         args.noise.absolute() if args.noise else None,
-        _options(args),
+        _options(args, model),
         args.encoding,
         args.scale,
         args.location,
@@ -157,19 +157,19 @@ def archive(args: argparse.Namespace) -> int:
         tasks, outcomes = scan(args.source, args.start, args.end, args.select)
     except OSError as error:
         raise CommandError(f"The archive {args.source} cannot be read: {_line(error)}") from error
-    tasks = shard(tasks, number, count)
     if not tasks:
         raise CommandError(f"There is nothing to do in {args.source} from {args.start} to {args.end}.")
+    tasks = shard(tasks, number, count)
     workers = args.workers if args.workers is not None else max(torch.cuda.device_count(), 0) or os.cpu_count() or 1
-    with _errors_of_files(args.out):
-        if workers == 0:
+    with _errors_of_files(args.out, "Choose another SDS_OUT"):
+        if workers == 0 or not tasks:
             results = run_here(tasks, settings, args.retries)
         else:
             results = run_dask(tasks, settings, workers, args.scheduler, args.cluster, args.retries, print)
         try:
             for result in tqdm(results, total=len(tasks), unit="station-day", disable=None):
                 outcomes += result
-        except (ImportError, AttributeError) as error:
+        except ImportError as error:
             raise CommandError(f"{_line(error)}. Install seisbench-cdiffsd[archive], or add --workers 0.") from error
         except Lost as error:
             raise CommandError(_line(error)) from error
@@ -193,10 +193,11 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--location", type=arguments.code, metavar="CODE", help="location code to write (the input's)")
 
 
-def _options(args: argparse.Namespace) -> dict[str, Any]:
+def _options(args: argparse.Namespace, model: CDiffSD) -> dict[str, Any]:
+    """Arguments of :py:meth:`CDiffSD.denoise`, those of the model where there is no other wish."""
     if args.scale != 1 and args.encoding != "int32":
         raise CommandError("--scale is for integers: add --encoding int32.")
-    return {} if args.steps is None else {"steps": args.steps}
+    return {"steps": int(model._argdict_get_with_default({}, "steps") if args.steps is None else args.steps)}
 
 
 def load_model(weights: str) -> CDiffSD:
@@ -214,11 +215,11 @@ def load_model(weights: str) -> CDiffSD:
 
 
 @contextmanager
-def _errors_of_files(folder: Path) -> Iterator[None]:
+def _errors_of_files(folder: Path, remedy: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise CommandError(f"Cannot write to {folder}: {error.strerror or error}. Choose a folder by --out.") from error
+        raise CommandError(f"Cannot write to {folder}: {error.strerror or error}. {remedy}.") from error
 
 
 def _line(error: Exception) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -76,14 +77,15 @@ def load(weights: str) -> CDiffSD:
     """
     Load weights that are on this machine; nothing is downloaded.
 
-    :param weights: Name of weights, or path of a saved model, with or without ".pt" or ".json"
+    :param weights: Name of weights, or path of a saved model, with or without ".pt" or ".json" and version, as ".pt.v2"
     :return: The model
     :raises ValueError: If there are none of this name, or they cannot be read
     """
-    base = weights.removesuffix(".pt").removesuffix(".json")
+    match = re.fullmatch(r"(.+?)(?:\.(?:pt|json)(?:\.v(.+))?)?", weights, re.DOTALL)
+    base, version = match.groups() if match else (weights, None)
     try:
-        if Path(f"{base}.json").is_file():
-            return CDiffSD.load(base)
+        if Path(f"{base}.json.v{version}" if version else f"{base}.json").is_file():
+            return CDiffSD.load(base, version_str=version)
         known = CDiffSD.list_pretrained(remote=False)
         if weights in known:
             return CDiffSD.from_pretrained(weights)

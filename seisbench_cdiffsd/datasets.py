@@ -94,7 +94,10 @@ def _open(source: Source) -> WaveformDataset:
             raise ValueError(f"{name} is no dataset in SeisBench's format: {' '.join(str(error).split())}") from error
     kind: Any = getattr(sbd, name, None)
     if not (isinstance(kind, type) and issubclass(kind, sbd.WaveformBenchmarkDataset)):
-        raise ValueError(f"There is no dataset {name!r}: neither a folder nor a name in seisbench.data.")
+        what = "neither a folder nor a name in seisbench.data"
+        if isinstance(kind, type) and issubclass(kind, sbd.MultiWaveformDataset):
+            what = "seisbench.data has several in one under this name: name each of them"
+        raise ValueError(f"There is no dataset {name!r}: {what}.")
     cache = Path(seisbench.cache_data_root) / name.lower()
     if not source.download and not any(cache.glob("metadata*.csv")):
         raise ValueError(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -18,15 +16,14 @@ from seisbench.models import WaveformModel
 
 from seisbench_cdiffsd import manifest
 from seisbench_cdiffsd.continuous import MARGIN, between, denoised_pieces, fingerprint
+from seisbench_cdiffsd.jobs import Job, jobs
 from seisbench_cdiffsd.manifest import Outcome
 from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.picking import pick_stream
 from seisbench_cdiffsd.plotting import plot_denoised
-from seisbench_cdiffsd.reading import Held, Part, ReadError, Source, index, state
+from seisbench_cdiffsd.reading import Held, Part, ReadError, index, state
 from seisbench_cdiffsd.writing import MseedWriter, Unwritable, replacing
 
-#: Seconds up to which the record of an instrument becomes one file; longer ones become files of a day each.
-LONGEST = 90000.0
 #: Seconds up to which a record gets a figure, and picks before and after.
 SHORT = 3600.0
 #: Seconds of a piece that are picked again with the next.
@@ -56,17 +53,6 @@ class Settings:
     encoding: str = "float32"
     scale: float = 1.0
     location: str | None = None
-
-
-@dataclass(frozen=True)
-class Job:
-    """One instrument, named by a channel id without its component, over one file's stretch of time."""
-
-    instrument: str
-    source: Source
-    start: UTCDateTime
-    end: UTCDateTime
-    name: str
 
 
 def denoise_files(
@@ -127,35 +113,6 @@ def denoise_files(
         for name, reason in problems.items():
             yield Outcome(name, "partly", reason)
         yield Outcome(job.name, "done" if written else "failed", "" if written else "no samples could be read")
-
-
-def jobs(parts: list[Part], usable: set[str]) -> Iterator[Job]:
-    """The files to write: one for each instrument, or one a day (UTC) for instruments with longer records."""
-    instruments: dict[str, set[str]] = defaultdict(set)
-    for channel in usable:
-        instruments[channel[:-1]].add(channel)
-    names: set[str] = set()
-    for instrument, ids in sorted(instruments.items()):
-        source = Source(parts, ids)
-        start, end = source.spans[0].start, max(span.end for span in source.spans)
-        stretches = [(start, end + 1)]
-        if end - start > LONGEST:
-            days = range(int(start.timestamp // 86400), int(end.timestamp // 86400) + 1)
-            stretches = [(UTCDateTime(day * 86400), UTCDateTime((day + 1) * 86400)) for day in days]
-        for first, last in stretches:
-            spans = [span for span in source.spans if span.start < last and span.end >= first]
-            if not spans:
-                continue
-            name = base = file_name(instrument, max(first, spans[0].start))
-            while name in names:  # codes that differ in letters no file name can have
-                name = f"{base}-{len(names)}"
-            names.add(name)
-            yield Job(instrument, source, first, last, name)
-
-
-def file_name(instrument: str, start: UTCDateTime) -> str:
-    """Name of the output for an instrument, without suffix: its codes and the time of the first sample."""
-    return re.sub(r"[^\w.-]", "_", f"{instrument.lstrip('.') or 'record'}.{start.strftime('%Y%m%dT%H%M%S')}")
 
 
 def _near(part: Part, start: UTCDateTime, end: UTCDateTime) -> bool:
@@ -271,7 +228,8 @@ def _write_quakeml(picks: pd.DataFrame, path: Path) -> None:
     """Picks as one event, as QuakeML has no place for them outside of events; the ids tell nothing but their place."""
     event = Event(resource_id=ResourceIdentifier("smi:local/cdiffsd/picks"))
     for i, pick in enumerate(picks.itertuples()):
-        network, station, location, channel = pick.record.split(".")
+        network, rest = pick.record.split(".", 1)
+        station, location, channel = rest.rsplit(".", 2)  # codes from SAC may have a point in that of the station
         event.picks.append(
             Pick(
                 resource_id=ResourceIdentifier(f"smi:local/cdiffsd/pick/{i}"),

@@ -17,7 +17,7 @@ def export_weights(
     run: str | Path, name: str, out: str | Path, version: str = "1", docstring: str | None = None
 ) -> list[Path]:
     """
-    Write ``NAME.pt.vV`` and ``NAME.json.vV``, as SeisBench's cache has them, and the model card ``NAME.md``.
+    Write ``NAME.pt.vV`` and ``NAME.json.vV``, as SeisBench's cache has them, and the model card ``NAME.vV.md``.
 
     :param run: Folder of a training
     :param name: Name of the weights: small letters, digits, "-" and "_"
@@ -35,6 +35,7 @@ def export_weights(
     for needed in ("model.pt", "model.json", "config.json", "log.csv"):
         if not (run / needed).is_file():
             raise ValueError(f"{run} has no {needed}: give the folder of a training that has been validated.")
+    card = out / f"{name}.v{version}.md"
     targets = [out / f"{name}.{kind}.v{version}" for kind in ("pt", "json")]
     taken = [str(path) for path in targets if path.exists()]
     if taken:
@@ -43,12 +44,11 @@ def export_weights(
     facts = _facts(model, run)
     text = docstring or f"CDiffSD ({model.network_name}), trained on {facts['events']} with noise of {facts['noise']}."
     out.mkdir(parents=True, exist_ok=True)
-    model.save(out / f"{name}.part", weights_docstring=_docstring(text, name, facts), version_str=version)
+    model.save(out / f"{name}.part", weights_docstring=_docstring(text, card.name, facts), version_str=version)
     for kind, target in zip(("pt", "json"), targets, strict=True):
         os.replace(out / f"{name}.part.{kind}.v{version}", target)
     description = json.loads(targets[1].read_text())
     targets[1].write_text(json.dumps({**description, "version": version, "citation": CITATION}, indent=4))
-    card = out / f"{name}.md"
     card.write_text(_card(text, name, version, model, facts, run), encoding="utf-8")
     return [*targets, card]
 
@@ -67,9 +67,9 @@ def _facts(model: CDiffSD, run: Path) -> dict[str, Any]:
     return {"config": config, "log": facts.get("log", {}), **names}
 
 
-def _docstring(text: str, name: str, facts: dict[str, Any]) -> str:
+def _docstring(text: str, card: str, facts: dict[str, Any]) -> str:
     """What SeisBench shows of the weights; the settings are at its end, in JSON."""
-    return f"{text} Model card: {name}.md. Reference: {CITATION} Settings: {json.dumps(facts)}"
+    return f"{text} Model card: {card}. Reference: {CITATION} Settings: {json.dumps(facts)}"
 
 
 def _card(text: str, name: str, version: str, model: CDiffSD, facts: dict[str, Any], run: Path) -> str:

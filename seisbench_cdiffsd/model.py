@@ -25,7 +25,7 @@ from seisbench_cdiffsd.network import build_network
 from seisbench_cdiffsd.pretrained import ShippedWeights
 from seisbench_cdiffsd.records import Record, records, with_samples
 from seisbench_cdiffsd.schedule import get_schedule
-from seisbench_cdiffsd.windows import STACKING, Options, Windows, is_whole
+from seisbench_cdiffsd.windows import STACKING, Options, Windows
 
 CITATION = (
     "Trappolini, D., Laurenti, L., Poggiali, G., Tinti, E., Galasso, F., Michelini, A., & Marone, C. (2024). "
@@ -134,7 +134,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
         )
         if sorted(component_order) not in (sorted("ZNE"), sorted("Z12")):
             raise ValueError(f"component_order must hold the letters ZNE or Z12, not {component_order!r}.")
-        if not is_whole(in_samples) or in_samples < 1 or not sampling_rate > 0:
+        if not isinstance(in_samples, int) or in_samples < 1 or not sampling_rate > 0:
             raise ValueError(f"in_samples and sampling_rate must be positive, not {in_samples!r}, {sampling_rate!r}.")
         # those who use the other arguments also check them
         self._filter(), get_schedule(schedule), normalize(torch.zeros(1, 1), norm)

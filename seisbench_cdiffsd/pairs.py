@@ -192,7 +192,8 @@ def mixtures(
     """
     Couple each earthquake with one noise window at several input SNRs, always alike for one seed.
 
-    The P onset lies 4 to 12 s into the window of 30 s, so that most S onsets are in the window as well.
+    The P onset lies 4 to 12 s into the window of 30 s, so that most S onsets are in the window as well; in
+    shorter windows, at as many parts of them.
 
     :param earthquakes: Clean records, see :py:func:`load_earthquakes`; at most `limit` of them, at random
     :param noise: Noise records
@@ -208,7 +209,7 @@ def mixtures(
             couple = aug.CoupleNoise(noise_windows, (snr, snr), noise_only=0, untouched=0, headroom=-np.inf)
             state: State = {"X": earthquakes.get_sample(index)}
             with seeded(seed + int(index)):
-                aug.RandomOnset(400, 1200, windowlen)(state)
+                aug.RandomOnset(min(400, windowlen * 2 // 15), min(1200, windowlen * 2 // 5), windowlen)(state)
                 couple(state)
             metadata = state["X"][1]
             clean.append(state["clean"][0])

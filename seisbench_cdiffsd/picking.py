@@ -13,7 +13,7 @@ Picks are rows of a data frame with the columns ``record``, ``phase``, ``time`` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,9 @@ from seisbench_cdiffsd import metrics
 TAPER = 1.0
 
 COLUMNS = ["record", "phase", "time", "probability"]
+
+#: Codes of a trace.
+CODES = ("network", "station", "location", "channel")
 
 
 class PickerUnavailable(RuntimeError):
@@ -75,15 +78,33 @@ def pick_stream(picker: WaveformModel, stream: Stream, **kwargs: float) -> pd.Da
     """
     rows = []
     for instrument in sorted({trace.id[:-1] for trace in stream}):
-        part = Stream([trace.copy() for trace in stream if trace.id[:-1] == instrument]).split()
-        if not part:
-            continue
-        start, end = min(trace.stats.starttime for trace in part), max(trace.stats.endtime for trace in part)
-        rows += [
-            (instrument, pick.phase, pick.peak_time, float(pick.peak_value))
-            for pick in _classify(picker, part, start, end, [kwargs])[0]
-        ]
+        for part in _stretches(picker, Stream([trace for trace in stream if trace.id[:-1] == instrument])):
+            start, end = min(trace.stats.starttime for trace in part), max(trace.stats.endtime for trace in part)
+            rows += [
+                (instrument, pick.phase, pick.peak_time, float(pick.peak_value))
+                for pick in _classify(picker, part, start, end, [kwargs])[0]
+            ]
     return pd.DataFrame(sorted(rows, key=lambda row: row[2]), columns=COLUMNS)
+
+
+def _stretches(picker: WaveformModel, stream: Stream) -> Iterator[Stream]:
+    """Copies of the traces of one instrument, cut where nothing is there for longer than the window of a picker."""
+    traces = []
+    for trace in stream:
+        header = {key: trace.stats[key] for key in (*CODES, "starttime", "sampling_rate")}
+        # one type and one scale, or else traces of one id could not be merged
+        traces.append(Trace(trace.data.astype(np.float64), header))
+    stretch, end = Stream(), UTCDateTime(0)
+    for trace in sorted(Stream(traces).split(), key=lambda trace: trace.stats.starttime):
+        other_rate = bool(stretch) and trace.stats.sampling_rate != stretch[0].stats.sampling_rate
+        gap = trace.stats.starttime - end
+        if stretch and (other_rate or gap > picker.in_samples / picker.sampling_rate):
+            yield stretch
+            stretch = Stream()
+        end = max(end, trace.stats.endtime) if stretch else trace.stats.endtime
+        stretch.append(trace)
+    if stretch:
+        yield stretch
 
 
 def pick_windows(

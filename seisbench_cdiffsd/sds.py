@@ -64,7 +64,9 @@ class Task:
 DEPTH = 4
 
 
-def scan(source: Path, start: date, end: date, select: Iterable[str] = ("*",)) -> tuple[list[Task], list[Outcome]]:
+def scan(
+    source: Path, start: date, end: date, select: Iterable[str] = ("*",), components: str = "ZNE12"
+) -> tuple[list[Task], list[Outcome]]:
     """
     The station-days of an archive.
 
@@ -72,13 +74,16 @@ def scan(source: Path, start: date, end: date, select: Iterable[str] = ("*",)) -
     :param start: First day
     :param end: Last day
     :param select: Patterns of channel ids, such as "CH.*.*.HH?"
-    :return: Tasks in order of their names, and files that are not where their names belong
+    :param components: Last letters of the channels; others, such as logs and pressure, are passed over
+    :return: Tasks in order of their names, channels that were passed over, and files that are not where their names
+        belong
     :raises OSError: If the archive cannot be read
     """
     patterns = list(select)
     days: dict[tuple[str, str, date], set[ChannelDay]] = defaultdict(set)
     known: dict[tuple[str, str], set[str]] = defaultdict(set)
     strange: list[Outcome] = []
+    others: set[str] = set()
 
     def unreadable(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):  # a year of which there is nothing
@@ -96,7 +101,11 @@ def scan(source: Path, start: date, end: date, select: Iterable[str] = ("*",)) -
                 channel = _channel_day(path)
                 if channel is None:
                     strange.append(Outcome(str(path), "failed", "is not where an SDS archive has a file of this name"))
-                elif start <= channel.day <= end and any(fnmatchcase(channel.id, p) for p in patterns):
+                elif not (start <= channel.day <= end and any(fnmatchcase(channel.id, p) for p in patterns)):
+                    continue
+                elif channel.channel[-1] not in components:
+                    others.add(channel.channel)
+                else:
                     days[channel.network, channel.station, channel.day].add(channel)
                     known[channel.network, channel.station].add(channel.id)
     if not source.is_dir():
@@ -106,7 +115,8 @@ def scan(source: Path, start: date, end: date, select: Iterable[str] = ("*",)) -
         missing = known[network, station] - {channel.id for channel in channels}
         name = f"{network}.{station}.{day:%Y.%j}"
         tasks.append(Task(name, day, tuple(sorted(channels)), tuple(sorted(missing))))
-    return sorted(tasks, key=lambda task: task.name), sorted(strange)
+    passed_over = [Outcome(f"*.{code}", "skipped", f"none of the components {components}") for code in sorted(others)]
+    return sorted(tasks, key=lambda task: task.name), [*passed_over, *sorted(strange)]
 
 
 def _channel_day(path: Path) -> ChannelDay | None:

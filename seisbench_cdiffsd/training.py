@@ -16,7 +16,7 @@ import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from seisbench.data import WaveformDataset
+from seisbench.data import MultiWaveformDataset, WaveformDataset
 
 from seisbench_cdiffsd import pairs
 from seisbench_cdiffsd.config import Source, TrainingConfig
@@ -48,8 +48,8 @@ def train(config: TrainingConfig, out: str | Path) -> CDiffSD:
 
 
 def fit(
-    events: WaveformDataset,
-    noise: WaveformDataset,
+    events: WaveformDataset | MultiWaveformDataset,
+    noise: WaveformDataset | MultiWaveformDataset,
     out: str | Path,
     config: TrainingConfig | None = None,
     device: str | None = None,
@@ -63,7 +63,7 @@ def fit(
 
     :param events: SeisBench dataset of labelled earthquakes with train and dev splits
     :param noise: SeisBench dataset of noise with the same splits, which may be the same one, such as STEAD; both are
-        opened with components ZNE
+        opened with components ZNE. The sum of several datasets will do; they are drawn from in equal shares
     :param out: Folder for the results
     :param config: Settings; the datasets that they name are not looked at
     :param device: Device to train on, in place of that in the settings
@@ -77,7 +77,9 @@ def fit(
     if device is not None:
         config = replace(config, machine=replace(config.machine, device=device))
     _check(Path(out), config)
-    parts = [[(dataset, Source(dataset.name))] for dataset in (events, noise)]
+    parts = [
+        [(part, Source(part.name)) for part in getattr(dataset, "datasets", [dataset])] for dataset in (events, noise)
+    ]
     return _fit(parts[0], parts[1], Path(out), config)
 
 

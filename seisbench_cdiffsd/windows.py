@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,13 +117,13 @@ class Options:
         """
         if not is_whole(self.steps) or self.steps < 1:
             raise ValueError(f"steps must be a positive integer, not {self.steps!r}.")
-        if not isinstance(self.noise_floor, (int, float)) or not 0 <= self.noise_floor < 1:
+        if not is_number(self.noise_floor) or not 0 <= self.noise_floor < 1:
             raise ValueError(f"noise_floor must be at least 0 and below 1, not {self.noise_floor!r}.")
-        if not isinstance(self.noise_margin, (int, float)) or not self.noise_margin >= 0:
+        if not is_number(self.noise_margin) or not self.noise_margin >= 0:
             raise ValueError(f"noise_margin must be a number of decibels, at least 0, not {self.noise_margin!r}.")
         if not is_whole(self.batch_size) or self.batch_size < 1:
             raise ValueError(f"batch_size must be a positive integer, not {self.batch_size!r}.")
-        if not isinstance(self.overlap, (int, float)) or not (
+        if not is_number(self.overlap) or not (
             0 <= self.overlap < 1 or (is_whole(self.overlap) and 0 <= self.overlap < window)
         ):
             raise ValueError(
@@ -131,7 +131,7 @@ class Options:
             )
         if self.stacking not in STACKING:
             raise ValueError(f"Unknown stacking {self.stacking!r}. Available: {', '.join(STACKING)}.")
-        blind = self.blinding if isinstance(self.blinding, (tuple, list)) else (self.blinding, self.blinding)
+        blind = self._blind
         if len(blind) != 2 or not all(is_whole(b) and b >= 0 for b in blind) or sum(blind) > self.samples(window):
             raise ValueError(
                 f"blinding must be one or two numbers of samples, together at most the overlap of "
@@ -145,10 +145,20 @@ class Options:
     @property
     def sides(self) -> tuple[int, int]:
         """Blinding on the left and on the right."""
-        left, right = self.blinding if isinstance(self.blinding, (tuple, list)) else (self.blinding, self.blinding)
+        left, right = self._blind
         return int(left), int(right)
+
+    @property
+    def _blind(self) -> list[Any]:
+        sides = np.ravel(np.asarray(self.blinding)).tolist()
+        return 2 * sides if np.ndim(self.blinding) == 0 else sides
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether something is a real number, of any type of number."""
+    return isinstance(value, (int, float, np.integer, np.floating))
 
 
 def is_whole(number: Any) -> bool:
     """Whether something is a whole number, of any type of number."""
-    return isinstance(number, (int, float, np.integer, np.floating)) and float(number).is_integer()
+    return is_number(number) and float(number).is_integer()

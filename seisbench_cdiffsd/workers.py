@@ -67,7 +67,7 @@ def run_dask(
     :param report: Is told the address of the dashboard
     :return: Outcomes of a task after the other, as they come
     :raises OSError: If there is no room for the outputs
-    :raises Lost: If the scheduler is gone
+    :raises Lost: If the scheduler is gone, or a cluster cannot be started
     """
     import dask
     from distributed import Client, as_completed
@@ -121,8 +121,13 @@ def _cluster(name: str | None, workers: int) -> Any:
             silence_logs=logging.CRITICAL,
         )
     module, _, kind = name.rpartition(".")
-    cluster = getattr(importlib.import_module(module), kind)()
-    cluster.scale(workers)
+    try:
+        cluster = getattr(importlib.import_module(module), kind)()
+        cluster.scale(workers)
+    except ModuleNotFoundError as error:
+        raise Lost(f"The cluster {name} cannot be started: install the package of {error.name}.") from error
+    except Exception as error:  # whatever its configuration lacks
+        raise Lost(f"The cluster {name} cannot be started: {_line(error)}.") from error
     return cluster
 
 

@@ -6,12 +6,17 @@ import io
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from obspy import Stream, Trace
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
 
 #: Encodings by the names that users know: 32-bit floats, or integers compressed by Steim's second scheme.
 ENCODINGS = ("float32", "int32")
@@ -30,21 +35,38 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     A temporary path in the same folder, renamed to `path` at the end, and removed after a failure.
 
-    What a run that was killed has left of this file is removed too.
+    What a run that was killed has left of this file is removed too; what another one is writing is left alone.
 
     :param path: File
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{_escaped(path.stem)}.*.part{_escaped(path.suffix)}"):
-        left.unlink(missing_ok=True)
+    for left in path.parent.glob(f".{_escaped(path.stem)}.{8 * '[0-9a-f]'}.part{_escaped(path.suffix)}"):
+        with suppress(OSError), left.open("rb") as file:
+            lock(file)
+            left.unlink()
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
     try:
-        yield temporary
-        with temporary.open("rb") as file:
+        with temporary.open("xb") as file:
+            with suppress(OSError):  # some network drives have no locks
+                lock(file)
+            yield temporary
             os.fsync(file.fileno())  # or else a power cut may leave the name without the samples
-        temporary.replace(path)
+            if fcntl is None:
+                file.close()  # Windows renames no open file
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def lock(file: BinaryIO) -> None:
+    """
+    Lock an open file until it is closed.
+
+    :raises OSError: If another process, or another part of this one, has locked it, or it cannot be locked
+    """
+    if fcntl is None:
+        raise OSError("There are no locks on this system.")
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _escaped(text: str) -> str:

@@ -172,6 +172,42 @@ def test_a_rerun_does_only_what_is_missing(settings):
     assert samples(settings.out) == {k: v for k, v in expected.items() if ".D.20" in k}
 
 
+def test_a_longer_span_and_another_channel_on_it_leave_what_is_done(settings):
+    tasks, _ = scan(settings.source, FIRST, FIRST)
+    assert {x.state for result in run_here(tasks, settings, retries=0) for x in result} == {"done"}
+    store(settings.source, Stream([x for x in record("AAA", components="H", start=START + 2 * 86400)]))
+    for path in settings.source.rglob("*.00.HHH.D.*"):  # another instrument, which the first days lack
+        target = settings.source / path.relative_to(settings.source).as_posix().replace("HHH", "HNZ")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        data = obspy.read(str(path))
+        for trace in data:
+            trace.stats.channel = "HNZ"
+        data.write(str(target), format="MSEED")
+    outcomes = work(settings)
+    assert [o.state for o in outcomes if o.name.endswith(".2020.365")] == ["skipped"] * 2
+    assert ("*.HHH", "skipped") in {(o.name, o.state) for o in outcomes}
+    assert status(outcomes) == 0 and any("HNZ" in name for name in samples(settings.out))
+    assert states(work(settings)) == ["skipped"]
+    without = samples(settings.out)
+    settings = Settings(**{**settings.__dict__, "noise": settings.out.with_name("noise")})
+    assert "done" in states(work(settings))
+    settings = Settings(**{**settings.__dict__, "noise": None})
+    assert states(work(settings)) == ["skipped"] and samples(settings.out) == without
+
+
+def test_one_instrument_that_does_not_fit_into_integers_does_not_stop_another(settings):
+    for path in sorted(settings.source.rglob("XX.AAA.00.HHZ.D.*")):
+        data = obspy.read(str(path))
+        for trace in data:
+            trace.stats.channel, trace.data = "HNZ", trace.data.astype(np.float64) * 1e7
+        target = path.parents[1] / "HNZ.D" / path.name.replace("HHZ", "HNZ")
+        target.parent.mkdir(exist_ok=True)
+        data.write(str(target), format="MSEED")
+    outcomes = work(Settings(**{**settings.__dict__, "encoding": "int32"}), select=["XX.AAA.*.*"])
+    assert status(outcomes) == 1 and all("--scale" in o.reason for o in outcomes if o.state == "failed")
+    assert {name.split(".")[-4] for name in samples(settings.out)} == {"HHZ", "HHN", "HHE"}
+
+
 def test_the_noise_and_the_manifest(settings, tmp_path):
     settings = Settings(**{**settings.__dict__, "noise": tmp_path / "noise"})
     work(settings, select=["XX.AAA.*.*"])
@@ -315,6 +351,10 @@ def test_the_command_in_shards(settings, weights, capsys):
     assert run(*common, "--workers", 0) == 0
     assert "8 skipped" in capsys.readouterr().out
     assert not json.loads((settings.out / "manifest.json").read_text())["missing"]
+    # the default of the model, spelt out, and a part without a task
+    assert run(*common[:-2], "--steps", 1, "--workers", 0, "--shard", "9/9") == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert (settings.out / "manifest.9-of-9.json").is_file()
 
 
 def test_mistakes_are_one_line(settings, weights, capsys):
@@ -325,7 +365,12 @@ def test_mistakes_are_one_line(settings, weights, capsys):
         ([settings.source, settings.source, *days], "folders of their own"),
         ([settings.source, link, *days], "folders of their own"),
         ([settings.source / "none", settings.out, *days], "no folder"),
-        ([settings.source, settings.out, *days[:-1], 1, "--cluster", "nowhere.Cluster"], "nowhere"),
+        (
+            [settings.source, settings.out, *days[:-1], 1, "--cluster", "nowhere.Cluster"],
+            "the package of nowhere",
+        ),
+        ([settings.source, settings.out, *days[:-1], 1, "--cluster", "json.Cluster"], "has no attribute"),
+        ([settings.source, settings.out, *days[:-1], 1, "--cluster", "pathlib.Path"], "cannot be started"),
         ([settings.source, settings.out, "--start", "2030-01-01", "--end", "2030-01-02", *days[4:]], "nothing to do"),
     ):
         assert run(*args) == 2

@@ -20,6 +20,7 @@ import torch
 
 import seisbench_cdiffsd
 from seisbench_cdiffsd import CDiffSD, cli, loop
+from seisbench_cdiffsd.continuous import load
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["batch_size=4", "validate_every=3", "validation_events=1", "warmup=2"]
@@ -167,7 +168,7 @@ def test_stead_is_trained_on_by_its_name(stead, tmp_path, monkeypatch):
 
 def test_weights_are_exported_for_seisbench(unbroken, tmp_path, capsys, monkeypatch):
     assert run("export", unbroken, "mine", "--out", tmp_path, "--docstring", "For testing.") == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.json.v1", "mine.md", "mine.pt.v1"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.json.v1", "mine.pt.v1", "mine.v1.md"]
     description = json.loads((tmp_path / "mine.json.v1").read_text())
     assert description["version"] == "1" and "Trappolini" in description["citation"]
     assert description["docstring"].startswith("For testing.") and '"steps": 12' in description["docstring"]
@@ -177,8 +178,10 @@ def test_weights_are_exported_for_seisbench(unbroken, tmp_path, capsys, monkeypa
         shutil.copy(tmp_path / name, cache)
     monkeypatch.setattr(seisbench, "cache_model_root", tmp_path / "cache")
     model, trained = CDiffSD.from_pretrained("mine"), CDiffSD.load(unbroken / "model")
-    assert all(a.equal(b) for a, b in zip(model.parameters(), trained.parameters(), strict=True))
-    card = (tmp_path / "mine.md").read_text()
+    by_path = load(str(tmp_path / "mine.pt.v1"))
+    for other in (model, by_path):
+        assert all(a.equal(b) for a, b in zip(other.parameters(), trained.parameters(), strict=True))
+    card = (tmp_path / "mine.v1.md").read_text()
     assert "sdr_2" in card and "Trappolini" in card and "events" in card
     assert run("export", unbroken, "mine", "--out", tmp_path) == 2
     assert "choose another --version" in capsys.readouterr().err

@@ -75,6 +75,8 @@ def test_datasets_that_are_not_there_are_named(tmp_path, monkeypatch):
     for name in ("Moonquakes", "WaveformDataset"):
         with pytest.raises(ValueError, match="neither a folder nor a name"):
             datasets.open_source(Source(name))
+    with pytest.raises(ValueError, match="several in one under this name"):
+        datasets.open_source(Source("EQSDenoiserCombined"))
     with pytest.raises(ValueError, match="no dataset in SeisBench's format"):
         datasets.open_source(Source(str(tmp_path)))
 

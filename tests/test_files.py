@@ -157,12 +157,27 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path):
     assert (tmp_path / "a.mseed").read_text() == "old"
 
 
+def test_two_runs_may_write_the_same_file(tmp_path):
+    with replacing(tmp_path / "a.mseed") as one:
+        with replacing(tmp_path / "a.mseed") as other:
+            other.write_text("other")
+        assert (tmp_path / "a.mseed").read_text() == "other"
+        one.write_text("one")
+    assert (tmp_path / "a.mseed").read_text() == "one"
+    assert [x.name for x in tmp_path.iterdir()] == ["a.mseed"]
+
+
 def test_what_a_killed_run_left_is_removed(tmp_path):
     (tmp_path / ".a[1].0123abcd.part.mseed").touch()
     (tmp_path / ".b.0123abcd.part.mseed").touch()
+    (tmp_path / ".a[1].noise.0123abcd.part.mseed").touch()
     with replacing(tmp_path / "a[1].mseed") as path:
         path.touch()
-    assert sorted(x.name for x in tmp_path.iterdir()) == [".b.0123abcd.part.mseed", "a[1].mseed"]
+    assert sorted(x.name for x in tmp_path.iterdir()) == [
+        ".a[1].noise.0123abcd.part.mseed",
+        ".b.0123abcd.part.mseed",
+        "a[1].mseed",
+    ]
 
 
 def test_ids_gaps_and_samples_survive():
@@ -285,6 +300,20 @@ def run(small, inputs, out, **kwargs):
 
 def content(folder):
     return {x.name: x.read_bytes() for x in folder.iterdir() if x.suffix in (".mseed", ".csv", ".xml")}
+
+
+def test_files_of_several_earthquakes_become_records_of_their_own(small, tmp_path):
+    times = [START + 100, START + 3 * 3600, START + 10 * 86400 + 5]
+    inputs = [write(tmp_path / f"{i}.mseed", stream(seconds=60, start=time)) for i, time in enumerate(times)]
+    near = write(tmp_path / "near.mseed", stream(seconds=60, start=START + 300))
+    lines = []
+    outcomes = list(denoise_files(small, map(str, [*inputs, near]), tmp_path / "out", Settings(), report=lines.append))
+    assert [o.state for o in outcomes] == ["done"] * 3
+    stems = [f"XX.STA..HH.{time.strftime('%Y%m%dT%H%M%S')}" for time in times]
+    assert sorted(x.stem for x in (tmp_path / "out").glob("*.png")) == sorted(stems)
+    assert [line[12:].strip() for line in lines if line.startswith("XX")] == [
+        time.strftime("%Y-%m-%d %H:%M:%S") for time in times
+    ]
 
 
 def test_long_records_become_day_files(small, tmp_path):

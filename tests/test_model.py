@@ -350,6 +350,7 @@ def test_every_module_gets_its_mode_back(example):
         {"overlap": None},
         {"stacking": "sum"},
         {"blinding": -1},
+        {"blinding": None},
         {"blinding": (1, 2, 3)},
         {"blinding": 500, "overlap": 0.3},
     ],
@@ -359,6 +360,13 @@ def test_arguments_out_of_range_are_refused_in_one_line(model, example, argument
         with pytest.raises(ValueError, match=next(iter(argument))) as error:
             call(example, **argument)
         assert "\n" not in str(error.value)
+
+
+def test_arguments_may_be_numbers_of_numpy(model, example):
+    given = {"overlap": np.int64(1500), "noise_floor": np.float32(0.5), "noise_margin": np.int64(5)}
+    same = {"overlap": 1500, "noise_floor": 0.5, "noise_margin": 5}
+    few, many = ({**x, "steps": 1, "blinding": blinding} for x, blinding in ((same, (9, 9)), (given, np.array([9, 9]))))
+    assert_equal(model.denoise(example, **few), model.denoise(example, **many), rtol=0)
 
 
 def test_unknown_arguments_are_named(model, example, caplog):
@@ -390,6 +398,7 @@ def test_no_filter_on_request(same, example):
         ({"component_order": "ZRT"}, "ZNE"),
         ({"filter_args": ("notch",)}, "bandpass"),
         ({"in_samples": 0}, "positive"),
+        ({"in_samples": 3000.0}, "positive"),
     ],
 )
 def test_unknown_names_are_refused_with_those_there_are(argument, names):

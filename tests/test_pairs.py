@@ -83,6 +83,12 @@ def test_mixtures_are_fixed_and_have_the_input_snr_they_say(earthquakes, noise):
     assert sorted(first.labels["input_snr_db"].unique()) == list(pairs.MIXTURE_SNRS)
 
 
+@pytest.mark.parametrize(("window", "first", "last"), [(3000, 400, 1200), (750, 100, 300), (300, 40, 120)])
+def test_every_mixture_holds_its_p_onset(earthquakes, noise, window, first, last):
+    onsets = pairs.mixtures(earthquakes, noise, snrs=(0,), windowlen=window).labels["p_sample"]
+    assert onsets.between(first - 1, last).all() and onsets.nunique() > 3
+
+
 def test_one_mixture_differs_between_snrs_in_the_noise_level_only(earthquakes, noise):
     mixtures = pairs.mixtures(earthquakes, noise, limit=1, windowlen=2000)
     unit = [x / np.abs(x).max() for x in mixtures.noise]

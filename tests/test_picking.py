@@ -145,6 +145,21 @@ def test_a_stream_with_a_gap_keeps_its_picks_on_both_sides():
         assert list(zip(picks.phase, picks.time - START, strict=True)) == [("P", 1.0), ("S", 25.0)]
 
 
+def test_fragments_far_apart_are_picked_alone_whatever_their_type_and_rate():
+    stream = to_stream(spikes(1500, 100, 900))
+    later = to_stream(spikes(1500, 200, 1000), start=START + 100)
+    other = to_stream(spikes(3000, 600, 2000), rate=200.0, start=START + 300)
+    for trace in later:
+        trace.data = trace.data.astype(np.int32)
+        trace.stats.calib = 2.0
+    for trace in stream:  # and two types in one stretch
+        trace.data = trace.data.astype(np.float32)
+    near = to_stream(np.zeros((3, 300)), start=START + 20)
+    picks = picking.pick_stream(PeakPicker(), stream + near + later + other)
+    times = [("P", 1.0), ("S", 9.0), ("P", 102.0), ("S", 110.0), ("P", 303.0), ("S", 310.0)]
+    assert list(zip(picks.phase, (picks.time - START).round(2), strict=True)) == times
+
+
 def test_labels_get_the_pick_of_their_record_and_phase():
     picks = pd.DataFrame(
         [("a", "P", 10.1, 0.9), ("a", "P", 9.7, 0.8), ("b", "S", 5.0, 0.7), ("b", "P", 7.0, 0.6)],

@@ -85,6 +85,12 @@ def test_a_finished_training_is_not_begun_again(finished, small_datasets):
     assert ((out / "log.csv").read_text(), losses(out)) == before
 
 
+def test_datasets_may_be_sums_of_datasets(small_datasets, tmp_path):
+    events, noise = small_datasets
+    training.fit(events + events, noise, tmp_path, config(steps=2, validate_every=2))
+    assert len(losses(tmp_path)) == 2
+
+
 def test_training_learns(small_datasets, tmp_path):
     settings = config(steps=60, validate_every=30, warmup=10, batch_size=4, validation_events=2, averaging=0.9)
     training.fit(*small_datasets, tmp_path, settings)

@@ -1,0 +1,81 @@
+"""Which files of seismograms become which denoised ones."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from obspy import UTCDateTime
+
+from seisbench_cdiffsd.reading import Part, Source
+
+#: Seconds up to which the record of an instrument becomes one file; longer ones become files of a day each.
+LONGEST = 90000.0
+#: Seconds between two files after which the later one is another record.
+APART = 3600.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One instrument, named by a channel id without its component, over one file's stretch of time."""
+
+    instrument: str
+    source: Source
+    start: UTCDateTime
+    end: UTCDateTime
+    name: str
+
+
+def jobs(parts: list[Part], usable: set[str]) -> Iterator[Job]:
+    """
+    The files to write: one for each instrument, or one a day (UTC) for longer records. Inputs that are apart, such as
+    those of several earthquakes, make records of their own.
+    """
+    instruments: dict[str, set[str]] = defaultdict(set)
+    for channel in usable:
+        instruments[channel[:-1]].add(channel)
+    names: set[str] = set()
+    for instrument, ids in sorted(instruments.items()):
+        source = Source(parts, ids)
+        stretches: list[tuple[UTCDateTime, UTCDateTime]] = []
+        for start, end in _records(source):
+            if end - start <= LONGEST:
+                stretches.append((start, end + 1))
+                continue
+            days = range(int(start.timestamp // 86400), int(end.timestamp // 86400) + 1)
+            stretches += [
+                (max(UTCDateTime(day * 86400), start), min(UTCDateTime((day + 1) * 86400), end + 1)) for day in days
+            ]
+        for first, last in stretches:
+            spans = [span for span in source.spans if span.start < last and span.end >= first]
+            if not spans:
+                continue
+            name = base = file_name(instrument, max(first, spans[0].start))
+            while name in names:  # codes that differ in letters no file name can have
+                name = f"{base}-{len(names)}"
+            names.add(name)
+            yield Job(instrument, source, first, last, name)
+
+
+def _records(source: Source) -> list[tuple[UTCDateTime, UTCDateTime]]:
+    """First and last sample of the records of an instrument: of files with less than `APART` between them."""
+    files: dict[Path, tuple[UTCDateTime, UTCDateTime]] = {}
+    for part in source.parts:
+        spans = [span for span in part.spans if span.id in source.ids]
+        known = files.get(part.path, (spans[0].start, spans[0].end))
+        starts, ends = [span.start for span in spans], [span.end for span in spans]
+        files[part.path] = min(known[0], *starts), max(known[1], *ends)
+    records: list[tuple[UTCDateTime, UTCDateTime]] = []
+    for start, end in sorted(files.values()):
+        if records and start - records[-1][1] <= APART:
+            start, end = records[-1][0], max(records.pop()[1], end)
+        records.append((start, end))
+    return records
+
+
+def file_name(instrument: str, start: UTCDateTime) -> str:
+    """Name of the output for an instrument, without suffix: its codes and the time of the first sample."""
+    return re.sub(r"[^\w.-]", "_", f"{instrument.lstrip('.') or 'record'}.{start.strftime('%Y%m%dT%H%M%S')}")
