@@ -279,7 +279,7 @@ class CoupleNoise:
         noise: Array = found["X"]
         spare = noise.shape[-1] - samples
         if spare < 0:
-            raise ValueError(f"Noise of {noise.shape[-1]} samples is too short for a window of {samples}: set a shorter one.")
+            raise ValueError(f"Noise of {noise.shape[-1]} samples is too short: set a window of less than {samples}.")
         start = np.random.randint(spare + 1)
         return noise[:, start : start + samples]
 
