@@ -41,14 +41,12 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{_escaped(path.stem)}.{8 * '[0-9a-f]'}.part{_escaped(path.suffix)}"):
-        with suppress(OSError), left.open("rb") as file:
-            lock(file)
+        with suppress(OSError), left.open("rb") as abandoned:
+            _lock(abandoned)
             left.unlink()
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+    temporary, file = _begin(path)
     try:
-        with temporary.open("xb") as file:
-            with suppress(OSError):  # some network drives have no locks
-                lock(file)
+        with file:
             yield temporary
             os.fsync(file.fileno())  # or else a power cut may leave the name without the samples
             if fcntl is None:
@@ -58,15 +56,27 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def lock(file: BinaryIO) -> None:
+def _begin(path: Path) -> tuple[Path, BinaryIO]:
+    """A new temporary file for `path`, open and locked."""
+    while True:
+        temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+        file = temporary.open("xb")
+        with suppress(OSError):  # some network drives have no locks
+            _lock(file, wait=True)
+        if temporary.exists():
+            return temporary, file
+        file.close()  # another run took it for abandoned before it was locked
+
+
+def _lock(file: BinaryIO, wait: bool = False) -> None:
     """
     Lock an open file until it is closed.
 
-    :raises OSError: If another process, or another part of this one, has locked it, or it cannot be locked
+    :raises OSError: If it cannot be locked; unless it is to wait, also if it is locked already
     """
     if fcntl is None:
         raise OSError("There are no locks on this system.")
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
 def _escaped(text: str) -> str:

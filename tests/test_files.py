@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -165,6 +166,17 @@ def test_two_runs_may_write_the_same_file(tmp_path):
         one.write_text("one")
     assert (tmp_path / "a.mseed").read_text() == "one"
     assert [x.name for x in tmp_path.iterdir()] == ["a.mseed"]
+
+
+def test_many_runs_at_once_take_nothing_from_each_other(tmp_path):
+    def work(number):
+        for _ in range(100):
+            with replacing(tmp_path / "a.json") as path:
+                path.write_text(str(number))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert [x.name for x in tmp_path.iterdir()] == ["a.json"]
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path):
