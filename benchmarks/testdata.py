@@ -82,12 +82,9 @@ def load_data(options: Options, folder: Path) -> Data:
         earthquakes = pairs.load_earthquakes(
             labelled(subset(test, few, options.seed)), band, options.clean_snr, mute=False
         )
-        silence = pairs.load_noise(subset(quiet, few, options.seed), band)
+        silence = pairs.load_noise(subset(quiet, few, options.seed), band, WINDOW)
     except ValueError as error:
         raise DataError(str(error)) from error
-    silence.samples = [sample for sample in silence.samples if sample[0].shape[-1] >= WINDOW]
-    if not silence.samples:
-        raise DataError(f"No noise record of {noise_name} is as long as a window of {WINDOW / RATE:.0f} s.")
     mixtures = pairs.mixtures(earthquakes, silence, options.limit, windowlen=WINDOW, seed=options.seed)
     wide = full_band(mixtures, earthquakes, silence, (test, quiet), options)
     return Data(source, mixtures, wide, *cut_noise(silence), *natural_records(events, options))

@@ -14,6 +14,8 @@ published
 gaussian, gaussian-coloured
     CDiffSD with Gaussian in place of recorded noise: white, or with the spectrum of a recorded one. Validation and test
     are on recorded noise, as for all.
+from-scratch
+    CDiffSD as it is, in one go and with no more updates than the others: the weights of the package have had more.
 wiener
     No training: the best parameters of a grid on the validation mixtures.
 """
@@ -244,7 +246,7 @@ def publish(source: Path, target: Path) -> None:
 
 def main() -> None:
     """Train one of the baselines."""
-    kinds = [*MASKS, "published", "gaussian", "gaussian-coloured", "wiener"]
+    kinds = [*MASKS, "published", "gaussian", "gaussian-coloured", "from-scratch", "wiener"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=kinds)
     parser.add_argument("--events", type=Path, default=DATA / "events", help="dataset of earthquakes")
@@ -278,7 +280,7 @@ def main() -> None:
     else:
         if args.name == "published":
             config = replace(config, **PUBLISHED)
-        else:
+        elif args.name != "from-scratch":
             noise.coloured = args.name == "gaussian-coloured"
         fit(events, noise, out, config, args.device)
     publish(out / "model", args.weights / args.name)

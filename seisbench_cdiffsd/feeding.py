@@ -61,7 +61,7 @@ def load_data(events: Sequence[Part], noise: Sequence[Part], config: TrainingCon
     :raises ValueError: If a dataset lacks what is needed
     """
     train, dev = config.splits
-    settings, background = config.augmentations, pairs.background(band)
+    settings, background = config.augmentations, pairs.background(band, config.window)
     targets = [pairs.target(band, snr, mute) for snr, mute in ((config.min_snr, settings.mute), (CLEAN_SNR, False))]
     chosen = {split: (_earthquakes(events, split, config), _noise(noise, split)) for split in config.splits}
     clean = [_store(part, targets[0], config) for part in chosen[train][0]]

@@ -59,13 +59,14 @@ def load_earthquakes(dataset: WaveformDataset, band: sbg.Filter, min_snr: float,
     return InMemory(earthquakes_of(dataset), **target(band, min_snr, mute))
 
 
-def load_noise(dataset: WaveformDataset, band: sbg.Filter) -> InMemory:
+def load_noise(dataset: WaveformDataset, band: sbg.Filter, windowlen: int = 3000) -> InMemory:
     """
     Noise records, in band. Those with dead stretches are left out: scaled to an SNR, silence would be amplified.
 
+    :param windowlen: Samples of a window at 100 Hz; shorter records are left out
     :raises ValueError: If none is left
     """
-    return InMemory(noise_of(dataset), **background(band))
+    return InMemory(noise_of(dataset), **background(band, windowlen))
 
 
 def target(band: sbg.Filter, min_snr: float, mute: bool) -> dict[str, Any]:
@@ -77,10 +78,11 @@ def target(band: sbg.Filter, min_snr: float, mute: bool) -> dict[str, Any]:
     return {"augmentations": steps, "keep": keep, "wanted": wanted}
 
 
-def background(band: sbg.Filter) -> dict[str, Any]:
+def background(band: sbg.Filter, windowlen: int) -> dict[str, Any]:
     """Arguments of :py:class:`~.stores.Reader` for noise, see :py:func:`load_noise`."""
     steps, keep = [aug.Alive(), *_condition(band)], partial(_reaches, aug.ALIVE_KEY, True)
-    return {"augmentations": steps, "keep": keep, "wanted": "motion in each second"}
+    wanted = f"{windowlen / SAMPLING_RATE:g} s, the length of a window, with motion in each second"
+    return {"augmentations": steps, "keep": keep, "wanted": wanted, "shortest": windowlen}
 
 
 def _reaches(name: str, least: float, metadata: dict[str, Any]) -> bool:

@@ -44,6 +44,7 @@ class Reader:
     :param keep: Whether a record is usable, judged by its metadata after the augmentations
     :param wanted: What `keep` looks for, in words
     :param damaged: "skip" records with samples that are no numbers, or "stop"
+    :param shortest: Samples that a usable record has at least
     :raises ValueError: If the components are not ZNE
     """
 
@@ -54,11 +55,12 @@ class Reader:
         keep: Callable[[dict[str, Any]], bool] = lambda metadata: True,
         wanted: str = "finite samples that are not all zero",
         damaged: str = "skip",
+        shortest: int = 0,
     ) -> None:
         if "".join(dataset.component_order) != COMPONENTS:
             raise ValueError(f"Open dataset {dataset.name} with component_order={COMPONENTS!r}.")
         self.dataset, self.augmentations = dataset, augmentations
-        self.keep, self.wanted, self.damaged = keep, wanted, damaged
+        self.keep, self.wanted, self.damaged, self.shortest = keep, wanted, damaged, shortest
 
     def read(self, index: int) -> Sample | None:
         """
@@ -77,7 +79,7 @@ class Reader:
         for augmentation in self.augmentations:
             augmentation(state)
         waveform, metadata = state["X"]
-        if not (waveform.any() and self.keep(metadata)):
+        if not (waveform.shape[-1] >= self.shortest and waveform.any() and self.keep(metadata)):
             return None
         return np.ascontiguousarray(waveform, dtype=np.float32), metadata
 

@@ -104,7 +104,7 @@ def test_damaged_records_are_skipped_or_named(folder):
 
 def test_records_from_disk_are_those_in_memory_and_replaced_alike_where_unusable(folder):
     dataset = datasets.open_source(Source(str(folder), category=("noise",)))
-    options = pairs.background(pairs.band_pass())
+    options = pairs.background(pairs.band_pass(), 3000)
     memory, disk = InMemory(dataset, **options), OnDisk(Reader(dataset, **options))
     assert (len(memory), len(disk)) == (3, 4)
     np.testing.assert_array_equal(disk.get_sample(0)[0], memory.get_sample(0)[0])
@@ -113,6 +113,13 @@ def test_records_from_disk_are_those_in_memory_and_replaced_alike_where_unusable
     np.testing.assert_array_equal(first, again)
     assert metadata["trace_component_order"] == "ZNE"
     assert Reader(dataset, []).gigabytes() == pytest.approx(4 * 3 * 3000 * 4e-9)
+
+
+def test_noise_that_is_shorter_than_a_window_is_left_out(folder):
+    dataset = datasets.open_source(Source(str(folder), category=("noise",)))
+    assert len(pairs.load_noise(dataset, pairs.band_pass(), 3000)) == 3
+    with pytest.raises(ValueError, match=r"No usable record.* Wanted: 30.01 s, the length of a window"):
+        pairs.load_noise(dataset, pairs.band_pass(), 3001)
 
 
 def test_a_dataset_without_a_usable_record_is_given_up(folder):
