@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import seisbench.data as sbd
+import seisbench.models as sbm
 import torch
 from scipy import stats
 
@@ -19,9 +20,9 @@ from seisbench_cdiffsd.pairs import Mixtures
 from seisbench_cdiffsd.training import TrainingConfig
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-report, suite, testdata, train_baselines = (
+report, retrain_picker, suite, testdata, train_baselines = (
     pytest.importorskip(name, reason="the benchmarks are not here")
-    for name in ("report", "suite", "testdata", "train_baselines")
+    for name in ("report", "retrain_picker", "suite", "testdata", "train_baselines")
 )
 
 
@@ -235,3 +236,22 @@ def test_settings_are_taken_from_another_training(tmp_path):
     config = train_baselines.read_config(tmp_path / "config.json", validate_every=3)
     assert (config.steps, config.snr, config.validate_every) == (7, (-5, 5), 3)
     assert replace(config, **train_baselines.PUBLISHED).network == "published"
+
+
+def test_a_picker_learns_what_the_surest_of_its_teachers_sees_in_the_clean_record():
+    torch.manual_seed(0)
+    picker, *teachers = (sbm.PhaseNet(component_order=order).eval() for order in ("ZNE", "ENZ", "ZNE"))
+    clean, noise = torch.randn(2, 4, 3, 3000).unbind()
+    wanted = retrain_picker.labels(teachers, clean)
+    seen = [retrain_picker.probabilities(teacher, clean) for teacher in teachers]
+    assert wanted.shape == (4, 3, 3001) and torch.allclose(wanted.sum(1), torch.ones(4, 3001), atol=1e-6)
+    assert all((wanted[:, :2].sum(1) >= one[:, :2].amax(1) - 1e-6).all() for one in seen)
+
+    def entropy(model):
+        with torch.no_grad():
+            found = retrain_picker.probabilities(model, clean + noise)
+        return float(-(wanted * found.log()).sum(1).mean())
+
+    data = SimpleNamespace(batch=lambda step: (clean, noise))
+    trained = retrain_picker.train(picker, teachers, data, 40, lambda windows: windows)
+    assert not trained.training and entropy(trained) < entropy(picker) - 0.02
