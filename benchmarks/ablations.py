@@ -26,6 +26,7 @@ from seisbench_cdiffsd import pairs
 from seisbench_cdiffsd.augmentations import RATE_KEY, State
 from seisbench_cdiffsd.config import TrainingConfig
 from seisbench_cdiffsd.configfile import read_config
+from seisbench_cdiffsd.datasets import take_split
 from seisbench_cdiffsd.disturbances import Glitches
 from seisbench_cdiffsd.feeding import CLEAN_SNR
 from seisbench_cdiffsd.metrics import sdr_db, suppression_db
@@ -163,8 +164,8 @@ def main() -> None:
     band = pairs.band_pass()
     events, noise = (WaveformDataset(x, component_order="ZNE") for x in (args.events, args.noise))
     held = pairs.mixtures(
-        pairs.load_earthquakes(events.get_split("dev"), band, CLEAN_SNR, mute=False),
-        pairs.load_noise(noise.get_split("dev"), band),
+        pairs.load_earthquakes(take_split(events, "dev"), band, CLEAN_SNR, mute=False),
+        pairs.load_noise(take_split(noise, "dev"), band),
     )
     table, rows = conditions(held, band), {}
     if args.held_out:

@@ -21,6 +21,8 @@ REPORT = pytest.StashKey[Report]()
 OPTIONS = pytest.StashKey[testdata.Options]()
 #: What ``--full`` stands for.
 FULL = {"limit": "all", "picker": "PhaseNet,EQTransformer", "steps": "1,2,4,8,20", "hours": "1,24", "threads": "1,2"}
+#: Options with which a run in full is not the one that the committed results come from.
+PARTIAL = ("events", "noise", "limit", "models", "picker", "steps")
 DEFAULT = {"limit": "8", "picker": "PhaseNet", "steps": "1,2", "hours": "1", "threads": "1"}
 
 
@@ -65,7 +67,25 @@ def numbers(config, name, kind=int):
     return values
 
 
+def words(text):
+    """What stands between commas."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
+
+
+def usable(device):
+    """A device that PyTorch has here."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise pytest.UsageError(f"--device {device} cannot be used: {str(error).splitlines()[0]}") from None
+    return device
+
+
 def pytest_configure(config):
+    partial = [name for name in PARTIAL if config.getoption(name)]
+    if config.getoption("full") and partial and not config.getoption("results"):
+        given = ", ".join(f"--{name}" for name in partial)
+        raise pytest.UsageError(f"The committed results are not made with {given}: choose a folder by --results.")
     config.stash[REPORT] = Report(config.getoption("results"), config.getoption("full"), config.invocation_params.args)
     config.stash[OPTIONS] = read_options(config)
     torch.set_num_threads(numbers(config, "threads")[0])
@@ -88,12 +108,12 @@ def read_options(config):
         events=config.getoption("events"),
         noise=config.getoption("noise"),
         limit=None if limit == "all" else int(limit),
-        models=tuple(filter(None, map(str.strip, config.getoption("models").split(",")))),
-        pickers=tuple(filter(None, option(config, "picker").split(","))),
+        models=words(config.getoption("models")),
+        pickers=words(option(config, "picker")),
         steps=numbers(config, "steps"),
         seed=config.getoption("seed"),
         clean_snr=config.getoption("clean_snr"),
-        device=config.getoption("device"),
+        device=usable(config.getoption("device")),
         download=config.getoption("download"),
     )
 
@@ -104,7 +124,7 @@ def pytest_generate_tests(metafunc):
     if "hours" in metafunc.fixturenames:
         metafunc.parametrize("hours", numbers(metafunc.config, "hours", float))
     if "timed" in metafunc.fixturenames:
-        steps, models = numbers(metafunc.config, "steps"), metafunc.config.getoption("models").lower().split(",")
+        steps, models = numbers(metafunc.config, "steps"), words(metafunc.config.getoption("models").lower()) or ("",)
         own = [speed.step_name("CDiffSD", count) for count in speed.STEPS if count not in steps]
         rows = [name for name in speed.runs() if name not in own and any(word in name.lower() for word in models)]
         metafunc.parametrize("timed", rows)

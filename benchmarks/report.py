@@ -166,6 +166,8 @@ class Report:
             ("picking", "PhaseNet_P_std", "P std (ms)", "{:.0f}"),
             ("picking", "PhaseNet_S_recall_0.5", "S recall", "{:.2f}"),
             ("noise", "PhaseNet_P_per_hour", "false P per hour", "{:.0f}"),
+            ("picking", "EQTransformer_P_recall_0.5", "EQTransformer P recall", "{:.2f}"),
+            ("equal", "EQTransformer_P_found_20", "at 20 false per hour", "{:.2f}"),
             ("noise", "suppression_db", "noise removed (dB)", "{:.1f}"),
         ):
             if table in self.tables and metric in set(self.tables[table]["metric"]):

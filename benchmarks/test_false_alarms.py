@@ -33,4 +33,5 @@ def test_recall_where_false_picks_are_equally_rare(noise_rows, rows, pickers, re
     table = report.value("equal")
     for picker in pickers:
         few, many = (table[:, f"{picker}_P_found_{rate:g}"] for rate in (min(RATES), max(RATES)))
-        assert (few <= many).all()
+        both = few.index.intersection(many.index)  # not all make so many false picks at any threshold
+        assert (few[both] <= many[both]).all()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import obspy
 import pandas as pd
+import seisbench
 import seisbench.data as sbd
 import seisbench.generate as sbg
 
@@ -15,11 +16,14 @@ from seisbench_cdiffsd import augmentations as aug
 from seisbench_cdiffsd import pairs
 from seisbench_cdiffsd.augmentations import P_KEY, RATE_KEY, S_KEY, SNR_KEY, State
 from seisbench_cdiffsd.baselines import BandPass
+from seisbench_cdiffsd.datasets import in_split
 
 SHARED = Path(__file__).parents[2] / "shared"
 RATE, WINDOW = 100.0, 3000
 #: Lowest SNR in dB of clean targets, and highest of records that count as naturally noisy.
 CLEAN_SNR, NOISY_SNR = 20.0, 15.0
+#: Windows of noise that a station has at most, so that no station decides what noise is.
+STATION_WINDOWS = 40
 #: Records that are looked at to find one that is good enough, where the number is limited.
 SPARE = 6
 
@@ -74,7 +78,7 @@ def load_data(options: Options, folder: Path) -> Data:
         events_name = events_name or str(SHARED / "data" / "events")
         noise_name = noise_name or (events_name if options.events else str(SHARED / "data" / "noise"))
         source = f"{Path(events_name).name} and {Path(noise_name).name}"
-    events, noise = open_dataset(events_name), open_dataset(noise_name)
+    events, noise = (open_dataset(name, options.download) for name in (events_name, noise_name))
     test, quiet = split_of(events, options.split), noise_only(split_of(noise, options.split))
     band = pairs.band_pass()
     few = None if options.limit is None else SPARE * options.limit
@@ -85,9 +89,15 @@ def load_data(options: Options, folder: Path) -> Data:
         silence = pairs.load_noise(subset(quiet, few, options.seed), band, WINDOW)
     except ValueError as error:
         raise DataError(str(error)) from error
-    mixtures = pairs.mixtures(earthquakes, silence, options.limit, windowlen=WINDOW, seed=options.seed)
+    mixtures = mix(earthquakes, silence, options)
     wide = full_band(mixtures, earthquakes, silence, (test, quiet), options)
     return Data(source, mixtures, wide, *cut_noise(silence), *natural_records(events, options))
+
+
+def mix(earthquakes: pairs.InMemory, noise: pairs.InMemory, options: Options) -> pairs.Mixtures:
+    """Mixtures whose noise is drawn by station, as in a training: each by the root of its records."""
+    chances = pairs.source_weights(noise.metadata, "station_code")
+    return pairs.mixtures(earthquakes, noise, options.limit, windowlen=WINDOW, seed=options.seed, noise_chances=chances)
 
 
 def full_band(
@@ -105,7 +115,7 @@ def full_band(
     :param datasets: Where the two come from
     """
     raw = [_raw(part, dataset) for part, dataset in zip((earthquakes, noise), datasets, strict=True)]
-    wide = pairs.mixtures(*raw, options.limit, windowlen=WINDOW, seed=options.seed)
+    wide = mix(*raw, options)
     band, parts = BandPass(), []
     for inside, whole in ((mixtures.clean, wide.clean), (mixtures.noise, wide.noise)):
         filtered = band.filter(whole, RATE)
@@ -117,20 +127,22 @@ def full_band(
 
 def _raw(records: pairs.InMemory, dataset: sbd.WaveformDataset) -> pairs.InMemory:
     """The same records in the same order, with their mean removed and nothing else."""
-    names = [metadata["trace_name"] for _, metadata in records.samples]
-    place = {name: index for index, name in enumerate(names)}
+    keys = [key for key in ("trace_chunk", "trace_name") if key in dataset.metadata]  # names repeat between chunks
+    place = {tuple(metadata[key] for key in keys): index for index, (_, metadata) in enumerate(records.samples)}
+    chosen = [name in place for name in dataset.metadata[keys].itertuples(index=False, name=None)]
     raw = pairs.InMemory(
-        dataset.filter(dataset.metadata["trace_name"].isin(names), inplace=False),
+        dataset.filter(np.array(chosen), inplace=False),
         [sbg.Normalize(demean_axis=-1), sbg.Normalize(amp_norm_axis=(-2, -1), eps=1e-30)],
     )
-    raw.samples.sort(key=lambda sample: place[sample[1]["trace_name"]])
+    raw.samples.sort(key=lambda sample: place[tuple(sample[1][key] for key in keys)])
     return raw
 
 
-def open_dataset(name: str) -> sbd.WaveformDataset:
+def open_dataset(name: str, download: bool = False) -> sbd.WaveformDataset:
     """
     A dataset by path, or by its name in ``seisbench.data``, at 100 Hz with components ZNE.
 
+    :param download: Download one that is not in SeisBench's cache
     :raises DataError: If there is none, or it cannot be read
     """
     options = {"component_order": "ZNE", "dimension_order": "NCW", "sampling_rate": RATE}
@@ -140,18 +152,21 @@ def open_dataset(name: str) -> sbd.WaveformDataset:
         known = getattr(sbd, name, None)
         if not (isinstance(known, type) and issubclass(known, sbd.WaveformDataset)):
             raise DataError(f"{name!r} is neither a folder nor a dataset of SeisBench, such as STEAD.")
+        cache = Path(seisbench.cache_data_root) / name.lower()
+        if not download and not any(cache.glob("metadata*.csv")):
+            raise DataError(f"Dataset {name} is not in SeisBench's cache ({cache}): --download gets it.")
         return known(**options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise DataError(f"Dataset {name} cannot be opened: {' '.join(str(error).split())}") from error
 
 
-def split_of(dataset: sbd.WaveformDataset, *splits: str) -> sbd.WaveformDataset:
-    """Some splits of a dataset; all of it where it has none."""
+def split_of(dataset: sbd.WaveformDataset, split: str) -> sbd.WaveformDataset:
+    """A split of a dataset, without what earlier splits hold; all of it where it has none."""
     if "split" not in dataset.metadata:
         return dataset
-    there = dataset.metadata["split"].isin(splits)
+    there = in_split(dataset.metadata, split)
     if not there.any():
-        raise DataError(f"Dataset {dataset.name} has no {' or '.join(splits)} split.")
+        raise DataError(f"Dataset {dataset.name} has no {split} split.")
     return dataset.filter(there, inplace=False)
 
 
@@ -185,25 +200,34 @@ def subset(dataset: sbd.WaveformDataset, count: int | None, seed: int) -> sbd.Wa
 
 
 def cut_noise(noise: pairs.InMemory) -> tuple[np.ndarray, pd.DataFrame]:
-    """All whole windows of noise records, and their metadata; what is resampled for intervals are stations."""
+    """
+    Whole windows of noise records, at most 40 of a station, spread over all it has; and their metadata. What is
+    resampled for intervals are stations.
+    """
     windows, rows = [], []
     for waveform, metadata in noise.samples:
         for start in range(0, waveform.shape[-1] - WINDOW + 1, WINDOW):
             windows.append(waveform[:, start : start + WINDOW])
             station = f"{metadata.get('station_network_code')}.{metadata.get('station_code', metadata['trace_name'])}"
             rows.append({**metadata, "source_id": station})
-    return np.stack(windows), pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    order, size = (table.groupby("source_id")["source_id"].transform(what) for what in ("cumcount", "size"))
+    # of N windows every (N / 40)-th one: those where the number of windows that are due steps up
+    share = np.minimum(1.0, STATION_WINDOWS / size)
+    kept = (np.floor((order + 1) * share + 1e-9) > np.floor(order * share + 1e-9)).to_numpy()
+    return np.stack(windows)[kept], table[kept].reset_index(drop=True)
 
 
 def natural_records(events: sbd.WaveformDataset, options: Options) -> tuple[np.ndarray, pd.DataFrame]:
     """
-    Records with manual P labels and a low SNR, as they are: of the test and dev splits, neither of which is trained on.
-    No record of them is a clean target, so dev has not chosen anything with them either.
+    Records with manual P labels and a low SNR, as they are. With those of test come those of dev, which is not trained
+    on either, and of which only clean records have chosen anything.
     """
     windows, rows = [], []
     manual = events.metadata.get("trace_p_status", pd.Series("", index=events.metadata.index)) == "manual"
     if "split" in events.metadata:
-        manual &= events.metadata["split"].isin(["test", "dev"])
+        splits = ("test", "dev") if options.split == "test" else (options.split,)
+        manual &= np.any([in_split(events.metadata, split) for split in splits], axis=0)
     if manual.any():
         limit = None if options.limit is None else SPARE * options.limit
         steps = [sbg.Normalize(demean_axis=-1), pairs.band_pass(), aug.RecordSNR()]

@@ -44,6 +44,7 @@ from seisbench_cdiffsd import pairs
 from seisbench_cdiffsd.baselines import FRAME, TRANSFORM, Network, Wiener, prepare
 from seisbench_cdiffsd.config import Source, TrainingConfig
 from seisbench_cdiffsd.configfile import read_config
+from seisbench_cdiffsd.datasets import take_split
 from seisbench_cdiffsd.feeding import load_data, whole_batch
 from seisbench_cdiffsd.loop import follow, rate
 from seisbench_cdiffsd.metrics import cross_correlation, sdr_db
@@ -111,8 +112,8 @@ class Data:
 def validation(events: WaveformDataset, noise: WaveformDataset, config: TrainingConfig) -> pairs.Mixtures:
     """The mixtures that decide which weights are the best."""
     band = pairs.band_pass()
-    earthquakes = pairs.load_earthquakes(events.get_split("dev"), band, min_snr=20, mute=False)
-    return pairs.mixtures(earthquakes, pairs.load_noise(noise.get_split("dev"), band), config.validation_events)
+    earthquakes = pairs.load_earthquakes(take_split(events, "dev"), band, min_snr=20, mute=False)
+    return pairs.mixtures(earthquakes, pairs.load_noise(take_split(noise, "dev"), band), config.validation_events)
 
 
 def masks(clean: Tensor, noise: Tensor) -> Tensor:

@@ -265,9 +265,9 @@ class CoupleNoise:
     def __call__(self, state: State) -> None:
         clean, metadata = state["X"]
         noise = self._noise_window(clean.shape[-1], state)
+        clean = clean * noise.any(-1, keepdims=True)  # an earthquake without noise on a component tells what is what
         scale = self._published_scale(clean, noise) if self.factor else self._snr_scale(clean, noise, metadata)
-        if np.random.rand() < self.noise_only:
-            clean = np.zeros_like(clean)
+        clean = clean * (np.random.rand() >= self.noise_only)
         noise = scale * noise
         peak = max(np.abs(clean).max(), np.abs(noise).max())
         state["clean"] = ((clean / peak).astype(np.float32), None)

@@ -9,12 +9,17 @@ import numpy as np
 import pandas as pd
 import seisbench
 import seisbench.data as sbd
+from numpy.typing import NDArray
 from seisbench.data import WaveformDataset
 
 from seisbench_cdiffsd.augmentations import P_KEY
 from seisbench_cdiffsd.config import Source
 from seisbench_cdiffsd.stores import COMPONENTS
 
+#: Splits in order: what is in one of them is to be new to those before it.
+SPLITS = ("train", "dev", "test")
+#: Records of a station that begin within so many seconds of each other may hold the same samples.
+NEAR = 100.0
 #: Columns that hold epicentral distances, and the kilometres of their unit.
 DISTANCES = {"path_ep_distance_km": 1.0, "source_distance_km": 1.0, "path_ep_distance_deg": 111.19}
 
@@ -37,16 +42,48 @@ def open_source(source: Source) -> WaveformDataset:
 
 def take_split(dataset: WaveformDataset, split: str) -> WaveformDataset:
     """
-    One split of a dataset.
+    One split of a dataset, without records that may hold samples of an earlier one, see :py:func:`in_split`.
 
     :raises ValueError: If it has no such split
     """
-    if "split" not in dataset.metadata or not (dataset.metadata["split"] == split).any():
+    chosen = in_split(dataset.metadata, split)
+    if not chosen.any():
         raise ValueError(
             f"Dataset {dataset.name} has no {split} split, among the records that were chosen: "
             "its metadata need a column 'split' with it."
         )
-    return dataset.get_split(split)
+    return dataset.filter(chosen, inplace=False)
+
+
+def in_split(metadata: pd.DataFrame, split: str) -> NDArray[np.bool_]:
+    """
+    Which records are in a split. Datasets are split by event, and records of two events that follow each other may hold
+    the same samples: those that begin within 100 s of a record of the same station in an earlier split (of train, dev,
+    test) are left out.
+
+    :param metadata: Metadata of all splits
+    :param split: Name of the split
+    """
+    names = metadata.get("split", pd.Series(index=metadata.index, dtype=object))
+    chosen, earlier = names == split, names.isin(SPLITS[: SPLITS.index(split)] if split in SPLITS else ())
+    if not (earlier.any() and {"station_code", "trace_start_time"} <= set(metadata)):
+        return chosen.to_numpy()
+    network = metadata.get("station_network_code", pd.Series("", index=metadata.index))
+    begins = pd.DataFrame(
+        {
+            "time": pd.to_datetime(metadata["trace_start_time"], utc=True, format="ISO8601", errors="coerce"),
+            "station": network.astype(str).str.cat(metadata["station_code"].astype(str), "."),
+            "row": np.arange(len(metadata)),
+        }
+    )
+    begins = begins[begins["time"].notna()].sort_values("time")
+    late, early = (begins[mask.to_numpy()[begins["row"]]] for mask in (chosen, earlier))
+    near = pd.merge_asof(
+        late, early, on="time", by="station", direction="nearest", tolerance=pd.Timedelta(seconds=NEAR)
+    )
+    result = chosen.to_numpy().copy()
+    result[near.loc[near["row_y"].notna(), "row_x"]] = False
+    return result
 
 
 def earthquakes_of(dataset: WaveformDataset, category: tuple[str, ...] = (), clipped: bool = False) -> WaveformDataset:
@@ -90,7 +127,7 @@ def _open(source: Source) -> WaveformDataset:
     if Path(name).is_dir() or "/" in name:
         try:
             return WaveformDataset(name, component_order=COMPONENTS, name=Path(name).name)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"{name} is no dataset in SeisBench's format: {' '.join(str(error).split())}") from error
     kind: Any = getattr(sbd, name, None)
     if not (isinstance(kind, type) and issubclass(kind, sbd.WaveformBenchmarkDataset)):

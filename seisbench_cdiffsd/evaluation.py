@@ -32,7 +32,7 @@ WindowDenoiser = Callable[[Array], Array]
 THRESHOLDS = {"PhaseNet": 0.3, "EQTransformer": 0.1}
 #: Thresholds at which picks are looked for where false picks are to be equally rare. At a low one, arrivals are one
 #: pick if the probability does not fall below half of it between them.
-LADDER = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+LADDER = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 #: Picks of one phase that are closer than this, in seconds, are one pick.
 SAME_PICK = 0.5
 #: Classes of S - P times in seconds; 8 km of epicentral distance go with a second.
@@ -167,8 +167,12 @@ def _describe(labels: pd.DataFrame, rate: float) -> pd.DataFrame:
             "record": np.arange(len(labels)),
             "event": event.where(event.notna(), labels.index.to_series()).astype(str).to_numpy(),
             "region": region.astype(object).fillna("unknown").to_numpy(),
-            "instrument": labels.get("trace_channel", nothing).astype("str").str[:2].to_numpy(),
-            "sp_class": pd.cut(sp, SP_CLASSES, labels=names).astype("str").to_numpy(),
+            "instrument": labels.get("trace_channel", nothing)
+            .astype("string")
+            .str[:2]
+            .fillna("unknown")
+            .to_numpy(object),
+            "sp_class": pd.cut(sp, SP_CLASSES, labels=names).astype(object).fillna("unknown").to_numpy(),
             "input_snr_db": labels.get("input_snr_db", nothing).to_numpy(),
         }
     )

@@ -190,6 +190,7 @@ def mixtures(
     snrs: tuple[float, ...] = MIXTURE_SNRS,
     windowlen: int = 3000,
     seed: int = 0,
+    noise_chances: NDArray[np.float64] | None = None,
 ) -> Mixtures:
     """
     Couple each earthquake with one noise window at several input SNRs, always alike for one seed.
@@ -202,13 +203,16 @@ def mixtures(
     :param snrs: Input SNRs in dB (ratio of mean powers, the earthquake's in the 10 s from P on)
     :param windowlen: Samples of a window
     :param seed: Seed of the choice of records, onsets and noise windows
+    :param noise_chances: Probability of each noise record; by default all are alike
     """
     order = np.random.default_rng(seed).permutation(len(earthquakes))[:limit]
-    noise_windows = sbg.GenericGenerator(noise)
+    noise_windows, chances = sbg.GenericGenerator(noise), None if noise_chances is None else noise_chances.cumsum()
     clean, noises, rows = [], [], []
     for index in order:
         for snr in snrs:
-            couple = aug.CoupleNoise(noise_windows, (snr, snr), noise_only=0, untouched=0, headroom=-np.inf)
+            couple = aug.CoupleNoise(
+                noise_windows, (snr, snr), noise_only=0, untouched=0, headroom=-np.inf, chances=chances
+            )
             state: State = {"X": earthquakes.get_sample(index)}
             with seeded(seed + int(index)):
                 aug.RandomOnset(min(400, windowlen * 2 // 15), min(1200, windowlen * 2 // 5), windowlen)(state)

@@ -59,7 +59,7 @@ class Reader:
     ) -> None:
         if "".join(dataset.component_order) != COMPONENTS:
             raise ValueError(f"Open dataset {dataset.name} with component_order={COMPONENTS!r}.")
-        self.dataset, self.augmentations = dataset, augmentations
+        self.dataset, self.augmentations = _lettered(dataset), augmentations
         self.keep, self.wanted, self.damaged, self.shortest = keep, wanted, damaged, shortest
 
     def read(self, index: int) -> Sample | None:
@@ -93,6 +93,18 @@ class Reader:
         probes = np.unique(np.linspace(0, len(self.dataset) - 1, PROBES).astype(int))
         sizes = [self.dataset.get_sample(i, sampling_rate=SAMPLING_RATE)[0].size for i in probes]
         return 4e-9 * float(np.mean(sizes)) * len(self.dataset)
+
+
+def _lettered(dataset: WaveformDataset) -> WaveformDataset:
+    """A dataset whose components 1 and 2 are N and E, as ``annotate`` takes them, in records that have no N and E."""
+    orders = dataset.metadata["trace_component_order"].astype(str)
+    renamed = orders.where(orders.str.contains("[NE]"), orders.str.translate(str.maketrans("12", "NE")))
+    if renamed.equals(orders):
+        return dataset
+    dataset = dataset.filter(np.ones(len(dataset), dtype=bool), inplace=False)
+    dataset.metadata["trace_component_order"] = renamed
+    dataset.component_order = COMPONENTS  # where each component is in the files is looked up anew
+    return dataset
 
 
 class InMemory:

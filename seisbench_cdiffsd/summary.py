@@ -55,7 +55,7 @@ def found_at(records: pd.DataFrame, noise: pd.DataFrame, per_hour: Sequence[floa
     :param noise: Rows of noise alone; denoisers that are not in both are left out
     :param per_hour: Windows of noise with a pick, an hour
     :return: ``denoiser``, ``event``, and ``<picker>_<phase>_found_<per hour>``: 1 where the label was found, 0 where it
-        was not, NaN where there is none
+        was not, NaN where there is none, and throughout where no threshold gives so many false picks
     """
     tables = []
     for denoiser, group in records.groupby("denoiser", sort=False):
@@ -68,8 +68,12 @@ def found_at(records: pd.DataFrame, noise: pd.DataFrame, per_hour: Sequence[floa
             label, highest = group[f"{stem}_label"].to_numpy(dtype=bool), group[column].to_numpy()
             false = np.append(np.sort(silent[column].to_numpy())[::-1], 0.0)
             for rate in per_hour:
-                threshold = false[min(int(rate * silent["hours"].sum()), len(false) - 1)]
-                columns[f"{stem}_found_{rate:g}"] = np.where(label, highest > threshold, np.nan)
+                allowed = int(rate * silent["hours"].sum())
+                # the lowest threshold that was looked at may give fewer false picks than that
+                threshold = false[allowed] if allowed <= np.count_nonzero(false) else np.nan
+                columns[f"{stem}_found_{rate:g}"] = np.where(
+                    label & np.isfinite(threshold), highest > threshold, np.nan
+                )
         if columns:
             tables.append(group[["denoiser", "event"]].assign(**columns))
     return pd.concat(tables, ignore_index=True)

@@ -139,6 +139,17 @@ def test_couple_noise_keeps_below_the_snr_of_the_record(state):
         assert mixture_snr_db(state["clean"][0], state["noise"][0], ONSET, RATE) <= 2.001
 
 
+def test_a_component_without_noise_has_no_earthquake_either(state):
+    class OnZ(Windows):
+        def __getitem__(self, index):
+            found = super().__getitem__(index)
+            return {**found, "X": found["X"] * np.array([[1], [0], [0]], np.float32)}
+
+    aug.CoupleNoise(OnZ(6000), snr=(0, 0), noise_only=0, untouched=0)(state)
+    for part in ("clean", "noise"):
+        assert state[part][0][0].any() and not state[part][0][1:].any()
+
+
 def test_couple_noise_by_the_published_factor(state):
     aug.CoupleNoise(Windows(6000), factor=(0.4, 0.65), noise_only=0, untouched=0)(state)
     ratio = abs(state["noise"][0]).max() / abs(state["clean"][0]).max()

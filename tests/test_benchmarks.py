@@ -17,6 +17,7 @@ from scipy import stats
 from seisbench_cdiffsd import evaluation, metrics
 from seisbench_cdiffsd.baselines import Network, load_network, oracle_mask
 from seisbench_cdiffsd.pairs import Mixtures
+from seisbench_cdiffsd.stores import InMemory
 from seisbench_cdiffsd.training import TrainingConfig
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
@@ -33,10 +34,10 @@ def example_data(tmp_path):
     return tmp_path
 
 
-def write(folder, records, rate=100.0):
+def write(folder, records, rate=100.0, seed=0):
     """A dataset of (samples, metadata)."""
     folder.mkdir()
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     with sbd.WaveformDataWriter(folder / "metadata.csv", folder / "waveforms.hdf5") as writer:
         writer.data_format = {"dimension_order": "CW", "component_order": "ZNE", "sampling_rate": rate}
         for samples, metadata in records:
@@ -104,6 +105,41 @@ def test_a_folder_without_a_dataset_is_told_in_one_line(example_data, tmp_path):
 def test_other_sampling_rates_are_resampled(example_data, tmp_path):
     noise = write(tmp_path / "slow", [(2000, {}), (2000, {})], rate=50.0)
     assert load(example_data, tmp_path, noise=noise).noise.shape == (2, 3, 3000)
+
+
+def test_no_station_decides_what_noise_is(example_data, tmp_path):
+    stations = ["A"] * 50 + ["B"] * 3
+    records = [(6000, {"station_network_code": "XX", "station_code": station}) for station in stations]
+    windows = load(example_data, tmp_path, noise=write(tmp_path / "many", records))
+    counts = windows.noise_metadata["source_id"].value_counts().to_dict()
+    assert counts == {"XX.A": testdata.STATION_WINDOWS, "XX.B": 6} and len(windows.noise) == 46
+
+
+def test_data_without_s_labels_channels_or_regions_are_judged(example_data, tmp_path):
+    events = testdata.open_dataset(str(example_data / "events"))
+    few = testdata.load_data(testdata.Options(str(example_data / "events"), str(example_data / "noise")), tmp_path)
+    labels = few.mixtures.labels.drop(columns=["trace_channel", testdata.S_KEY]).assign(s_sample=np.nan)
+    mixtures = Mixtures(few.mixtures.clean, few.mixtures.noise, labels)
+    rows = evaluation.evaluate(mixtures, {}, {})
+    table = report.grouped(rows, ("region", "instrument", "sp_class"))
+    assert set(table["key"]) == {"all", "unknown"} and len(events) == 3
+
+
+def test_full_band_records_are_found_by_chunk_and_name(tmp_path):
+    for chunk in "ab":
+        write(tmp_path / chunk, [(6000, {})] * 2, seed=ord(chunk))  # the traces of each have the same names
+    (tmp_path / "both").mkdir()
+    for chunk in "ab":
+        for kind, end in (("metadata", "csv"), ("waveforms", "hdf5")):
+            (tmp_path / chunk / f"{kind}.{end}").rename(tmp_path / "both" / f"{kind}{chunk}.{end}")
+    (tmp_path / "both" / "chunks").write_text("a\nb\n")
+    dataset = testdata.open_dataset(str(tmp_path / "both"))
+    chosen = InMemory(dataset, [])
+    chosen.samples = chosen.samples[::-1]
+    raw = testdata._raw(chosen, dataset)
+    assert dataset.metadata["trace_name"].nunique() == 2
+    for (inside, _), (whole, _) in zip(chosen.samples, raw.samples, strict=True):
+        assert np.corrcoef(inside[0], whole[0])[0, 1] > 0.99
 
 
 def test_noise_comes_from_the_dataset_of_the_events_where_it_has_some(tmp_path):

@@ -1,6 +1,7 @@
 """Datasets by name and path, and the records that are chosen of them by their metadata."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import seisbench
 import seisbench.data as sbd
@@ -138,3 +139,37 @@ def test_joined_stores_follow_one_another_and_share_by_weight(folder):
         np.testing.assert_array_equal(joined.get_sample(index)[0], store.get_sample(place)[0])
     chances = shares([np.full(7, 1 / 7), np.full(3, 1 / 3)], [3, 1])
     assert chances.sum() == pytest.approx(1) and chances[:7].sum() == pytest.approx(0.75)
+
+
+def test_records_that_hold_samples_of_an_earlier_split_are_left_out():
+    begins = ["2020-01-01T00:00:00Z", "2020-01-01T00:01:30Z", "2020-01-01 00:02:00", "2020-01-01T00:01:30Z", "", "1"]
+    metadata = pd.DataFrame(
+        {
+            "split": ["train", "dev", "test", "test", "test", "dev"],
+            "trace_start_time": begins,
+            "station_network_code": ["XX", "XX", "XX", "XX", "XX", "XX"],
+            "station_code": ["A", "A", "A", "B", "A", "A"],
+        }
+    )
+    # the second begins while the first goes on, the third while the second does; the fourth is of another station
+    assert datasets.in_split(metadata, "train").tolist() == [True, False, False, False, False, False]
+    assert datasets.in_split(metadata, "dev").tolist() == [False, False, False, False, False, True]
+    assert datasets.in_split(metadata, "test").tolist() == [False, False, False, True, True, False]
+    del metadata["trace_start_time"]
+    assert datasets.in_split(metadata, "dev").sum() == 2
+
+
+def test_splits_of_the_shared_data_share_no_samples(shared_data):
+    events = datasets.open_source(Source(str(shared_data / "data" / "events")))
+    assert [datasets.in_split(events.metadata, split).sum() for split in datasets.SPLITS] == [1795, 228, 282]
+
+
+def test_components_1_and_2_are_taken_for_n_and_e(tmp_path):
+    for order in ("ZNE", "Z12"):
+        (tmp_path / order).mkdir()
+        path = tmp_path / order
+        with sbd.WaveformDataWriter(path / "metadata.csv", path / "waveforms.hdf5") as writer:
+            writer.data_format = {"dimension_order": "CW", "component_order": order, "sampling_rate": 100.0}
+            writer.add_trace({"split": "train"}, np.arange(1, 10, dtype=np.float32).reshape(3, 3))
+    lettered, numbered = (InMemory(datasets.open_source(Source(str(tmp_path / x))), []) for x in ("ZNE", "Z12"))
+    np.testing.assert_array_equal(numbered.get_sample(0)[0], lettered.get_sample(0)[0])
