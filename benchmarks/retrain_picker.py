@@ -1,9 +1,9 @@
-"""Where the information ends: what does a picker find that is trained on the noisy records themselves?
+"""Is it as good to train the picker on noise?
 
 ``python benchmarks/retrain_picker.py --like benchmarks/base.json`` goes on training PhaseNet on the pairs that CDiffSD
 is trained on: on the noisy records, and on what CDiffSD makes of them. On the dev split it compares what such a picker
-finds with what PhaseNet finds as it is. The labels are what PhaseNet sees in the clean records. The weights that are
-trained are ``volpick``; those that they are compared with are ``original``.
+finds with what PhaseNet finds as it is. The labels are what PhaseNet sees in the clean records; the weights that are
+trained are ``volpick``.
 """
 
 from __future__ import annotations
@@ -134,9 +134,9 @@ def main() -> None:
 
     rows = {}
     for name, denoise in {"noisy": lambda windows: windows, "CDiffSD": denoised}.items():
-        pickers = {"as it is": judging}
+        pickers = {"original": judging, "volpick": begin}
         for steps in args.steps:
-            pickers[f"{steps} updates"] = train(begin, [begin, judging], data, steps, denoise)
+            pickers[f"volpick, {steps} updates"] = train(begin, [begin, judging], data, steps, denoise)
         for about, picker in pickers.items():
             rows[f"{name}, {about}"] = judge(held, denoise, picker)
     print(markdown(pd.DataFrame(rows).T.rename_axis("records, PhaseNet").map("{:.2f}".format).reset_index()))

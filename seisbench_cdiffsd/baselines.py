@@ -232,7 +232,7 @@ class Diffusion(Denoiser):
 def oracle_mask(clean: Array, noise: Array) -> Array:
     """
     The ratio mask ``|clean| / (|clean| + |noise|)`` that DeepDenoiser and SeisDAE are trained to find (Zhu et al.,
-    2019), made from the parts and applied to their sum: what they could reach at best.
+    2019), made from the parts and applied to their sum: what they return once they have learnt it exactly.
 
     :param clean: Earthquakes, (..., samples)
     :param noise: Noise in the same shape
