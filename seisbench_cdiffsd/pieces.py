@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -88,10 +88,30 @@ def instruments(
             rate = float(f"{stats.sampling_rate:.6g}")
             key = stats.network, stats.station, stats.location, stats.channel[:-1], rate
             groups[key].append((source, trace, rows[stats.channel[-1]]))
-    if passed_over:
-        what = f"passed over, not of the components {' '.join(rows)}, no numbers, or below {slowest:g} Hz"
-        logger.warning(f"Channels {what}: {listed(passed_over)}")
+    for names, what in (
+        (passed_over, f"passed over, not of the components {' '.join(rows)}, no numbers, or below {slowest:g} Hz"),
+        (_torn(groups), "with components at different sampling rates, each denoised without the others"),
+    ):
+        if names:
+            logger.warning(f"Channels {what}: {listed(names)}")
     return sorted(groups.items())
+
+
+def _torn(groups: dict[tuple[Any, ...], list[tuple[int, Trace, int]]]) -> set[str]:
+    """Instruments of which some components have another rate than others at the same time."""
+    # They stay apart however near their rates are: how far they drift depends on the length of the record, and so
+    # would what its samples become.
+    parts = defaultdict(list)
+    for key, members in groups.items():
+        stats = [trace.stats for _, trace, _ in members]
+        rows = {row for *_, row in members}
+        parts[".".join(key[:4])].append((rows, min(x.starttime for x in stats), max(x.endtime for x in stats)))
+    return {
+        name
+        for name, found in parts.items()
+        for (rows, start, end), (others, first, last) in combinations(found, 2)
+        if rows != others and start <= last and first <= end
+    }
 
 
 def listed(names: Iterable[str]) -> str:

@@ -198,6 +198,22 @@ def test_numbered_ones_stand_alone_only_where_the_others_are(caplog):
     np.testing.assert_allclose(together.data[:, :3000], before.data[:, :3000], atol=1e-2)
 
 
+@pytest.mark.parametrize("rates", [(100, 99.9995), (100, 50)])
+def test_components_at_different_rates_are_told_in_one_line(rates, caplog):
+    vertical, *others = [trace(f"HH{c}", rate=r, seed=i) for i, (c, r) in enumerate(zip("ZNE", (*rates, rates[1])))]
+    with caplog.at_level(logging.WARNING, "seisbench"):
+        assert len(made(vertical, *others)) == 2
+    (line,) = caplog.records
+    assert "XX.STA..HH" in line.getMessage() and "rates" in line.getMessage()
+
+
+def test_a_change_of_the_rate_is_no_fault(caplog):
+    with caplog.at_level(logging.WARNING, "seisbench"):
+        made(*[trace(f"HH{c}") for c in "ZNE"], trace("HHZ", start=100, rate=200))
+        made(*[trace(f"HH{c}", rate=rate) for c in "ZNE" for rate in (100, 200)])
+    assert not caplog.records
+
+
 def test_other_components_are_passed_over_in_one_line(caplog):
     with caplog.at_level(logging.WARNING, "seisbench"):
         found = made(trace("HHZ"), trace("HDH"), trace("BDF"), trace(""), Trace())
