@@ -334,6 +334,17 @@ def test_every_module_gets_its_mode_back(example):
         assert model.network.training
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_model_that_gives_no_numbers_says_so(example, value):
+    damaged = randomised(CDiffSD())
+    with torch.no_grad():
+        next(damaged.network.head.parameters())[0] = value
+    for call in (damaged.annotate, damaged.denoise):
+        with pytest.raises(FloatingPointError, match="weights damaged") as error:
+            call(example, steps=1)
+        assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     "argument",
     [
