@@ -139,6 +139,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
         self._filter(), get_schedule(schedule), normalize(torch.zeros(1, 1), norm)
         self.network_name, self.schedule, self.norm = network, schedule, norm
         self.network = build_network(network)
+        self.float()  # even where double precision is torch's default
 
     def forward(self, x: Tensor, level: Tensor | float | None = None) -> Tensor:
         """
@@ -173,7 +174,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
         :param copy: Without effect
         :param kwargs: See the arguments of the class
         :return: Traces with the channel codes "CDiffSD_" + channel, one for each contiguous stretch of a channel
-        :raises ValueError: If an argument is out of its range
+        :raises ValueError: If an argument is out of its range, or the model is not in single precision
         :raises FloatingPointError: If the model gives no numbers
         """
         self._verify_argdict(kwargs)
@@ -207,7 +208,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
         :param kwargs: As for :py:meth:`annotate`
         :return: One trace for each trace of the stream, in its order, in double precision. Samples that are masked, NaN
             or infinite are masked. Traces without any other sample, or of other components, are left out.
-        :raises ValueError: If an argument is out of its range
+        :raises ValueError: If an argument is out of its range, or the model is not in single precision
         :raises FloatingPointError: If the model gives no numbers
         """
         self._verify_argdict(kwargs)
@@ -273,9 +274,12 @@ class CDiffSD(ShippedWeights, WaveformModel):
         :param steps: Number of steps
         :param noise_floor: As `noise_margin`, see :py:func:`.diffusion.leave_noise`; by default no noise is left in
         :return: Denoised windows of the same shape
+        :raises ValueError: If the model is not in single precision
         :raises FloatingPointError: If the model gives no numbers
         """
-        noisy, factor = self.annotate_batch_pre(batch.to(self.device), {})
+        if self.dtype != torch.float32:
+            raise ValueError(f"The model is in {self.dtype}: call .float(), and torch.autocast for lower precision.")
+        noisy, factor = self.annotate_batch_pre(batch.to(self.device, torch.float32), {})
         clean = diffusion.sample(self, noisy, get_schedule(self.schedule), steps)
         if not clean.isfinite().all():  # NaN would pass for missing samples
             raise FloatingPointError("The model gives no numbers (NaN or infinity): are its weights damaged?")

@@ -345,6 +345,32 @@ def test_a_model_that_gives_no_numbers_says_so(example, value):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("convert", ["half", "bfloat16", "double"])
+def test_other_than_single_precision_is_refused_with_a_hint(example, convert):
+    converted = getattr(CDiffSD(), convert)()
+    for call in (converted.annotate, converted.denoise):
+        with pytest.raises(ValueError, match=r"call \.float\(\), and torch\.autocast") as error:
+            call(example, steps=1)
+        assert "\n" not in str(error.value)
+    assert len(converted.float().denoise(example, steps=1)) == 3
+
+
+@pytest.mark.parametrize("network", ["default", "published"])
+def test_the_default_precision_of_torch_does_not_matter(example, network, tmp_path):
+    model = randomised(CDiffSD(network=network))
+    model.save(tmp_path / "model")
+    expected = model.denoise(example, steps=1)
+    torch.set_default_dtype(torch.float64)
+    try:
+        loaded = CDiffSD.load(tmp_path / "model")
+        assert {x.dtype for x in loaded.state_dict().values() if x.is_floating_point()} == {torch.float32}
+        assert_equal(loaded.denoise(example, steps=1), expected, atol=1e-3)
+        assert loaded.restore(torch.randn(1, 3, 3000), 1).dtype == torch.float32
+        assert len(CDiffSD(network=network).denoise(example, steps=1)) == 3
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize(
     "argument",
     [
