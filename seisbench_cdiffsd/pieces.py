@@ -125,6 +125,8 @@ def cut(source: int, trace: Trace, row: int, limit: float) -> Iterator[Piece]:
     values, channel = np.ma.getdata(trace.data), trace.stats.channel
     missing = np.ma.getmaskarray(trace.data).copy()
     if values.dtype.kind == "f":
+        if values.dtype.itemsize == 2:  # half precision, in which neither the limit nor a sum has room
+            values = values.astype(np.float32)
         with np.errstate(invalid="ignore"):
             missing |= ~(np.abs(values) < LARGEST)
     if not missing.any():

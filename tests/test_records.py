@@ -89,6 +89,16 @@ def test_integers_become_floats():
     np.testing.assert_allclose(record.data[0], tr.data - tr.data.mean(), rtol=1e-6, atol=0.1)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", [">f2", "<f2"])
+def test_half_precision_has_room_enough(kind):
+    tr = trace(samples=(30_000 + 1000 * np.random.default_rng(0).standard_normal(1000)).astype(kind))
+    tr.data[500] = np.inf
+    same = tr.copy()
+    same.data = tr.data.astype(np.float64)
+    np.testing.assert_array_equal(made(tr, sos=SOS)[0].data, made(same, sos=SOS)[0].data)
+
+
 def test_the_stream_stays_as_it_is(example):
     example[0].data[100] = np.nan
     example[1].data = example[1].data.astype(np.int32)
