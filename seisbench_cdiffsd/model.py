@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, ClassVar
 
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from seisbench_cdiffsd import diffusion
 from seisbench_cdiffsd.filtering import design_filter
-from seisbench_cdiffsd.network import build_network
+from seisbench_cdiffsd.network import build_network, evaluating
 from seisbench_cdiffsd.pretrained import ShippedWeights
 from seisbench_cdiffsd.records import Record, records, with_samples
 from seisbench_cdiffsd.schedule import get_schedule
@@ -140,6 +139,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
         self._filter(), get_schedule(schedule), normalize(torch.zeros(1, 1), norm)
         self.network_name, self.schedule, self.norm = network, schedule, norm
         self.network = build_network(network)
+        self.float()  # even where double precision is torch's default
 
     def forward(self, x: Tensor, level: Tensor | float | None = None) -> Tensor:
         """
@@ -174,12 +174,13 @@ class CDiffSD(ShippedWeights, WaveformModel):
         :param copy: Without effect
         :param kwargs: See the arguments of the class
         :return: Traces with the channel codes "CDiffSD_" + channel, one for each contiguous stretch of a channel
-        :raises ValueError: If an argument is out of its range
+        :raises ValueError: If an argument is out of its range, or the model is not in single precision
+        :raises FloatingPointError: If the model gives no numbers
         """
         self._verify_argdict(kwargs)
         batches = self._batches(stream, {**self.default_args, **kwargs})
         output = obspy.Stream()
-        with self._evaluating():
+        with evaluating(self):
             # a thread keeps the event loop free, for one batch at a time
             while (finished := await asyncio.to_thread(next, batches, None)) is not None:
                 for record, estimate in finished:
@@ -207,7 +208,8 @@ class CDiffSD(ShippedWeights, WaveformModel):
         :param kwargs: As for :py:meth:`annotate`
         :return: One trace for each trace of the stream, in its order, in double precision. Samples that are masked, NaN
             or infinite are masked. Traces without any other sample, or of other components, are left out.
-        :raises ValueError: If an argument is out of its range
+        :raises ValueError: If an argument is out of its range, or the model is not in single precision
+        :raises FloatingPointError: If the model gives no numbers
         """
         self._verify_argdict(kwargs)
         estimates = self._denoised(stream, {**self.default_args, **kwargs})
@@ -220,7 +222,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
     def _denoised(self, stream: obspy.Stream, argdict: dict[str, Any]) -> dict[int, NDArray[np.float64]]:
         """Denoised samples of the traces of a stream, by position, NaN where they are missing."""
         estimates: dict[int, NDArray[np.float64]] = {}
-        with self._evaluating():
+        with evaluating(self):
             for record, estimate in itertools.chain.from_iterable(self._batches(stream, argdict)):
                 for piece, values in record.original(estimate):
                     if piece.source not in estimates:
@@ -272,9 +274,15 @@ class CDiffSD(ShippedWeights, WaveformModel):
         :param steps: Number of steps
         :param noise_floor: As `noise_margin`, see :py:func:`.diffusion.leave_noise`; by default no noise is left in
         :return: Denoised windows of the same shape
+        :raises ValueError: If the model is not in single precision
+        :raises FloatingPointError: If the model gives no numbers
         """
-        noisy, factor = self.annotate_batch_pre(batch.to(self.device), {})
+        if self.dtype != torch.float32:
+            raise ValueError(f"The model is in {self.dtype}: call .float(), and torch.autocast for lower precision.")
+        noisy, factor = self.annotate_batch_pre(batch.to(self.device, torch.float32), {})
         clean = diffusion.sample(self, noisy, get_schedule(self.schedule), steps)
+        if not clean.isfinite().all():  # NaN would pass for missing samples
+            raise FloatingPointError("The model gives no numbers (NaN or infinity): are its weights damaged?")
         return self.annotate_batch_post(diffusion.leave_noise(noisy, clean, noise_floor, noise_margin), factor, {})
 
     def _filter(self) -> tuple[NDArray[np.float64] | None, bool]:
@@ -282,17 +290,6 @@ class CDiffSD(ShippedWeights, WaveformModel):
         if self.filter_args is None:
             return None, True
         return design_filter(self.filter_args, self.filter_kwargs or {}, self.sampling_rate)
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        """Evaluation mode, and every module's own mode again in the end."""
-        training = [module for module in self.modules() if module.training]
-        self.eval()
-        try:
-            yield
-        finally:
-            for module in training:
-                module.training = True
 
     def get_model_args(self) -> dict[str, Any]:
         """All arguments of the constructor."""

@@ -8,6 +8,8 @@ drawing a waveform. All three components of a record are seen together.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -194,3 +196,15 @@ def build_network(name: str) -> nn.Module:
     if name not in NETWORKS:
         raise ValueError(f"Unknown network {name!r}. Available: {', '.join(NETWORKS)}.")
     return NETWORKS[name]()
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and every module's own mode again in the end."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True

@@ -6,8 +6,9 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ class Piece:
     :param values: Its samples, as in the trace: a view
     :param missing: Which of them are masked, NaN or infinite
     :param row: Component, in the order of the model
+    :param channel: Channel code
     """
 
     source: int
@@ -44,6 +46,7 @@ class Piece:
     values: NDArray[Any]
     missing: Mask
     row: int
+    channel: str
 
     def place(self, rate: float) -> slice:
         """
@@ -73,8 +76,8 @@ def instruments(
         for one, other in ("1N", "2E", "N1", "E2"):
             if one in order:
                 rows.setdefault(other, rows[one])
-    groups: dict[tuple[Any, ...], list[tuple[int, Trace]]] = defaultdict(list)
-    passed_over, doubled = set(), set()
+    groups: dict[tuple[Any, ...], list[tuple[int, Trace, int]]] = defaultdict(list)
+    passed_over = set()
     for source, trace in enumerate(stream):
         stats = trace.stats
         fits = slowest <= stats.sampling_rate < np.inf and trace.data.dtype.kind in "iufb"
@@ -83,23 +86,32 @@ def instruments(
         elif stats.npts > 0:
             # six digits: SAC keeps the sample interval in single precision
             rate = float(f"{stats.sampling_rate:.6g}")
-            groups[stats.network, stats.station, stats.location, stats.channel[:-1], rate].append((source, trace))
-    members: dict[tuple[Any, ...], list[tuple[int, Trace, int]]] = defaultdict(list)
-    for key, traces in groups.items():
-        letters = {trace.stats.channel[-1] for _, trace in traces}
-        both = bool(letters & set("NE") and letters & set("12"))
-        if both:
-            doubled.add(".".join(key[:4]))
-        for source, trace in traces:
-            letter = trace.stats.channel[-1]
-            members[(*key, both and letter in "12")].append((source, trace, rows[letter]))
+            key = stats.network, stats.station, stats.location, stats.channel[:-1], rate
+            groups[key].append((source, trace, rows[stats.channel[-1]]))
     for names, what in (
         (passed_over, f"passed over, not of the components {' '.join(rows)}, no numbers, or below {slowest:g} Hz"),
-        (doubled, "with horizontal components 12 beside NE: 12 stand alone"),
+        (_torn(groups), "with components at different sampling rates, each denoised without the others"),
     ):
         if names:
             logger.warning(f"Channels {what}: {listed(names)}")
-    return sorted(members.items())
+    return sorted(groups.items())
+
+
+def _torn(groups: dict[tuple[Any, ...], list[tuple[int, Trace, int]]]) -> set[str]:
+    """Instruments of which some components have another rate than others at the same time."""
+    # They stay apart however near their rates are: how far they drift depends on the length of the record, and so
+    # would what its samples become.
+    parts = defaultdict(list)
+    for key, members in groups.items():
+        stats = [trace.stats for _, trace, _ in members]
+        rows = {row for *_, row in members}
+        parts[".".join(key[:4])].append((rows, min(x.starttime for x in stats), max(x.endtime for x in stats)))
+    return {
+        name
+        for name, found in parts.items()
+        for (rows, start, end), (others, first, last) in combinations(found, 2)
+        if rows != others and start <= last and first <= end
+    }
 
 
 def listed(names: Iterable[str]) -> str:
@@ -110,20 +122,22 @@ def listed(names: Iterable[str]) -> str:
 
 def cut(source: int, trace: Trace, row: int, limit: float) -> Iterator[Piece]:
     """Pieces of a trace, cut where samples are missing for longer than `limit` seconds."""
-    values = np.ma.getdata(trace.data)
+    values, channel = np.ma.getdata(trace.data), trace.stats.channel
     missing = np.ma.getmaskarray(trace.data).copy()
     if values.dtype.kind == "f":
+        if values.dtype.itemsize == 2:  # half precision, in which neither the limit nor a sum has room
+            values = values.astype(np.float32)
         with np.errstate(invalid="ignore"):
             missing |= ~(np.abs(values) < LARGEST)
     if not missing.any():
-        yield Piece(source, 0, trace.stats.starttime, values, missing, row)
+        yield Piece(source, 0, trace.stats.starttime, values, missing, row, channel)
         return
     there = np.flatnonzero(~missing)
     breaks = np.flatnonzero(np.diff(there) - 1 > limit * trace.stats.sampling_rate)
     for part in np.split(there, breaks + 1) if len(there) else []:
         first, stop = int(part[0]), int(part[-1]) + 1
         start = trace.stats.starttime + first / trace.stats.sampling_rate
-        yield Piece(source, first, start, values[first:stop], missing[first:stop], row)
+        yield Piece(source, first, start, values[first:stop], missing[first:stop], row, channel)
 
 
 def stretches(pieces: Iterable[Piece], rate: float, limit: float) -> Iterator[list[Piece]]:
@@ -139,3 +153,76 @@ def stretches(pieces: Iterable[Piece], rate: float, limit: float) -> Iterator[li
         stretch.append(piece)
     if stretch:
         yield stretch
+
+
+def divided(pieces: list[Piece], rate: float, limit: float) -> tuple[list[Piece], list[Piece]]:
+    """
+    Pieces of one instrument that belong together, and those of its components 1 and 2 that stand alone.
+
+    They stand alone as long as 1 lies beside N, or 2 beside E, and are cut there: what is before and after has no
+    rival for its row, and what a sample becomes depends on nothing far away.
+
+    :param pieces: Pieces of one instrument, of any letters
+    :param rate: Sampling rate of their axis in Hz
+    :param limit: Shorter gaps, in seconds, count as if samples were there
+    """
+    beside: list[tuple[int, int]] = []
+    for row in {piece.row for piece in pieces}:
+        places: tuple[list[tuple[int, int]], ...] = ([], [])
+        for piece in pieces:
+            if piece.row == row:
+                place = piece.place(rate)
+                places[_numbered(piece)].append((place.start, place.stop))
+        if all(places):
+            beside += _common(*(_joined(x, limit * rate) for x in places))
+    if not beside:
+        return pieces, []
+    # one sample more on both sides: the time of a piece that is cut may round otherwise
+    edges = np.array(_joined([(first - 1, stop + 1) for first, stop in beside])).ravel()
+    parts: tuple[list[Piece], list[Piece]] = ([], [])
+    for piece in pieces:
+        if not _numbered(piece):
+            parts[False].append(piece)
+            continue
+        place = piece.place(rate)
+        inner = edges[np.searchsorted(edges, place.start, "right") : np.searchsorted(edges, place.stop)]
+        for first, stop in pairwise([place.start, *inner.tolist(), place.stop]):
+            there = first - place.start + np.flatnonzero(~piece.missing[first - place.start : stop - place.start])
+            if len(there):
+                alone = bool(np.searchsorted(edges, first, "right") % 2)
+                parts[alone].append(_part(piece, int(there[0]), int(there[-1]) + 1, rate))
+    return parts
+
+
+def _numbered(piece: Piece) -> bool:
+    return piece.channel[-1] in "12"
+
+
+def _part(piece: Piece, first: int, stop: int, rate: float) -> Piece:
+    """Some samples of a piece, where they lie on its axis."""
+    values, missing = piece.values[first:stop], piece.missing[first:stop]
+    return replace(piece, offset=piece.offset + first, start=piece.start + first / rate, values=values, missing=missing)
+
+
+def _joined(spans: Iterable[tuple[int, int]], gap: float = 0) -> list[tuple[int, int]]:
+    """Spans in order, as one where there is no more than a gap between them."""
+    joined: list[tuple[int, int]] = []
+    for first, stop in sorted(spans):
+        if joined and first - joined[-1][1] <= gap:
+            joined[-1] = joined[-1][0], max(joined[-1][1], stop)
+        else:
+            joined.append((first, stop))
+    return joined
+
+
+def _common(spans: list[tuple[int, int]], others: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """What spans have in common with others, both in order and apart."""
+    i = j = 0
+    while i < len(spans) and j < len(others):
+        first, stop = max(spans[i][0], others[j][0]), min(spans[i][1], others[j][1])
+        if first < stop:
+            yield first, stop
+        if spans[i][1] < others[j][1]:
+            i += 1
+        else:
+            j += 1

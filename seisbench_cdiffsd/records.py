@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,24 +21,28 @@ from obspy import Stream, Trace, UTCDateTime
 
 from seisbench_cdiffsd import filtering
 from seisbench_cdiffsd.filtering import Samples
-from seisbench_cdiffsd.pieces import Mask, Piece, cut, instruments, listed, stretches
+from seisbench_cdiffsd.pieces import Mask, Piece, cut, divided, instruments, listed, stretches
 
 logger = logging.getLogger("seisbench")
 
 #: Rate of the model over that of a stream, at most: what is sampled more slowly has nothing in its band.
 HIGHEST_RATIO = 100
 
+#: A stretch of samples, the time of the first of them, and their channel code.
+Anchor = tuple[slice, UTCDateTime, str]
+
 
 @dataclass(frozen=True, eq=False)
 class Segment:
     """
-    A stretch of one component without long gaps: what is bridged, resampled and filtered by itself.
+    A stretch of one channel without long gaps: what is bridged, resampled and filtered by itself.
 
     :param row: Component
     :param place: Where it lies at the rate of the stream, counted from the start of the record
     :param padding: Samples put before it, so that its resampled samples lie on the grid of the record
     :param span: Where it lies in the data of the record
     :param start: Time of the first sample of `span`
+    :param channel: Its channel code
     """
 
     row: int
@@ -45,6 +50,7 @@ class Segment:
     padding: int
     span: slice
     start: UTCDateTime
+    channel: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +59,12 @@ class Record:
     One instrument over one stretch of time, as the network sees it.
 
     :param stats: Network, station and location code
-    :param channels: Channel code of each component, "" where there is none
+    :param channels: Channel code of each component, the first where it has several one after the other, "" for none
     :param rate: Sampling rate of `data` in Hz
     :param origin: Number of the first sample among all samples of this rate since 1970
     :param data: Samples (component, samples); zero in long gaps of a component, bridged in short ones
     :param present: Where `data` comes from samples of the stream, (component, samples)
-    :param anchors: For each component, stretches of `data` and the time of their first sample; later ones have priority
+    :param anchors: For each component, its stretches of `data`; later ones have priority
     :param pieces: The pieces of the stream it was made of, and where they lie at the rate of the stream
     :param segments: What was filtered by itself
     :param covered: `present` at the rate of the stream
@@ -71,7 +77,7 @@ class Record:
     origin: int
     data: NDArray[np.float32]
     present: Mask
-    anchors: tuple[tuple[tuple[slice, UTCDateTime], ...], ...]
+    anchors: tuple[tuple[Anchor, ...], ...]
     pieces: tuple[tuple[Piece, slice], ...]
     segments: tuple[Segment, ...]
     covered: Mask
@@ -86,16 +92,17 @@ class Record:
         :return: Traces at the rate of the record, with their own start times
         """
         stream = Stream()
-        for row, channel in enumerate(self.channels):
-            runs, anchors = _runs(self.present[row]), self.anchors[row]
+        for row, anchors in enumerate(self.anchors):
             anchor = np.zeros(values.shape[-1], dtype=np.int32)
-            for i, (span, _) in enumerate(anchors):
+            for i, (span, *_) in enumerate(anchors):
                 anchor[span] = i
-            for first, stop in runs:
-                span, start = anchors[anchor[first]]
-                time = start + (first - span.start) / self.rate
-                header = {"starttime": time, "sampling_rate": self.rate, "channel": prefix + channel}
-                stream.append(Trace(values[row, first:stop].copy(), {**self.stats, **header}))
+            for channel in sorted({code for *_, code in anchors}):
+                its = np.array([code == channel for *_, code in anchors])
+                for first, stop in _runs(self.present[row] & its[anchor]):
+                    span, start, _ = anchors[anchor[first]]
+                    time = start + (first - span.start) / self.rate
+                    header = {"starttime": time, "sampling_rate": self.rate, "channel": prefix + channel}
+                    stream.append(Trace(values[row, first:stop].copy(), {**self.stats, **header}))
         return stream
 
     def original(self, values: NDArray[np.float32]) -> Iterator[tuple[Piece, Samples]]:
@@ -155,28 +162,28 @@ def records(
         told = f"Give an ObsPy Stream, not {type(stream).__name__}"
         raise TypeError(f"{told}: obspy.read(path) opens a file, obspy.Stream([trace]) holds a trace.")
     limit = window / sampling_rate
-    contradicting: set[str] = set()
-    for (network, station, location, *_), members in instruments(
-        stream, order, flexible, sampling_rate / HIGHEST_RATIO
-    ):
+    doubled, contradicting = set[str](), set[str]()
+    for (*names, band, _), members in instruments(stream, order, flexible, sampling_rate / HIGHEST_RATIO):
         pieces = [piece for source, trace, row in members for piece in cut(source, trace, row, limit)]
         rate = max(trace.stats.sampling_rate for _, trace, _ in members)
-        channels = {row: trace.stats.channel for _, trace, row in members}
-        stats = {"network": network, "station": station, "location": location}
+        stats = dict(zip(("network", "station", "location"), names, strict=True))
         ratio = filtering.simple_ratio(rate, sampling_rate)
-        for stretch in stretches(pieces, rate, limit):
-            rows = {piece.row for piece in stretch}
-            codes = tuple(channels[i] if i in rows else "" for i in range(len(order)))
+        together, alone = divided(pieces, rate, limit)
+        if alone:
+            doubled.add(".".join([*names, band]))
+        for stretch in chain(stretches(together, rate, limit), stretches(alone, rate, limit)):
             axis = _Axis(stretch, rate, ratio, len(order))
-            anchors: list[tuple[tuple[slice, UTCDateTime], ...]] = []
+            codes = tuple(next((x.channel for x, _ in axis.placed if x.row == i), "") for i in range(len(order)))
+            anchors: list[tuple[Anchor, ...]] = []
             segments: list[Segment] = []
             for row in range(len(order)):
                 values, contradiction = axis.joined(row)
                 if contradiction:
-                    contradicting.add(".".join([*stats.values(), codes[row]]))
+                    contradicting.add(".".join([*names, codes[row]]))
                 segments += (found := list(axis.segments(row, values, limit, sos, zerophase)))
-                placed = [(place, piece.start) for piece, place in axis.placed if piece.row == row]
-                anchors.append(tuple(placed if ratio == 1 else ((x.span, x.start) for x in found)))
+                placed = [(place, piece.start, piece.channel) for piece, place in axis.placed if piece.row == row]
+                # backwards, as a segment may begin with samples of the one before it
+                anchors.append(tuple(placed if ratio == 1 else ((x.span, x.start, x.channel) for x in found[::-1])))
             covered, present = axis.covered, axis.present
             if strict:
                 covered, present = (x & x.all(axis=0) for x in (covered, present))
@@ -193,6 +200,8 @@ def records(
                 covered=covered,
                 ratio=ratio,
             )
+    if doubled:
+        logger.warning(f"Channels with horizontal components 12 beside NE: 12 stand alone: {listed(doubled)}")
     if contradicting:
         logger.warning(f"Traces overlap and disagree, and their mean is taken: {listed(contradicting)}")
 
@@ -245,30 +254,34 @@ class _Axis:
     def segments(
         self, row: int, values: Samples, limit: float, sos: Samples | None, zerophase: bool
     ) -> Iterator[Segment]:
-        """Fill in the samples of one component, in parts between gaps of more than `limit` seconds."""
+        """Fill in the samples of one component, in parts of one channel, between gaps of more than `limit` seconds."""
         there = np.flatnonzero(~np.isnan(values))
         if not len(there):
             return
         self.covered[row, there] = True
-        breaks = np.flatnonzero(np.diff(there) - 1 > limit * self.rate)
         pieces = sorted((x for x in self.placed if x[0].row == row), key=lambda x: x[1].start)
         starts = [place.start for _, place in pieces]
+        changes = [place.start for (old, _), (new, place) in pairwise(pieces) if old.channel != new.channel]
+        breaks = np.flatnonzero(np.diff(there) - 1 > limit * self.rate)
+        breaks = np.union1d(breaks, np.searchsorted(there, changes) - 1).astype(int)
+        stop = 0
         for first, last in zip(there[np.r_[0, breaks + 1]], there[np.r_[breaks, -1]], strict=True):
             place = slice(int(first), int(last) + 1)
             part = filtering.bridged(values[place])
-            padding, begin = 0, place.start
+            padding, begin, known = 0, place.start, 0  # known: samples that the segment before has already
             if self.ratio != 1:
                 padding = place.start % self.ratio.denominator
                 part = filtering.resampled(np.pad(part, (padding, 0), mode="edge"), self.ratio)
                 begin = int((place.start - padding) * self.ratio)
                 covered = np.pad(self.covered[row, place], (padding, 0))
-                present = filtering.resampled_mask(covered, self.ratio)
+                present, known = filtering.resampled_mask(covered, self.ratio), max(stop - begin, 0)
                 present[-1] |= not present.any()  # less than one sample of the record: it is served all the same
-                self.present[row, begin : begin + len(part)] = present
-            self.data[row, begin : begin + len(part)] = filtering.filtered(part, sos, zerophase)
+                self.present[row, begin + known : begin + len(part)] = present[known:]
+            self.data[row, begin + known : begin + len(part)] = filtering.filtered(part, sos, zerophase)[known:]
+            stop = begin + len(part)
             piece, at = pieces[bisect_right(starts, place.start) - 1]
             start = piece.start + (place.start - padding - at.start) / self.rate
-            yield Segment(row, place, padding, slice(begin, begin + len(part)), start)
+            yield Segment(row, place, padding, slice(begin, stop), start, piece.channel)
 
 
 def _runs(mask: Mask) -> list[tuple[int, int]]:

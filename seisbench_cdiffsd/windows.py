@@ -150,8 +150,8 @@ class Options:
 
     @property
     def _blind(self) -> list[Any]:
-        sides = np.ravel(np.asarray(self.blinding)).tolist()
-        return 2 * sides if np.ndim(self.blinding) == 0 else sides
+        sides = np.asarray(self.blinding, dtype=object)  # objects may be of any lengths, and are refused later
+        return 2 * [sides.item()] if sides.ndim == 0 else sides.ravel().tolist()
 
 
 def is_number(value: Any) -> TypeGuard[float]:

@@ -334,6 +334,43 @@ def test_every_module_gets_its_mode_back(example):
         assert model.network.training
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_model_that_gives_no_numbers_says_so(example, value):
+    damaged = randomised(CDiffSD())
+    with torch.no_grad():
+        next(damaged.network.head.parameters())[0] = value
+    for call in (damaged.annotate, damaged.denoise):
+        with pytest.raises(FloatingPointError, match="weights damaged") as error:
+            call(example, steps=1)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("convert", ["half", "bfloat16", "double"])
+def test_other_than_single_precision_is_refused_with_a_hint(example, convert):
+    converted = getattr(CDiffSD(), convert)()
+    for call in (converted.annotate, converted.denoise):
+        with pytest.raises(ValueError, match=r"call \.float\(\), and torch\.autocast") as error:
+            call(example, steps=1)
+        assert "\n" not in str(error.value)
+    assert len(converted.float().denoise(example, steps=1)) == 3
+
+
+@pytest.mark.parametrize("network", ["default", "published"])
+def test_the_default_precision_of_torch_does_not_matter(example, network, tmp_path):
+    model = randomised(CDiffSD(network=network))
+    model.save(tmp_path / "model")
+    expected = model.denoise(example, steps=1)
+    torch.set_default_dtype(torch.float64)
+    try:
+        loaded = CDiffSD.load(tmp_path / "model")
+        assert {x.dtype for x in loaded.state_dict().values() if x.is_floating_point()} == {torch.float32}
+        assert_equal(loaded.denoise(example, steps=1), expected, atol=1e-3)
+        assert loaded.restore(torch.randn(1, 3, 3000), 1).dtype == torch.float32
+        assert len(CDiffSD(network=network).denoise(example, steps=1)) == 3
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize(
     "argument",
     [
@@ -352,12 +389,14 @@ def test_every_module_gets_its_mode_back(example):
         {"blinding": -1},
         {"blinding": None},
         {"blinding": (1, 2, 3)},
+        {"blinding": ((1, 2), 3)},
+        {"blinding": "12"},
         {"blinding": 500, "overlap": 0.3},
     ],
 )
 def test_arguments_out_of_range_are_refused_in_one_line(model, example, argument):
     for call in (model.annotate, model.classify, model.denoise):
-        with pytest.raises(ValueError, match=next(iter(argument))) as error:
+        with pytest.raises(ValueError, match=next(iter(argument)) + " must|Unknown stacking") as error:
             call(example, **argument)
         assert "\n" not in str(error.value)
 

@@ -89,6 +89,16 @@ def test_integers_become_floats():
     np.testing.assert_allclose(record.data[0], tr.data - tr.data.mean(), rtol=1e-6, atol=0.1)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", [">f2", "<f2"])
+def test_half_precision_has_room_enough(kind):
+    tr = trace(samples=(30_000 + 1000 * np.random.default_rng(0).standard_normal(1000)).astype(kind))
+    tr.data[500] = np.inf
+    same = tr.copy()
+    same.data = tr.data.astype(np.float64)
+    np.testing.assert_array_equal(made(tr, sos=SOS)[0].data, made(same, sos=SOS)[0].data)
+
+
 def test_the_stream_stays_as_it_is(example):
     example[0].data[100] = np.nan
     example[1].data = example[1].data.astype(np.int32)
@@ -138,6 +148,79 @@ def test_both_kinds_of_horizontals_are_two_instruments(caplog):
         found = made(*[trace(f"HH{c}", seed=i) for i, c in enumerate("1E2ZN")])
     assert [record.channels for record in found] == [("HHZ", "HHN", "HHE"), ("", "HH1", "HH2")]
     assert "XX.STA..HH" in caplog.text
+
+
+@pytest.mark.parametrize("letters", ["Z1E", "ZN2"])
+def test_a_number_beside_the_other_letter_is_no_other_instrument(letters, caplog):
+    with caplog.at_level(logging.WARNING, "seisbench"):
+        (record,) = made(*[trace(f"HH{c}", seed=i) for i, c in enumerate(letters)])
+    assert record.channels == tuple(f"HH{c}" for c in letters)
+    assert not caplog.records
+
+
+def test_other_names_at_another_time_change_nothing(caplog):
+    odd = [trace(f"HH{c}", seed=i) for i, c in enumerate("Z12")]
+    with caplog.at_level(logging.WARNING, "seisbench"):
+        found = made(*odd, *[trace(f"HH{c}", start=1e8, seed=i) for i, c in enumerate("ZNE")])
+    assert [record.channels for record in found] == [("HHZ", "HH1", "HH2"), ("HHZ", "HHN", "HHE")]
+    np.testing.assert_array_equal(found[0].data, made(*odd)[0].data)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("rate", [100, 128, 97, 20])
+def test_channels_that_get_other_names_stay_in_their_rows(rate, caplog):
+    samples = int(10 * rate)
+    numbered = [trace(f"HH{c}", samples, rate=rate, seed=i) for i, c in enumerate("12")]
+    named = [trace(f"HH{c}", samples, start=samples / rate, rate=rate, seed=i) for i, c in enumerate("NE", 2)]
+    for tr in named:
+        tr.data += 1e6  # each is filtered by itself, so that the step between them does not ring
+    with caplog.at_level(logging.WARNING, "seisbench"):
+        (record,) = made(trace("HHZ", 2 * samples, rate=rate, seed=5), *numbered, *named, sos=SOS)
+    assert not caplog.records
+    assert record.channels == ("HHZ", "HH1", "HH2")
+    (alone,) = made(*numbered, sos=SOS)
+    np.testing.assert_array_equal(record.data[1:, : alone.data.shape[1]], alone.data[1:])
+    assert abs(record.data).max() < 10
+    out = record.traces(record.data)
+    assert [tr.stats.channel for tr in out] == ["HHZ", "HH1", "HHN", "HH2", "HHE"]
+    change = START + samples / rate
+    for tr in out.select(channel="HH[12]"):
+        assert 0 <= change - tr.stats.endtime <= 1 / rate + 0.01
+    for tr in out.select(channel="HH[NE]"):
+        assert 0 <= tr.stats.starttime - change < 0.01
+    for piece, values in record.original(record.data):
+        assert len(values) == (samples if piece.channel != "HHZ" else 2 * samples) and np.isfinite(values).all()
+
+
+def test_numbered_ones_stand_alone_only_where_the_others_are(caplog):
+    vertical, *numbered = [trace(f"HH{c}", samples=9000, seed=i) for i, c in enumerate("Z12")]
+    short = trace("HHN", samples=1000, start=40, seed=7)
+    with caplog.at_level(logging.WARNING, "seisbench"):
+        together, alone = made(vertical, short, *numbered, sos=SOS)
+    assert "XX.STA..HH" in caplog.text
+    assert alone.channels == ("", "HH1", "HH2")
+    assert spans(alone.traces(alone.data)) == [(f"HH{c}", START + 39.99, 1002) for c in "12"]
+    assert spans(together.traces(together.data)) == [
+        *[("HHZ", START, 9000), ("HH1", START, 3999), ("HH1", START + 50.01, 3999), ("HHN", START + 40, 1000)],
+        *[("HH2", START, 3999), ("HH2", START + 50.01, 3999)],
+    ]
+    (before,) = made(vertical, *numbered, sos=SOS)
+    np.testing.assert_allclose(together.data[:, :3000], before.data[:, :3000], atol=1e-2)
+
+
+@pytest.mark.parametrize("rates", [(100, 99.9995), (100, 50)])
+def test_components_at_different_rates_are_told_in_one_line(rates, caplog):
+    with caplog.at_level(logging.WARNING, "seisbench"):
+        assert len(made(trace("HHZ", rate=rates[0]), *[trace(f"HH{c}", rate=rates[1]) for c in "NE"])) == 2
+    (line,) = caplog.records
+    assert "XX.STA..HH" in line.getMessage() and "rates" in line.getMessage()
+
+
+def test_a_change_of_the_rate_is_no_fault(caplog):
+    with caplog.at_level(logging.WARNING, "seisbench"):
+        made(*[trace(f"HH{c}") for c in "ZNE"], trace("HHZ", start=100, rate=200))
+        made(*[trace(f"HH{c}", rate=rate) for c in "ZNE" for rate in (100, 200)])
+    assert not caplog.records
 
 
 def test_other_components_are_passed_over_in_one_line(caplog):
