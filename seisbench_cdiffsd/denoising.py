@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import obspy
 import pandas as pd
 from obspy import Stream, UTCDateTime
@@ -197,12 +198,13 @@ class _Picks:
         """Pick on the next piece."""
         stream = self._tail + piece
         picks = pick_stream(self._picker, stream)
-        picks = picks[[time >= self._since for time in picks["time"]]]
+        # arrays of truth values, as pandas takes an empty list for a choice of no columns
+        picks = picks[np.array([time >= self._since for time in picks["time"]], dtype=bool)]
         end = max(trace.stats.endtime for trace in piece)
         until = end - OVERLAP
-        sure = [time < until for time in picks["time"]]
+        sure = np.array([time < until for time in picks["time"]], dtype=bool)
         self._found.append(picks[sure])
-        self._pending = picks[[not x for x in sure]]
+        self._pending = picks[~sure]
         self._since = until
         tail = (between(trace, until - OVERLAP, end + 1) for trace in stream)
         self._tail = Stream([trace for trace in tail if len(trace)])

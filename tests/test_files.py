@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import obspy
 import pytest
+import seisbench.models as sbm
 from conftest import randomised
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -326,6 +327,17 @@ def test_files_of_several_earthquakes_become_records_of_their_own(small, tmp_pat
     assert [line[12:].strip() for line in lines if line.startswith("XX")] == [
         time.strftime("%Y-%m-%d %H:%M:%S") for time in times
     ]
+
+
+def test_records_without_picks_get_an_empty_table_and_the_next_one_is_done(small, tmp_path):
+    deaf = sbm.PhaseNet(default_args={"P_threshold": 2, "S_threshold": 2})
+    long = stream(seconds=7 * 3600, rate=1, components="Z", start=START + 7 * 3600)  # two pieces
+    inputs = [write(tmp_path / "a.mseed", stream(seconds=60)), write(tmp_path / "b.mseed", long)]
+    outcomes = list(denoise_files(small, map(str, inputs), tmp_path / "out", Settings(picks=True), deaf))
+    assert [o.state for o in outcomes] == ["done"] * 2
+    tables, catalogs = (sorted((tmp_path / "out").glob(f"*.picks.{suffix}")) for suffix in ("csv", "xml"))
+    assert [path.read_text() for path in tables] == ["instrument,phase,time,probability\n"] * 2
+    assert [len(obspy.read_events(str(path))[0].picks) for path in catalogs] == [0, 0]
 
 
 def test_long_records_become_day_files(small, tmp_path):
