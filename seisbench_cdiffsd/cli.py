@@ -125,7 +125,9 @@ def add_archive(commands: Any) -> None:
     parser.add_argument(
         "--retries", type=arguments.count, default=2, metavar="N", help="of a task that fails (%(default)s)"
     )
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask scheduler that is running")
+    parser.add_argument(
+        "--scheduler", type=arguments.address, metavar="ADDRESS", help="of a Dask scheduler that is running"
+    )
     parser.add_argument(
         "--cluster",
         type=arguments.python_class,

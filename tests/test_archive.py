@@ -376,7 +376,8 @@ def test_mistakes_are_one_line(settings, weights, capsys):
         assert run(*args) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
-    for option, value in (("--start", "tomorrow"), ("--shard", "3/2"), ("--shard", "x"), ("--cluster", "Foo")):
+    addresses = [("--scheduler", x) for x in ("foo", "foo:bar", "http://foo:8786", "foo:99999", "tcp://:8786")]
+    for option, value in (("--start", "tomorrow"), ("--shard", "3/2"), ("--shard", "x"), ("--cluster", "Foo"), *addresses):
         with pytest.raises(SystemExit):
             run(settings.source, settings.out, *days, option, value)
         assert "such as" in capsys.readouterr().err
@@ -384,6 +385,16 @@ def test_mistakes_are_one_line(settings, weights, capsys):
         with pytest.raises(SystemExit):
             run(settings.source, settings.out, *days, option, "-1")
         assert "at least 0" in capsys.readouterr().err
+
+
+def test_a_scheduler_that_is_not_there_is_one_line(settings, weights):
+    pytest.importorskip("distributed")
+    command = [sys.executable, "-m", "seisbench_cdiffsd.cli", "archive", str(settings.source), str(settings.out)]
+    command += ["--start", str(FIRST), "--end", str(LAST), "--weights", str(weights)]
+    # without certificates; what was half made would be heard of at the end of the process
+    done = subprocess.run([*command, "--scheduler", "tls://localhost:1"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "no way to the scheduler tls://localhost:1: TLS" in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("signal_to", ["worker", "all"])
