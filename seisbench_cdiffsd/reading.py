@@ -6,6 +6,7 @@ import glob
 import io
 import os
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from obspy.core.util.base import ENTRY_POINTS
 BLOCK = 2**24
 #: Lengths that miniSEED records have, in bytes.
 RECORD_LENGTHS = [2**n for n in range(7, 17)]
+#: Seconds without a sample after which a channel's next one belongs to another span.
+APART = 3600.0
 #: What is said of files that have them.
 DAMAGED = "damaged records were left out"
 #: Bytes of a record that are looked at to recognise it.
@@ -34,11 +37,12 @@ class ReadError(ValueError):
 
 @dataclass(frozen=True)
 class Span:
-    """What a block holds of one channel: its id, and the times of its first and last sample."""
+    """What a block holds of one channel, up to a long gap: id, times of the first and the last sample, rate in Hz."""
 
     id: str
     start: UTCDateTime
     end: UTCDateTime
+    rate: float
 
 
 @dataclass(frozen=True)
@@ -220,14 +224,15 @@ def _no_pickles() -> Iterator[None]:
 
 
 def _spans(stream: Stream) -> tuple[Span, ...]:
-    spans: dict[str, Span] = {}
-    for trace in stream:
+    spans: dict[tuple[str, float], list[Span]] = defaultdict(list)
+    for trace in sorted(stream, key=lambda trace: trace.stats.starttime):
         if trace.stats.npts:
-            start, end, before = trace.stats.starttime, trace.stats.endtime, spans.get(trace.id)
-            if before:
-                start, end = min(start, before.start), max(end, before.end)
-            spans[trace.id] = Span(trace.id, start, end)
-    return tuple(spans.values())
+            rate = float(trace.stats.sampling_rate)
+            start, end, known = trace.stats.starttime, trace.stats.endtime, spans[trace.id, rate]
+            if known and start - known[-1].end <= APART:
+                start, end = known[-1].start, max(known.pop().end, end)
+            known.append(Span(trace.id, start, end, rate))
+    return tuple(span for known in spans.values() for span in known)
 
 
 class Source:

@@ -340,9 +340,20 @@ def test_records_without_picks_get_an_empty_table_and_the_next_one_is_done(small
     assert [len(obspy.read_events(str(path))[0].picks) for path in catalogs] == [0, 0]
 
 
+def test_several_earthquakes_in_one_file_are_records_of_their_own(small, tmp_path):
+    times = [START + day * 86400 + 3700 for day in (0, 3, 40, 200, 400)]
+    data = sum((stream(seconds=60, start=time) for time in times), Stream())
+    source = write(tmp_path / "events.mseed", data)
+    assert [o.state for o in run(small, [source], tmp_path / "out")] == ["done"] * 5
+    stems = [f"XX.STA..HH.{time.strftime('%Y%m%dT%H%M%S')}" for time in times]
+    assert sorted(x.stem for x in (tmp_path / "out").glob("*.png")) == stems
+    assert [o.state for o in run(small, [source], tmp_path / "out")] == ["skipped"] * 5
+
+
 def test_long_records_become_day_files(small, tmp_path):
-    days = [START + seconds for seconds in (43200, 86400 + 7200, 2 * 86400 - 100)]
-    data = sum((stream(seconds=200, components="Z", start=time) for time in days), Stream())
+    # from noon on, a little now and then, as gaps of less than an hour do not end a record
+    bits = [START + seconds for seconds in range(43200, 2 * 86400 + 3600, 3000)]
+    data = sum((stream(seconds=60, components="Z", start=time, seed=i) for i, time in enumerate(bits)), Stream())
     outcomes = run(small, [write(tmp_path / "a.mseed", data)], tmp_path / "out", noise=True)
     assert [o.state for o in outcomes] == ["done"] * 3
     names = sorted(content(tmp_path / "out"))
