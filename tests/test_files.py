@@ -226,11 +226,23 @@ def test_integers_are_right_or_refused(exponent, seed):
     try:
         writer.write(data)
     except Unwritable:
-        assert np.abs(data[0].data * scale).max() > 2**28
+        assert np.abs(np.rint(data[0].data * scale)).max() >= 2**28
         return
     back = obspy.read(io.BytesIO(file.getvalue()))[0].data / scale
     assert np.abs(back - data[0].data).max() <= 0.5 / scale * (1 + 1e-6)
     assert writer.largest_error <= 0.5 / scale * (1 + 1e-6)
+
+
+@pytest.mark.parametrize(("largest", "fits"), [(2**28 - 1, True), (2**28, False)])
+def test_the_largest_integers_that_fit_may_be_neighbours(largest, fits):
+    data, file = stream(seconds=5, components="Z"), io.BytesIO()
+    data[0].data = largest * np.resize([-1.0, 1.0], len(data[0]))
+    if not fits:
+        with pytest.raises(Unwritable, match="--scale"):
+            MseedWriter(file, "int32").write(data)
+        return
+    MseedWriter(file, "int32").write(data)
+    np.testing.assert_array_equal(obspy.read(io.BytesIO(file.getvalue()))[0].data, data[0].data)
 
 
 # -- pieces
