@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -77,7 +78,7 @@ def denoise_files(
     :raises OSError: If the folder cannot be written
     """
     parts: list[Part] = []
-    for name in {name if name == "example" else Path(name).resolve(): name for name in inputs}.values():
+    for name in {name if name == "example" else os.path.realpath(name): name for name in inputs}.values():
         try:
             parts += [Held(obspy.read(), Path("example"))] if name == "example" else index(Path(name))
         except ReadError as error:
