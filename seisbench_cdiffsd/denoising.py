@@ -17,7 +17,7 @@ from obspy.core.event import Catalog, Comment, Event, Pick, ResourceIdentifier, 
 from seisbench.models import WaveformModel
 
 from seisbench_cdiffsd import manifest
-from seisbench_cdiffsd.continuous import MARGIN, between, denoised_pieces, fingerprint
+from seisbench_cdiffsd.continuous import MARGIN, between, denoised_pieces, fingerprint, slowest
 from seisbench_cdiffsd.jobs import Job, jobs
 from seisbench_cdiffsd.manifest import Outcome
 from seisbench_cdiffsd.model import CDiffSD
@@ -83,23 +83,29 @@ def denoise_files(
             parts += [Held(obspy.read(), Path("example"))] if name == "example" else index(Path(name))
         except ReadError as error:
             yield Outcome(name, "failed", str(error))
-    channels = {span.id for part in parts for span in part.spans}
-    usable = {x for x in channels if x[-1:] in {*model.component_order, *"ZNE12"}}
+    rates: dict[str, float] = {}
+    for span in (span for part in parts for span in part.spans):
+        rates[span.id] = max(rates.get(span.id, 0.0), span.rate)
+    components = {x for x in rates if x[-1:] in {*model.component_order, *"ZNE12"}}
+    usable = {x for x in components if rates[x] >= slowest(model)}
+    wanted = f"{model.component_order} at {slowest(model):g} Hz or more"
     if parts and not usable:
         for path in sorted({part.path for part in parts}):
-            yield Outcome(str(path), "failed", f"has no samples of the components {model.component_order}.")
+            yield Outcome(str(path), "failed", f"has no samples of the components {wanted}.")
     if not usable:
         return
     out.mkdir(parents=True, exist_ok=True)
-    for channel in sorted(channels - usable):
-        report(f"{channel}: passed over, no component of {model.component_order}")
+    for channel in sorted(rates.keys() - usable):
+        report(f"{channel}: passed over, not of the components {wanted}")
     what = fingerprint(model), asdict(settings)
     done = manifest.load(out / DONE)
     for job in jobs(parts, usable):
         reach = MARGIN * model.in_samples / model.sampling_rate
         files = {p.path for p in job.source.parts if _near(p, job.start - reach, job.end + reach)}
         key = manifest.key(*what, job.name, sorted((str(path.absolute()), *state(path)) for path in files))
-        if manifest.is_done(done.get(job.name, {}), key, out):
+        entry = done.get(job.name, {})
+        if manifest.is_done(entry, key, out):
+            yield from _parts_that_failed(entry)
             yield Outcome(job.name, "skipped", "")
             continue
         try:
@@ -107,14 +113,22 @@ def denoise_files(
         except (ValueError, Unwritable) as error:
             yield Outcome(job.name, "failed", " ".join(str(error).split()))
             continue
-        problems = {str(path): reason for path, reason in sorted(job.source.problems.items())}
+        # only of the files in the key, or else what is mended in another one would be told for ever
+        problems = {str(path): reason for path, reason in job.source.problems.items() if path in files}
+        entry = {"key": key, "outputs": manifest.described(written, out), "problems": problems}
+        if files & job.source.unavailable:
+            entry["key"] = ""  # the next run may fare better
         # read again, as another process may write to the same folder
         done = manifest.load(out / DONE)
-        done[job.name] = {"key": key, "outputs": manifest.described(written, out), "problems": problems}
+        done[job.name] = entry
         manifest.save(out / DONE, done)
-        for name, reason in problems.items():
-            yield Outcome(name, "partly", reason)
+        yield from _parts_that_failed(entry)
         yield Outcome(job.name, "done" if written else "failed", "" if written else "no samples could be read")
+
+
+def _parts_that_failed(entry: dict[str, Any]) -> Iterator[Outcome]:
+    for name, reason in sorted(entry.get("problems", {}).items()):
+        yield Outcome(name, "partly", reason)
 
 
 def _near(part: Part, start: UTCDateTime, end: UTCDateTime) -> bool:

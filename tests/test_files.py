@@ -10,6 +10,7 @@ import sys
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from obspy import Stream, Trace, UTCDateTime
 
-from seisbench_cdiffsd import CDiffSD
+from seisbench_cdiffsd import CDiffSD, reading
 from seisbench_cdiffsd.continuous import between, denoised_pieces, fingerprint
 from seisbench_cdiffsd.denoising import Settings, denoise_files
 from seisbench_cdiffsd.reading import ReadError, Source, index
@@ -360,6 +361,49 @@ def test_several_earthquakes_in_one_file_are_records_of_their_own(small, tmp_pat
     stems = [f"XX.STA..HH.{time.strftime('%Y%m%dT%H%M%S')}" for time in times]
     assert sorted(x.stem for x in (tmp_path / "out").glob("*.png")) == stems
     assert [o.state for o in run(small, [source], tmp_path / "out")] == ["skipped"] * 5
+
+
+def test_a_channel_that_is_too_slow_is_passed_over(small, tmp_path):
+    slow = stream(seconds=7200, rate=0.1)
+    for trace in slow:
+        trace.stats.channel = "VM" + trace.stats.channel[-1]
+    lines = []
+    both, alone = write(tmp_path / "a", stream(seconds=60) + slow), write(tmp_path / "b", slow)
+    outcomes = list(denoise_files(small, [str(both)], tmp_path / "out", Settings(), report=lines.append))
+    assert [o.state for o in outcomes] == ["done"]
+    assert [line for line in lines if "passed over" in line] == [
+        f"XX.STA..VM{c}: passed over, not of the components ZNE at 0.2 Hz or more" for c in "ENZ"
+    ]
+    (failed,) = run(small, [alone], tmp_path / "out")
+    assert failed.state == "failed" and "0.2 Hz" in failed.reason
+
+
+def test_damage_is_told_again_but_what_is_done_is_not_repeated(small, tmp_path):
+    paths = [write(tmp_path / f"{i}.mseed", stream(start=START + i * 86400, components="Z")) for i in range(2)]
+    whole = paths[0].read_bytes()
+    paths[0].write_bytes(whole[: 512 * 5] + bytes(512) + whole[512 * 6 :])
+    told = run(small, paths, tmp_path / "out")
+    assert [(o.state, o.name) for o in told if o.reason] == [("partly", str(paths[0]))]
+    written = {x: x.stat().st_mtime_ns for x in (tmp_path / "out").iterdir()}
+    again = run(small, paths, tmp_path / "out")
+    assert [o for o in again if o.reason] == [o for o in told if o.reason]
+    assert [o.state for o in again if not o.reason] == ["skipped"] * 2
+    assert {x: x.stat().st_mtime_ns for x in (tmp_path / "out").iterdir()} == written
+    paths[0].write_bytes(whole)
+    assert sorted(o.state for o in run(small, paths, tmp_path / "out")) == ["done", "skipped"]
+
+
+def test_what_may_be_read_another_time_is_tried_again(small, tmp_path, monkeypatch):
+    paths = [write(tmp_path / f"{c}.mseed", stream(components=c)) for c in "ZN"]
+    read = reading.Block.read
+
+    def offline(block, *times):  # as a network drive is now and then
+        return read(replace(block, path=tmp_path / "gone") if block.path == paths[1] else block, *times)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reading.Block, "read", offline)
+        assert [o.state for o in run(small, paths, tmp_path / "out")] == ["partly", "done"]
+    assert [o.state for o in run(small, paths, tmp_path / "out")] == ["done"]
 
 
 def test_long_records_become_day_files(small, tmp_path):
