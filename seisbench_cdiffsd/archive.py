@@ -15,10 +15,10 @@ import torch
 from obspy import Stream, UTCDateTime
 
 from seisbench_cdiffsd import manifest
-from seisbench_cdiffsd.continuous import MARGIN, between, denoised_pieces, fingerprint, load
+from seisbench_cdiffsd.continuous import MARGIN, between, denoised_pieces, fingerprint, load, slowest
 from seisbench_cdiffsd.manifest import Outcome
 from seisbench_cdiffsd.model import CDiffSD
-from seisbench_cdiffsd.reading import Part, ReadError, Source, index, state
+from seisbench_cdiffsd.reading import Part, ReadError, Source, Unavailable, index, state
 from seisbench_cdiffsd.sds import ChannelDay, Task
 from seisbench_cdiffsd.writing import MseedWriter, Unwritable, replacing
 
@@ -74,41 +74,59 @@ def denoise_day(task: Task, settings: Settings, device: str = "cpu") -> list[Out
     around = [channel.on(task.day + i * DAY) for channel in task.channels for i in (-1, 0, 1)]
     key = _key(around, settings)
     entry_path = record_path(task, settings.out)
-    notes = [Outcome(task.name, "done", f"no {', '.join(task.missing)}")] if task.missing else []
     before = manifest.load(entry_path)
     if all(manifest.is_done(before, key, root, kind) for kind, root in _roots(settings).items()):
-        return [Outcome(task.name, "skipped", notes[0].reason if notes else "")]
-    written = Counter(settings.output(channel) for channel in task.channels)
-    twice = [channel.id for channel in task.channels if written[settings.output(channel)] > 1]
-    if twice:
-        reason = f"{', '.join(twice)} would be one channel under location {settings.location}: name one by --select"
-        return [Outcome(task.name, "failed", reason)]
+        return _outcomes(task, before, "skipped")
     model = _model(settings.weights, settings.model, device)
     problems: dict[str, str] = {}
+    unavailable: set[Path] = set()
     parts: dict[ChannelDay, list[Part]] = {}
     for channel in around:
         if (settings.source / channel.path).exists() or channel.day == task.day:
             try:
                 parts[channel] = index(settings.source / channel.path)
             except ReadError as error:
+                unavailable |= {settings.source / channel.path} if isinstance(error, Unavailable) else set()
                 if channel.day == task.day:
                     problems[str(channel.path)] = str(error)
+    slow = [channel for channel in task.channels if _is_slow(parts.get(channel, []), slowest(model))]
+    channels = [channel for channel in task.channels if channel not in slow]
+    written = Counter(settings.output(channel) for channel in channels)
+    twice = [channel.id for channel in channels if written[settings.output(channel)] > 1]
+    if twice:
+        reason = f"{', '.join(twice)} would be one channel under location {settings.location}: name one by --select"
+        return [Outcome(task.name, "failed", reason)]
     outputs: list[Path] = []
-    for group in _instruments(task.channels):
+    for group in _instruments(channels):
         try:
-            outputs += _denoise(model, task, group, parts, settings, problems)
+            outputs += _denoise(model, task, group, parts, settings, problems, unavailable)
         except Unwritable as error:
             problems |= {str(channel.path): str(error) for channel in group}
     if _key(around, settings) != key:
         raise OSError(f"The files of {task.name} changed while they were read. Run again.")
-    entry: dict[str, Any] = {"task": task.name, "key": key, "problems": problems}
+    # what cannot be read today may be read by the next run
+    entry: dict[str, Any] = {"task": task.name, "key": "" if unavailable else key, "problems": problems}
+    entry["passed over"] = {f"*.{channel.channel}": f"below {slowest(model):g} Hz" for channel in slow}
     for kind, root in _roots(settings).items():
         entry[kind] = manifest.described([root / path for path in outputs], root)
     manifest.save(entry_path, entry)
-    failed = [Outcome(path, "failed", reason) for path, reason in sorted(problems.items())]
-    if not outputs:
-        return failed or [Outcome(task.name, "failed", "no samples of this day")]
-    return [*failed, *(notes or [Outcome(task.name, "done")])]
+    return _outcomes(task, entry, "done")
+
+
+def _outcomes(task: Task, entry: dict[str, Any], state: str) -> list[Outcome]:
+    """What is told of a task, from what is known about it."""
+    failed = [Outcome(path, "failed", reason) for path, reason in sorted(entry.get("problems", {}).items())]
+    passed_over = [Outcome(code, "skipped", reason) for code, reason in sorted(entry.get("passed over", {}).items())]
+    if not entry["outputs"]:
+        return [*passed_over, *failed] or [Outcome(task.name, "failed", "no samples of this day")]
+    note = f"no {', '.join(task.missing)}" if task.missing else ""
+    return [*passed_over, *failed, Outcome(task.name, state, note)]
+
+
+def _is_slow(parts: list[Part], least: float) -> bool:
+    """Whether there are samples, but all of them at rates that a model passes over, as of the position of a mass."""
+    rates = [span.rate for part in parts for span in part.spans]
+    return bool(rates) and max(rates) < least
 
 
 def record_path(task: Task, out: Path) -> Path:
@@ -149,8 +167,13 @@ def _denoise(
     parts: dict[ChannelDay, list[Part]],
     settings: Settings,
     problems: dict[str, str],
+    unavailable: set[Path],
 ) -> list[Path]:
-    """Write the files of one instrument; those without a sample are not there."""
+    """
+    Write the files of one instrument; those without a sample are not there.
+
+    What is wrong is added to `problems`, files that may be read another time to `unavailable`.
+    """
     start, reach = UTCDateTime(task.day.isoformat()), MARGIN * model.in_samples / model.sampling_rate
     end = start + 86400
     sources: dict[str, Source] = {}
@@ -198,6 +221,7 @@ def _denoise(
                     by_id[trace.id].write(Stream([part]))
                     samples[trace.id] += len(part)
     for channel_id, source in sources.items():
+        unavailable |= source.unavailable
         reason = source.problems.get(settings.source / paths[channel_id])
         if reason:
             problems.setdefault(str(paths[channel_id]), reason)

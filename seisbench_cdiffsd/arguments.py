@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from datetime import date
 
 from seisbench_cdiffsd.writing import CODE_LENGTHS
@@ -23,6 +24,13 @@ def count(text: str) -> int:
 def python_class(text: str) -> str:
     if not all(part.isidentifier() for part in text.split(".")) or "." not in text:
         raise argparse.ArgumentTypeError(f"must be a class such as dask_jobqueue.SLURMCluster, not {text!r}")
+    return text
+
+
+def address(text: str) -> str:
+    match = re.fullmatch(r"((tcp|tls)://)?([^\s:/]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})", text, re.ASCII)
+    if not match or int(match[4]) > 65535:
+        raise argparse.ArgumentTypeError(f"must be a host and a port, such as tcp://localhost:8786, not {text!r}")
     return text
 
 

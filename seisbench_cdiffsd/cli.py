@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import torch
 from tqdm import tqdm
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from seisbench_cdiffsd import __version__, arguments
 from seisbench_cdiffsd.archive import Settings as ArchiveSettings
 from seisbench_cdiffsd.archive import write_manifest
-from seisbench_cdiffsd.commands import add_export, add_train
+from seisbench_cdiffsd.commands import INTERRUPTED, add_export, add_train
 from seisbench_cdiffsd.continuous import fingerprint, load
 from seisbench_cdiffsd.denoising import Settings, denoise_files
 from seisbench_cdiffsd.manifest import status, summary
@@ -45,14 +45,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     :param argv: Arguments, those of the process by default
     :return: Exit status: 0; 1 if some of the input failed and the rest went on; 2, after a line on stderr about what
-        the user can mend, if nothing was done
+        the user can mend, if nothing was done; 130 after an interrupt
     """
     args = build_parser().parse_args(argv)
     try:
         return args.run(args) or 0
     except (CommandError, *getattr(args, "mendable", ())) as error:
-        print(f"cdiffsd: {_line(error)}", file=sys.stderr)
+        tell(f"cdiffsd: {_line(error)}", sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        tell("cdiffsd: interrupted; the same command goes on with what is missing.", sys.stderr)
+        return INTERRUPTED
+
+
+def tell(text: str, file: TextIO | None = None) -> None:
+    """Print, unless nobody reads any more, as after ``| head``: what there is to do is done all the same."""
+    file = file or sys.stdout
+    try:
+        print(text, file=file, flush=True)
+    except BrokenPipeError:
+        # whatever else is written there, and what Python flushes at its end, is dropped
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, file.fileno())
+        os.close(nowhere)
 
 
 def build_parser() -> Parser:
@@ -92,13 +107,13 @@ def denoise(args: argparse.Namespace) -> int:
             raise CommandError(f"No picks without PhaseNet: {hint}") from error
     settings = Settings(_options(args, model), args.noise, args.picks, args.encoding, args.scale, args.location)
     with _errors_of_files(args.out, "Choose a folder by --out"):
-        outcomes = list(denoise_files(model, args.input, args.out, settings, picker, print))
+        outcomes = list(denoise_files(model, args.input, args.out, settings, picker, tell))
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     if len(outcomes) == 1 and failed:
         raise CommandError(f"{failed[0].name}: {failed[0].reason}")
     if hint:
-        print(f"No PhaseNet picks: {hint}")
-    print(summary(outcomes), file=sys.stderr if failed else sys.stdout)
+        tell(f"No PhaseNet picks: {hint}")
+    tell(summary(outcomes), sys.stderr if failed else sys.stdout)
     return status(outcomes)
 
 
@@ -125,7 +140,9 @@ def add_archive(commands: Any) -> None:
     parser.add_argument(
         "--retries", type=arguments.count, default=2, metavar="N", help="of a task that fails (%(default)s)"
     )
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask scheduler that is running")
+    parser.add_argument(
+        "--scheduler", type=arguments.address, metavar="ADDRESS", help="of a Dask scheduler that is running"
+    )
     parser.add_argument(
         "--cluster",
         type=arguments.python_class,
@@ -151,7 +168,7 @@ def archive(args: argparse.Namespace) -> int:
         args.location,
         args.threads,
     )
-    if len({folder and folder.resolve() for folder in (settings.source, settings.out, settings.noise)}) < 3:
+    if len({folder and os.path.realpath(folder) for folder in (settings.source, settings.out, settings.noise)}) < 3:
         raise CommandError("SDS_IN, SDS_OUT and --noise must be folders of their own.")
     try:
         tasks, outcomes = scan(args.source, args.start, args.end, args.select)
@@ -165,7 +182,7 @@ def archive(args: argparse.Namespace) -> int:
         if workers == 0 or not tasks:
             results = run_here(tasks, settings, args.retries)
         else:
-            results = run_dask(tasks, settings, workers, args.scheduler, args.cluster, args.retries, print)
+            results = run_dask(tasks, settings, workers, args.scheduler, args.cluster, args.retries, tell)
         try:
             for result in tqdm(results, total=len(tasks), unit="station-day", disable=None):
                 outcomes += result
@@ -174,8 +191,8 @@ def archive(args: argparse.Namespace) -> int:
         except Lost as error:
             raise CommandError(_line(error)) from error
         name = "manifest.json" if count == 1 else f"manifest.{number}-of-{count}.json"
-        print(write_manifest(tasks, settings, name))
-    print(summary(outcomes))
+        tell(str(write_manifest(tasks, settings, name)))
+    tell(summary(outcomes))
     return status(outcomes)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from obspy import Stream, Trace, UTCDateTime
 
 from seisbench_cdiffsd.model import CDiffSD
+from seisbench_cdiffsd.records import HIGHEST_RATIO
 
 #: Seconds of a piece.
 PIECE = 6 * 3600.0
@@ -26,6 +27,11 @@ JITTER = 0.3
 
 #: Reads the samples between two times.
 Reader = Callable[[UTCDateTime, UTCDateTime], Stream]
+
+
+def slowest(model: CDiffSD) -> float:
+    """Rate in Hz below which a model passes channels over."""
+    return model.sampling_rate / HIGHEST_RATIO
 
 
 def denoised_pieces(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import obspy
 import pandas as pd
 from obspy import Stream, UTCDateTime
@@ -15,7 +17,7 @@ from obspy.core.event import Catalog, Comment, Event, Pick, ResourceIdentifier, 
 from seisbench.models import WaveformModel
 
 from seisbench_cdiffsd import manifest
-from seisbench_cdiffsd.continuous import MARGIN, between, denoised_pieces, fingerprint
+from seisbench_cdiffsd.continuous import MARGIN, between, denoised_pieces, fingerprint, slowest
 from seisbench_cdiffsd.jobs import Job, jobs
 from seisbench_cdiffsd.manifest import Outcome
 from seisbench_cdiffsd.model import CDiffSD
@@ -76,28 +78,34 @@ def denoise_files(
     :raises OSError: If the folder cannot be written
     """
     parts: list[Part] = []
-    for name in {name if name == "example" else Path(name).resolve(): name for name in inputs}.values():
+    for name in {name if name == "example" else os.path.realpath(name): name for name in inputs}.values():
         try:
             parts += [Held(obspy.read(), Path("example"))] if name == "example" else index(Path(name))
         except ReadError as error:
             yield Outcome(name, "failed", str(error))
-    channels = {span.id for part in parts for span in part.spans}
-    usable = {x for x in channels if x[-1:] in {*model.component_order, *"ZNE12"}}
+    rates: dict[str, float] = {}
+    for span in (span for part in parts for span in part.spans):
+        rates[span.id] = max(rates.get(span.id, 0.0), span.rate)
+    components = {x for x in rates if x[-1:] in {*model.component_order, *"ZNE12"}}
+    usable = {x for x in components if rates[x] >= slowest(model)}
+    wanted = f"{model.component_order} at {slowest(model):g} Hz or more"
     if parts and not usable:
         for path in sorted({part.path for part in parts}):
-            yield Outcome(str(path), "failed", f"has no samples of the components {model.component_order}.")
+            yield Outcome(str(path), "failed", f"has no samples of the components {wanted}.")
     if not usable:
         return
     out.mkdir(parents=True, exist_ok=True)
-    for channel in sorted(channels - usable):
-        report(f"{channel}: passed over, no component of {model.component_order}")
+    for channel in sorted(rates.keys() - usable):
+        report(f"{channel}: passed over, not of the components {wanted}")
     what = fingerprint(model), asdict(settings)
     done = manifest.load(out / DONE)
     for job in jobs(parts, usable):
         reach = MARGIN * model.in_samples / model.sampling_rate
         files = {p.path for p in job.source.parts if _near(p, job.start - reach, job.end + reach)}
         key = manifest.key(*what, job.name, sorted((str(path.absolute()), *state(path)) for path in files))
-        if manifest.is_done(done.get(job.name, {}), key, out):
+        entry = done.get(job.name, {})
+        if manifest.is_done(entry, key, out):
+            yield from _parts_that_failed(entry)
             yield Outcome(job.name, "skipped", "")
             continue
         try:
@@ -105,14 +113,22 @@ def denoise_files(
         except (ValueError, Unwritable) as error:
             yield Outcome(job.name, "failed", " ".join(str(error).split()))
             continue
-        problems = {str(path): reason for path, reason in sorted(job.source.problems.items())}
+        # only of the files in the key, or else what is mended in another one would be told for ever
+        problems = {str(path): reason for path, reason in job.source.problems.items() if path in files}
+        entry = {"key": key, "outputs": manifest.described(written, out), "problems": problems}
+        if files & job.source.unavailable:
+            entry["key"] = ""  # the next run may fare better
         # read again, as another process may write to the same folder
         done = manifest.load(out / DONE)
-        done[job.name] = {"key": key, "outputs": manifest.described(written, out), "problems": problems}
+        done[job.name] = entry
         manifest.save(out / DONE, done)
-        for name, reason in problems.items():
-            yield Outcome(name, "partly", reason)
+        yield from _parts_that_failed(entry)
         yield Outcome(job.name, "done" if written else "failed", "" if written else "no samples could be read")
+
+
+def _parts_that_failed(entry: dict[str, Any]) -> Iterator[Outcome]:
+    for name, reason in sorted(entry.get("problems", {}).items()):
+        yield Outcome(name, "partly", reason)
 
 
 def _near(part: Part, start: UTCDateTime, end: UTCDateTime) -> bool:
@@ -197,12 +213,13 @@ class _Picks:
         """Pick on the next piece."""
         stream = self._tail + piece
         picks = pick_stream(self._picker, stream)
-        picks = picks[[time >= self._since for time in picks["time"]]]
+        # arrays of truth values, as pandas takes an empty list for a choice of no columns
+        picks = picks[np.array([time >= self._since for time in picks["time"]], dtype=bool)]
         end = max(trace.stats.endtime for trace in piece)
         until = end - OVERLAP
-        sure = [time < until for time in picks["time"]]
+        sure = np.array([time < until for time in picks["time"]], dtype=bool)
         self._found.append(picks[sure])
-        self._pending = picks[[not x for x in sure]]
+        self._pending = picks[~sure]
         self._since = until
         tail = (between(trace, until - OVERLAP, end + 1) for trace in stream)
         self._tail = Stream([trace for trace in tail if len(trace)])

@@ -6,21 +6,18 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from obspy import UTCDateTime
 
-from seisbench_cdiffsd.reading import Part, Source
+from seisbench_cdiffsd.reading import APART, Part, Source, Span
 
 #: Seconds up to which the record of an instrument becomes one file; longer ones become files of a day each.
 LONGEST = 90000.0
-#: Seconds between two files after which the later one is another record.
-APART = 3600.0
 
 
 @dataclass(frozen=True)
 class Job:
-    """One instrument, named by a channel id without its component, over one file's stretch of time."""
+    """One instrument, named by a channel id without its component, over the stretch of time of one output."""
 
     instrument: str
     source: Source
@@ -31,8 +28,8 @@ class Job:
 
 def jobs(parts: list[Part], usable: set[str]) -> Iterator[Job]:
     """
-    The files to write: one for each instrument, or one a day (UTC) for longer records. Inputs that are apart, such as
-    those of several earthquakes, make records of their own.
+    The files to write: one for each instrument, or one a day (UTC) for longer records. What is apart, such as several
+    earthquakes, in one file or in several, makes records of its own.
     """
     instruments: dict[str, set[str]] = defaultdict(set)
     for channel in usable:
@@ -40,8 +37,9 @@ def jobs(parts: list[Part], usable: set[str]) -> Iterator[Job]:
     names: set[str] = set()
     for instrument, ids in sorted(instruments.items()):
         source = Source(parts, ids)
+        there = source.spans
         stretches: list[tuple[UTCDateTime, UTCDateTime]] = []
-        for start, end in _records(source):
+        for start, end in _records(there):
             if end - start <= LONGEST:
                 stretches.append((start, end + 1))
                 continue
@@ -50,8 +48,8 @@ def jobs(parts: list[Part], usable: set[str]) -> Iterator[Job]:
                 (max(UTCDateTime(day * 86400), start), min(UTCDateTime((day + 1) * 86400), end + 1)) for day in days
             ]
         for first, last in stretches:
-            spans = [span for span in source.spans if span.start < last and span.end >= first]
-            if not spans:
+            spans = [span for span in there if span.start < last and span.end >= first]
+            if not spans:  # the day after a record that ends within rounding of midnight
                 continue
             name = base = file_name(instrument, max(first, spans[0].start))
             while name in names:  # codes that differ in letters no file name can have
@@ -60,16 +58,10 @@ def jobs(parts: list[Part], usable: set[str]) -> Iterator[Job]:
             yield Job(instrument, source, first, last, name)
 
 
-def _records(source: Source) -> list[tuple[UTCDateTime, UTCDateTime]]:
-    """First and last sample of the records of an instrument: of files with less than `APART` between them."""
-    files: dict[Path, tuple[UTCDateTime, UTCDateTime]] = {}
-    for part in source.parts:
-        spans = [span for span in part.spans if span.id in source.ids]
-        known = files.get(part.path, (spans[0].start, spans[0].end))
-        starts, ends = [span.start for span in spans], [span.end for span in spans]
-        files[part.path] = min(known[0], *starts), max(known[1], *ends)
+def _records(spans: list[Span]) -> list[tuple[UTCDateTime, UTCDateTime]]:
+    """First and last sample of the records in spans, in order of time: of those with up to `APART` between them."""
     records: list[tuple[UTCDateTime, UTCDateTime]] = []
-    for start, end in sorted(files.values()):
+    for start, end in ((span.start, span.end) for span in spans):
         if records and start - records[-1][1] <= APART:
             start, end = records[-1][0], max(records.pop()[1], end)
         records.append((start, end))

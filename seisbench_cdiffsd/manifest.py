@@ -88,14 +88,15 @@ def save(path: Path, content: dict[str, Any]) -> None:
 
 def is_done(entry: dict[str, Any], wanted: str, root: Path, kind: str = "outputs") -> bool:
     """
-    Whether an entry is of this key, without problems, and its files are there in full size.
+    Whether an entry is of this key, and its files are there in full size. With the same key, it would have the same
+    problems again.
 
-    :param entry: Object with "key", "problems", and files as from :py:func:`described`
+    :param entry: Object with "key" and files as from :py:func:`described`
     :param wanted: Key
     :param root: Folder of the files
     :param kind: Name of the files in the entry
     """
-    if entry.get("key") != wanted or entry.get("problems"):
+    if entry.get("key") != wanted:
         return False
     try:
         return all((root / name).stat().st_size == file["size"] for name, file in entry[kind].items())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import glob
 import io
 import os
+import stat
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +24,8 @@ from obspy.core.util.base import ENTRY_POINTS
 BLOCK = 2**24
 #: Lengths that miniSEED records have, in bytes.
 RECORD_LENGTHS = [2**n for n in range(7, 17)]
+#: Seconds without a sample after which a channel's next one belongs to another span.
+APART = 3600.0
 #: What is said of files that have them.
 DAMAGED = "damaged records were left out"
 #: Bytes of a record that are looked at to recognise it.
@@ -32,13 +36,18 @@ class ReadError(ValueError):
     """A file that cannot be read, in one line."""
 
 
+class Unavailable(ReadError):
+    """A file that cannot be read now, but perhaps another time, though it stays as it is."""
+
+
 @dataclass(frozen=True)
 class Span:
-    """What a block holds of one channel: its id, and the times of its first and last sample."""
+    """What a block holds of one channel, up to a long gap: id, times of the first and the last sample, rate in Hz."""
 
     id: str
     start: UTCDateTime
     end: UTCDateTime
+    rate: float
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,7 @@ class Block:
                 file.seek(self.offset)
                 data = file.read(self.length)
         except OSError as error:
-            raise ReadError(f"cannot be read: {error.strerror}") from error
+            raise Unavailable(f"cannot be read: {error.strerror}") from error
         return _sound(data, self.record, starttime=start, endtime=end)
 
 
@@ -109,15 +118,18 @@ def index(path: Path, block: int = BLOCK) -> list[Part]:
     :return: Its parts
     :raises ReadError: If there is no such file, or it cannot be read, or it holds no samples
     """
-    if not path.exists():
-        raise ReadError("no such file.")
-    if path.is_dir():
-        raise ReadError("is a folder. Give the files in it.")
-    record = _record_length(path)
-    if not record:
-        parts: list[Part] = [Block(path, _spans(_read(path, headonly=True)))]
-    else:
-        parts = list(_blocks(path, record, max(block // record, 1) * record))
+    try:
+        if stat.S_ISDIR(path.stat().st_mode):
+            raise ReadError("is a folder. Give the files in it.")
+        record = _record_length(path)
+        if not record:
+            parts: list[Part] = [Block(path, _spans(_read(path, headonly=True)))]
+        else:
+            parts = list(_blocks(path, record, max(block // record, 1) * record))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise Unavailable("no such file.") from error
+    except OSError as error:
+        raise Unavailable(f"cannot be read: {error.strerror}.") from error
     if not any(part.spans for part in parts):
         raise ReadError("holds no samples.")
     return parts
@@ -202,7 +214,8 @@ def _read(path: Path, **kwargs: Any) -> Stream:
     except Exception as error:  # ObsPy's readers raise all kinds
         reason = " ".join(str(error).split()) or type(error).__name__
         reason = reason.rstrip(".")
-        raise ReadError(
+        passing = isinstance(error, OSError) and error.errno  # or else a reader says so of what it found
+        raise (Unavailable if passing else ReadError)(
             f"cannot be read as seismograms: {reason}. Give miniSEED, SAC or another format that ObsPy reads."
         ) from error
 
@@ -220,14 +233,15 @@ def _no_pickles() -> Iterator[None]:
 
 
 def _spans(stream: Stream) -> tuple[Span, ...]:
-    spans: dict[str, Span] = {}
-    for trace in stream:
+    spans: dict[tuple[str, float], list[Span]] = defaultdict(list)
+    for trace in sorted(stream, key=lambda trace: trace.stats.starttime):
         if trace.stats.npts:
-            start, end, before = trace.stats.starttime, trace.stats.endtime, spans.get(trace.id)
-            if before:
-                start, end = min(start, before.start), max(end, before.end)
-            spans[trace.id] = Span(trace.id, start, end)
-    return tuple(spans.values())
+            rate = float(trace.stats.sampling_rate)
+            start, end, known = trace.stats.starttime, trace.stats.endtime, spans[trace.id, rate]
+            if known and start - known[-1].end <= APART:
+                start, end = known[-1].start, max(known.pop().end, end)
+            known.append(Span(trace.id, start, end, rate))
+    return tuple(span for known in spans.values() for span in known)
 
 
 class Source:
@@ -243,6 +257,8 @@ class Source:
         self.parts = [part for part in parts if any(span.id in self.ids for span in part.spans)]
         #: Files that were not read in full, and why.
         self.problems: dict[Path, str] = {}
+        #: Those of them that may be read another time.
+        self.unavailable: set[Path] = set()
         paths = {part.path for part in self.parts}
         for part in parts:
             if part.path in paths and part.damaged and not part.spans:
@@ -264,6 +280,7 @@ class Source:
                 traces, damaged = part.read(start, end)
             except ReadError as error:
                 self.problems[part.path] = str(error)
+                self.unavailable |= {part.path} if isinstance(error, Unavailable) else set()
                 continue
             if damaged or part.damaged:
                 self.problems[part.path] = DAMAGED
@@ -274,7 +291,7 @@ class Source:
 def state(path: Path) -> tuple[str, int, int]:
     """Name, size in bytes and time of the last change in ns of a file; a missing file has the size -1."""
     try:
-        stat = os.stat(path)
+        known = os.stat(path)
     except OSError:
         return path.name, -1, 0
-    return path.name, stat.st_size, stat.st_mtime_ns
+    return path.name, known.st_size, known.st_mtime_ns

@@ -155,7 +155,9 @@ def _trainer(out: Path, config: TrainingConfig, keeper: Keeper) -> Trainer:
 
 
 def _check(out: Path, config: TrainingConfig) -> None:
-    """Check that the device is there, and that a folder holds no training with other settings."""
+    """Check that the device is there, and that the folder can be one and holds no training with other settings."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is no folder: choose another one.")
     kind, _, number = config.machine.device.partition(":")
     there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if kind in there and there[kind] <= int(number or 0):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import importlib
 import logging
@@ -84,8 +85,10 @@ def run_dask(
         if scheduler is None:
             address = stack.enter_context(_cluster(cluster, workers))
         try:
+            if scheduler is not None:
+                asyncio.run(_reach(scheduler))
             client = stack.enter_context(Client(address, set_as_default=False))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise Lost(f"There is no way to the scheduler {scheduler}: {_line(error)}") from error
         report(f"Dashboard: {client.dashboard_link}")
         futures = {
@@ -129,6 +132,15 @@ def _cluster(name: str | None, workers: int) -> Any:
     except Exception as error:  # whatever its configuration lacks
         raise Lost(f"The cluster {name} cannot be started: {_line(error)}.") from error
     return cluster
+
+
+async def _reach(address: str) -> None:
+    """Try the way to a scheduler, as a client that finds none leaves a traceback when it is thrown away."""
+    from distributed import Security
+    from distributed.core import connect
+
+    comm = await connect(address, **Security().get_connection_args("client"))
+    await comm.close()
 
 
 def _on_worker(task: Task, settings: Settings) -> list[Outcome]:

@@ -20,8 +20,8 @@ except ImportError:  # on Windows
 
 #: Encodings by the names that users know: 32-bit floats, or integers compressed by Steim's second scheme.
 ENCODINGS = ("float32", "int32")
-#: Steim's second scheme holds differences of 30 bits.
-LARGEST_INTEGER = 2**28
+#: Steim's second scheme holds differences of 30 bits, sign included: those of samples below this.
+TOO_LARGE = 2**28
 #: Letters that miniSEED has for network, station, location and channel code.
 CODE_LENGTHS = {"network": 2, "station": 5, "location": 2, "channel": 3}
 
@@ -137,7 +137,7 @@ class MseedWriter:
         else:
             rounded = np.rint(samples * self.scale)
             largest = np.abs(rounded).max(initial=0)
-            if largest > LARGEST_INTEGER:
+            if largest >= TOO_LARGE:
                 raise Unwritable(f"Samples of {largest:.3g} do not fit into integers: choose a smaller --scale.")
             values, encoding = rounded.astype(np.int32), "STEIM2"
             back = rounded / self.scale

@@ -242,6 +242,46 @@ def test_what_is_wrong_is_told_and_the_rest_goes_on(settings):
     assert f"2020/XX/BBB/HH2.D/XX.BBB.00.HH2.D.{day}" in names
 
 
+def test_what_is_wrong_is_told_again_but_what_is_done_is_not_repeated(settings):
+    damaged = settings.source / "2020" / "XX" / "AAA" / "HHZ.D" / "XX.AAA.00.HHZ.D.2020.366"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(b"nonsense" * 100)
+    told = [o for o in work(settings) if o.state == "failed"]
+    assert len(told) == 1
+    written = {path: path.stat().st_mtime_ns for path in settings.out.rglob("*.D.*.*")}
+    again = work(settings)
+    assert [o for o in again if o.state == "failed"] == told and status(again) == 1
+    assert states(again) == ["failed", "skipped"]
+    assert {path: path.stat().st_mtime_ns for path in settings.out.rglob("*.D.*.*")} == written
+    assert (
+        str(damaged.relative_to(settings.source))
+        in json.loads((settings.out / "manifest.json").read_text())["problems"]
+    )
+    damaged.write_bytes(whole)
+    assert states(work(settings)) == ["done", "skipped"]
+
+
+def test_channels_that_are_too_slow_are_passed_over(settings):
+    slow = record("AAA", days=1) + record("SLOW", days=1)
+    for trace in slow:
+        trace.stats.channel, trace.stats.sampling_rate = "VM" + trace.stats.channel[-1], 0.01
+        trace.data = trace.data[:100]
+        trace.stats.starttime = START + 100
+    other = slow.copy()
+    for trace in other:
+        trace.stats.location = "10"
+    store(settings.source, slow + other)
+    settings = Settings(**{**settings.__dict__, "location": "D1"})
+    for state in ("done", "skipped"):
+        outcomes = work(settings, select=["XX.AAA.*.*", "XX.SLOW.*.*"])
+        assert status(outcomes) == 0
+        assert {(o.name, o.state, o.reason) for o in outcomes if "VM" in o.name} == {
+            (f"*.VM{c}", "skipped", "below 0.04 Hz") for c in "ZNE"
+        }
+        assert {o.state for o in outcomes if "VM" not in o.name} == {state}
+    assert not [name for name in samples(settings.out) if "VM" in name]
+
+
 def test_samples_beyond_midnight_stay_where_there_is_no_other_file(settings):
     path = settings.source / "2020" / "XX" / "CCC" / "HHZ.D" / "XX.CCC.00.HHZ.D.2020.365"
     path.parent.mkdir(parents=True)
@@ -376,7 +416,14 @@ def test_mistakes_are_one_line(settings, weights, capsys):
         assert run(*args) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
-    for option, value in (("--start", "tomorrow"), ("--shard", "3/2"), ("--shard", "x"), ("--cluster", "Foo")):
+    addresses = [("--scheduler", x) for x in ("foo", "foo:bar", "http://foo:8786", "foo:99999", "tcp://:8786")]
+    for option, value in (
+        ("--start", "tomorrow"),
+        ("--shard", "3/2"),
+        ("--shard", "x"),
+        ("--cluster", "Foo"),
+        *addresses,
+    ):
         with pytest.raises(SystemExit):
             run(settings.source, settings.out, *days, option, value)
         assert "such as" in capsys.readouterr().err
@@ -384,6 +431,16 @@ def test_mistakes_are_one_line(settings, weights, capsys):
         with pytest.raises(SystemExit):
             run(settings.source, settings.out, *days, option, "-1")
         assert "at least 0" in capsys.readouterr().err
+
+
+def test_a_scheduler_that_is_not_there_is_one_line(settings, weights):
+    pytest.importorskip("distributed")
+    command = [sys.executable, "-m", "seisbench_cdiffsd.cli", "archive", str(settings.source), str(settings.out)]
+    command += ["--start", str(FIRST), "--end", str(LAST), "--weights", str(weights)]
+    # without certificates; what was half made would be heard of at the end of the process
+    done = subprocess.run([*command, "--scheduler", "tls://localhost:1"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "no way to the scheduler tls://localhost:1: TLS" in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("signal_to", ["worker", "all"])

@@ -1,6 +1,9 @@
 """The command: what it writes and prints, and one line for what the user can mend."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -136,16 +139,47 @@ def one_line(capsys):
 def test_what_cannot_be_read_is_said_in_one_line(weights, tmp_path, capsys):
     (tmp_path / "text.mseed").write_text("not a seismogram")
     (tmp_path / "empty.mseed").touch()
+    (tmp_path / "loop").symlink_to("loop")
     cases = {
         "missing.mseed": "no such file",
         "text.mseed": "cannot be read",
         "empty.mseed": "cannot be read",
         "": "folder",
+        "loop": "loop: cannot be read",
+        300 * "n": "nnn: cannot be read",
     }
     for name, message in cases.items():
         assert run("denoise", tmp_path / name, "--weights", weights, "--out", tmp_path / "out") == 2
         assert message in one_line(capsys)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_nobody_reads_is_done_all_the_same(weights, tmp_path):
+    files = ["one.mseed", "two.mseed"]
+    for name, station in zip(files, ("ONE", "TWO"), strict=True):
+        stream = obspy.read()
+        for trace in stream:
+            trace.stats.station = station
+        stream.write(str(tmp_path / name), format="MSEED")
+    command = [sys.executable, "-m", "seisbench_cdiffsd.cli", "denoise", *files, "--weights", weights, "--steps", "1"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, cwd=tmp_path, text=True)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(list((tmp_path / "denoised").glob("*.png"))) == 2
+
+
+def test_an_interrupt_is_one_line(weights, tmp_path, capsys, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CDiffSD, "denoise", interrupted)
+    assert run("denoise", "example", "--weights", weights, "--out", tmp_path / "out") == 130
+    assert "goes on" in one_line(capsys)
+    assert [x.name for x in (tmp_path / "out").iterdir()] == []
 
 
 def test_a_stream_without_usable_components_is_refused(weights, tmp_path, capsys):

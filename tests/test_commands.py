@@ -19,7 +19,7 @@ import seisbench.data as sbd
 import torch
 
 import seisbench_cdiffsd
-from seisbench_cdiffsd import CDiffSD, cli, loop
+from seisbench_cdiffsd import CDiffSD, cli, loop, training
 from seisbench_cdiffsd.continuous import load
 
 ROOT = Path(__file__).parents[1]
@@ -209,6 +209,13 @@ def test_what_the_user_can_mend_is_told_in_one_line(small_datasets, tmp_path, ca
     error = capsys.readouterr().err
     assert error.startswith("cdiffsd: ") and error.count("\n") == 1 and message in error
     assert not (tmp_path / "run" / "model.pt").exists()
+
+
+def test_a_file_in_place_of_the_folder_is_told_before_data_are_read(small_datasets, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(training, "open_source", lambda source: pytest.fail("read data"))
+    (tmp_path / "file").touch()
+    assert cli.main(command(small_datasets, tmp_path / "file")[3:]) == 2
+    assert capsys.readouterr().err == f"cdiffsd: {tmp_path / 'file'} is no folder: choose another one.\n"
 
 
 def test_without_lightning_the_extra_is_named(small_datasets, tmp_path, capsys, monkeypatch):

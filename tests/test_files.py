@@ -10,18 +10,20 @@ import sys
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import obspy
 import pytest
+import seisbench.models as sbm
 from conftest import randomised
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from obspy import Stream, Trace, UTCDateTime
 
-from seisbench_cdiffsd import CDiffSD
+from seisbench_cdiffsd import CDiffSD, reading
 from seisbench_cdiffsd.continuous import between, denoised_pieces, fingerprint
 from seisbench_cdiffsd.denoising import Settings, denoise_files
 from seisbench_cdiffsd.reading import ReadError, Source, index
@@ -225,11 +227,23 @@ def test_integers_are_right_or_refused(exponent, seed):
     try:
         writer.write(data)
     except Unwritable:
-        assert np.abs(data[0].data * scale).max() > 2**28
+        assert np.abs(np.rint(data[0].data * scale)).max() >= 2**28
         return
     back = obspy.read(io.BytesIO(file.getvalue()))[0].data / scale
     assert np.abs(back - data[0].data).max() <= 0.5 / scale * (1 + 1e-6)
     assert writer.largest_error <= 0.5 / scale * (1 + 1e-6)
+
+
+@pytest.mark.parametrize(("largest", "fits"), [(2**28 - 1, True), (2**28, False)])
+def test_the_largest_integers_that_fit_may_be_neighbours(largest, fits):
+    data, file = stream(seconds=5, components="Z"), io.BytesIO()
+    data[0].data = largest * np.resize([-1.0, 1.0], len(data[0]))
+    if not fits:
+        with pytest.raises(Unwritable, match="--scale"):
+            MseedWriter(file, "int32").write(data)
+        return
+    MseedWriter(file, "int32").write(data)
+    np.testing.assert_array_equal(obspy.read(io.BytesIO(file.getvalue()))[0].data, data[0].data)
 
 
 # -- pieces
@@ -328,9 +342,74 @@ def test_files_of_several_earthquakes_become_records_of_their_own(small, tmp_pat
     ]
 
 
+def test_records_without_picks_get_an_empty_table_and_the_next_one_is_done(small, tmp_path):
+    deaf = sbm.PhaseNet(default_args={"P_threshold": 2, "S_threshold": 2})
+    long = stream(seconds=7 * 3600, rate=1, components="Z", start=START + 7 * 3600)  # two pieces
+    inputs = [write(tmp_path / "a.mseed", stream(seconds=60)), write(tmp_path / "b.mseed", long)]
+    outcomes = list(denoise_files(small, map(str, inputs), tmp_path / "out", Settings(picks=True), deaf))
+    assert [o.state for o in outcomes] == ["done"] * 2
+    tables, catalogs = (sorted((tmp_path / "out").glob(f"*.picks.{suffix}")) for suffix in ("csv", "xml"))
+    assert [path.read_text() for path in tables] == ["instrument,phase,time,probability\n"] * 2
+    assert [len(obspy.read_events(str(path))[0].picks) for path in catalogs] == [0, 0]
+
+
+def test_several_earthquakes_in_one_file_are_records_of_their_own(small, tmp_path):
+    times = [START + day * 86400 + 3700 for day in (0, 3, 40, 200, 400)]
+    data = sum((stream(seconds=60, start=time) for time in times), Stream())
+    source = write(tmp_path / "events.mseed", data)
+    assert [o.state for o in run(small, [source], tmp_path / "out")] == ["done"] * 5
+    stems = [f"XX.STA..HH.{time.strftime('%Y%m%dT%H%M%S')}" for time in times]
+    assert sorted(x.stem for x in (tmp_path / "out").glob("*.png")) == stems
+    assert [o.state for o in run(small, [source], tmp_path / "out")] == ["skipped"] * 5
+
+
+def test_a_channel_that_is_too_slow_is_passed_over(small, tmp_path):
+    slow = stream(seconds=7200, rate=0.1)
+    for trace in slow:
+        trace.stats.channel = "VM" + trace.stats.channel[-1]
+    lines = []
+    both, alone = write(tmp_path / "a", stream(seconds=60) + slow), write(tmp_path / "b", slow)
+    outcomes = list(denoise_files(small, [str(both)], tmp_path / "out", Settings(), report=lines.append))
+    assert [o.state for o in outcomes] == ["done"]
+    assert [line for line in lines if "passed over" in line] == [
+        f"XX.STA..VM{c}: passed over, not of the components ZNE at 0.2 Hz or more" for c in "ENZ"
+    ]
+    (failed,) = run(small, [alone], tmp_path / "out")
+    assert failed.state == "failed" and "0.2 Hz" in failed.reason
+
+
+def test_damage_is_told_again_but_what_is_done_is_not_repeated(small, tmp_path):
+    paths = [write(tmp_path / f"{i}.mseed", stream(start=START + i * 86400, components="Z")) for i in range(2)]
+    whole = paths[0].read_bytes()
+    paths[0].write_bytes(whole[: 512 * 5] + bytes(512) + whole[512 * 6 :])
+    told = run(small, paths, tmp_path / "out")
+    assert [(o.state, o.name) for o in told if o.reason] == [("partly", str(paths[0]))]
+    written = {x: x.stat().st_mtime_ns for x in (tmp_path / "out").iterdir()}
+    again = run(small, paths, tmp_path / "out")
+    assert [o for o in again if o.reason] == [o for o in told if o.reason]
+    assert [o.state for o in again if not o.reason] == ["skipped"] * 2
+    assert {x: x.stat().st_mtime_ns for x in (tmp_path / "out").iterdir()} == written
+    paths[0].write_bytes(whole)
+    assert sorted(o.state for o in run(small, paths, tmp_path / "out")) == ["done", "skipped"]
+
+
+def test_what_may_be_read_another_time_is_tried_again(small, tmp_path, monkeypatch):
+    paths = [write(tmp_path / f"{c}.mseed", stream(components=c)) for c in "ZN"]
+    read = reading.Block.read
+
+    def offline(block, *times):  # as a network drive is now and then
+        return read(replace(block, path=tmp_path / "gone") if block.path == paths[1] else block, *times)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reading.Block, "read", offline)
+        assert [o.state for o in run(small, paths, tmp_path / "out")] == ["partly", "done"]
+    assert [o.state for o in run(small, paths, tmp_path / "out")] == ["done"]
+
+
 def test_long_records_become_day_files(small, tmp_path):
-    days = [START + seconds for seconds in (43200, 86400 + 7200, 2 * 86400 - 100)]
-    data = sum((stream(seconds=200, components="Z", start=time) for time in days), Stream())
+    # from noon on, a little now and then, as gaps of less than an hour do not end a record
+    bits = [START + seconds for seconds in range(43200, 2 * 86400 + 3600, 3000)]
+    data = sum((stream(seconds=60, components="Z", start=time, seed=i) for i, time in enumerate(bits)), Stream())
     outcomes = run(small, [write(tmp_path / "a.mseed", data)], tmp_path / "out", noise=True)
     assert [o.state for o in outcomes] == ["done"] * 3
     names = sorted(content(tmp_path / "out"))

@@ -41,7 +41,7 @@ ALLOWED = {
     "reading": set(),
     "writing": set(),
     "manifest": {"writing"},
-    "continuous": {"model"},
+    "continuous": {"model", "records"},
     "training": {"config", "continuous", "datasets", "feeding", "loop", "model", "pairs"},
     "jobs": {"reading"},
     "denoising": {"continuous", "jobs", "manifest", "model", "picking", "plotting", "reading", "writing"},
