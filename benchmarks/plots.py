@@ -37,6 +37,10 @@ SHOWN = (
 RATES = tuple(np.geomspace(4, 100, 25).round(1))
 
 
+#: Markers of rows of one colour, by what their names hold.
+MARKERS = {"direct": "o", "2 steps": "s", "4 steps": "D", "8 steps": "^", "20 steps": "v"}
+
+
 def colour(name: str) -> str:
     """Colour of a row."""
     known = [start for start in COLOURS if name.startswith(start)]
@@ -126,12 +130,13 @@ def by_cost(quality: pd.DataFrame, speed: pd.DataFrame) -> Figure:
     """Quality against the time that a denoiser takes."""
     values = quality[(quality["group"] == "all") & (quality["metric"] == "sdr_db")].set_index("denoiser")
     cost = speed.groupby("denoiser")["seconds per hour"].min()
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
     ax = figure.subplots()
     for name in cost.index.intersection(values.index):
         low, value, high = values.loc[name, ["low", "value", "high"]]
-        ax.errorbar(cost[name], value, [[value - low], [high - value]], fmt="o", color=colour(name))
-        ax.annotate(name, (cost[name], value), xytext=(5, 4), textcoords="offset points", fontsize=7)
+        marker = next((shape for word, shape in MARKERS.items() if word in name), "o")
+        ax.errorbar(cost[name], value, [[value - low], [high - value]], fmt=marker, color=colour(name), label=name)
+    figure.legend(loc="outside right upper", fontsize=8)
     ax.set(xscale="log", xlabel="seconds for an hour of three components", ylabel="SDR (dB), all input SNRs")
     ax.grid(color="#eeeeee")
     return figure

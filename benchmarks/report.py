@@ -196,7 +196,10 @@ class Report:
         lines = ["# Results", "", f"Written by `{self.command}`; see `environment.json` for versions and machine.", ""]
         for title, table in self.markdown():
             lines += [f"## {title}", "", table, ""]
-        self.figures |= plots.figures(self.tables, self.rows)
+        # speed is measured in runs of its own, on an idle machine, and kept in a folder of its own
+        timed = self.folder / "speed" / "speed.csv"
+        speed = {"speed": pd.read_csv(timed)} if timed.is_file() else {}
+        self.figures |= plots.figures({**speed, **self.tables}, self.rows)
         for name, figure in self.figures.items():
             figure.savefig(self.folder / f"{name}.png", dpi=110)
             lines += [f"![{name}]({name}.png)", ""]
