@@ -89,8 +89,8 @@ def denoiser_table(options: Options) -> dict[str, Callable[[], WindowDenoiser]]:
         table[step_name("CDiffSD published", steps)] = diffusion(WEIGHTS / "published", steps)
     for kind in ("gaussian", "gaussian-coloured"):
         table[step_name(f"CDiffSD {kind}", some)] = diffusion(WEIGHTS / kind, some)
-    scratch = "CDiffSD from scratch", WEIGHTS / "from-scratch", some
-    table |= {step_name("CDiffSD from scratch", some): diffusion(*scratch[1:]), **noisy_rows(*scratch)}
+    table[step_name("CDiffSD from scratch", some)] = diffusion(WEIGHTS / "from-scratch", some)
+    table |= noisy_rows("CDiffSD from scratch", WEIGHTS / "from-scratch", some)
     paths = [name for name in options.models if Path(f"{name}.json").is_file()]
     words = [name.lower() for name in options.models if name not in paths]
     if words or paths:

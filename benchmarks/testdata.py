@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import obspy
 import pandas as pd
-import seisbench
 import seisbench.data as sbd
 import seisbench.generate as sbg
 
@@ -16,7 +15,7 @@ from seisbench_cdiffsd import augmentations as aug
 from seisbench_cdiffsd import pairs
 from seisbench_cdiffsd.augmentations import P_KEY, RATE_KEY, S_KEY, SNR_KEY, State
 from seisbench_cdiffsd.baselines import BandPass
-from seisbench_cdiffsd.datasets import in_split
+from seisbench_cdiffsd.datasets import cache_of, in_split, is_cached
 
 SHARED = Path(__file__).parents[2] / "shared"
 RATE, WINDOW = 100.0, 3000
@@ -152,9 +151,8 @@ def open_dataset(name: str, download: bool = False) -> sbd.WaveformDataset:
         known = getattr(sbd, name, None)
         if not (isinstance(known, type) and issubclass(known, sbd.WaveformDataset)):
             raise DataError(f"{name!r} is neither a folder nor a dataset of SeisBench, such as STEAD.")
-        cache = Path(seisbench.cache_data_root) / name.lower()
-        if not download and not any(cache.glob("metadata*.csv")):
-            raise DataError(f"Dataset {name} is not in SeisBench's cache ({cache}): --download gets it.")
+        if not (download or is_cached(name)):
+            raise DataError(f"Dataset {name} is not in SeisBench's cache ({cache_of(name)}): --download gets it.")
         return known(**options)
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"Dataset {name} cannot be opened: {' '.join(str(error).split())}") from error

@@ -122,6 +122,16 @@ def noise_of(dataset: WaveformDataset, category: tuple[str, ...] = ()) -> Wavefo
     return dataset.filter(chosen.to_numpy(), inplace=False)
 
 
+def cache_of(name: str) -> Path:
+    """Where SeisBench keeps a dataset of this name."""
+    return Path(seisbench.cache_data_root) / name.lower()
+
+
+def is_cached(name: str) -> bool:
+    """Whether a dataset is in SeisBench's cache, and need not be downloaded."""
+    return any(cache_of(name).glob("metadata*.csv"))
+
+
 def _open(source: Source) -> WaveformDataset:
     name = source.dataset
     if Path(name).is_dir() or "/" in name:
@@ -135,10 +145,9 @@ def _open(source: Source) -> WaveformDataset:
         if isinstance(kind, type) and issubclass(kind, sbd.MultiWaveformDataset):
             what = "seisbench.data has several in one under this name: name each of them"
         raise ValueError(f"There is no dataset {name!r}: {what}.")
-    cache = Path(seisbench.cache_data_root) / name.lower()
-    if not source.download and not any(cache.glob("metadata*.csv")):
+    if not source.download and not is_cached(name):
         raise ValueError(
-            f"Dataset {name} is not in SeisBench's cache ({cache}): set download = true, "
+            f"Dataset {name} is not in SeisBench's cache ({cache_of(name)}): set download = true, "
             f"or make it by seisbench.data.{name}(...)."
         )
     return kind(component_order=COMPONENTS)

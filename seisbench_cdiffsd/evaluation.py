@@ -160,6 +160,7 @@ def _describe(labels: pd.DataFrame, rate: float) -> pd.DataFrame:
     nothing = pd.Series(np.nan, index=labels.index)
     event = labels.get("source_id", nothing).astype(object).fillna(labels.get("trace_name", nothing))
     region = labels.get("region", labels.get("trace_source", nothing))
+    channel = labels.get("trace_channel", nothing).astype("string")
     sp = (labels.get(S_KEY, nothing) - labels.get(P_KEY, nothing)) / rate
     names = [f"{low}-{high} s" for low, high in pairwise(SP_CLASSES[:-1])] + [f"above {SP_CLASSES[-2]} s"]
     return pd.DataFrame(
@@ -167,11 +168,7 @@ def _describe(labels: pd.DataFrame, rate: float) -> pd.DataFrame:
             "record": np.arange(len(labels)),
             "event": event.where(event.notna(), labels.index.to_series()).astype(str).to_numpy(),
             "region": region.astype(object).fillna("unknown").to_numpy(),
-            "instrument": labels.get("trace_channel", nothing)
-            .astype("string")
-            .str[:2]
-            .fillna("unknown")
-            .to_numpy(object),
+            "instrument": channel.str[:2].fillna("unknown").to_numpy(object),
             "sp_class": pd.cut(sp, SP_CLASSES, labels=names).astype(object).fillna("unknown").to_numpy(),
             "input_snr_db": labels.get("input_snr_db", nothing).to_numpy(),
         }

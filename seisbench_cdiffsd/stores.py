@@ -96,9 +96,10 @@ class Reader:
 
 
 def _lettered(dataset: WaveformDataset) -> WaveformDataset:
-    """A dataset whose components 1 and 2 are N and E, as ``annotate`` takes them, in records that have no N and E."""
-    orders = dataset.metadata["trace_component_order"].astype(str)
-    renamed = orders.where(orders.str.contains("[NE]"), orders.str.translate(str.maketrans("12", "NE")))
+    """A dataset whose components 1 and 2 are N and E, as ``annotate`` takes them, in records that have no such one."""
+    renamed = orders = dataset.metadata["trace_component_order"].astype(str)
+    for number, letter in ("1N", "2E"):
+        renamed = renamed.where(renamed.str.contains(letter), renamed.str.replace(number, letter))
     if renamed.equals(orders):
         return dataset
     dataset = dataset.filter(np.ones(len(dataset), dtype=bool), inplace=False)

@@ -165,11 +165,12 @@ def test_splits_of_the_shared_data_share_no_samples(shared_data):
 
 
 def test_components_1_and_2_are_taken_for_n_and_e(tmp_path):
-    for order in ("ZNE", "Z12"):
+    for order in ("ZNE", "Z12", "Z1E"):
         (tmp_path / order).mkdir()
         path = tmp_path / order
         with sbd.WaveformDataWriter(path / "metadata.csv", path / "waveforms.hdf5") as writer:
             writer.data_format = {"dimension_order": "CW", "component_order": order, "sampling_rate": 100.0}
             writer.add_trace({"split": "train"}, np.arange(1, 10, dtype=np.float32).reshape(3, 3))
-    lettered, numbered = (InMemory(datasets.open_source(Source(str(tmp_path / x))), []) for x in ("ZNE", "Z12"))
-    np.testing.assert_array_equal(numbered.get_sample(0)[0], lettered.get_sample(0)[0])
+    lettered, *others = (InMemory(datasets.open_source(Source(str(tmp_path / x))), []) for x in ("ZNE", "Z12", "Z1E"))
+    for numbered in others:
+        np.testing.assert_array_equal(numbered.get_sample(0)[0], lettered.get_sample(0)[0])
