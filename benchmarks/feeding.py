@@ -21,12 +21,13 @@ import torch
 from seisbench.data import WaveformDataset, WaveformDataWriter
 
 from seisbench_cdiffsd import pairs
+from seisbench_cdiffsd.amplitudes import normalize
 from seisbench_cdiffsd.config import Source, TrainingConfig
 from seisbench_cdiffsd.configfile import read_config
 from seisbench_cdiffsd.diffusion import training_loss
 from seisbench_cdiffsd.feeding import load_data, loader
 from seisbench_cdiffsd.losses import make_loss
-from seisbench_cdiffsd.model import CDiffSD, normalize
+from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.optimizers import make_optimizer
 from seisbench_cdiffsd.schedule import get_schedule
 

@@ -15,7 +15,7 @@ import torch
 from obspy import Stream, UTCDateTime
 
 from seisbench_cdiffsd import manifest
-from seisbench_cdiffsd.continuous import MARGIN, between, denoised_pieces, fingerprint, load, slowest
+from seisbench_cdiffsd.continuous import MARGIN, between, denoised_pieces, fingerprint, load
 from seisbench_cdiffsd.manifest import Outcome
 from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.reading import Part, ReadError, Source, Unavailable, index, state
@@ -89,7 +89,7 @@ def denoise_day(task: Task, settings: Settings, device: str = "cpu") -> list[Out
                 unavailable |= {settings.source / channel.path} if isinstance(error, Unavailable) else set()
                 if channel.day == task.day:
                     problems[str(channel.path)] = str(error)
-    slow = [channel for channel in task.channels if _is_slow(parts.get(channel, []), slowest(model))]
+    slow = [channel for channel in task.channels if _is_slow(parts.get(channel, []), model.slowest)]
     channels = [channel for channel in task.channels if channel not in slow]
     written = Counter(settings.output(channel) for channel in channels)
     twice = [channel.id for channel in channels if written[settings.output(channel)] > 1]
@@ -106,7 +106,7 @@ def denoise_day(task: Task, settings: Settings, device: str = "cpu") -> list[Out
         raise OSError(f"The files of {task.name} changed while they were read. Run again.")
     # what cannot be read today may be read by the next run
     entry: dict[str, Any] = {"task": task.name, "key": "" if unavailable else key, "problems": problems}
-    entry["passed over"] = {f"*.{channel.channel}": f"below {slowest(model):g} Hz" for channel in slow}
+    entry["passed over"] = {f"*.{channel.channel}": f"at {model.slowest:g} Hz or less" for channel in slow}
     for kind, root in _roots(settings).items():
         entry[kind] = manifest.described([root / path for path in outputs], root)
     manifest.save(entry_path, entry)
@@ -123,10 +123,10 @@ def _outcomes(task: Task, entry: dict[str, Any], state: str) -> list[Outcome]:
     return [*passed_over, *failed, Outcome(task.name, state, note)]
 
 
-def _is_slow(parts: list[Part], least: float) -> bool:
+def _is_slow(parts: list[Part], slowest: float) -> bool:
     """Whether there are samples, but all of them at rates that a model passes over, as of the position of a mass."""
     rates = [span.rate for part in parts for span in part.spans]
-    return bool(rates) and max(rates) < least
+    return bool(rates) and max(rates) <= slowest
 
 
 def record_path(task: Task, out: Path) -> Path:

@@ -14,12 +14,12 @@ import numpy as np
 from obspy import Stream, Trace, UTCDateTime
 
 from seisbench_cdiffsd.model import CDiffSD
-from seisbench_cdiffsd.records import HIGHEST_RATIO
 
 #: Seconds of a piece.
 PIECE = 6 * 3600.0
-#: How far the surroundings of a sample reach, in windows: a gap that is bridged, a window, and the filter's memory.
-MARGIN = 3
+#: How far the surroundings of a sample reach, in windows: a window, what fills a gap in it, and the samples that this
+#: mirrors; and the filter's memory.
+MARGIN = 4
 
 #: Part of a sample by which its time may differ from reading to reading, since miniSEED counts in 0.1 ms:
 #: less than a half, so that samples half way between two times are safe as well.
@@ -27,11 +27,6 @@ JITTER = 0.3
 
 #: Reads the samples between two times.
 Reader = Callable[[UTCDateTime, UTCDateTime], Stream]
-
-
-def slowest(model: CDiffSD) -> float:
-    """Rate in Hz below which a model passes channels over."""
-    return model.sampling_rate / HIGHEST_RATIO
 
 
 def denoised_pieces(

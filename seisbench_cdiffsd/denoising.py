@@ -17,7 +17,7 @@ from obspy.core.event import Catalog, Comment, Event, Pick, ResourceIdentifier, 
 from seisbench.models import WaveformModel
 
 from seisbench_cdiffsd import manifest
-from seisbench_cdiffsd.continuous import MARGIN, between, denoised_pieces, fingerprint, slowest
+from seisbench_cdiffsd.continuous import MARGIN, between, denoised_pieces, fingerprint
 from seisbench_cdiffsd.jobs import Job, jobs
 from seisbench_cdiffsd.manifest import Outcome
 from seisbench_cdiffsd.model import CDiffSD
@@ -87,8 +87,8 @@ def denoise_files(
     for span in (span for part in parts for span in part.spans):
         rates[span.id] = max(rates.get(span.id, 0.0), span.rate)
     components = {x for x in rates if x[-1:] in {*model.component_order, *"ZNE12"}}
-    usable = {x for x in components if rates[x] >= slowest(model)}
-    wanted = f"{model.component_order} at {slowest(model):g} Hz or more"
+    usable = {x for x in components if rates[x] > model.slowest}
+    wanted = f"{model.component_order} at more than {model.slowest:g} Hz"
     if parts and not usable:
         for path in sorted({part.path for part in parts}):
             yield Outcome(str(path), "failed", f"has no samples of the components {wanted}.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from seisbench_cdiffsd.schedule import Schedule, levels
@@ -92,7 +93,8 @@ def leave_noise(
     :param margin: Decibels that the noise that stays lies below the earthquake; inf for no more than `floor`
     :param ceiling: Largest share of the amplitude of the noise that stays, unless `floor` is larger
     :param doubt: Ratio of the rms of earthquake and noise below which an estimate is lowered, to `floor` at most; with
-        a `floor` of 0 it is not
+        a `floor` of 0 it is not. The loudest tenth of the noise does not count here: a spike says nothing about the
+        rest of the record
     :return: Estimates with the noise that stays
     """
     noise = noisy - clean
@@ -100,8 +102,14 @@ def leave_noise(
     earthquake, rest = ((x.square().mean((-2, -1), keepdim=True) + 1e-24).sqrt() for x in (clean, noise))
     ratio = earthquake / rest
     share = (10 ** (-margin / 20) * ratio).clamp(floor, max(floor, ceiling))
-    trust = (ratio / doubt).clamp(floor, 1) if floor else 1
+    trust = (earthquake / _steady_rms(noise) / doubt).clamp(floor, 1) if floor else 1
     return trust * clean + share * noise
+
+
+def _steady_rms(noise: Tensor) -> Tensor:
+    """Rms over components and samples, (batch, 1, 1), of records without the loudest 3 of their 30 parts."""
+    parts = F.adaptive_avg_pool1d(noise.square().mean(-2), 30).sort(-1).values[..., :27]
+    return (parts.mean(-1) + 1e-24).sqrt()[..., None, None]
 
 
 def training_loss(

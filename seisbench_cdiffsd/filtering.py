@@ -1,4 +1,4 @@
-"""The band of the model and its sampling rate: gaps bridged, resampled and filtered, all without a shift in time."""
+"""The band of the model and its sampling rate: resampled and filtered, all without a shift in time."""
 
 from __future__ import annotations
 
@@ -45,19 +45,9 @@ def design_filter(args: Sequence[Any], kwargs: dict[str, Any], rate: float) -> t
     return signal.butter(options["corners"], corners, kind, output="sos", fs=rate), bool(options["zerophase"])
 
 
-def bridged(values: Samples) -> Samples:
-    """
-    Samples without their mean, and with straight lines over the gaps, which leave no step for a filter to ring at.
-
-    :param values: Samples, NaN in the gaps; the first and the last are there
-    """
-    missing = np.isnan(values)
-    if missing.any():
-        there = np.flatnonzero(~missing)
-        values[missing] = np.interp(np.flatnonzero(missing), there, values[there])
-    values = values - values[0]  # before the mean, so that a constant becomes exactly zero
-    values -= values.mean()
-    return values
+def lowest_frequency(args: Sequence[Any] | None, kwargs: dict[str, Any]) -> float:
+    """The lower corner in Hz of a filter of :py:func:`design_filter`, 0 where there is none."""
+    return float({"bandpass": kwargs.get("freqmin"), "highpass": kwargs.get("freq")}.get((args or [""])[0]) or 0)
 
 
 def filtered(values: Samples, sos: Samples | None, zerophase: bool = True) -> Samples:

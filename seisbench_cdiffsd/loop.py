@@ -21,12 +21,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from seisbench_cdiffsd.amplitudes import normalize
 from seisbench_cdiffsd.config import TrainingConfig
 from seisbench_cdiffsd.diffusion import training_loss
 from seisbench_cdiffsd.feeding import Data, checked, loader
 from seisbench_cdiffsd.losses import make_loss
 from seisbench_cdiffsd.metrics import cross_correlation, sdr_db
-from seisbench_cdiffsd.model import CDiffSD, normalize
+from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.optimizers import make_optimizer
 from seisbench_cdiffsd.pairs import Mixtures
 from seisbench_cdiffsd.schedule import get_schedule

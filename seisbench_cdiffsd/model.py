@@ -19,7 +19,8 @@ from seisbench.util import ClassifyOutput
 from torch import Tensor
 
 from seisbench_cdiffsd import diffusion
-from seisbench_cdiffsd.filtering import design_filter
+from seisbench_cdiffsd.amplitudes import normalize, parted
+from seisbench_cdiffsd.filtering import design_filter, lowest_frequency
 from seisbench_cdiffsd.network import build_network, evaluating
 from seisbench_cdiffsd.pretrained import ShippedWeights
 from seisbench_cdiffsd.records import Record, records, with_samples
@@ -36,33 +37,10 @@ CITATION = (
 #: A record and its clean estimate, (component, samples).
 Estimate = tuple[Record, NDArray[np.float32]]
 
-#: Measures of the amplitude of a window, by the name under which a model stores them.
-NORMS = ("std", "peak")
+#: Rate of the model over that of a stream, at most.
+HIGHEST_RATIO = 100
 #: The published network halves its samples three times.
 MULTIPLE = 8
-
-
-def normalize(batch: Tensor, norm: str = "std") -> tuple[Tensor, Tensor]:
-    """
-    Bring windows to a common amplitude, with one factor for all components: ``batch = normalised * factor``.
-
-    A window scaled by a power of two gives the very same normalised window; silent windows have the factor 1.
-
-    :param batch: Windows (..., component, samples)
-    :param norm: "std", the joint standard deviation (about zero), or "peak", the joint absolute maximum
-    :return: Normalised windows, and factors (..., 1, 1)
-    :raises ValueError: If there is no such norm
-    """
-    if norm not in NORMS:
-        raise ValueError(f"Unknown norm {norm!r}. Available: {', '.join(NORMS)}.")
-    peak = batch.abs().amax(dim=(-2, -1), keepdim=True)
-    factor = torch.where(peak > 0, peak, 1)
-    batch = batch / factor  # first, so that no square leaves the range of single precision
-    if norm == "peak":
-        return batch, factor
-    rms = batch.square().mean(dim=(-2, -1), keepdim=True).sqrt()
-    rms = torch.where(peak > 0, rms, 1)
-    return batch / rms, factor * rms
 
 
 class CDiffSD(ShippedWeights, WaveformModel):
@@ -87,7 +65,11 @@ class CDiffSD(ShippedWeights, WaveformModel):
     _stack_options: ClassVar[set[str]] = set(STACKING)
     _annotate_args: ClassVar[dict[str, tuple[str, Any]]] = {
         "steps": ("Number of steps from the noisy to the clean record; 1 is direct denoising", 2),
-        "noise_floor": ("Smallest share of the noise amplitude to leave in; 0 for none", diffusion.NOISE_FLOOR),
+        "noise_floor": (
+            "Smallest share of the noise amplitude to leave in; 0 for none. Above 0, estimates that are weaker than a "
+            "tenth of the noise are lowered with it",
+            diffusion.NOISE_FLOOR,
+        ),
         "noise_margin": ("Decibels below the earthquake to lower noise to; inf for no limit", diffusion.NOISE_MARGIN),
         "batch_size": ("Batch size for the model", 32),
         "overlap": ("Overlap between windows: a fraction of their length below 1, or a number of samples", 0.3),
@@ -240,7 +222,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
 
         def batches() -> Iterator[list[Estimate]]:
             batch: list[tuple[Record, Windows, int]] = []
-            for record in records(stream, rate, window, order, flexible, strict, sos, zerophase):
+            for record in records(stream, rate, window, order, flexible, strict, sos, zerophase, self.slowest):
                 overlap, origin = options.samples(window), record.origin
                 windows = Windows(record.data, window, overlap, options.sides, options.stacking, origin)
                 for offset in windows.offsets:
@@ -260,7 +242,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
         for (record, windows, offset), estimate in zip(batch, estimates, strict=True):
             windows.add(offset, estimate)
             if windows.complete:
-                finished.append((record, windows.stacked()))
+                finished.append((record, windows.stacked() * record.alive))
         return finished
 
     @torch.no_grad()
@@ -274,20 +256,35 @@ class CDiffSD(ShippedWeights, WaveformModel):
         :param steps: Number of steps
         :param noise_floor: As `noise_margin`, see :py:func:`.diffusion.leave_noise`; by default no noise is left in
         :return: Denoised windows of the same shape
-        :raises ValueError: If the model is not in single precision
+        :raises ValueError: If the model is not in single precision, or there are samples that are no numbers
         :raises FloatingPointError: If the model gives no numbers
         """
         if self.dtype != torch.float32:
-            raise ValueError(f"The model is in {self.dtype}: call .float(), and torch.autocast for lower precision.")
-        noisy, factor = self.annotate_batch_pre(batch.to(self.device, torch.float32), {})
+            raise ValueError(f"The model is in {self.dtype}: call .float() first.")
+        batch = batch.to(self.device, torch.float32)
+        if not batch.isfinite().all():
+            raise ValueError("The windows hold samples that are NaN or infinite: fill them, or use annotate.")
+        batch, which = parted(batch)
+        noisy, factor = self.annotate_batch_pre(batch, {})
         clean = diffusion.sample(self, noisy, get_schedule(self.schedule), steps)
         if not clean.isfinite().all():  # NaN would pass for missing samples
             raise FloatingPointError("The model gives no numbers (NaN or infinity): are its weights damaged?")
-        return self.annotate_batch_post(diffusion.leave_noise(noisy, clean, noise_floor, noise_margin), factor, {})
+        clean = diffusion.leave_noise(noisy, clean, noise_floor, noise_margin)
+        restored = self.annotate_batch_post(clean, factor, {})
+        whole = restored[: len(restored) - len(which)]
+        return whole.index_add(0, which, restored[len(whole) :]) if len(which) else whole
+
+    @property
+    def slowest(self) -> float:
+        """Sampling rate in Hz up to which channels are passed over, as nothing of theirs is in the band."""
+        lowest = lowest_frequency(self.filter_args, self.filter_kwargs or {})
+        return max(self.sampling_rate / HIGHEST_RATIO, 2 * lowest)
 
     def _filter(self) -> tuple[NDArray[np.float64] | None, bool]:
         """The band as second-order sections, and whether it is zero-phase."""
         if self.filter_args is None:
+            if self.filter_kwargs:
+                raise ValueError("filter_kwargs without filter_args: name the filter, such as 'bandpass'.")
             return None, True
         return design_filter(self.filter_args, self.filter_kwargs or {}, self.sampling_rate)
 

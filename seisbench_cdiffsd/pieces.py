@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from obspy import Stream, Trace, UTCDateTime
 
+from seisbench_cdiffsd.gaps import Mask
+
 logger = logging.getLogger("seisbench")
 
 #: Larger samples do not fit single precision, with room for the overshoot of a filter; they count as missing.
@@ -22,8 +24,6 @@ LARGEST = 1e37
 
 #: Of more channels than these, a warning counts the rest.
 MOST_LISTED = 20
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ def instruments(
     :param stream: Traces
     :param order: Components of the model
     :param flexible: Whether components 1 and 2 stand for N and E, and the other way round
-    :param slowest: Traces of a lower rate, in Hz, are passed over
+    :param slowest: Traces of this rate, in Hz, or a lower one, are passed over
     :return: (network, station, location, ...) and (position, trace, component) of each trace
     """
     rows = {letter: row for row, letter in enumerate(order)}
@@ -80,7 +80,7 @@ def instruments(
     passed_over = set()
     for source, trace in enumerate(stream):
         stats = trace.stats
-        fits = slowest <= stats.sampling_rate < np.inf and trace.data.dtype.kind in "iufb"
+        fits = slowest < stats.sampling_rate < np.inf and trace.data.dtype.kind in "iufb"
         if stats.channel[-1:] not in rows or not fits:
             passed_over.add(trace.id)
         elif stats.npts > 0:
@@ -89,7 +89,7 @@ def instruments(
             key = stats.network, stats.station, stats.location, stats.channel[:-1], rate
             groups[key].append((source, trace, rows[stats.channel[-1]]))
     for names, what in (
-        (passed_over, f"passed over, not of the components {' '.join(rows)}, no numbers, or below {slowest:g} Hz"),
+        (passed_over, f"passed over, not of the components {' '.join(rows)}, no numbers, or at {slowest:g} Hz or less"),
         (_torn(groups), "with components at different sampling rates, each denoised without the others"),
     ):
         if names:

@@ -19,7 +19,7 @@ class Windows:
     """
     The windows of one record, and the record that their estimates make up.
 
-    :param data: Samples, (component, samples); shorter ones than a window are padded with zeros
+    :param data: Samples, (component, samples); shorter ones than a window are repeated, there and back again
     :param window: Length of a window in samples
     :param overlap: Samples that neighbours share at least, less than `window`
     :param blinding: Samples at the left and right of a window that are left to its neighbour, together at most
@@ -53,7 +53,7 @@ class Windows:
         """The window that begins at `offset`, (component, window)."""
         values = self.data[:, offset : offset + self.window]
         missing = self.window - values.shape[-1]
-        return np.pad(values, ((0, 0), (0, missing))) if missing else values
+        return np.pad(values, ((0, 0), (0, missing)), mode="symmetric") if missing else values
 
     def add(self, offset: int, estimate: Values) -> None:
         """Add the estimate, (component, window), of the window that begins at `offset`."""

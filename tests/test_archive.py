@@ -276,7 +276,7 @@ def test_channels_that_are_too_slow_are_passed_over(settings):
         outcomes = work(settings, select=["XX.AAA.*.*", "XX.SLOW.*.*"])
         assert status(outcomes) == 0
         assert {(o.name, o.state, o.reason) for o in outcomes if "VM" in o.name} == {
-            (f"*.VM{c}", "skipped", "below 0.04 Hz") for c in "ZNE"
+            (f"*.VM{c}", "skipped", "at 0.4 Hz or less") for c in "ZNE"
         }
         assert {o.state for o in outcomes if "VM" not in o.name} == {state}
     assert not [name for name in samples(settings.out) if "VM" in name]

@@ -344,7 +344,7 @@ def test_files_of_several_earthquakes_become_records_of_their_own(small, tmp_pat
 
 def test_records_without_picks_get_an_empty_table_and_the_next_one_is_done(small, tmp_path):
     deaf = sbm.PhaseNet(default_args={"P_threshold": 2, "S_threshold": 2})
-    long = stream(seconds=7 * 3600, rate=1, components="Z", start=START + 7 * 3600)  # two pieces
+    long = stream(seconds=7 * 3600, rate=4, components="Z", start=START + 7 * 3600)  # two pieces
     inputs = [write(tmp_path / "a.mseed", stream(seconds=60)), write(tmp_path / "b.mseed", long)]
     outcomes = list(denoise_files(small, map(str, inputs), tmp_path / "out", Settings(picks=True), deaf))
     assert [o.state for o in outcomes] == ["done"] * 2
@@ -372,10 +372,10 @@ def test_a_channel_that_is_too_slow_is_passed_over(small, tmp_path):
     outcomes = list(denoise_files(small, [str(both)], tmp_path / "out", Settings(), report=lines.append))
     assert [o.state for o in outcomes] == ["done"]
     assert [line for line in lines if "passed over" in line] == [
-        f"XX.STA..VM{c}: passed over, not of the components ZNE at 0.2 Hz or more" for c in "ENZ"
+        f"XX.STA..VM{c}: passed over, not of the components ZNE at more than 2 Hz" for c in "ENZ"
     ]
     (failed,) = run(small, [alone], tmp_path / "out")
-    assert failed.state == "failed" and "0.2 Hz" in failed.reason
+    assert failed.state == "failed" and "2 Hz" in failed.reason
 
 
 def test_damage_is_told_again_but_what_is_done_is_not_repeated(small, tmp_path):

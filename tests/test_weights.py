@@ -11,8 +11,9 @@ import obspy
 import pytest
 import seisbench.models as sbm
 import torch
+from obspy import Stream, Trace
 
-from seisbench_cdiffsd.metrics import snr_db
+from seisbench_cdiffsd.metrics import snr_db, suppression_db
 from seisbench_cdiffsd.pretrained import DEFAULT
 
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -64,6 +65,72 @@ def test_the_earthquake_of_the_example_stays_and_the_noise_goes(example):
     clean = denoised_example(noise_floor=0.0, noise_margin=float("inf"))
     assert (snr_db(clean, onset) > snr_db(noisy, onset) + 6).all()
     assert abs(clean).max() == pytest.approx(abs(noisy).max(), rel=0.1)
+
+
+def removed(stream, **options):
+    """How much less is left of the noise in a stream, in dB, where it has samples."""
+    silent = {"noise_floor": 0.0, "noise_margin": float("inf")}
+    clean = sbm.CDiffSD.from_pretrained().denoise(stream, **silent)
+    before, after = (np.concatenate([np.ma.compressed(trace.data) for trace in x]) for x in (stream, clean))
+    assert len(before) == len(after)
+    return suppression_db(before, after)
+
+
+def noise(samples):
+    """White noise of an instrument, (component, samples)."""
+    values = np.random.default_rng(0).standard_normal((3, samples))
+    return Stream([Trace(x, {"channel": f"HH{c}", "sampling_rate": 100.0}) for c, x in zip("ZNE", values, strict=True)])
+
+
+@pytest.mark.parametrize("seconds", [2, 5, 10, 20, 27, 29.9, 30, 35])
+def test_noise_is_removed_from_records_of_any_length(seconds):
+    assert removed(noise(round(100 * seconds))) > 20
+
+
+@pytest.mark.parametrize("components", ["ZNE", "Z"])
+@pytest.mark.parametrize("seconds", [0.1, 1, 3, 10, 25, 40, 70])
+@pytest.mark.parametrize("value", [0, np.nan])
+def test_noise_is_removed_beside_a_gap(components, seconds, value):
+    stream = noise(9500)
+    for trace in stream:
+        if trace.stats.component in components:
+            trace.data[2000 : 2000 + round(100 * seconds)] = value
+        trace.data = np.ma.masked_invalid(trace.data)
+    assert removed(stream) > 15
+
+
+def test_where_a_record_is_constant_the_estimate_is_zero(example):
+    for trace in example:
+        trace.data = (
+            np.r_[trace.data, np.zeros(1500), trace.data] + 1e5 * np.r_[np.ones(3000), np.zeros(1500), np.ones(3000)]
+        )
+    for trace in sbm.CDiffSD.from_pretrained().denoise(example):
+        np.testing.assert_array_equal(trace.data[3000:4500], 0)
+        assert abs(trace.data).max() < 1e5
+
+
+@pytest.mark.parametrize("loudness", [30, 1e3, 1e6])
+def test_a_broken_component_does_not_take_the_earthquake_from_the_others(example, loudness):
+    broken = example.copy()
+    quiet = [trace for trace in broken if trace.stats.component != "E"]
+    peak = max(abs(trace.data).max() for trace in broken)
+    broken.select(component="E")[0].data = loudness * peak * np.random.default_rng(0).standard_normal(3000)
+    model = sbm.CDiffSD.from_pretrained()
+    alone = model.denoise(Stream(quiet))
+    beside = [trace for trace in model.denoise(broken) if trace.stats.component != "E"]
+    for one, other in zip(alone, beside, strict=True):
+        np.testing.assert_allclose(other.data, one.data, atol=1e-3 * peak)
+
+
+def test_a_spike_does_not_lower_the_earthquake(example):
+    onset = 470
+    peak = max(abs(trace.data).max() for trace in example)
+    model = sbm.CDiffSD.from_pretrained()
+    expected = np.stack([trace.data for trace in model.denoise(example)])[:, onset:]
+    for trace in example:
+        trace.data[50] += 100 * peak
+    found = np.stack([trace.data for trace in model.denoise(example)])[:, onset:]
+    assert (expected * found).sum() / (expected**2).sum() > 0.9
 
 
 def test_the_default_weights_say_where_they_come_from():

@@ -1,0 +1,73 @@
+"""What takes the place of samples that are missing: for the filter a straight line, for the network a mirror image.
+
+A network that has seen whole windows only takes the silence in a gap, or after the end of a short record, for quiet
+ground, and what lies beside it, noise or not, for an arrival. It is given more of the same instead.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+def runs(mask: Mask) -> list[tuple[int, int]]:
+    """First and past-the-last index of every run of True."""
+    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
+    return [(int(first), int(stop)) for first, stop in edges.reshape(-1, 2)]
+
+
+def constant(values: Samples, least: int) -> Mask:
+    """Where at least so many samples in a row are the same: a dead channel, or a gap that was filled with zeros."""
+    result = np.zeros(len(values), dtype=bool)
+    for first, stop in runs(np.diff(values) == 0):
+        result[first : stop + 1] |= stop + 1 - first >= least
+    return result
+
+
+def bridged(values: Samples) -> Samples:
+    """
+    Samples without their mean, and with straight lines over the gaps, which leave no step for a filter to ring at.
+
+    :param values: Samples, NaN in the gaps, but not all of them
+    """
+    missing = np.isnan(values)
+    if missing.any():
+        there = np.flatnonzero(~missing)
+        values[missing] = np.interp(np.flatnonzero(missing), there, values[there])
+    values = values - values[0]  # before the mean, so that a constant becomes exactly zero
+    values -= values.mean()
+    return values
+
+
+def fill(data: NDArray[np.float32], alive: Mask, reach: int) -> None:
+    """
+    Fill gaps, in place, with the samples on both sides of them, mirrored and faded into one another.
+
+    :param data: Samples (component, samples)
+    :param alive: Which of them are there, and are not to be filled
+    :param reach: Samples from an end of a gap on up to which it is filled; there are zeros in between
+    """
+    for row, there in zip(data, alive, strict=True):
+        found = runs(there)
+        ends = [(0, 0), *found, (len(row), len(row))]
+        for (begin, first), (stop, end) in pairwise(ends) if found else []:
+            count = min(stop - first, reach)
+            # from one side to the other without loss of power, and into silence late
+            fade = np.ones(count, dtype=np.float32)
+            tail = count - min(stop - first - count, count * 9 // 10)
+            fade[-tail:] = np.cos(np.linspace(0, np.pi / 2, tail))
+            row[first:stop] = 0
+            if begin < first:
+                row[first : first + count] += fade * _more(row[begin:first][::-1][:count], count)
+            if stop < end:
+                row[stop - count : stop] += (fade * _more(row[stop:end][:count], count))[::-1]
+
+
+def _more(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """So many samples: there and back again, where there are not enough."""
+    return np.pad(values, (0, count - len(values)), mode="symmetric")

@@ -1,0 +1,66 @@
+"""Windows come to one amplitude whatever their own, and a broken component does not take the others with it."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seisbench_cdiffsd.amplitudes import APART, normalize, parted
+
+
+def noise(*scales, seed=0):
+    """Windows of noise, (1, component, samples), each component with an rms of its own."""
+    return torch.randn(1, 3, 1000, generator=torch.Generator().manual_seed(seed)) * torch.tensor(scales)[:, None]
+
+
+@pytest.mark.parametrize("norm", ["std", "peak"])
+@given(exponent=st.integers(-60, 60), seed=st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_normalisation_knows_no_scale(norm, exponent, seed):
+    batch = torch.randn(2, 3, 50, generator=torch.Generator().manual_seed(seed))
+    normalised, factor = normalize(batch, norm)
+    scaled, scaled_factor = normalize(batch * 2.0**exponent, norm)
+    assert torch.equal(scaled, normalised)
+    assert torch.equal(scaled_factor, factor * 2.0**exponent)
+    torch.testing.assert_close(normalised * factor, batch)
+
+
+def test_norms_are_joint():
+    batch = torch.randn(4, 3, 1000, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 10, 100])[:, None]
+    torch.testing.assert_close(normalize(batch, "std")[0].square().mean(dim=(1, 2)), torch.ones(4))
+    torch.testing.assert_close(normalize(batch, "peak")[0].abs().amax(dim=(1, 2)), torch.ones(4))
+
+
+@pytest.mark.parametrize("norm", ["std", "peak"])
+@pytest.mark.parametrize("amplitude", [1e-38, 1e-12, 1e12, 1e37])
+def test_no_amplitude_leaves_single_precision(norm, amplitude):
+    batch = torch.full((1, 3, 100), amplitude)
+    normalised, factor = normalize(batch, norm)
+    torch.testing.assert_close(normalised, torch.ones_like(batch))
+    assert factor.item() == pytest.approx(amplitude)
+
+
+def test_silence_has_the_factor_one():
+    normalised, factor = normalize(torch.zeros(2, 3, 10))
+    assert torch.equal(normalised, torch.zeros(2, 3, 10))
+    assert torch.equal(factor, torch.ones(2, 1, 1))
+
+
+@pytest.mark.parametrize("row", [0, 1, 2])
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_a_component_that_drowns_the_others_is_parted_from_them(row, scale):
+    scales = [scale] * 3
+    scales[row] *= 3 * APART
+    batch = torch.cat([noise(scale, scale, scale), noise(*scales, seed=1), noise(scale, scale, 0, seed=2)])
+    parts, which = parted(batch)
+    assert which.tolist() == [1] and len(parts) == 4
+    assert torch.equal(parts[[0, 2]], batch[[0, 2]])
+    assert not parts[1, row].any() and not parts[3, [i for i in range(3) if i != row]].any()
+    assert torch.equal(parts[1] + parts[3], batch[1])
+
+
+@pytest.mark.parametrize("scales", [(1, 1, 1), (5, 1, 0.1), (1, 1, 1e-6), (1, 0, 0), (0, 0, 0)])
+def test_components_that_belong_together_stay_together(scales):
+    batch = noise(*scales)
+    parts, which = parted(batch)
+    assert torch.equal(parts, batch) and not len(which)

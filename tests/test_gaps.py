@@ -1,0 +1,79 @@
+"""What takes the place of missing samples goes on as what lies beside them, and stays in its place."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seisbench_cdiffsd.gaps import bridged, constant, fill, runs
+
+
+@given(st.lists(st.booleans(), max_size=30))
+def test_runs_are_all_that_is_true(mask):
+    found = runs(np.array(mask, dtype=bool))
+    again = np.zeros(len(mask), dtype=bool)
+    for first, stop in found:
+        assert first < stop
+        again[first:stop] = True
+    assert again.tolist() == mask
+    assert all(stop < first for (_, stop), (first, _) in pairwise(found))
+
+
+def test_constant_stretches_are_found_and_changes_are_not():
+    values = np.array([5, 5, 5, 1, 1, 2, np.nan, np.nan, np.nan, 7, 7, 7, 7])
+    assert runs(constant(values, 3)) == [(0, 3), (9, 13)]
+    assert not constant(np.arange(9.0), 2).any() and constant(np.ones(4), 4).all() and not constant(np.ones(4), 5).any()
+
+
+def test_a_line_leads_over_a_gap():
+    np.testing.assert_allclose(bridged(np.array([1.0, np.nan, np.nan, 4.0])), [-1.5, -0.5, 0.5, 1.5])
+    np.testing.assert_array_equal(bridged(np.full(5, 1e12 + 0.1)), np.zeros(5))
+
+
+def filled(values, alive, reach):
+    data = np.array([values], dtype=np.float32)
+    fill(data, np.array([alive], dtype=bool), reach)
+    return data[0]
+
+
+def test_a_gap_is_filled_from_both_sides():
+    values = filled([1, 2, 3, 9, 9, 9, 7, 6, 5], [1, 1, 1, 0, 0, 0, 1, 1, 1], 9)
+    half = np.sqrt(0.5)
+    np.testing.assert_allclose(values, [1, 2, 3, 3, half * (2 + 6), 7, 7, 6, 5], atol=1e-6)
+
+
+def test_what_is_too_short_is_repeated_there_and_back_again():
+    np.testing.assert_allclose(filled([1, 2, 9, 9, 9, 9, 9], [1, 1, 0, 0, 0, 0, 0], 9)[:3], [1, 2, 2])
+    np.testing.assert_allclose(
+        np.sign(filled([-1, 2, 9, 9, 9, 9, 9], [1, 1, 0, 0, 0, 0, 0], 9)[:6]), [-1, 1, 1, -1, -1, 1]
+    )
+
+
+@pytest.mark.parametrize("place", [slice(0, 40), slice(30, 70), slice(60, 100)])
+def test_a_long_gap_is_silent_out_of_reach(place):
+    values, alive = np.ones(100), np.ones(100, dtype=bool)
+    alive[place] = False
+    result = filled(values, alive, 10)
+    inner = slice(place.start + 10 * (place.start > 0), place.stop - 10 * (place.stop < 100))
+    np.testing.assert_array_equal(result[inner], 0)
+    assert (result != 0).sum() >= 100 - (inner.stop - inner.start) - 2  # the fades end at zero
+    np.testing.assert_array_equal(result[alive], 1)
+
+
+@given(st.integers(0, 999), st.integers(1, 60))
+@settings(max_examples=60, deadline=None)
+def test_filling_is_local_and_leaves_what_is_there(seed, reach):
+    generator = np.random.default_rng(seed)
+    data, alive = generator.standard_normal((2, 3, 200)).astype(np.float32)
+    alive = alive > -0.5
+    whole, part = data.copy(), data[:, 50:].copy()
+    fill(whole, alive, reach)
+    fill(part, alive[:, 50:], reach)
+    np.testing.assert_array_equal(whole[alive], data[alive])
+    np.testing.assert_array_equal(part[:, 2 * reach :], whole[:, 50 + 2 * reach :])
+
+
+def test_nothing_is_made_of_nothing():
+    np.testing.assert_array_equal(filled([9, 9, 9], [0, 0, 0], 5), [9, 9, 9])
