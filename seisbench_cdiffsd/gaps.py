@@ -17,15 +17,19 @@ Mask = NDArray[np.bool_]
 
 def runs(mask: Mask) -> list[tuple[int, int]]:
     """First and past-the-last index of every run of True."""
-    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
-    return [(int(first), int(stop)) for first, stop in edges.reshape(-1, 2)]
+    return [(int(first), int(stop)) for first, stop in _edges(mask)]
+
+
+def _edges(mask: Mask) -> NDArray[np.intp]:
+    return np.flatnonzero(np.diff(mask, prepend=False, append=False)).reshape(-1, 2)
 
 
 def constant(values: Samples, least: int) -> Mask:
     """Where at least so many samples in a row are the same: a dead channel, or a gap that was filled with zeros."""
     result = np.zeros(len(values), dtype=bool)
-    for first, stop in runs(np.diff(values) == 0):
-        result[first : stop + 1] |= stop + 1 - first >= least
+    same = _edges(np.diff(values) == 0)
+    for first, stop in same[same[:, 1] - same[:, 0] + 1 >= least]:  # few, though small integers repeat often
+        result[first : stop + 1] = True
     return result
 
 

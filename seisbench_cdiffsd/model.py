@@ -151,6 +151,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
 
         Data are resampled to the rate of the model (unless theirs is within 1 % of it) and filtered to its band. The
         output has samples where the channel has, and nowhere else: gaps stay gaps, and missing components missing.
+        Stretches in which a channel is constant for a second or more are no signal, and zero in the output.
 
         :param stream: Stream of any number of instruments; it is never modified
         :param copy: Without effect
@@ -242,7 +243,9 @@ class CDiffSD(ShippedWeights, WaveformModel):
         for (record, windows, offset), estimate in zip(batch, estimates, strict=True):
             windows.add(offset, estimate)
             if windows.complete:
-                finished.append((record, windows.stacked() * record.alive))
+                stacked = windows.stacked()
+                stacked *= record.alive  # what is filled in for the network is nobody's signal
+                finished.append((record, stacked))
         return finished
 
     @torch.no_grad()
