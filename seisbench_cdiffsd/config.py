@@ -67,6 +67,7 @@ class Augmentations:
     :param stretch_range: Smallest and largest factor
     :param onset: Earliest place of P in the window, and latest before its end, in s; negative is outside
     :param s_only: Share of earthquakes whose window begins between P and S
+    :param coda: Share of earthquakes whose window begins in the coda, where that is clear
     :param superpose: Share of earthquakes that a second one is added to
     :param rotate: Whether horizontal components are turned by a random angle
     :param flip: Whether the sign of half of the records is changed
@@ -86,6 +87,7 @@ class Augmentations:
     stretch_range: Range = (0.75, 1.33)
     onset: Range = (-6.0, 3.0)
     s_only: float = 0.0
+    coda: float = 0.0
     superpose: float = 0.0
     rotate: bool = True
     flip: bool = True

@@ -9,33 +9,66 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.signal import butter, sosfiltfilt
 
-from seisbench_cdiffsd.augmentations import P_KEY, RATE_KEY, S_KEY, NoiseWindows, RandomOnset, State, add_name
+from seisbench_cdiffsd.augmentations import (
+    P_KEY,
+    RATE_KEY,
+    S_KEY,
+    SIGNAL_SECONDS,
+    SNR_KEY,
+    NoiseWindows,
+    RandomOnset,
+    State,
+    add_name,
+)
+
+#: Latest beginning of a window in the coda, in seconds after P, and the SNR in dB that it is to have.
+LATEST, CLEAR = 30.0, 15.0
 
 
 class AnyOnset(RandomOnset):
     """
-    A window with the P onset at a random place; for some records, one that begins between P and S.
+    A window with the P onset at a random place; for some records, one that begins between P and S, or in the coda.
 
     :param low: Earliest sample of the onset in the window; negative for windows that start after P
     :param high: Latest sample of the onset in the window
     :param windowlen: Samples of the window
     :param s_only: Share of the records with an S label whose window begins between the two
+    :param coda: Share of the records whose window begins later than that, up to 30 s after P, where that is still 15 dB
+        above the noise of the record
     """
 
-    def __init__(self, low: int, high: int, windowlen: int = 3000, s_only: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self, low: int, high: int, windowlen: int = 3000, s_only: float = 0.0, coda: float = 0.0, **kwargs: Any
+    ) -> None:
         super().__init__(low, high, windowlen, **kwargs)
-        self.s_only = s_only
+        self.s_only, self.coda = s_only, coda
 
     def __call__(self, state: State, p0: int | None = None, windowlen: int | None = None) -> None:
-        metadata = state[self.key[0]][1]
+        waveform, metadata = state[self.key[0]]
         delay = metadata.get(S_KEY, np.nan) - metadata[P_KEY]
-        if not (self.s_only and np.random.rand() < self.s_only and delay > 1):
+        start = None
+        if self.s_only and np.random.rand() < self.s_only and delay > 1:
+            start = metadata[P_KEY] + np.random.uniform(1, delay)
+        elif self.coda and np.random.rand() < self.coda:
+            start = self._in_the_coda(waveform, metadata)
+        if start is None:
             super().__call__(state, p0, windowlen)
-            return
-        start = metadata[P_KEY] + np.random.uniform(1, delay)
-        super(RandomOnset, self).__call__(state, p0=int(start), windowlen=windowlen)
+        else:
+            super(RandomOnset, self).__call__(state, p0=int(start), windowlen=windowlen)
+
+    def _in_the_coda(self, waveform: NDArray[np.float32], metadata: dict[str, Any]) -> float | None:
+        rate, p, s = metadata[RATE_KEY], metadata[P_KEY], metadata.get(S_KEY, np.nan)
+        start = p + np.random.uniform(max(-self.low, 0), LATEST * rate)
+        first, strong = waveform[:, int(start) :], waveform[:, max(int(p if np.isnan(s) else s), 0) :]
+        samples = int(SIGNAL_SECONDS * rate)
+        if first.shape[1] < samples or not strong[:, :samples].any():
+            return None
+        ratio = np.mean(first[:, :samples] ** 2) / np.mean(strong[:, :samples] ** 2)
+        clear = metadata.get(SNR_KEY, np.inf) + 10 * np.log10(ratio + 1e-30) > CLEAR
+        return start if clear else None
 
 
 class Superpose:

@@ -138,7 +138,7 @@ def training_pairs(
             aug.NameTrace(),
             aug.Stretch(band, *on.stretch_range, probability=on.stretch),
             disturbances.Superpose(others, on.superpose),
-            disturbances.AnyOnset(low, windowlen - high, windowlen, on.s_only),
+            disturbances.AnyOnset(low, windowlen - high, windowlen, on.s_only, on.coda),
             *turn,
             aug.CoupleNoise(noise_windows, noise_only=on.noise_only, untouched=on.untouched, chances=chances, **couple),
             disturbances.NarrowBand(on.narrow),

@@ -21,9 +21,9 @@ from seisbench_cdiffsd.stores import InMemory
 from seisbench_cdiffsd.training import TrainingConfig
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-report, retrain_picker, suite, testdata, train_baselines = (
+coda, report, retrain_picker, suite, testdata, train_baselines = (
     pytest.importorskip(name, reason="the benchmarks are not here")
-    for name in ("report", "retrain_picker", "suite", "testdata", "train_baselines")
+    for name in ("coda", "report", "retrain_picker", "suite", "testdata", "train_baselines")
 )
 
 
@@ -291,3 +291,22 @@ def test_a_picker_learns_what_the_surest_of_its_teachers_sees_in_the_clean_recor
     data = SimpleNamespace(batch=lambda step: (clean, noise))
     trained = retrain_picker.train(picker, teachers, data, 40, lambda windows: windows)
     assert not trained.training and entropy(trained) < entropy(picker) - 0.02
+
+
+class Halving:
+    """A denoiser that takes half of the first 10 s after P, and all after that."""
+
+    def denoise(self, stream):
+        result = stream.copy()
+        for trace in result:
+            trace.data = np.r_[trace.data[:1000], trace.data[1000:2000] / 2, np.zeros(len(trace) - 2000)]
+        return result
+
+
+def test_what_is_left_of_a_coda_is_measured_where_it_is_clear():
+    record = np.random.default_rng(0).normal(size=(3, 6000))
+    record[:, :1000] *= 0.01
+    record[:, 4000:] *= 0.02
+    pieces = coda.kept(Halving(), record, 1000)
+    assert pieces["time"].tolist() == [0, 5, 10, 15, 20, 25]
+    np.testing.assert_allclose(pieces["kept"], [0.5, 0.5, 0, 0, 0, 0])

@@ -5,7 +5,7 @@ import pytest
 from scipy.fft import rfft, rfftfreq
 
 from seisbench_cdiffsd import disturbances, pairs
-from seisbench_cdiffsd.augmentations import P_KEY, RATE_KEY, S_KEY
+from seisbench_cdiffsd.augmentations import P_KEY, RATE_KEY, S_KEY, SNR_KEY
 
 
 @pytest.fixture
@@ -67,6 +67,28 @@ def test_a_window_with_s_only_begins_between_p_and_s(state):
             disturbances.AnyOnset(0, 2000, 3000, s_only=1)(copy)
         waveform, metadata = copy["X"]
         assert waveform.shape == (3, 3000) and -500 < metadata[P_KEY] < 0 < metadata[S_KEY] <= 500
+
+
+def test_a_window_of_the_coda_begins_after_the_others(state):
+    starts = []
+    for seed in range(40):
+        copy = {"X": (state["X"][0].copy(), dict(state["X"][1]))}
+        with pairs.seeded(seed):
+            disturbances.AnyOnset(-600, 2700, 3000, coda=1)(copy)
+        waveform, metadata = copy["X"]
+        assert waveform.shape == (3, 3000)
+        starts.append(-metadata[P_KEY])
+    late = [start for start in starts if start > 600]
+    assert len(late) > 20 and max(late) <= 3000  # the record has 40 s after P, of which the first 10 are looked at
+
+
+@pytest.mark.parametrize(("snr", "decay", "expected"), [(40, 0.1, True), (30, 0.1, False), (40, 0.01, False)])
+def test_a_coda_near_the_noise_is_not_taken(state, snr, decay, expected):
+    state["X"][0][:, 3400:] *= decay
+    state["X"][1][SNR_KEY] = snr
+    with pairs.seeded(0):
+        disturbances.AnyOnset(-1400, 2700, 3000, coda=1)(state)
+    assert (state["X"][1][P_KEY] < -1400) == expected
 
 
 def test_a_narrow_band_takes_the_edges_from_both_parts_alike(state):
