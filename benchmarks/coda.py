@@ -1,6 +1,6 @@
 """Is the coda left alone?
 
-``python benchmarks/coda.py`` denoises long records of clear earthquakes as they are, from windows that follow each other
+``python benchmarks/coda.py`` denoises long records of clear earthquakes as they are, in windows that follow each other
 as in a continuous record, and says how much of their amplitude is left, by the time after P.
 """
 
