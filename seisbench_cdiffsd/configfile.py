@@ -149,7 +149,7 @@ def read_table(path: str | Path) -> dict[str, Any]:
         names = ", ".join(sorted(x.stem for x in SHIPPED.glob("*.toml")))
         raise ValueError(f"No config {str(path)!r}: {error.strerror}. It is a TOML file, or one of {names}.") from None
     except ValueError as error:
-        remedy = " Delete it and give the settings again." if file.suffix == ".json" else ""
+        remedy = " Mend it, or delete it and give the settings again." if file.suffix == ".json" else ""
         raise ValueError(f"{file} is no valid config: {str(error).rstrip('.')}.{remedy}") from None
 
 

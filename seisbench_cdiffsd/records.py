@@ -200,7 +200,7 @@ def joined(stream: Stream, limit: float) -> Stream:
     """
     channels: dict[tuple[str, str], list[Piece]] = {}
     for source, trace in enumerate(stream):
-        if trace.stats.npts and trace.data.dtype.kind in "iufb":
+        if trace.stats.npts and 0 < trace.stats.sampling_rate < np.inf and trace.data.dtype.kind in "iufb":
             key = trace.id, f"{trace.stats.sampling_rate:.6g}"
             channels.setdefault(key, []).extend(cut(source, trace, 0, limit))
     result = Stream()

@@ -290,7 +290,7 @@ def test_damage_of_an_unfinished_training_is_told_with_the_file(
     for args in (["train", "--resume", "--out", out], command(small_datasets, out)[3:]):
         assert run(*args) == 2
         error = one_line(capsys)
-        assert f"{out}/{message}" in error and "elete it" in error
+        assert f"{out}/{message}" in error and "delete it" in error
 
 
 def test_a_training_ends_with_a_sentence_and_needs_no_reader(unbroken, tmp_path, capsys, monkeypatch):

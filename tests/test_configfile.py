@@ -157,7 +157,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"bad\.toml is no valid config"):
         read_config(tmp_path / "bad.toml")
     (tmp_path / "config.json").write_text("{steps: 3}")
-    with pytest.raises(ValueError, match=r"config\.json is no valid config: .* Delete it"):
+    with pytest.raises(ValueError, match=r"config\.json is no valid config: .* delete it"):
         read_config(tmp_path / "config.json")
     with pytest.raises(ValueError, match=r"nowhere.*default, published"):
         read_config("nowhere")
