@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 import torch
 from tqdm import tqdm
@@ -24,6 +24,7 @@ from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.picking import PickerUnavailable, load_picker
 from seisbench_cdiffsd.pretrained import DEFAULT
 from seisbench_cdiffsd.sds import scan, shard
+from seisbench_cdiffsd.telling import tell
 from seisbench_cdiffsd.workers import Lost, run_dask, run_here
 from seisbench_cdiffsd.writing import ENCODINGS
 
@@ -56,18 +57,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         tell("cdiffsd: interrupted; the same command goes on with what is missing.", sys.stderr)
         return INTERRUPTED
-
-
-def tell(text: str, file: TextIO | None = None) -> None:
-    """Print, unless nobody reads any more, as after ``| head``: what there is to do is done all the same."""
-    file = file or sys.stdout
-    try:
-        print(text, file=file, flush=True)
-    except BrokenPipeError:
-        # whatever else is written there, and what Python flushes at its end, is dropped
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, file.fileno())
-        os.close(nowhere)
 
 
 def build_parser() -> Parser:

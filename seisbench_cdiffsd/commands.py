@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -14,6 +15,8 @@ from seisbench_cdiffsd import arguments
 from seisbench_cdiffsd.config import Machine, TrainingConfig
 from seisbench_cdiffsd.configfile import parse, read_config
 from seisbench_cdiffsd.export import export_weights
+from seisbench_cdiffsd.model import CDiffSD
+from seisbench_cdiffsd.telling import tell
 
 #: What training needs beyond the package itself.
 EXTRA = ("lightning", "tensorboard", "torchmetrics")
@@ -48,7 +51,8 @@ def add_train(commands: Any) -> None:
                 option = {"nargs": 2, "metavar": ("TRAIN", "DEV") if field.name == "splits" else ("LOW", "HIGH")}
             elif field.name in ("events", "noise", "machine", "augmentations"):
                 continue
-            parser.add_argument(f"--{field.name.replace('_', '-')}", help=f"({value})", **option)
+            what = "all its terms " if field.name == "loss" else ""
+            parser.add_argument(f"--{field.name.replace('_', '-')}", help=f"{what}({value})", **option)
     parser.set_defaults(run=train, mendable=(ValueError, FloatingPointError, OSError))
 
 
@@ -66,11 +70,28 @@ def train(args: argparse.Namespace) -> int:
     try:
         model = training.train(config, args.out)
     except KeyboardInterrupt:
-        print("cdiffsd: interrupted; the same command goes on from the last validation.", file=sys.stderr)
+        tell("cdiffsd: interrupted; the same command goes on from the last validation.", sys.stderr)
         return INTERRUPTED
     if training.is_first():
-        print(f"{args.out / 'model'}: {model.weights_docstring}")
+        tell(summary(model, args.out, config))
     return 0
+
+
+def summary(model: CDiffSD, out: Path, config: TrainingConfig) -> str:
+    """
+    Where the best model of a training is, how good it is, and how it is used, in a line.
+
+    :param model: The model
+    :param out: Folder of the training
+    :param config: Its settings
+    """
+    row, path = json.loads(model.weights_docstring)["log"], out / "model"
+    steps = sorted(int(name[4:]) for name in row if name.startswith("sdr_"))
+    scores = (f"{row[f'sdr_{n}']:.2f} dB and {row[f'correlation_{n}']:.3f} in {n} step{'s' * (n > 1)}" for n in steps)
+    return (
+        f"{path} is the best model, that of update {row['step']:.0f} of {config.steps}, with an SDR and a correlation "
+        f"in validation of {', '.join(scores)}. cdiffsd denoise FILE --weights {path} uses it."
+    )
 
 
 def settings(args: argparse.Namespace) -> TrainingConfig:
@@ -118,4 +139,4 @@ def add_export(commands: Any) -> None:
 def export(args: argparse.Namespace) -> None:
     """Write SeisBench weight files, NAME.pt.vV and NAME.json.vV, and a model card, of the best model of a training."""
     for path in export_weights(args.run_folder, args.name, args.out, args.version, args.docstring):
-        print(path)
+        tell(str(path))

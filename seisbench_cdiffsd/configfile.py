@@ -22,26 +22,41 @@ T = TypeVar("T")
 
 #: Where the configs are that come with the package.
 SHIPPED = Path(__file__).parent / "configs"
+#: Terms of the loss where none is named.
+TERMS = dict(TrainingConfig().loss)
 
 
 def read_config(path: str | Path | None, overrides: Iterable[str] = (), **changes: Any) -> TrainingConfig:
     """
     Read the settings of a training.
 
+    In TOML, a table and dotted keys are the same: the terms of a `loss` take the place of, or come beside, those of the
+    default, and 0 switches one off. In ``config.json`` and in `changes`, the terms that are named are all there are.
+
     :param path: TOML file, ``config.json`` of a run, name of a config in the package such as "default", or None
     :param overrides: Settings that take the place of those in the file: "steps=200", "augmentations.stretch=0",
-        "loss={l1=1}", "events.0.weight=2"
+        "loss.spectrum=5", "events.0.weight=2"
     :param changes: Likewise, as values
     :return: The settings; what is named nowhere has its default
     :raises ValueError: If a key is unknown, a value impossible, or the file cannot be read
     """
-    table = {**(_read(path) if path is not None else {}), **changes}
+    table = {**(read_table(path) if path is not None else {}), **changes}
+    if isinstance(loss := table.get("loss", TERMS), Mapping):
+        table["loss"] = dict(loss)  # a copy, which overrides may change
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
             raise ValueError(f"A setting is KEY=VALUE, such as steps=200, not {override!r}.")
-        _put(table, key.strip().split("."), parse(text))
+        keys, value = key.strip().split("."), parse(text)
+        _put(table, keys, _with_terms(value) if keys == ["loss"] else value)
     return build(TrainingConfig, table)
+
+
+def _with_terms(loss: Any) -> Any:
+    """A loss of TOML, with the terms of the default that it neither names nor switches off."""
+    if not isinstance(loss, Mapping):
+        return loss
+    return {term: weight for term, weight in {**TERMS, **loss}.items() if isinstance(weight, bool) or weight != 0}
 
 
 def parse(text: str) -> Any:
@@ -115,7 +130,13 @@ def _tuple(arguments: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]
     return tuple(_value(kind, item, name) for kind, item in zip(arguments, value, strict=True))
 
 
-def _read(path: str | Path) -> dict[str, Any]:
+def read_table(path: str | Path) -> dict[str, Any]:
+    """
+    What a file of settings says, as it is but for the terms of a loss in TOML; see :py:func:`read_config`.
+
+    :param path: File, or name of a config in the package
+    :raises ValueError: If there is no such file, or it holds no settings
+    """
     shipped = SHIPPED / f"{path}.toml"
     file = shipped if str(path) == shipped.stem and shipped.is_file() else Path(path)
     try:
@@ -123,12 +144,13 @@ def _read(path: str | Path) -> dict[str, Any]:
         table = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
         if not isinstance(table, dict):
             raise ValueError("it holds no settings by name")
-        return table
+        return {**table, "loss": _with_terms(table["loss"])} if "loss" in table and file.suffix != ".json" else table
     except OSError as error:
         names = ", ".join(sorted(x.stem for x in SHIPPED.glob("*.toml")))
         raise ValueError(f"No config {str(path)!r}: {error.strerror}. It is a TOML file, or one of {names}.") from None
     except ValueError as error:
-        raise ValueError(f"{file} is no valid config: {error}") from None
+        remedy = " Mend it, or delete it and give the settings again." if file.suffix == ".json" else ""
+        raise ValueError(f"{file} is no valid config: {str(error).rstrip('.')}.{remedy}") from None
 
 
 def _put(table: Any, keys: list[str], value: Any) -> None:

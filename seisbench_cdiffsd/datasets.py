@@ -12,7 +12,7 @@ import seisbench.data as sbd
 from numpy.typing import NDArray
 from seisbench.data import WaveformDataset
 
-from seisbench_cdiffsd.augmentations import P_KEY
+from seisbench_cdiffsd.augmentations import P_KEY, S_KEY
 from seisbench_cdiffsd.config import Source
 from seisbench_cdiffsd.stores import COMPONENTS
 
@@ -92,7 +92,7 @@ def earthquakes_of(dataset: WaveformDataset, category: tuple[str, ...] = (), cli
 
     :param category: Values of ``trace_category`` that were asked for; by default all but noise
     :param clipped: Whether to take records that are marked as clipped
-    :raises ValueError: If there is none
+    :raises ValueError: If there is none, or a label is no number
     """
     metadata = dataset.metadata
     if P_KEY not in metadata or not metadata[P_KEY].notna().any():
@@ -104,7 +104,25 @@ def earthquakes_of(dataset: WaveformDataset, category: tuple[str, ...] = (), cli
         chosen &= ~metadata["trace_clipped"].fillna(False).astype(bool)
     if not chosen.any():
         raise ValueError(f"Dataset {dataset.name} has no earthquakes with a P label that are not clipped.")
-    return dataset.filter(chosen.to_numpy(), inplace=False)
+    left = dataset.filter(chosen.to_numpy(), inplace=False)
+    for key in (P_KEY, S_KEY):
+        # one text in a column makes text of all that is in it
+        if key in left.metadata and not pd.api.types.is_numeric_dtype(left.metadata[key]):
+            left.metadata[key] = _labels(left, key)
+    return left
+
+
+def _labels(dataset: WaveformDataset, key: str) -> pd.Series:
+    column = dataset.metadata[key]
+    labels = _numbers(column)
+    wrong = labels.isna() & column.notna()
+    if wrong.any():
+        row = dataset.metadata[wrong].iloc[0]
+        raise ValueError(
+            f"Trace {row.get('trace_name', row.name)} of dataset {dataset.name} has {row[key]!r} for {key}, no number. "
+            "Mend it, or take its row out of the metadata."
+        )
+    return labels
 
 
 def noise_of(dataset: WaveformDataset, category: tuple[str, ...] = ()) -> WaveformDataset:

@@ -22,8 +22,10 @@ from seisbench_cdiffsd.jobs import Job, jobs
 from seisbench_cdiffsd.manifest import Outcome
 from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.picking import pick_stream
+from seisbench_cdiffsd.pieces import LARGEST
 from seisbench_cdiffsd.plotting import plot_denoised
 from seisbench_cdiffsd.reading import Held, Part, ReadError, index, state
+from seisbench_cdiffsd.records import joined
 from seisbench_cdiffsd.writing import MseedWriter, Unwritable, replacing
 
 #: Seconds up to which a record gets a figure, and picks before and after.
@@ -104,18 +106,19 @@ def denoise_files(
         files = {p.path for p in job.source.parts if _near(p, job.start - reach, job.end + reach)}
         key = manifest.key(*what, job.name, sorted((str(path.absolute()), *state(path)) for path in files))
         entry = done.get(job.name, {})
-        if manifest.is_done(entry, key, out):
+        picked = picker is not None and (_is_short(job) or settings.picks)
+        # what was made with a picker is not made again without one
+        if manifest.is_done(entry, key, out) and (entry.get("picked") or not picked):
             yield from _parts_that_failed(entry)
             yield Outcome(job.name, "skipped", "")
             continue
         try:
             written = _denoise(model, job, out, settings, picker, report)
         except (ValueError, Unwritable) as error:
-            yield Outcome(job.name, "failed", " ".join(str(error).split()))
+            yield Outcome(job.name, "failed", _reason(error, _problems(job, files)))
             continue
-        # only of the files in the key, or else what is mended in another one would be told for ever
-        problems = {str(path): reason for path, reason in job.source.problems.items() if path in files}
-        entry = {"key": key, "outputs": manifest.described(written, out), "problems": problems}
+        problems = _problems(job, files)
+        entry = {"key": key, "outputs": manifest.described(written, out), "problems": problems, "picked": picked}
         if files & job.source.unavailable:
             entry["key"] = ""  # the next run may fare better
         # read again, as another process may write to the same folder
@@ -123,7 +126,23 @@ def denoise_files(
         done[job.name] = entry
         manifest.save(out / DONE, done)
         yield from _parts_that_failed(entry)
-        yield Outcome(job.name, "done" if written else "failed", "" if written else "no samples could be read")
+        yield Outcome(job.name, "done")
+
+
+def _is_short(job: Job) -> bool:
+    return job.end - job.start <= SHORT + 1  # a job ends up to a second after its last sample
+
+
+def _problems(job: Job, files: set[Path]) -> dict[str, str]:
+    """Files of a job that were not read in full, and why."""
+    # only of the files in the key, or else what is mended in another one would be told for ever
+    return {str(path): reason for path, reason in sorted(job.source.problems.items()) if path in files}
+
+
+def _reason(error: Exception, problems: dict[str, str]) -> str:
+    """Why a job failed, in one line, with what was wrong with its files."""
+    files = "; ".join(f"{path}: {reason}" for path, reason in problems.items())
+    return " ".join(f"{error} ({files})".split()) if files else " ".join(str(error).split())
 
 
 def _parts_that_failed(entry: dict[str, Any]) -> Iterator[Outcome]:
@@ -144,7 +163,7 @@ def _denoise(
     report: Callable[[str], None],
 ) -> list[Path]:
     """Write the files of one job."""
-    short = job.end - job.start <= SHORT + 1  # a job ends up to a second after its last sample
+    short, window = _is_short(job), model.in_samples / model.sampling_rate
     pieces = denoised_pieces(model, job.source.read, job.start, job.end, **settings.options)
     written: list[Path] = []
     clean, noise = Stream(), Stream()
@@ -169,9 +188,10 @@ def _denoise(
             if short:
                 clean, noise = clean + signal, noise + removed
             if picks is not None:
-                picks.add(signal)
+                picks.add(joined(signal, window))
         if empty:
-            raise ValueError("no samples could be read")
+            none = "no samples could be read" if job.source.problems else f"has no finite samples below {LARGEST:g}"
+            raise ValueError(none)
     report(f"{job.instrument}*  {job.start.strftime('%Y-%m-%d %H:%M:%S')}")
     for path, writer in writers:
         written.append(path)
@@ -187,8 +207,9 @@ def _denoise(
             written.append(path)
             report(f"  {path}")
     if short:
-        noisy = job.source.read(job.start, job.end)
-        before, after = (None if picker is None else pick_stream(picker, stream) for stream in (noisy, clean))
+        # as the model takes them: SeisBench's pickers pass over traces with NaN, and over those that overlap
+        noisy, single = (joined(stream, window) for stream in (job.source.read(job.start, job.end), clean))
+        before, after = (None if picker is None else pick_stream(picker, stream) for stream in (noisy, single))
         if picker is not None:
             report(f"  PhaseNet, noisy:    {describe(before)}\n  PhaseNet, denoised: {describe(after)}")
         path = out / f"{job.name}.png"

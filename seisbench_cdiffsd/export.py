@@ -10,7 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from seisbench_cdiffsd.configfile import read_table
 from seisbench_cdiffsd.model import CITATION, CDiffSD
+from seisbench_cdiffsd.writing import folder_for
 
 
 def export_weights(
@@ -26,6 +28,7 @@ def export_weights(
     :param docstring: What the weights are, in a sentence; by default it is said from the settings
     :return: Paths of the files
     :raises ValueError: If there is no model in the folder, or name or version are impossible, or taken
+    :raises OSError: If the folder cannot be made or written to
     """
     run, out = Path(run), Path(out)
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
@@ -43,13 +46,14 @@ def export_weights(
     model = CDiffSD.load(run / "model")
     facts = _facts(model, run)
     text = docstring or f"CDiffSD ({model.network_name}), trained on {facts['events']} with noise of {facts['noise']}."
-    out.mkdir(parents=True, exist_ok=True)
-    model.save(out / f"{name}.part", weights_docstring=_docstring(text, card.name, facts), version_str=version)
-    for kind, target in zip(("pt", "json"), targets, strict=True):
-        os.replace(out / f"{name}.part.{kind}.v{version}", target)
-    description = json.loads(targets[1].read_text())
-    targets[1].write_text(json.dumps({**description, "version": version, "citation": CITATION}, indent=4))
-    card.write_text(_card(text, name, version, model, facts, run), encoding="utf-8")
+    told = _card(text, name, version, model, facts, run)
+    with folder_for(out):
+        model.save(out / f"{name}.part", weights_docstring=_docstring(text, card.name, facts), version_str=version)
+        for kind, target in zip(("pt", "json"), targets, strict=True):
+            os.replace(out / f"{name}.part.{kind}.v{version}", target)
+        description = json.loads(targets[1].read_text())
+        targets[1].write_text(json.dumps({**description, "version": version, "citation": CITATION}, indent=4))
+        card.write_text(told, encoding="utf-8")
     return [*targets, card]
 
 
@@ -59,7 +63,7 @@ def _facts(model: CDiffSD, run: Path) -> dict[str, Any]:
         facts = json.loads(model.weights_docstring or "")
     except ValueError:
         facts = {}
-    config = facts.get("config") or json.loads((run / "config.json").read_text())
+    config = facts.get("config") or read_table(run / "config.json")
     names = {
         kind: ", ".join(Path(source["dataset"]).name for source in config.get(kind, [])) or "datasets not named"
         for kind in ("events", "noise")

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-import seisbench.models as sbm
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from seisbench_cdiffsd.diffusion import leave_noise
+from seisbench_cdiffsd.picking import PickerUnavailable, load_picker
 
 Error = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -109,12 +109,16 @@ class Picks:
     The estimate has the noise in it that is left by default, as pickers will get it: pickers are not made for silence,
     and to please them in silence costs waveform.
 
-    :param weights: Name of PhaseNet weights in SeisBench; not the ones that the result will be judged with
-    :raises ValueError: If SeisBench has no such weights
+    :param weights: Name of PhaseNet weights in SeisBench's cache; not the ones that the result will be judged with
+    :raises ValueError: If they are not there; nothing is downloaded
     """
 
     def __init__(self, weights: str, device: str = "cpu") -> None:
-        self.picker = sbm.PhaseNet.from_pretrained(weights).to(device).eval().requires_grad_(False)
+        try:
+            picker = load_picker("PhaseNet", weights)
+        except PickerUnavailable as error:
+            raise ValueError(f"The loss 'picks:{weights}' cannot be had. {error}") from error
+        self.picker = picker.to(device).eval().requires_grad_(False)
         self.order = ["ZNE".index(component) for component in self.picker.component_order]
 
     def __call__(self, clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
@@ -140,8 +144,9 @@ def make_loss(weights: Mapping[str, float], device: str = "cpu") -> Error:
     A weighted sum of errors.
 
     :param weights: Weight by name: "l1", "log-ratio", "spectrum", "mask", or "picks:" and the name of PhaseNet weights
-    :param device: Device of the picker, whose weights SeisBench downloads where they are not in its cache
-    :raises ValueError: If a name is unknown, or nothing has a positive weight
+    :param device: Device of the picker
+    :raises ValueError: If a name is unknown, nothing has a positive weight, or weights of PhaseNet are not in
+        SeisBench's cache
     """
     check_loss(weights)
     terms = [(_error(name, device), weight) for name, weight in weights.items() if weight]

@@ -189,6 +189,31 @@ def records(
         logger.warning(f"Traces overlap and disagree, and their mean is taken: {listed(contradicting)}")
 
 
+def joined(stream: Stream, limit: float) -> Stream:
+    """
+    The samples that records are made of, neither filtered nor resampled: those that are missing are masked, and where
+    traces of a channel overlap they are one, with the mean of what contradicts.
+
+    :param stream: Traces, unchanged
+    :param limit: Seconds; where samples are missing for longer, a trace ends
+    :return: Traces in double precision, with the times of the first trace of each stretch
+    """
+    channels: dict[tuple[str, str], list[Piece]] = {}
+    for source, trace in enumerate(stream):
+        if trace.stats.npts and 0 < trace.stats.sampling_rate < np.inf and trace.data.dtype.kind in "iufb":
+            key = trace.id, f"{trace.stats.sampling_rate:.6g}"
+            channels.setdefault(key, []).extend(cut(source, trace, 0, limit))
+    result = Stream()
+    for (_, rate), pieces in sorted(channels.items()):
+        for stretch in stretches(pieces, float(rate), limit):
+            axis = Axis(stretch, float(rate), Fraction(1), 1)
+            first, _ = axis.placed[0]
+            trace = with_samples(stream[first.source], axis.joined(0)[0])
+            trace.stats.starttime = first.start
+            result.append(trace)
+    return result
+
+
 def with_samples(trace: Trace, values: Samples) -> Trace:
     """A trace with other samples; the NaN among them are masked."""
     stats = trace.stats.copy()

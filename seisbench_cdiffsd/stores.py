@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from seisbench.data import WaveformDataset
 from tqdm.auto import tqdm
 
-from seisbench_cdiffsd.augmentations import Array, State
+from seisbench_cdiffsd.augmentations import RATE_KEY, Array, State
 
 #: What the models work with; SeisBench brings other rates (Hz) to this one.
 COMPONENTS, SAMPLING_RATE = "ZNE", 100.0
@@ -67,7 +68,12 @@ class Reader:
         A record, or None if it is not usable.
 
         :raises Damaged: If it has samples that are no numbers, and that is to be said
+        :raises ValueError: If it cannot be read, as its waveform is missing or its metadata are wrong
         """
+        with self._naming(index):
+            return self._read(index)
+
+    def _read(self, index: int) -> Sample | None:
         state: State = {"X": self.dataset.get_sample(index, sampling_rate=SAMPLING_RATE)}
         if not np.isfinite(state["X"][0]).all():
             if self.damaged == "stop":
@@ -91,8 +97,32 @@ class Reader:
     def gigabytes(self) -> float:
         """About the memory that all records take, from a few of them."""
         probes = np.unique(np.linspace(0, len(self.dataset) - 1, PROBES).astype(int))
-        sizes = [self.dataset.get_sample(i, sampling_rate=SAMPLING_RATE)[0].size for i in probes]
+        sizes = []
+        for probe in probes:
+            with self._naming(probe):
+                sizes.append(self.dataset.get_sample(probe, sampling_rate=SAMPLING_RATE)[0].size)
         return 4e-9 * float(np.mean(sizes)) * len(self.dataset)
+
+    @contextmanager
+    def _naming(self, index: int) -> Iterator[None]:
+        """Whatever SeisBench, h5py and numpy raise about a record becomes one line that names it."""
+        try:
+            yield
+        except (Damaged, MemoryError):
+            raise
+        except Exception as error:
+            row = self.dataset.metadata.iloc[index]
+            rate = row.get(RATE_KEY)
+            if rate is None or not 0 < rate < np.inf:
+                reason = f"its {RATE_KEY} is {rate}"
+            elif isinstance(error, KeyError):
+                reason = f"its waveform, or a column of its metadata, is missing ({error.args[0]})"
+            else:
+                reason = str(error) or type(error).__name__
+            raise ValueError(
+                f"Trace {row.get('trace_name', index)} of dataset {self.dataset.name} cannot be read: "
+                f"{' '.join(reason.split()).rstrip('.')}. Mend it, or take its row out of the metadata."
+            ) from error
 
 
 def _lettered(dataset: WaveformDataset) -> WaveformDataset:

@@ -20,11 +20,14 @@ from seisbench.data import MultiWaveformDataset, WaveformDataset
 
 from seisbench_cdiffsd import pairs
 from seisbench_cdiffsd.config import Source, TrainingConfig
+from seisbench_cdiffsd.configfile import read_table
 from seisbench_cdiffsd.continuous import load
 from seisbench_cdiffsd.datasets import open_source
 from seisbench_cdiffsd.feeding import Part, load_data
 from seisbench_cdiffsd.loop import Batches, Keeper, Training, write
+from seisbench_cdiffsd.losses import make_loss
 from seisbench_cdiffsd.model import CDiffSD
+from seisbench_cdiffsd.writing import folder_for
 
 #: Settings that may differ when a training goes on: what to train on, and where the data lie, which are compared.
 FREE = ("machine", "events", "noise")
@@ -155,29 +158,41 @@ def _trainer(out: Path, config: TrainingConfig, keeper: Keeper) -> Trainer:
 
 
 def _check(out: Path, config: TrainingConfig) -> None:
-    """Check that the device is there, and that the folder can be one and holds no training with other settings."""
+    """Check, before data are read, the device, the weights of the loss, and the folder and the training in it."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is no folder: choose another one.")
     kind, _, number = config.machine.device.partition(":")
     there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if kind in there and there[kind] <= int(number or 0):
         raise ValueError(f"There is no device {config.machine.device!r} here: set machine.device to 'cpu' or 'auto'.")
+    make_loss(config.loss)
     path = out / "config.json"
     if path.exists():
-        stored, wanted = json.loads(path.read_text()), json.loads(json.dumps(asdict(config)))
+        stored, wanted = read_table(path), json.loads(json.dumps(asdict(config)))
         differing = [name for name in wanted if name not in FREE and stored.get(name) != wanted[name]]
         if differing:
             raise ValueError(
                 f"{out} holds a training with other settings ({path}: {', '.join(differing)}): "
                 "choose another folder or delete it."
             )
+    last = out / "last.ckpt"
+    if last.is_file():
+        try:
+            kept = torch.load(last, map_location="cpu", weights_only=True)
+            if not {"state_dict", "callbacks"} <= kept.keys():
+                raise ValueError("it holds no training")
+        except Exception as error:  # torch raises all kinds
+            reason = " ".join(str(error).split()).partition(". ")[0]
+            raise ValueError(
+                f"{last} is damaged ({reason}): delete it to begin again in its folder, or choose another folder."
+            ) from error
 
 
 @rank_zero_only
 def _claim(out: Path, config: TrainingConfig) -> None:
     """Make the folder of a training."""
-    out.mkdir(parents=True, exist_ok=True)
-    write(out / "config.json", lambda path: path.write_text(json.dumps(asdict(config), indent=4)))
+    with folder_for(out):
+        write(out / "config.json", lambda path: path.write_text(json.dumps(asdict(config), indent=4)))
 
 
 def is_first() -> bool:

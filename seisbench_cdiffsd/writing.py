@@ -56,6 +56,22 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def folder_for(out: Path) -> Iterator[None]:
+    """
+    A folder for results, which is made, while something is written to it.
+
+    :param out: Folder
+    :raises OSError: If it cannot be made or written to, with what to do about it
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())
+        raise OSError(f"The folder {out} cannot be made or written to ({reason}): name another by --out.") from error
+
+
 def _begin(path: Path) -> tuple[Path, BinaryIO]:
     """A new temporary file for `path`, open and locked."""
     while True:

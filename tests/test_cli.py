@@ -77,7 +77,7 @@ def test_a_record_without_numbers_fails_and_a_file_named_twice_is_read_once(weig
         trace.data = np.full(len(trace), np.nan, np.float32)
     stream.write(str(tmp_path / "nan.mseed"), "MSEED", encoding="FLOAT32")
     assert run("denoise", tmp_path / "nan.mseed", "--weights", weights, "--out", tmp_path / "a") == 2
-    assert "no samples" in capsys.readouterr().err and not list((tmp_path / "a").glob("*.mseed"))
+    assert "has no finite samples" in capsys.readouterr().err and not list((tmp_path / "a").glob("*.mseed"))
     twice = tmp_path / "good.mseed", tmp_path / "a" / ".." / "good.mseed"
     assert run("denoise", *twice, "--weights", weights, "--out", tmp_path / "b") == 0
     assert len(obspy.read(str(tmp_path / "b" / "*.mseed"))) == 3
@@ -122,6 +122,23 @@ def test_picks_before_and_after_are_printed(weights, pickers, tmp_path, capsys):
     assert run("denoise", "example", "--weights", weights, "--out", tmp_path) == 0
     printed = capsys.readouterr().out
     assert "PhaseNet, noisy:    P 00:20:07.7" in printed and "PhaseNet, denoised:" in printed
+
+
+@pytest.mark.parametrize("fault", ["gap", "overlap"])
+def test_noisy_records_are_picked_as_the_model_takes_them(fault, weights, pickers, tmp_path, capsys):
+    stream = obspy.read()
+    for trace in stream:
+        trace.data = trace.data.astype(np.float64)
+        if fault == "gap":
+            trace.data[1000:1100] = np.nan, *98 * [0], np.inf
+    if fault == "overlap":
+        other = stream.slice(stream[0].stats.starttime + 3)
+        for trace in other:
+            trace.data = trace.data + 1
+        stream += other
+    stream.write(str(tmp_path / "in.mseed"), "MSEED")
+    assert run("denoise", tmp_path / "in.mseed", "--weights", weights, "--out", tmp_path / "out") == 0
+    assert re.search(r"PhaseNet, noisy:    P 00:20:07\.7\d \(0\.9\d\)", capsys.readouterr().out)
 
 
 def test_many_picks_are_counted():
@@ -220,6 +237,19 @@ def test_what_fails_is_told_and_the_rest_goes_on(weights, tmp_path, capsys):
     assert table[0] == "1 done, 2 failed" and len(table) == 3
     assert "none.mseed" in table[1] and "no such file" in table[1] and "text.mseed" in table[2]
     assert (tmp_path / "out" / f"{NAME}.denoised.mseed").is_file()
+
+
+def test_where_a_whole_record_fails_its_file_is_named_with_what_is_wrong(weights, tmp_path, capsys):
+    stream, random = obspy.read(), np.random.default_rng(0)
+    for trace in stream:
+        trace.data = trace.data.astype(np.int32)
+    stream.write(str(tmp_path / "in.mseed"), format="MSEED", encoding="STEIM2", reclen=512)
+    records = np.frombuffer((tmp_path / "in.mseed").read_bytes(), np.uint8).reshape(-1, 512).copy()
+    records[:, 64:] = random.integers(0, 256, records[:, 64:].shape)
+    (tmp_path / "in.mseed").write_bytes(records.tobytes())
+    assert run("denoise", tmp_path / "in.mseed", "--weights", weights, "--out", tmp_path / "out") == 2
+    error = one_line(capsys)
+    assert "no samples could be read" in error and f"{tmp_path / 'in.mseed'}: damaged records" in error
 
 
 def test_a_file_that_is_named_twice_is_taken_once(weights, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -19,7 +21,8 @@ import seisbench.data as sbd
 import torch
 
 import seisbench_cdiffsd
-from seisbench_cdiffsd import CDiffSD, cli, loop, training
+from seisbench_cdiffsd import CDiffSD, cli, loop, stores, training
+from seisbench_cdiffsd.commands import settings
 from seisbench_cdiffsd.continuous import load
 
 ROOT = Path(__file__).parents[1]
@@ -198,6 +201,7 @@ def test_weights_are_exported_for_seisbench(unbroken, tmp_path, capsys, monkeypa
         (["--set", "step=3"], "did you mean 'steps'"),
         (["--window", "many"], "window must be a whole number"),
         (["--loss", "l9=1"], "l9"),
+        (["--loss", "picks:foo=1"], "seisbench.models.PhaseNet.from_pretrained('foo')"),
         (["--events", "Moonquakes"], "Moonquakes"),
         (["--set", 'events.0.where={trace_source=["z"]}'], "trace_source ['z']"),
         (["--init-from", "nowhere"], "nowhere"),
@@ -209,6 +213,109 @@ def test_what_the_user_can_mend_is_told_in_one_line(small_datasets, tmp_path, ca
     error = capsys.readouterr().err
     assert error.startswith("cdiffsd: ") and error.count("\n") == 1 and message in error
     assert not (tmp_path / "run" / "model.pt").exists()
+
+
+def test_the_option_of_the_loss_names_all_its_terms(tmp_path):
+    args = cli.build_parser().parse_args(["train", "published", "--out", str(tmp_path), "--loss", "mask=1", "l1=2"])
+    assert settings(args).loss == {"mask": 1, "l1": 2}
+
+
+def missing_waveform(table):
+    table.loc[5, "trace_name"] = "nowhere$0,:3,:6000"
+
+
+def text_as_label(table):
+    table["trace_p_arrival_sample"] = table["trace_p_arrival_sample"].astype(object)
+    table.loc[5, "trace_p_arrival_sample"] = "early"
+
+
+def no_rate(table):
+    table["trace_sampling_rate_hz"] = 100.0
+    table.loc[5, "trace_sampling_rate_hz"] = 0
+
+
+def with_defect(dataset, folder, edit):
+    """A copy of a dataset with other metadata."""
+    shutil.copytree(dataset.path, folder)
+    table = pd.read_csv(folder / "metadata.csv")
+    edit(table)
+    table.to_csv(folder / "metadata.csv", index=False)
+    return SimpleNamespace(path=folder)
+
+
+def one_line(capsys):
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("cdiffsd: ") and "Traceback" not in error
+    return error
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero")
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (missing_waveform, "Trace nowhere$0,:3,:6000 of dataset odd cannot be read: its waveform"),
+        (text_as_label, "of dataset odd has 'early' for trace_p_arrival_sample"),
+        (no_rate, "of dataset odd cannot be read: its trace_sampling_rate_hz is 0.0"),
+    ],
+)
+def test_a_defect_of_a_dataset_is_told_with_its_trace(small_datasets, tmp_path, capsys, edit, message):
+    events = with_defect(small_datasets[0], tmp_path / "odd", edit)
+    for number, more in enumerate(([], ["memory=0"])):
+        assert cli.main(command((events, small_datasets[1]), tmp_path / str(number), *more)[3:]) == 2
+        error = one_line(capsys)
+        assert message in error and "take its row out" in error
+
+
+def test_a_defect_that_a_worker_meets_is_told_alike(small_datasets, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(stores, "PROBES", 1)
+    events = with_defect(small_datasets[0], tmp_path / "odd", missing_waveform)
+    more = ["memory=0", "machine.workers=1"]
+    assert cli.main(command((events, small_datasets[1]), tmp_path / "run", *more)[3:]) == 2
+    assert "Trace nowhere$0,:3,:6000 of dataset odd cannot be read" in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("name", "damaged", "message"),
+    [
+        ("last.ckpt", lambda content: content[:1000], "last.ckpt is damaged"),
+        ("last.ckpt", lambda content: b"", "last.ckpt is damaged"),
+        ("config.json", lambda content: content[:100], "config.json is no valid config"),
+    ],
+)
+def test_damage_of_an_unfinished_training_is_told_with_the_file(
+    unbroken, small_datasets, tmp_path, capsys, name, damaged, message
+):
+    out = shutil.copytree(unbroken, tmp_path / "run")
+    (out / name).write_bytes(damaged((out / name).read_bytes()))
+    for args in (["train", "--resume", "--out", out], command(small_datasets, out)[3:]):
+        assert run(*args) == 2
+        error = one_line(capsys)
+        assert f"{out}/{message}" in error and "delete it" in error
+
+
+def test_a_training_ends_with_a_sentence_and_needs_no_reader(unbroken, tmp_path, capsys, monkeypatch):
+    commands = ["train", "--resume", "--out", unbroken], ["export", unbroken, "mine", "--out", tmp_path]
+    assert run(*commands[0]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{unbroken / 'model'} is the best model, that of update ") and len(line) < 500
+    assert " dB and 0." in line and f"cdiffsd denoise FILE --weights {unbroken / 'model'}" in line
+    for args in commands:
+        reader, writer = os.pipe()
+        os.close(reader)
+        with os.fdopen(writer, "w") as broken, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", broken)
+            assert run(*args) == 0
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_folder_that_cannot_be_made_is_told_with_what_to_do(unbroken, small_datasets, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for args in (
+        command(small_datasets, tmp_path / "file" / "run")[3:],
+        ["export", unbroken, "mine", "--out", tmp_path / "file"],
+    ):
+        assert run(*args) == 2
+        assert re.match(r"cdiffsd: The folder \S+ cannot be made .*: name another by --out\.$", one_line(capsys))
 
 
 def test_a_file_in_place_of_the_folder_is_told_before_data_are_read(small_datasets, tmp_path, capsys, monkeypatch):

@@ -40,7 +40,7 @@ def file(tmp_path):
 
 def test_a_file_says_what_differs_from_the_default(file):
     config = read_config(file)
-    assert (config.steps, config.snr, config.loss) == (30, (-5.0, 5.0), {"l1": 1.0})
+    assert (config.steps, config.snr, config.loss) == (30, (-5.0, 5.0), {**TrainingConfig().loss, "l1": 1.0})
     assert config.augmentations == Augmentations(stretch=0.25)
     assert config.events[0].where == {"trace_p_status": ("manual",), "source_depth_km": (0, 30)}
     assert config.events[0].magnitude == (2.0, 6.0) and config.events[1] == Source("some/folder")
@@ -76,6 +76,29 @@ def test_settings_come_back_from_the_json_of_a_run(file, tmp_path):
     config = read_config(file)
     (tmp_path / "config.json").write_text(json.dumps(asdict(config)))
     assert read_config(tmp_path / "config.json") == config
+
+
+@pytest.mark.parametrize("text", ["loss.spectrum = 5", "loss = { spectrum = 5 }", "[loss]\nspectrum = 5"])
+def test_terms_of_a_loss_change_the_default(text, tmp_path):
+    (tmp_path / "mine.toml").write_text(text)
+    expected = {"log-ratio": 1, "spectrum": 5, "mask": 10}
+    assert read_config(tmp_path / "mine.toml").loss == expected
+    assert read_config(tmp_path / "mine.toml", ["loss.mask=3", "loss.l1=2"]).loss == {**expected, "mask": 3, "l1": 2}
+    (tmp_path / "off.toml").write_text("loss = { spectrum = 5, log-ratio = 0, mask = 0 }")
+    assert read_config(tmp_path / "off.toml").loss == {"spectrum": 5}
+
+
+def test_terms_of_a_loss_are_set_without_a_file_and_others_are_kept():
+    assert read_config(None, ["loss.spectrum=5"]).loss == {"log-ratio": 1, "spectrum": 5, "mask": 10}
+    assert read_config("default", ["loss={mask=0, l1=1}"]).loss == {"log-ratio": 1, "spectrum": 10, "l1": 1}
+    assert read_config(None).loss == TrainingConfig().loss == read_config("default").loss
+
+
+def test_a_loss_in_json_and_as_a_value_is_all_there_is(tmp_path):
+    value = {"l1": 1}
+    (tmp_path / "config.json").write_text(json.dumps({"loss": value}))
+    assert read_config(tmp_path / "config.json").loss == read_config("default", loss=value).loss == {"l1": 1}
+    assert read_config("default", ["loss.l1=2"], loss=value).loss == {"l1": 2} and value == {"l1": 1}
 
 
 def test_overrides_reach_into_tables_and_lists(file):
@@ -133,5 +156,8 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     (tmp_path / "bad.toml").write_text("steps = = 3")
     with pytest.raises(ValueError, match=r"bad\.toml is no valid config"):
         read_config(tmp_path / "bad.toml")
+    (tmp_path / "config.json").write_text("{steps: 3}")
+    with pytest.raises(ValueError, match=r"config\.json is no valid config: .* delete it"):
+        read_config(tmp_path / "config.json")
     with pytest.raises(ValueError, match=r"nowhere.*default, published"):
         read_config("nowhere")

@@ -393,6 +393,21 @@ def test_damage_is_told_again_but_what_is_done_is_not_repeated(small, tmp_path):
     assert sorted(o.state for o in run(small, paths, tmp_path / "out")) == ["done", "skipped"]
 
 
+def test_short_records_are_done_again_when_there_is_a_picker_at_last(small, tmp_path):
+    deaf = sbm.PhaseNet(default_args={"P_threshold": 2, "S_threshold": 2})
+    long = stream(seconds=2 * 3600, rate=4, components="Z", station="LONG")
+    inputs = [str(write(tmp_path / name, data)) for name, data in (("a", stream(seconds=60)), ("b", long))]
+
+    def states(picker, **kwargs):
+        return {
+            o.name[3:6]: o.state for o in denoise_files(small, inputs, tmp_path / "out", Settings(**kwargs), picker)
+        }
+
+    assert states(None) == {"STA": "done", "LON": "done"}
+    assert states(deaf) == {"STA": "done", "LON": "skipped"}
+    assert states(deaf) == states(None) == {"STA": "skipped", "LON": "skipped"}
+
+
 def test_what_may_be_read_another_time_is_tried_again(small, tmp_path, monkeypatch):
     paths = [write(tmp_path / f"{c}.mseed", stream(components=c)) for c in "ZN"]
     read = reading.Block.read

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import seisbench
 import torch
 
 from seisbench_cdiffsd import losses
@@ -90,6 +91,13 @@ def test_a_loss_is_the_weighted_sum_of_its_terms(pair):
 def test_impossible_losses_are_refused(weights, message):
     with pytest.raises(ValueError, match=message):
         losses.make_loss(weights)
+
+
+def test_a_picker_that_is_not_here_is_not_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(seisbench, "cache_model_root", tmp_path)
+    monkeypatch.setattr("requests.sessions.Session.send", lambda *a, **k: pytest.fail("asked the network"))
+    with pytest.raises(ValueError, match=r"loss 'picks:foo'.* 'foo' are not in SeisBench's cache.*from_pretrained"):
+        losses.make_loss({"picks:foo": 1.0})
 
 
 def test_a_picker_sees_what_is_missed_and_nothing_in_a_perfect_estimate(pickers, example):

@@ -13,7 +13,7 @@ from scipy import signal
 
 from seisbench_cdiffsd import gaps
 from seisbench_cdiffsd.filtering import design_filter, resampled, restored, simple_ratio
-from seisbench_cdiffsd.records import records
+from seisbench_cdiffsd.records import joined, records
 
 START = UTCDateTime(2020, 1, 1)
 BAND = {"freqmin": 1.0, "freqmax": 45.0, "corners": 4, "zerophase": True}
@@ -414,3 +414,19 @@ def test_metadata_survive():
     (out,) = record.traces(record.data, prefix="CDiffSD_")
     assert out.id == "BW.RJOB..CDiffSD_EHZ"
     assert out.data.dtype == np.float32
+
+
+def test_traces_that_overlap_are_joined_with_the_mean_of_what_contradicts():
+    one, other = trace(samples=np.arange(1000)), trace(samples=np.arange(500.0, 1500.0), start=5.0)
+    other.data[:100] += 2
+    other.data[[200, 700]] = np.nan, np.inf
+    far = trace(samples=[1, 2], start=60.0)
+    before = other.data.copy()
+    first, second = joined(Stream([other, one, far]), 3.0)
+    assert (first.stats.starttime, second.stats.starttime) == (START, START + 60) and first.id == one.id
+    expected = np.arange(1500.0)
+    expected[500:600] += 1
+    assert np.flatnonzero(first.data.mask).tolist() == [1200]
+    np.testing.assert_array_equal(first.data.filled(1200), expected)
+    assert second.data.tolist() == [1, 2]
+    np.testing.assert_array_equal(other.data, before)
