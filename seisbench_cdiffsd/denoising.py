@@ -172,6 +172,8 @@ def _denoise(
                 picks.add(signal)
         if empty:
             raise ValueError("no samples could be read")
+        for _, writer in writers:
+            writer.check()
     report(f"{job.instrument}*  {job.start.strftime('%Y-%m-%d %H:%M:%S')}")
     for path, writer in writers:
         written.append(path)

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from seisbench_cdiffsd.archive import Settings, denoise_day
+from seisbench_cdiffsd.archive import denoise_day
+from seisbench_cdiffsd.instruments import Settings
 from seisbench_cdiffsd.manifest import Outcome
 from seisbench_cdiffsd.sds import Task
 

@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 from obspy import Stream, Trace, UTCDateTime
 
 from seisbench_cdiffsd import CDiffSD, cli
-from seisbench_cdiffsd.archive import Settings, denoise_day, record_path, write_manifest
+from seisbench_cdiffsd.archive import denoise_day, write_manifest
 from seisbench_cdiffsd.continuous import between, fingerprint
+from seisbench_cdiffsd.instruments import Settings
+from seisbench_cdiffsd.ledger import all_records
 from seisbench_cdiffsd.manifest import status, summary
 from seisbench_cdiffsd.sds import NAME, ChannelDay, scan, shard
 from seisbench_cdiffsd.workers import run_here
@@ -361,18 +363,18 @@ def test_damage_and_loss_in_mid_run_are_mended_by_the_next(settings):
 def test_a_task_knows_when_its_files_change_while_it_reads(settings, monkeypatch):
     task = scan(settings.source, FIRST, LAST)[0][0]
     path = settings.source / task.channels[0].path
-    from seisbench_cdiffsd import archive
+    from seisbench_cdiffsd import instruments
 
-    whole = archive.denoised_pieces
+    whole = instruments.denoised_pieces
 
     def touched(*args, **kwargs):
         yield from whole(*args, **kwargs)
         os.utime(path, ns=(0, 0))
 
-    monkeypatch.setattr(archive, "denoised_pieces", touched)
+    monkeypatch.setattr(instruments, "denoised_pieces", touched)
     with pytest.raises(OSError, match="changed"):
         denoise_day(task, settings)
-    assert not record_path(task, settings.out).exists()
+    assert not all_records(settings.out)
 
 
 # -- the command

@@ -63,8 +63,10 @@ ALLOWED = {
     "export": {"model"},
     "commands": {"arguments", "config", "configfile", "export", "training"},
     "sds": {"manifest"},
-    "archive": {"continuous", "manifest", "model", "reading", "sds", "writing"},
-    "workers": {"archive", "manifest", "sds"},
+    "ledger": {"manifest", "sds"},
+    "instruments": {"continuous", "ledger", "manifest", "model", "reading", "sds", "writing"},
+    "archive": {"continuous", "instruments", "ledger", "manifest", "model", "reading", "sds", "writing"},
+    "workers": {"archive", "instruments", "manifest", "sds"},
     "__init__": {"model"},
     "cli": set(MODULES) - {"cli"},
 }
