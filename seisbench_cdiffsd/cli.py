@@ -175,8 +175,8 @@ def archive(args: argparse.Namespace) -> int:
         tasks, outcomes = scan(args.source, args.start, args.end, args.select)
     except OSError as error:
         raise CommandError(f"The archive {args.source} cannot be read: {_line(error)}") from error
-    everyone, tasks = {task.name for task in tasks}, shard(tasks, number, count)
-    mine = {task.name for task in tasks}
+    all_tasks, tasks = tasks, shard(tasks, number, count)
+    names, all_names = ({task.name for task in x} for x in (tasks, all_tasks))
     with _errors_of_files(args.out, "Choose another SDS_OUT"):
         gone = remove_gone(
             settings.source,
@@ -184,11 +184,12 @@ def archive(args: argparse.Namespace) -> int:
             args.start,
             args.end,
             args.select,
+            all_tasks,
             # what has no task any more is for the first shard
-            lambda name: name in mine or (number == 1 and name not in everyone),
+            lambda name: name in names or (number == 1 and name not in all_names),
         )
     outcomes += gone
-    if not everyone and not any(outcome.state == "removed" for outcome in gone):
+    if not all_tasks and not any(outcome.state == "removed" for outcome in gone):
         raise CommandError(f"There is nothing to do in {args.source} from {args.start} to {args.end}.")
     workers = args.workers if args.workers is not None else max(torch.cuda.device_count(), 0) or os.cpu_count() or 1
     with _errors_of_files(args.out, "Choose another SDS_OUT"):

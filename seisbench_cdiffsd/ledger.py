@@ -11,7 +11,7 @@ from typing import Any
 
 from seisbench_cdiffsd import manifest
 from seisbench_cdiffsd.manifest import Outcome
-from seisbench_cdiffsd.sds import NAME, ChannelDay, channel_day, is_asked_for
+from seisbench_cdiffsd.sds import NAME, ChannelDay, Task, channel_day, is_asked_for
 
 #: Folder, in that of the outputs, of the records.
 RECORDS = ".cdiffsd"
@@ -128,6 +128,7 @@ def remove_gone(
     start: date,
     end: date,
     select: Iterable[str],
+    tasks: Iterable[Task] = (),
     is_mine: Callable[[str], bool] = lambda name: True,
 ) -> list[Outcome]:
     """
@@ -139,11 +140,13 @@ def remove_gone(
     :param start: First day
     :param end: Last day
     :param select: Patterns of channel ids
+    :param tasks: What there is, as far as it is known
     :param is_mine: Whether the station-day of this name is one to look at
     :return: What was removed, and what was left alone
     :raises OSError: If files cannot be removed
     """
     patterns, where = list(select), place(source, out)
+    there = {channel.path.as_posix() for task in tasks for channel in task.channels}
     stations: dict[Path, bool] = {}
     removed: dict[str, list[str]] = defaultdict(list)
     for year in range(start.year, end.year + 1):
@@ -155,7 +158,7 @@ def remove_gone(
                 continue
             gone = set()
             for name, output in record["channels"].items():
-                channel = channel_day(Path(name))
+                channel = None if name in there else channel_day(Path(name))
                 if channel is None or not is_asked_for(channel, start, end, patterns) or not _is_gone(source, channel):
                     continue
                 station = channel.path.parents[1]

@@ -394,17 +394,17 @@ def test_an_interrupt_while_workers_start_is_one_line(settings, weights):
     pytest.importorskip("distributed")
     psutil = pytest.importorskip("psutil")
     command = [sys.executable, "-m", "seisbench_cdiffsd.cli", "archive", str(settings.source), str(settings.out)]
-    command += ["--start", str(FIRST), "--end", str(LAST), "--weights", str(weights), "--workers", "2"]
+    command += ["--start", str(FIRST), "--end", str(LAST), "--weights", str(weights), "--workers", "1"]
     # in a group of its own, all of which hears of Ctrl-C, as in a terminal
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
     deadline, starting = time.time() + 120, 0
-    while starting < 2 and time.time() < deadline and process.poll() is None:
+    while not starting and time.time() < deadline and process.poll() is None:
         time.sleep(0.05)
         lines = [" ".join(child.cmdline()) for child in psutil.Process(process.pid).children(recursive=True)]
         starting = sum("spawn_main" in line for line in lines)
-    time.sleep(1)
+    time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130
