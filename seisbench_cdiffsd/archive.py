@@ -4,60 +4,20 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from obspy import Stream, UTCDateTime
 
-from seisbench_cdiffsd import manifest
-from seisbench_cdiffsd.continuous import MARGIN, between, denoised_pieces, fingerprint, load
+from seisbench_cdiffsd import ledger, manifest
+from seisbench_cdiffsd.continuous import fingerprint, load
+from seisbench_cdiffsd.instruments import Instrument, Settings, denoise_instrument, hold, is_slow
 from seisbench_cdiffsd.manifest import Outcome
 from seisbench_cdiffsd.model import CDiffSD
-from seisbench_cdiffsd.reading import Part, ReadError, Source, Unavailable, index, state
+from seisbench_cdiffsd.reading import ReadError, Unavailable, index
 from seisbench_cdiffsd.sds import ChannelDay, Task
-from seisbench_cdiffsd.writing import MseedWriter, Unwritable, replacing
-
-#: Folder, in that of the outputs, of what is known about each station-day.
-RECORDS = ".cdiffsd"
-DAY = timedelta(days=1)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """
-    What to make of an archive.
-
-    :param source: Folder of the archive
-    :param out: Folder of the denoised archive
-    :param weights: Name of weights, or path of a saved model, as the workers can read it
-    :param model: :py:func:`fingerprint` of the model
-    :param noise: Folder of the archive of what was removed, or None
-    :param options: Arguments of :py:meth:`CDiffSD.denoise`
-    :param encoding: See :py:class:`MseedWriter`
-    :param scale: Likewise
-    :param location: Likewise
-    :param threads: Threads of PyTorch in a worker; the output depends on it within rounding
-    """
-
-    source: Path
-    out: Path
-    weights: str
-    model: str
-    noise: Path | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    encoding: str = "float32"
-    scale: float = 1.0
-    location: str | None = None
-    threads: int = 1
-
-    def output(self, channel: ChannelDay) -> Path:
-        """Path of what is made of a day of a channel, in the archive of the outputs."""
-        return channel.path if self.location is None else replace(channel, location=self.location).path
+from seisbench_cdiffsd.writing import Unwritable
 
 
 def denoise_day(task: Task, settings: Settings, device: str = "cpu") -> list[Outcome]:
@@ -71,78 +31,105 @@ def denoise_day(task: Task, settings: Settings, device: str = "cpu") -> list[Out
     :raises OSError: If the outputs cannot be written
     """
     torch.set_num_threads(settings.threads)
-    around = [channel.on(task.day + i * DAY) for channel in task.channels for i in (-1, 0, 1)]
-    key = _key(around, settings)
-    entry_path = record_path(task, settings.out)
-    before = manifest.load(entry_path)
-    if all(manifest.is_done(before, key, root, kind) for kind, root in _roots(settings).items()):
-        return _outcomes(task, before, "skipped")
-    model = _model(settings.weights, settings.model, device)
-    problems: dict[str, str] = {}
-    unavailable: set[Path] = set()
-    parts: dict[ChannelDay, list[Part]] = {}
-    for channel in around:
-        if (settings.source / channel.path).exists() or channel.day == task.day:
-            try:
-                parts[channel] = index(settings.source / channel.path)
-            except ReadError as error:
-                unavailable |= {settings.source / channel.path} if isinstance(error, Unavailable) else set()
-                if channel.day == task.day:
-                    problems[str(channel.path)] = str(error)
-    slow = [channel for channel in task.channels if _is_slow(parts.get(channel, []), model.slowest)]
-    channels = [channel for channel in task.channels if channel not in slow]
-    written = Counter(settings.output(channel) for channel in channels)
-    twice = [channel.id for channel in channels if written[settings.output(channel)] > 1]
+    instruments = [Instrument(channels, settings) for channels in _instruments(task.channels)]
+    records = [ledger.read(instrument.record) for instrument in instruments]
+    done = [
+        ledger.is_done(record, instrument.key(), settings.out, settings.noise)
+        for instrument, record in zip(instruments, records, strict=True)
+    ]
+    model = _model(settings.weights, settings.model, device) if task.missing or not all(done) else None
+    missing = [x.id for x in task.missing if model and not _is_slow_file(settings.source / x.path, model.slowest)]
+    known = [record for record, is_done in zip(records, done, strict=True) if is_done]
+    todo = [instrument for instrument, is_done in zip(instruments, done, strict=True) if not is_done]
+    if not todo or model is None:
+        return _outcomes(task, known, "skipped", missing)
+    for instrument in todo:
+        instrument.index(model.slowest)
+    names = [*(record["channels"] for record in known), *(instrument.names for instrument in todo)]
+    written = Counter(output for channels in names for output in channels.values())
+    twice = [_id(path) for channels in names for path, output in channels.items() if written[output] > 1]
     if twice:
         reason = f"{', '.join(twice)} would be one channel under location {settings.location}: name one by --select"
         return [Outcome(task.name, "failed", reason)]
-    outputs: list[Path] = []
-    for group in _instruments(channels):
-        try:
-            outputs += _denoise(model, task, group, parts, settings, problems, unavailable)
-        except Unwritable as error:
-            problems |= {str(channel.path): str(error) for channel in group}
-    if _key(around, settings) != key:
+    told: list[Outcome] = []
+    what = "skipped"
+    for instrument in todo:
+        record, others = _renew(model, task, instrument)
+        told += others
+        if record:
+            known, what = [*known, record], "done"
+    return [*told, *(_outcomes(task, known, what, missing) if known else [])]
+
+
+def _renew(model: CDiffSD, task: Task, instrument: Instrument) -> tuple[ledger.Record, list[Outcome]]:
+    """Denoise an instrument; its record, or none where all is left as it was, and what else there is to tell."""
+    settings, problems, names, key = instrument.settings, instrument.problems, instrument.names, instrument.key()
+    outputs = {*names.values(), *_outpaced(instrument)}
+    before = ledger.naming(instrument.record, outputs)
+    made = {path for path, output in names.items() if any(output in record["outputs"] for record in before.values())}
+    written: dict[str, dict[Path, dict[str, Any]]] = {kind: {} for kind in settings.roots}
+    try:
+        hold(instrument, made)
+        ledger.claim(before, outputs)
+        written = denoise_instrument(model, instrument, made)
+    except Unavailable:
+        ledger.restore(before)
+        left = "what was made of its instrument before is left as it is"
+        return {}, [Outcome(path, "failed", f"{why.rstrip('.')}; {left}") for path, why in sorted(problems.items())]
+    except Unwritable as error:
+        problems |= {path: str(error) for path in names}
+    if instrument.key() != key:
         raise OSError(f"The files of {task.name} changed while they were read. Run again.")
-    # what cannot be read today may be read by the next run
-    entry: dict[str, Any] = {"task": task.name, "key": "" if unavailable else key, "problems": problems}
-    entry["passed over"] = {f"*.{channel.channel}": f"at {model.slowest:g} Hz or less" for channel in slow}
-    for kind, root in _roots(settings).items():
-        entry[kind] = manifest.described([root / path for path in outputs], root)
-    manifest.save(entry_path, entry)
-    return _outcomes(task, entry, "done")
+    record: ledger.Record = {
+        # what cannot be read today may be read by the next run
+        "key": "" if instrument.unavailable else key,
+        "model": settings.model,
+        "source": ledger.place(settings.source, settings.out),
+        "noise folder": ledger.place(settings.noise, settings.out) if settings.noise else None,
+        "channels": names,
+        "noise": {},
+        "problems": problems,
+        "passed over": {f"*.{channel.channel}": f"at {model.slowest:g} Hz or less" for channel in instrument.slow},
+    }
+    for kind, root in settings.roots.items():
+        files = manifest.described([root / path for path in written[kind]], root)
+        record[kind] = {name: {**known, **written[kind][Path(name)]} for name, known in files.items()}
+    removed = ledger.settle(instrument.record, record, before, settings.out, outputs)
+    return record, [ledger.removal(task.name, removed, "nothing comes of the input now")] if removed else []
 
 
-def _outcomes(task: Task, entry: dict[str, Any], state: str) -> list[Outcome]:
+def _outpaced(instrument: Instrument) -> set[str]:
+    """Outputs that were made of channels which are sampled too slowly now."""
+    slow = {x.path.as_posix(): instrument.settings.output(x).as_posix() for x in instrument.slow}
+    before = ledger.naming(instrument.record, slow.values()).values() if slow else []
+    return {x for record in before for path, x in record["channels"].items() if slow.get(path) == x}
+
+
+def _outcomes(task: Task, records: list[ledger.Record], state: str, missing: list[str]) -> list[Outcome]:
     """What is told of a task, from what is known about it."""
-    failed = [Outcome(path, "failed", reason) for path, reason in sorted(entry.get("problems", {}).items())]
-    passed_over = [Outcome(code, "skipped", reason) for code, reason in sorted(entry.get("passed over", {}).items())]
-    if not entry["outputs"]:
+    failed = [Outcome(path, "failed", why) for r in records for path, why in sorted(r["problems"].items())]
+    passed_over = [Outcome(code, "skipped", why) for r in records for code, why in sorted(r["passed over"].items())]
+    if not any(record["outputs"] for record in records):
         return [*passed_over, *failed] or [Outcome(task.name, "failed", "no samples of this day")]
-    note = f"no {', '.join(task.missing)}" if task.missing else ""
-    return [*passed_over, *failed, Outcome(task.name, state, note)]
+    files = [(name, x) for r in records for kind in ("outputs", "noise") for name, x in r[kind].items() if "loss" in x]
+    lossy = [Outcome(_id(name), state, "", x["ratio"], x["loss"]) for name, x in files]
+    note = f"no {', '.join(missing)}" if missing else ""
+    worst = min(lossy, key=lambda outcome: outcome.ratio, default=Outcome("", ""))
+    return [*passed_over, *failed, Outcome(task.name, state, note, worst.ratio, worst.loss)]
 
 
-def _is_slow(parts: list[Part], slowest: float) -> bool:
-    """Whether there are samples, but all of them at rates that a model passes over, as of the position of a mass."""
-    rates = [span.rate for part in parts for span in part.spans]
-    return bool(rates) and max(rates) <= slowest
+def _id(path: str) -> str:
+    """Id of the channel that a file is named after."""
+    return Path(path).name.partition(".D.")[0]
 
 
-def record_path(task: Task, out: Path) -> Path:
-    """Where it is written what is known about a station-day."""
-    return out / RECORDS / f"{task.day:%Y}" / f"{task.name}.json"
-
-
-def _roots(settings: Settings) -> dict[str, Path]:
-    """Folders of the outputs, by what they hold."""
-    return {"outputs": settings.out} | ({} if settings.noise is None else {"noise": settings.noise})
-
-
-def _key(around: list[ChannelDay], settings: Settings) -> str:
-    """A hash of all that the outputs depend on; the neighbours are part of it, as the ends of a day hear them."""
-    kept = {k: v for k, v in asdict(settings).items() if k not in ("source", "out", "noise", "weights")}
-    return manifest.key(kept, [state(settings.source / channel.path) for channel in around])
+@lru_cache(maxsize=1024)
+def _is_slow_file(path: Path, slowest: float) -> bool:
+    """Whether a channel is too slow, by one of its files: known once, it is so on all days that lack it."""
+    try:
+        return is_slow(index(path), slowest)
+    except ReadError:
+        return False
 
 
 def _instruments(channels: Iterable[ChannelDay]) -> list[list[ChannelDay]]:
@@ -160,94 +147,19 @@ def _model(weights: str, expected: str, device: str) -> CDiffSD:
     return model.to(device)
 
 
-def _denoise(
-    model: CDiffSD,
-    task: Task,
-    channels: list[ChannelDay],
-    parts: dict[ChannelDay, list[Part]],
-    settings: Settings,
-    problems: dict[str, str],
-    unavailable: set[Path],
-) -> list[Path]:
+def write_manifest(tasks: Iterable[Task], settings: Settings, name: str = "manifest.json", whole: bool = True) -> Path:
     """
-    Write the files of one instrument; those without a sample are not there.
+    Write what there is now: the outputs with size and SHA-256, and the problems. It comes last.
 
-    What is wrong is added to `problems`, files that may be read another time to `unavailable`.
-    """
-    start, reach = UTCDateTime(task.day.isoformat()), MARGIN * model.in_samples / model.sampling_rate
-    end = start + 86400
-    sources: dict[str, Source] = {}
-    # what lies a little outside of the day belongs to the file of that day, but to this one where there is none
-    limits: dict[str, tuple[UTCDateTime, UTCDateTime]] = {}
-    for channel in channels:
-        before, blocks, after = (parts.get(channel.on(task.day + i * DAY), []) for i in (-1, 0, 1))
-        first, last = start if before else start - reach, end if after else end + reach
-        spans = [span for block in blocks for span in block.spans]
-        own = [span for span in spans if span.id == channel.id]
-        others = sorted({span.id for span in spans} - {channel.id})
-        outside = [span for span in own if span.start < start - reach or span.end > end + reach]
-        if others:
-            problems[str(channel.path)] = f"holds {', '.join(others)}, which was left out"
-        elif outside:
-            times = f"{min(s.start for s in outside)} to {max(s.end for s in outside)}"
-            problems[str(channel.path)] = f"holds samples of other days, {times}, which were left out"
-        if any(span.start < last and span.end >= first for span in own):
-            sources[channel.id] = Source([*before, *blocks, *after], [channel.id])
-            limits[channel.id] = first, last
-        elif blocks:
-            problems.setdefault(str(channel.path), "has no samples of its day")
-    if not sources:
-        return []
-
-    def read(first: UTCDateTime, last: UTCDateTime) -> Stream:
-        return sum((source.read(first, last) for source in sources.values()), Stream())
-
-    paths = {channel.id: channel.path for channel in channels if channel.id in sources}
-    outputs = {channel.id: settings.output(channel) for channel in channels if channel.id in sources}
-    span = min(first for first, _ in limits.values()), max(last for _, last in limits.values())
-    samples: Counter[str] = Counter()
-    with ExitStack() as stack:
-        writers = []
-        for root in _roots(settings).values():
-            files = {
-                x: stack.enter_context(stack.enter_context(replacing(root / outputs[x])).open("wb")) for x in paths
-            }
-            encoding = settings.encoding, settings.scale, settings.location
-            writers.append({x: MseedWriter(file, *encoding) for x, file in files.items()})
-        for pair in denoised_pieces(model, read, *span, **settings.options):
-            for by_id, stream in zip(writers, pair, strict=False):
-                for trace in stream:
-                    part = between(trace, *limits[trace.id])
-                    by_id[trace.id].write(Stream([part]))
-                    samples[trace.id] += len(part)
-    for channel_id, source in sources.items():
-        unavailable |= source.unavailable
-        reason = source.problems.get(settings.source / paths[channel_id])
-        if reason:
-            problems.setdefault(str(paths[channel_id]), reason)
-    for channel_id, path in paths.items():
-        if not samples[channel_id]:
-            output = outputs.pop(channel_id)
-            for root in _roots(settings).values():
-                (root / output).unlink()
-            problems.setdefault(str(path), "has no samples of its day that can be denoised")
-    return list(outputs.values())
-
-
-def write_manifest(tasks: Iterable[Task], settings: Settings, name: str = "manifest.json") -> Path:
-    """
-    Write what there is now of some tasks: the outputs with size and SHA-256, and the problems. It comes last.
-
+    :param tasks: Tasks of this run
+    :param settings: Settings
+    :param name: Name of the manifest
+    :param whole: Of all that was ever made in this folder, in place of what these tasks are about
     :return: Path of the manifest, in the folder of the outputs
+    :raises OSError: If it cannot be written
     """
-    total: dict[str, Any] = {"problems": {}, **{kind: {} for kind in _roots(settings)}}
-    missing = []
-    for task in tasks:
-        entry = manifest.load(record_path(task, settings.out))
-        for kind in total:
-            total[kind] |= entry.get(kind, {})
-        if not entry:
-            missing.append(task.name)
-    path = settings.out / name
-    manifest.save(path, {**total, "missing": missing, "model": settings.model})
+    path, names, records = settings.out / name, {task.name for task in tasks}, ledger.all_records(settings.out)
+    of_tasks = [record for record in records if ledger.task_name(record) in names]
+    missing = sorted(names - {ledger.task_name(record) for record in of_tasks})
+    ledger.write_manifest(path, records if whole else of_tasks, settings.out, settings.noise, missing)
     return path

@@ -192,6 +192,8 @@ def _denoise(
         if empty:
             none = "no samples could be read" if job.source.problems else f"has no finite samples below {LARGEST:g}"
             raise ValueError(none)
+        for _, writer in writers:
+            writer.check()
     report(f"{job.instrument}*  {job.start.strftime('%Y-%m-%d %H:%M:%S')}")
     for path, writer in writers:
         written.append(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 from seisbench_cdiffsd.writing import replacing
 
 #: What can become of an input or a task.
-STATES = ("done", "skipped", "partly", "failed")
+STATES = ("done", "skipped", "removed", "partly", "failed")
 
 
 @dataclass(frozen=True, order=True)
@@ -22,20 +23,29 @@ class Outcome:
     What became of a task or an input.
 
     :param name: Its name
-    :param state: "done"; "skipped", as it was done before; "partly", without some of its input; "failed"
+    :param state: "done"; "skipped", as it was done before; "removed", as it holds no longer; "partly", without some of
+        its input; "failed"
     :param reason: Why it is not done
+    :param ratio: How far what the encoding of the output lost lies below the signal, in dB
+    :param loss: This loss in words, or nothing where there is none worth telling
     """
 
     name: str
     state: str
     reason: str = ""
+    ratio: float = math.inf
+    loss: str = ""
 
 
 def summary(outcomes: Iterable[Outcome]) -> str:
-    """How many came to what, and a line for each that has a reason."""
+    """How many came to what, what the encoding lost at worst, and a line for each that has a reason."""
     rows = sorted(set(outcomes))
     counts = Counter(row.state for row in rows)
     lines = [", ".join(f"{counts[state]} {state}" for state in STATES if counts[state]) or "nothing to do"]
+    lossy = [row for row in rows if row.loss]
+    if lossy:
+        worst = min(lossy, key=lambda row: row.ratio)
+        lines.append(f"{worst.loss} ({worst.name}{', the worst' if len(lossy) > 1 else ''})")
     told = [row for row in rows if row.reason]
     width = max((len(row.name) for row in told), default=0)
     return "\n".join([*lines, *(f"{row.state:8}{row.name:{width}}  {row.reason}" for row in told)])
@@ -43,7 +53,7 @@ def summary(outcomes: Iterable[Outcome]) -> str:
 
 def status(outcomes: Iterable[Outcome]) -> int:
     """Exit status: 0 if all is well, 1 if something failed, 2 if all of it did."""
-    states = {row.state for row in outcomes}
+    states = {row.state for row in outcomes} - {"removed"}
     if states == {"failed"}:
         return 2
     return int(bool(states & {"failed", "partly"}))

@@ -38,6 +38,11 @@ class ChannelDay:
         folder = Path(f"{self.day:%Y}", self.network, self.station, f"{self.channel}.D")
         return folder / f"{self.id}.D.{self.day:%Y.%j}"
 
+    @property
+    def task(self) -> str:
+        """Name of the station-day."""
+        return f"{self.network}.{self.station}.{self.day:%Y.%j}"
+
     def on(self, day: date) -> ChannelDay:
         """The same channel on another day."""
         return ChannelDay(self.network, self.station, self.location, self.channel, day)
@@ -51,13 +56,13 @@ class Task:
     :param name: Network, station, year and day
     :param day: Day
     :param channels: What there is of this day
-    :param missing: Channels that there are on other days
+    :param missing: Channels that there are on other days, each on one of them
     """
 
     name: str
     day: date
     channels: tuple[ChannelDay, ...]
-    missing: tuple[str, ...] = ()
+    missing: tuple[ChannelDay, ...] = ()
 
 
 #: Folders of a file in the archive: year, network, station, channel.
@@ -81,7 +86,7 @@ def scan(
     """
     patterns = list(select)
     days: dict[tuple[str, str, date], set[ChannelDay]] = defaultdict(set)
-    known: dict[tuple[str, str], set[str]] = defaultdict(set)
+    known: dict[tuple[str, str], dict[str, ChannelDay]] = defaultdict(dict)
     strange: list[Outcome] = []
     others: set[str] = set()
 
@@ -98,28 +103,35 @@ def scan(
                 path = Path(folder, file).relative_to(source)
                 if file.startswith("."):
                     continue
-                channel = _channel_day(path)
+                channel = channel_day(path)
                 if channel is None:
                     strange.append(Outcome(str(path), "failed", "is not where an SDS archive has a file of this name"))
-                elif not (start <= channel.day <= end and any(fnmatchcase(channel.id, p) for p in patterns)):
+                elif not is_asked_for(channel, start, end, patterns):
                     continue
                 elif channel.channel[-1] not in components:
                     others.add(channel.channel)
                 else:
                     days[channel.network, channel.station, channel.day].add(channel)
-                    known[channel.network, channel.station].add(channel.id)
+                    # the first day, so that it is the same one for all tasks and shards
+                    first = known[channel.network, channel.station].setdefault(channel.id, channel)
+                    known[channel.network, channel.station][channel.id] = min(first, channel)
     if not source.is_dir():
         raise FileNotFoundError(f"{source} is no folder.")
     tasks = []
     for (network, station, day), channels in days.items():
-        missing = known[network, station] - {channel.id for channel in channels}
-        name = f"{network}.{station}.{day:%Y.%j}"
-        tasks.append(Task(name, day, tuple(sorted(channels)), tuple(sorted(missing))))
+        there = {channel.id for channel in channels}
+        missing = sorted(channel for name, channel in known[network, station].items() if name not in there)
+        tasks.append(Task(min(channels).task, day, tuple(sorted(channels)), tuple(missing)))
     passed_over = [Outcome(f"*.{code}", "skipped", f"none of the components {components}") for code in sorted(others)]
     return sorted(tasks, key=lambda task: task.name), [*passed_over, *sorted(strange)]
 
 
-def _channel_day(path: Path) -> ChannelDay | None:
+def is_asked_for(channel: ChannelDay, start: date, end: date, select: Iterable[str]) -> bool:
+    """Whether a day of a channel is one from `start` to `end`, and its id fits one of the patterns."""
+    return start <= channel.day <= end and any(fnmatchcase(channel.id, pattern) for pattern in select)
+
+
+def channel_day(path: Path) -> ChannelDay | None:
     """What a file holds by its name, if it is in its place."""
     match = NAME.fullmatch(path.name)
     if not match:

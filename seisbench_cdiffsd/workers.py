@@ -7,13 +7,16 @@ import errno
 import importlib
 import logging
 import re
+import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from multiprocessing import resource_tracker
 from typing import Any
 
 import torch
 
-from seisbench_cdiffsd.archive import Settings, denoise_day
+from seisbench_cdiffsd.archive import denoise_day
+from seisbench_cdiffsd.instruments import Settings
 from seisbench_cdiffsd.manifest import Outcome
 from seisbench_cdiffsd.sds import Task
 
@@ -83,7 +86,7 @@ def run_dask(
         stack.enter_context(dask.config.set(config))
         address: Any = scheduler
         if scheduler is None:
-            address = stack.enter_context(_cluster(cluster, workers))
+            address = stack.enter_context(_processes(workers) if cluster is None else _cluster(cluster, workers))
         try:
             if scheduler is not None:
                 asyncio.run(_reach(scheduler))
@@ -111,18 +114,56 @@ def device(number: int) -> str:
     return f"cuda:{number % gpus}" if gpus else "cpu"
 
 
-def _cluster(name: str | None, workers: int) -> Any:
-    if name is None:
-        from distributed import LocalCluster
+@contextmanager
+def _processes(workers: int) -> Iterator[Any]:
+    """Workers on this machine."""
+    from distributed import LocalCluster
+    from distributed.deploy.spec import SpecCluster
 
-        return LocalCluster(
+    runner = _deaf_loop()
+    try:
+        cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
             memory_limit=0,  # a station-day needs what it needs: to kill its worker does not help
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
+            loop=runner.loop,
         )
+    except KeyboardInterrupt:
+        # at its end, Dask would stumble over what is half started, and tell of it; its processes end with this one
+        SpecCluster._instances.clear()
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        raise
+    with cluster:
+        yield cluster
+    runner.stop()
+
+
+def _deaf_loop() -> Any:
+    """
+    An event loop in a thread that hears no SIGINT; nor do the processes that it starts, at any time.
+
+    The terminal sends Ctrl-C to all of them, but only this process is to tell of it: those that are just starting would
+    each end with a traceback.
+    """
+    from distributed.utils import LoopRunner
+
+    runner = LoopRunner()
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        runner.start()
+        return runner
+    resource_tracker.ensure_running()  # as its start, later on, would let the thread hear again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        runner.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return runner
+
+
+def _cluster(name: str, workers: int) -> Any:
     module, _, kind = name.rpartition(".")
     try:
         cluster = getattr(importlib.import_module(module), kind)()

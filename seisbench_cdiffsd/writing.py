@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import secrets
 from collections.abc import Iterator
@@ -116,6 +117,8 @@ class MseedWriter:
         #: Ids that miniSEED has no room for.
         self.cut: set[str] = set()
         self.largest_error, self._error, self._power = 0.0, 0.0, 0.0
+        #: Largest sample of each channel, as it came and as it was written.
+        self._largest: dict[str, tuple[float, float]] = {}
 
     def write(self, stream: Stream) -> None:
         """
@@ -140,6 +143,11 @@ class MseedWriter:
             self.cut.add(trace.id)
             header.update({code: header[code][:length] for code, length in CODE_LENGTHS.items()})
         values, encoding = self._encoded(samples)
+        came, kept = self._largest.get(trace.id, (0.0, 0.0))
+        self._largest[trace.id] = (
+            max(came, float(np.abs(samples).max())),
+            max(kept, float(np.abs(values).max())),
+        )
         memory = io.BytesIO()  # ObsPy would not tell that the disk is full
         Stream([Trace(values, header)]).write(memory, format="MSEED", encoding=encoding, reclen=4096)
         self.file.write(memory.getbuffer())
@@ -163,11 +171,33 @@ class MseedWriter:
         self._power += float(np.sum(np.square(samples, dtype=np.float64)))
         return values, encoding
 
+    def check(self) -> None:
+        """
+        To be called at the end, as only then it is known.
+
+        :raises Unwritable: If rounding left nothing but zeros of a channel that is not zero
+        """
+        lost = {channel: came for channel, (came, kept) in self._largest.items() if came and not kept}
+        if lost:
+            raise Unwritable(
+                f"Integers hold nothing but zeros of the samples of up to {max(lost.values()):.2g} of "
+                f"{', '.join(sorted(lost))}: choose a larger --scale."
+            )
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing was lost."""
+        return self._error == 0
+
+    @property
+    def ratio(self) -> float:
+        """How far what the encoding lost lies below the signal, in dB."""
+        return math.inf if self.exact else 10 * math.log10(self._power / self._error)
+
     @property
     def loss(self) -> str:
         """What the encoding lost, in one line."""
-        if self._error == 0:
+        if self.exact:
             return f"{self.encoding}, exact"
-        ratio = 10 * np.log10(self._power / self._error) if self._power else -np.inf
         scaled = f" times {self.scale:g}" if self.scale != 1 else ""
-        return f"{self.encoding}{scaled}, largest error {self.largest_error:.2g}, {ratio:.0f} dB below the signal"
+        return f"{self.encoding}{scaled}, largest error {self.largest_error:.2g}, {self.ratio:.0f} dB below the signal"

@@ -11,6 +11,7 @@ if "SEISBENCH_CACHE_ROOT" not in os.environ:
     os.environ["SEISBENCH_CACHE_ROOT"] = tempfile.mkdtemp(prefix="seisbench_cache_")
     atexit.register(shutil.rmtree, os.environ["SEISBENCH_CACHE_ROOT"], ignore_errors=True)
 
+import archives
 import numpy as np
 import obspy
 import pytest
@@ -19,6 +20,8 @@ import seisbench.data as sbd
 import torch
 
 import seisbench_cdiffsd
+from seisbench_cdiffsd.continuous import fingerprint
+from seisbench_cdiffsd.instruments import Settings
 
 torch.set_num_threads(1)
 
@@ -92,3 +95,26 @@ def small_datasets(tmp_path_factory):
                 writer.add_trace({"trace_name": f"{name}{number}", "split": split, **metadata}, waveform)
         datasets.append(sbd.WaveformDataset(folder / name, component_order="ZNE"))
     return datasets
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """Path of a model for which a day is short."""
+    path = tmp_path_factory.mktemp("weights") / "small"
+    randomised(seisbench_cdiffsd.CDiffSD(**archives.ARGUMENTS)).save(path)
+    return path
+
+
+@pytest.fixture
+def source(tmp_path):
+    """An archive with two stations of four days."""
+    records = archives.record("AAA") + archives.record("BBB", seed=1, components="Z12")
+    archives.store(tmp_path / "in", records)
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def settings(tmp_path, source, weights):
+    """What to make of this archive."""
+    model = fingerprint(seisbench_cdiffsd.CDiffSD.load(weights))
+    return Settings(source, tmp_path / "out", str(weights), model, options={"steps": 1})

@@ -7,102 +7,23 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import obspy
 import pytest
-from conftest import randomised
+from archives import FIRST, LAST, START, content, record, run, samples, states, store, work
 from hypothesis import given
 from hypothesis import strategies as st
-from obspy import Stream, Trace, UTCDateTime
+from obspy import Stream, Trace
 
-from seisbench_cdiffsd import CDiffSD, cli
-from seisbench_cdiffsd.archive import Settings, denoise_day, record_path, write_manifest
-from seisbench_cdiffsd.continuous import between, fingerprint
+from seisbench_cdiffsd import CDiffSD
+from seisbench_cdiffsd.archive import denoise_day
+from seisbench_cdiffsd.instruments import Settings
+from seisbench_cdiffsd.ledger import all_records
 from seisbench_cdiffsd.manifest import status, summary
-from seisbench_cdiffsd.sds import NAME, ChannelDay, scan, shard
+from seisbench_cdiffsd.sds import NAME, scan, shard
 from seisbench_cdiffsd.workers import run_here
-
-START = UTCDateTime(2020, 12, 30)
-FIRST, LAST = date(2020, 12, 30), date(2021, 1, 2)
-BAND = {"freqmin": 0.2, "freqmax": 1.8, "corners": 4, "zerophase": True}
-#: A model at 4 Hz, for which a day is short: windows of 100 s.
-ARGUMENTS = {"sampling_rate": 4, "in_samples": 400, "filter_args": ("bandpass",), "filter_kwargs": BAND}
-
-
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "small"
-    randomised(CDiffSD(**ARGUMENTS)).save(path)
-    return path
-
-
-def record(station, days=3, components="ZNE", seed=0, start=START):
-    """Traces of a station; only some hours around midnight, so that a day is denoised in no time."""
-    generator = np.random.default_rng(seed)
-    header = {"network": "XX", "station": station, "location": "00", "sampling_rate": 4}
-    traces = []
-    for component in components:
-        for day in range(days):
-            first = start + 86400 * (day + 1) - 1500
-            samples = generator.integers(-1000, 1000, 4 * 3000).astype(np.int32)
-            traces.append(Trace(samples, {**header, "channel": f"HH{component}", "starttime": first}))
-    return Stream(traces)
-
-
-def store(root, data):
-    """Write a stream as an archive."""
-    days: dict = {}
-    for trace in data:
-        for offset in range(int((trace.stats.endtime - START) // 86400) + 2):
-            first = START + 86400 * offset
-            part = between(trace, first, first + 86400)
-            if len(part):
-                codes = (trace.stats[key] for key in ("network", "station", "location", "channel"))
-                channel = ChannelDay(*codes, first.date)
-                days.setdefault(root / channel.path, Stream()).append(part)
-    for path, stream in days.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream.write(str(path), format="MSEED", reclen=512)
-    return sorted(days)
-
-
-@pytest.fixture
-def source(tmp_path):
-    """Two stations of four days."""
-    store(tmp_path / "in", record("AAA") + record("BBB", seed=1, components="Z12"))
-    return tmp_path / "in"
-
-
-@pytest.fixture
-def settings(tmp_path, source, weights):
-    model = fingerprint(CDiffSD.load(weights))
-    return Settings(source, tmp_path / "out", str(weights), model, options={"steps": 1})
-
-
-def work(settings, **kwargs):
-    """Outcomes of all tasks, in this process."""
-    tasks, strange = scan(settings.source, FIRST, LAST, **kwargs)
-    outcomes = strange + [outcome for result in run_here(tasks, settings, retries=0) for outcome in result]
-    write_manifest(tasks, settings)
-    return outcomes
-
-
-def content(folder):
-    """All files of a folder."""
-    return {str(x.relative_to(folder)): x.read_bytes() for x in sorted(folder.rglob("*")) if x.is_file()}
-
-
-def samples(folder):
-    """Day files of a folder."""
-    return {name: data for name, data in content(folder).items() if ".D.20" in name}
-
-
-def states(outcomes):
-    return sorted({outcome.state for outcome in outcomes})
-
 
 # -- layout
 
@@ -361,25 +282,21 @@ def test_damage_and_loss_in_mid_run_are_mended_by_the_next(settings):
 def test_a_task_knows_when_its_files_change_while_it_reads(settings, monkeypatch):
     task = scan(settings.source, FIRST, LAST)[0][0]
     path = settings.source / task.channels[0].path
-    from seisbench_cdiffsd import archive
+    from seisbench_cdiffsd import instruments
 
-    whole = archive.denoised_pieces
+    whole = instruments.denoised_pieces
 
     def touched(*args, **kwargs):
         yield from whole(*args, **kwargs)
         os.utime(path, ns=(0, 0))
 
-    monkeypatch.setattr(archive, "denoised_pieces", touched)
+    monkeypatch.setattr(instruments, "denoised_pieces", touched)
     with pytest.raises(OSError, match="changed"):
         denoise_day(task, settings)
-    assert not record_path(task, settings.out).exists()
+    assert not all_records(settings.out)
 
 
 # -- the command
-
-
-def run(*args):
-    return cli.main(["archive", *map(str, args)])
 
 
 def test_the_command_in_shards(settings, weights, capsys):
@@ -471,3 +388,27 @@ def test_killed_workers_and_schedulers_cost_nothing_but_time(settings, weights, 
         assert states(work(Settings(**{**settings.__dict__, "out": out}))) in (["done"], ["done", "skipped"])
     assert samples(out) == samples(settings.out)
     assert not list(out.rglob("*.part*"))
+
+
+def test_an_interrupt_while_workers_start_is_one_line(settings, weights):
+    pytest.importorskip("distributed")
+    psutil = pytest.importorskip("psutil")
+    command = [sys.executable, "-m", "seisbench_cdiffsd.cli", "archive", str(settings.source), str(settings.out)]
+    command += ["--start", str(FIRST), "--end", str(LAST), "--weights", str(weights), "--workers", "1"]
+    # in a group of its own, all of which hears of Ctrl-C, as in a terminal
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    deadline, starting = time.time() + 120, []
+    while not starting and time.time() < deadline and process.poll() is None:
+        time.sleep(0.05)
+        children = psutil.Process(process.pid).children(recursive=True)
+        starting = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    time.sleep(0.5)
+    for child in starting:  # first, or else the end of the main process may come before their traceback
+        child.send_signal(signal.SIGINT)
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert printed == "cdiffsd: interrupted; the same command goes on with what is missing.\n"

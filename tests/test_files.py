@@ -246,6 +246,29 @@ def test_the_largest_integers_that_fit_may_be_neighbours(largest, fits):
     np.testing.assert_array_equal(obspy.read(io.BytesIO(file.getvalue()))[0].data, data[0].data)
 
 
+def test_integers_that_hold_nothing_but_zeros_are_refused_at_the_end():
+    data = stream(seconds=5, components="ZN")
+    data[0].data = data[0].data * 1e-9  # a channel in physical units
+    data[1].data[:] = 0  # a dead one
+    writer = MseedWriter(io.BytesIO(), "int32")
+    writer.write(data.slice(endtime=START + 2))
+    with pytest.raises(Unwritable, match=r"up to \S+ of XX.STA..HHZ: choose a larger --scale"):
+        writer.check()
+    scaled = MseedWriter(io.BytesIO(), "int32", 1e9)
+    scaled.write(data)
+    scaled.check()
+
+
+def test_a_denoised_file_of_zeros_is_not_written(small, tmp_path):
+    data = stream(seconds=60)
+    for trace in data:
+        trace.data = trace.data * 1e-9
+    path = write(tmp_path / "a.mseed", data, encoding="FLOAT64")
+    (outcome,) = denoise_files(small, [str(path)], tmp_path / "out", Settings(encoding="int32"))
+    assert outcome.state == "failed" and "--scale" in outcome.reason
+    assert not list((tmp_path / "out").rglob("*.mseed"))
+
+
 # -- pieces
 
 

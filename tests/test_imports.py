@@ -86,8 +86,10 @@ ALLOWED = {
     "telling": set(),
     "commands": {"arguments", "config", "configfile", "export", "model", "telling", "training"},
     "sds": {"manifest"},
-    "archive": {"continuous", "manifest", "model", "reading", "sds", "writing"},
-    "workers": {"archive", "manifest", "sds"},
+    "ledger": {"manifest", "sds"},
+    "instruments": {"continuous", "ledger", "manifest", "model", "reading", "sds", "writing"},
+    "archive": {"continuous", "instruments", "ledger", "manifest", "model", "reading", "sds", "writing"},
+    "workers": {"archive", "instruments", "manifest", "sds"},
     "__init__": {"model"},
     "cli": set(MODULES) - {"cli"},
 }

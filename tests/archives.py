@@ -1,0 +1,75 @@
+"""Small archives for tests, and what is made of them."""
+
+from datetime import date
+
+import numpy as np
+from obspy import Stream, Trace, UTCDateTime
+
+from seisbench_cdiffsd import cli
+from seisbench_cdiffsd.archive import write_manifest
+from seisbench_cdiffsd.continuous import between
+from seisbench_cdiffsd.sds import ChannelDay, scan
+from seisbench_cdiffsd.workers import run_here
+
+START = UTCDateTime(2020, 12, 30)
+FIRST, LAST = date(2020, 12, 30), date(2021, 1, 2)
+BAND = {"freqmin": 0.2, "freqmax": 1.8, "corners": 4, "zerophase": True}
+#: A model at 4 Hz, for which a day is short: windows of 100 s.
+ARGUMENTS = {"sampling_rate": 4, "in_samples": 400, "filter_args": ("bandpass",), "filter_kwargs": BAND}
+
+
+def record(station, days=3, components="ZNE", seed=0, start=START):
+    """Traces of a station; only some hours around midnight, so that a day is denoised in no time."""
+    generator = np.random.default_rng(seed)
+    header = {"network": "XX", "station": station, "location": "00", "sampling_rate": 4}
+    traces = []
+    for component in components:
+        for day in range(days):
+            first = start + 86400 * (day + 1) - 1500
+            samples = generator.integers(-1000, 1000, 4 * 3000).astype(np.int32)
+            traces.append(Trace(samples, {**header, "channel": f"HH{component}", "starttime": first}))
+    return Stream(traces)
+
+
+def store(root, data):
+    """Write a stream as an archive."""
+    days: dict = {}
+    for trace in data:
+        for offset in range(int((trace.stats.endtime - START) // 86400) + 2):
+            first = START + 86400 * offset
+            part = between(trace, first, first + 86400)
+            if len(part):
+                codes = (trace.stats[key] for key in ("network", "station", "location", "channel"))
+                channel = ChannelDay(*codes, first.date)
+                days.setdefault(root / channel.path, Stream()).append(part)
+    for path, stream in days.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream.write(str(path), format="MSEED", reclen=512)
+    return sorted(days)
+
+
+def work(settings, **kwargs):
+    """Outcomes of all tasks, in this process."""
+    tasks, strange = scan(settings.source, FIRST, LAST, **kwargs)
+    outcomes = strange + [outcome for result in run_here(tasks, settings, retries=0) for outcome in result]
+    write_manifest(tasks, settings)
+    return outcomes
+
+
+def content(folder):
+    """All files of a folder."""
+    return {str(x.relative_to(folder)): x.read_bytes() for x in sorted(folder.rglob("*")) if x.is_file()}
+
+
+def samples(folder):
+    """Day files of a folder."""
+    return {name: data for name, data in content(folder).items() if ".D.20" in name}
+
+
+def states(outcomes):
+    return sorted({outcome.state for outcome in outcomes})
+
+
+def run(*args):
+    """Exit status of ``cdiffsd archive``."""
+    return cli.main(["archive", *map(str, args)])
