@@ -84,7 +84,6 @@ def _renew(model: CDiffSD, task: Task, instrument: Instrument) -> tuple[ledger.R
         # what cannot be read today may be read by the next run
         "key": "" if instrument.unavailable else key,
         "model": settings.model,
-        "source": ledger.place(settings.source, settings.out),
         "noise folder": ledger.place(settings.noise, settings.out) if settings.noise else None,
         "channels": names,
         "noise": {},
@@ -94,8 +93,21 @@ def _renew(model: CDiffSD, task: Task, instrument: Instrument) -> tuple[ledger.R
     for kind, root in settings.roots.items():
         files = manifest.described([root / path for path in written[kind]], root)
         record[kind] = {name: {**known, **written[kind][Path(name)]} for name, known in files.items()}
+    _keep_unread(instrument, record, before.values())
     removed = ledger.settle(instrument.record, record, before, settings.out, outputs)
     return record, [ledger.removal(task.name, removed, "nothing comes of the input now")] if removed else []
+
+
+def _keep_unread(instrument: Instrument, record: ledger.Record, before: Iterable[ledger.Record]) -> None:
+    """Leave outputs as they are that were made of a file which cannot be read any more: there may be no other."""
+    for channel in (channel for channel in instrument.channels if channel not in instrument.parts):
+        output, path = instrument.settings.output(channel).as_posix(), channel.path.as_posix()
+        for former in before:
+            for kind in ("outputs", "noise"):
+                if former[kind].get(output) and (kind == "outputs" or former["noise folder"] == record["noise folder"]):
+                    record[kind].setdefault(output, former[kind][output])
+        if output in record["outputs"]:
+            record["problems"][path] += "; what was made of it before is left as it is"
 
 
 def _outpaced(instrument: Instrument) -> set[str]:

@@ -19,7 +19,6 @@ from seisbench_cdiffsd.commands import INTERRUPTED, add_export, add_train
 from seisbench_cdiffsd.continuous import fingerprint, load
 from seisbench_cdiffsd.denoising import Settings, denoise_files
 from seisbench_cdiffsd.instruments import Settings as ArchiveSettings
-from seisbench_cdiffsd.ledger import remove_gone
 from seisbench_cdiffsd.manifest import status, summary
 from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.picking import PickerUnavailable, load_picker
@@ -165,20 +164,7 @@ def archive(args: argparse.Namespace) -> int:
     except OSError as error:
         raise CommandError(f"The archive {args.source} cannot be read: {_line(error)}") from error
     all_tasks, tasks = tasks, shard(tasks, number, count)
-    names, all_names = ({task.name for task in x} for x in (tasks, all_tasks))
-    with _errors_of_files(args.out, "Choose another SDS_OUT"):
-        gone = remove_gone(
-            settings.source,
-            settings.out,
-            args.start,
-            args.end,
-            args.select,
-            all_tasks,
-            # what has no task any more is for the first shard
-            lambda name: name in names or (number == 1 and name not in all_names),
-        )
-    outcomes += gone
-    if not all_tasks and not any(outcome.state == "removed" for outcome in gone):
+    if not all_tasks:
         raise CommandError(f"There is nothing to do in {args.source} from {args.start} to {args.end}.")
     workers = args.workers if args.workers is not None else max(torch.cuda.device_count(), 0) or os.cpu_count() or 1
     with _errors_of_files(args.out, "Choose another SDS_OUT"):

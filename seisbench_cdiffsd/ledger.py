@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from datetime import date
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from seisbench_cdiffsd import manifest
 from seisbench_cdiffsd.manifest import Outcome
-from seisbench_cdiffsd.sds import NAME, ChannelDay, Task, channel_day, is_asked_for
+from seisbench_cdiffsd.sds import ChannelDay, channel_day
 
 #: Folder, in that of the outputs, of the records.
 RECORDS = ".cdiffsd"
@@ -122,60 +120,6 @@ def settle(own: Path, new: Record, before: dict[Path, Record], out: Path, names:
     return sorted(removed)
 
 
-def remove_gone(
-    source: Path,
-    out: Path,
-    start: date,
-    end: date,
-    select: Iterable[str],
-    tasks: Iterable[Task] = (),
-    is_mine: Callable[[str], bool] = lambda name: True,
-) -> list[Outcome]:
-    """
-    Remove what was made of files that are gone. Where nothing is left of a station and year, as of a disk that is not
-    mounted, or the files were in another folder, that is left alone.
-
-    :param source: Folder of the archive
-    :param out: Folder of the outputs
-    :param start: First day
-    :param end: Last day
-    :param select: Patterns of channel ids
-    :param tasks: What there is, as far as it is known
-    :param is_mine: Whether the station-day of this name is one to look at
-    :return: What was removed, and what was left alone
-    :raises OSError: If files cannot be removed
-    """
-    patterns, where = list(select), place(source, out)
-    there = {channel.path.as_posix() for task in tasks for channel in task.channels}
-    stations: dict[Path, bool] = {}
-    removed: dict[str, list[str]] = defaultdict(list)
-    for year in range(start.year, end.year + 1):
-        for path in sorted((out / RECORDS / f"{year:04}").glob("*/[!.]*.json")):
-            if not is_mine(task_name(path)):
-                continue
-            record = read(path)
-            if record.get("source") != where:
-                continue
-            gone = set()
-            for name, output in record["channels"].items():
-                channel = None if name in there else channel_day(Path(name))
-                if channel is None or not is_asked_for(channel, start, end, patterns) or not _is_gone(source, channel):
-                    continue
-                station = channel.path.parents[1]
-                if station not in stations:
-                    stations[station] = _has_files(source / station)
-                if stations[station]:
-                    gone.add(output)
-            if gone:
-                removed[task_name(path)] += _remove(record, gone, out)
-                _reduce(path, record, gone)
-    left = [station for station, is_there in stations.items() if not is_there]
-    return [
-        *(Outcome(str(x), "skipped", "is not there now: what was made of it is left as it is") for x in sorted(left)),
-        *(removal(task, names, "the input is gone") for task, names in sorted(removed.items()) if names),
-    ]
-
-
 def removal(task: str, names: Iterable[str], why: str) -> Outcome:
     """What is told of outputs that were removed: their ids, and the cause."""
     ids = ", ".join(sorted({Path(name).name.partition(".D.")[0] for name in names}))
@@ -220,26 +164,6 @@ def _is_there(path: Path, known: Any) -> bool:
     """Whether a file is what a record says, as far as its size can tell; one that is being replaced has none."""
     try:
         return isinstance(known, dict) and path.stat().st_size == known.get("size")
-    except OSError:
-        return False
-
-
-def _is_gone(source: Path, channel: ChannelDay) -> bool:
-    """Whether there is no file, and no link that leads nowhere now in its place or in that of its folder."""
-    path = source / channel.path
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return not (path.parent.is_symlink() and not path.parent.exists())
-    except OSError:
-        return False
-    return False
-
-
-def _has_files(station: Path) -> bool:
-    """Whether a folder of a station and year holds anything of an archive."""
-    try:
-        return any(NAME.fullmatch(path.name) for path in station.glob("*/*"))
     except OSError:
         return False
 
