@@ -54,7 +54,7 @@ ARMS: dict[str, tuple[dict[str, object], str]] = {
     "targets with their noise": ({"mute": False}, "all"),
     "P inside the window": ({"onset": (1.0, 3.0)}, "S alone"),
     "S-only windows": ({"s_only": 0.2}, "S alone"),
-    "windows of the coda": ({"coda": 0.5}, "S alone"),
+    "no windows of the coda": ({"coda": 0.0}, "S alone"),
     "superposed": ({"superpose": 0.3}, "two events"),
     "no narrow bands": ({"narrow": 0.0}, "narrow band"),
     "no glitches": ({"glitches": 0.0}, "glitches"),

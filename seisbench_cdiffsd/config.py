@@ -87,7 +87,7 @@ class Augmentations:
     stretch_range: Range = (0.75, 1.33)
     onset: Range = (-6.0, 3.0)
     s_only: float = 0.0
-    coda: float = 0.0
+    coda: float = 0.5
     superpose: float = 0.0
     rotate: bool = True
     flip: bool = True
@@ -98,7 +98,7 @@ class Augmentations:
     glitches: float = 0.1
     drop_components: float = 0.1
     noise_only: float = 0.1
-    untouched: float = 0.05
+    untouched: float = 0.1
     mute: bool = True
     clipped: bool = False
 
