@@ -12,7 +12,7 @@ import numpy as np
 from obspy import UTCDateTime
 
 from seisbench_cdiffsd import filtering, gaps
-from seisbench_cdiffsd.filtering import Samples
+from seisbench_cdiffsd.gaps import Samples
 from seisbench_cdiffsd.pieces import Piece
 
 #: Seconds of a gap up to which it is bridged for the filter. What lies further apart is filtered by itself: a line from

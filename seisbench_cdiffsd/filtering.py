@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
+from seisbench_cdiffsd.gaps import Samples
+
 #: Rates that differ by less from the model's are processed as they are.
 RATE_TOLERANCE = 0.01
-
-Samples = NDArray[np.float64]
 
 
 def design_filter(args: Sequence[Any], kwargs: dict[str, Any], rate: float) -> tuple[Samples, bool]:

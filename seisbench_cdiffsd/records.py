@@ -20,8 +20,7 @@ from obspy import Stream, Trace, UTCDateTime
 
 from seisbench_cdiffsd import filtering, gaps
 from seisbench_cdiffsd.axis import Axis, Segment
-from seisbench_cdiffsd.filtering import Samples
-from seisbench_cdiffsd.gaps import Mask
+from seisbench_cdiffsd.gaps import Mask, Samples
 from seisbench_cdiffsd.pieces import Piece, cut, divided, instruments, listed, stretches
 
 logger = logging.getLogger("seisbench")
