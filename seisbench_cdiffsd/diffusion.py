@@ -21,7 +21,7 @@ Error = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 #: What is left of the noise by default, see :py:func:`leave_noise`: smallest share, decibels, largest share; and the
 #: rms of an estimate, relative to that of the noise, below which it is doubted.
-NOISE_FLOOR, NOISE_MARGIN, NOISE_CEILING, DOUBT = 0.1, 10.0, 0.4, 0.1
+NOISE_FLOOR, NOISE_MARGIN, NOISE_CEILING, DOUBT = 0.1, 10.0, 0.4, 0.2
 
 
 def mix(schedule: Schedule, clean: Tensor, noisy: Tensor, level: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
         "steps": ("Number of steps from the noisy to the clean record; 1 is direct denoising", 2),
         "noise_floor": (
             "Smallest share of the noise amplitude to leave in; 0 for none. Above 0, estimates that are weaker than a "
-            "tenth of the noise are lowered with it",
+            "fifth of the noise are lowered with it",
             diffusion.NOISE_FLOOR,
         ),
         "noise_margin": ("Decibels below the earthquake to lower noise to; inf for no limit", diffusion.NOISE_MARGIN),
