@@ -1,4 +1,4 @@
-"""Figures for people: what went into the denoiser, what came out, and what it took away."""
+"""Figures of records before and after denoising, and of the removed noise."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from numpy.typing import NDArray
 from obspy import Stream, Trace
 
-#: Colours of the phases, told apart also without red or green.
+#: Colours of the phases, distinct also to the colour-blind.
 PHASES = {"P": "#0072b2", "S": "#d55e00"}
-COLUMNS = {"noisy": "#555555", "denoised": "#000000", "removed noise": "#999999"}
-#: Longer traces are drawn as the envelope of their extremes: as many points as a figure can show.
+#: Colours of the traces, by column.
+COLUMN_COLOURS = {"noisy": "#555555", "denoised": "#000000", "removed noise": "#999999"}
+#: Longer traces are drawn as the envelope of their extremes.
 MAX_POINTS = 10_000
 MAX_NAMED_PICKS = 6
 
@@ -34,25 +35,25 @@ def plot_denoised(
     title: str | None = None,
 ) -> Figure:
     """
-    One instrument before and after denoising, and what was removed, on common scales.
+    One instrument before and after denoising, and the removed noise, on common scales.
 
-    A row is a component in the order Z, N (1), E (2); the traces of a row share their amplitude axis. The mean of the
-    noisy trace is taken off it, and off what was removed.
+    Each row is a component, in the order Z, N (1), E (2); the traces of a row share their amplitude axis. The mean of
+    the noisy trace is subtracted from it and from the noise.
 
     :param noisy: Recorded traces of one instrument
-    :param denoised: Denoised traces with the same ids; channels that are missing are left empty
-    :param noise: What was removed
-    :param picks: Picks on the noisy record, with the columns ``phase`` and ``time`` (UTCDateTime) and, if there is one,
+    :param denoised: Denoised traces with the same ids; missing channels are left empty
+    :param noise: The removed noise
+    :param picks: Picks on the noisy record, with the columns ``phase``, ``time`` (UTCDateTime) and, optionally,
         ``probability``
     :param picks_denoised: Picks on the denoised record
     :param path: Write the figure to this file
-    :param title: Title, the instrument and the date by default
+    :param title: Title; the instrument and the date by default
     :return: The figure
-    :raises ValueError: If `noisy` holds no trace with samples
+    :raises ValueError: If `noisy` has no trace with samples
     """
     ids = sorted({trace.id for trace in noisy if len(trace)}, key=_component_rank)
     if not ids:
-        raise ValueError("There is nothing to plot: the stream holds no samples.")
+        raise ValueError("There is nothing to plot: the stream has no samples.")
     columns = {"noisy": noisy, "denoised": denoised} | ({} if noise is None else {"removed noise": noise})
     marks = {"noisy": picks, "denoised": picks_denoised}
     figure = Figure(figsize=(4.6 * len(columns) + 0.4, 1.75 * len(ids) + 1.3), layout="constrained", dpi=150)
@@ -62,7 +63,7 @@ def plot_denoised(
         mean = _mean(noisy.select(id=channel))
         for ax, (name, stream) in zip(row, columns.items(), strict=True):
             for trace in stream.select(id=channel):
-                _draw(ax, trace, 0.0 if name == "denoised" else mean, COLUMNS[name])
+                _draw(ax, trace, 0.0 if name == "denoised" else mean, COLUMN_COLOURS[name])
             _mark(ax, marks.get(name), label=i == 0)
             _style(ax)
         reach = max(abs(limit) for limit in row[0].get_ylim())
@@ -109,7 +110,7 @@ def _draw(ax: Axes, trace: Trace, mean: float, colour: str) -> None:
 
 
 def _mark(ax: Axes, picks: pd.DataFrame | None, label: bool) -> None:
-    """Draw picks over the whole height and, where they are few, name them above the axes."""
+    """Draw picks over the whole height and, if there are few, name them above the axes."""
     for pick in [] if picks is None else picks.itertuples():
         colour = PHASES.get(pick.phase, "#009e73")
         time = pick.time.datetime

@@ -1,6 +1,6 @@
 """The figure shows every trace where and as large as it is, and every pick at its time."""
 
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import obspy
 import pandas as pd
@@ -83,12 +83,12 @@ def test_gaps_missing_channels_and_single_samples_can_be_drawn(streams, tmp_path
     assert (tmp_path / "gap.png").read_bytes()[:4] == (tmp_path / "one.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_nothing_to_plot_is_said(streams):
+def test_nothing_to_plot_is_refused(streams):
     with pytest.raises(ValueError, match="no samples"):
         plot_denoised(obspy.Stream(), obspy.Stream())
 
 
 def test_no_global_figure_is_left_behind(streams):
+    before = plt.get_fignums()
     plot_denoised(*streams)
-    pyplot = matplotlib.pyplot if hasattr(matplotlib, "pyplot") else None
-    assert pyplot is None or not pyplot.get_fignums()
+    assert plt.get_fignums() == before
