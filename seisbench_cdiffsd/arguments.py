@@ -1,8 +1,9 @@
-"""The arguments of the command line: text to values, with a message that says what to give instead."""
+"""Types of command-line arguments: each converts text to a value, or says what to give instead."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from datetime import date
 
@@ -49,11 +50,8 @@ def shard(text: str) -> tuple[int, int]:
 
 
 def scale(text: str) -> float:
-    try:
-        scale = float(text)
-    except ValueError:
-        scale = 0.0
-    if not 0 < scale < float("inf"):
+    scale = _number(text)
+    if not 0 < scale < math.inf:
         raise argparse.ArgumentTypeError(f"must be a positive number, not {text!r}")
     return scale
 
@@ -70,3 +68,11 @@ def weight(text: str) -> tuple[str, float]:
         return name, float(weight)
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be TERM=WEIGHT, such as log-ratio=1, not {text!r}") from None
+
+
+def _number(text: str) -> float:
+    """A number; NaN if it is not one."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

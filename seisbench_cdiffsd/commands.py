@@ -14,9 +14,9 @@ import torch
 from seisbench_cdiffsd import arguments
 from seisbench_cdiffsd.config import Machine, TrainingConfig
 from seisbench_cdiffsd.configfile import parse, read_config
+from seisbench_cdiffsd.console import tell
 from seisbench_cdiffsd.export import export_weights
 from seisbench_cdiffsd.model import CDiffSD
-from seisbench_cdiffsd.telling import tell
 
 #: What training needs beyond the package itself.
 EXTRA = ("lightning", "tensorboard", "torchmetrics")
@@ -53,7 +53,7 @@ def add_train(commands: Any) -> None:
                 continue
             what = "all its terms " if field.name == "loss" else ""
             parser.add_argument(f"--{field.name.replace('_', '-')}", help=f"{what}({value})", **option)
-    parser.set_defaults(run=train, mendable=(ValueError, FloatingPointError, OSError))
+    parser.set_defaults(run=train, user_errors=(ValueError, FloatingPointError, OSError))
 
 
 def train(args: argparse.Namespace) -> int:
@@ -133,7 +133,7 @@ def add_export(commands: Any) -> None:
     parser.add_argument("--out", type=Path, default=Path("weights"), metavar="DIR", help="folder (%(default)s)")
     parser.add_argument("--version", default="1", metavar="V", help="version of the weights (%(default)s)")
     parser.add_argument("--docstring", metavar="TEXT", help="what the weights are, in a sentence")
-    parser.set_defaults(run=export, mendable=(ValueError, OSError))
+    parser.set_defaults(run=export, user_errors=(ValueError, OSError))
 
 
 def export(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Records of any length in constant memory: denoised piece by piece, as if all at once."""
+"""Records of any length denoised in constant memory: piece by piece, as if all at once."""
 
 from __future__ import annotations
 
@@ -13,35 +13,36 @@ from typing import Any
 import numpy as np
 from obspy import Stream, Trace, UTCDateTime
 
+from seisbench_cdiffsd.console import one_line
 from seisbench_cdiffsd.model import CDiffSD
 
-#: Seconds of a piece.
-PIECE = 6 * 3600.0
-#: How far the surroundings of a sample reach, in windows: a window, what fills a gap in it, and the samples that this
-#: mirrors; and the filter's memory.
+#: Length of a piece.
+PIECE_SECONDS = 6 * 3600.0
+#: How far a sample depends on its surroundings, in windows: a window, the filling of a gap in it, the samples mirrored
+#: for this, and the memory of the filter.
 MARGIN = 4
 
-#: Part of a sample by which its time may differ from reading to reading, since miniSEED counts in 0.1 ms:
-#: less than a half, so that samples half way between two times are safe as well.
+#: Fraction of the sampling interval by which the time of a sample may differ between readings, as miniSEED counts in
+#: 0.1 ms: below a half, so samples half way between two times are safe too.
 JITTER = 0.3
 
 #: Reads the samples between two times.
-Reader = Callable[[UTCDateTime, UTCDateTime], Stream]
+Read = Callable[[UTCDateTime, UTCDateTime], Stream]
 
 
 def denoised_pieces(
-    model: CDiffSD, read: Reader, start: UTCDateTime, end: UTCDateTime, piece: float = PIECE, **options: Any
+    model: CDiffSD, read: Read, start: UTCDateTime, end: UTCDateTime, piece: float = PIECE_SECONDS, **options: Any
 ) -> Iterator[tuple[Stream, Stream]]:
     """
-    Denoise what lies between two times. The samples are those of one call with everything, but for rounding.
+    Denoise the samples between two times. The result is that of one call with all of them, except for rounding.
 
     :param model: The model
-    :param read: Function of two times that gives the samples between them, as a stream
+    :param read: Function of two times that returns the samples between them as a stream
     :param start: Time of the first sample
     :param end: Time after the last sample
-    :param piece: Seconds that are denoised at once
+    :param piece: Seconds to denoise at once
     :param options: Arguments of :py:meth:`CDiffSD.denoise`
-    :return: Signal and noise of each piece that has samples
+    :return: Signal and noise of each piece with samples
     """
     margin = MARGIN * model.in_samples / model.sampling_rate
     count = max(math.ceil((end - start) / piece), 1)
@@ -58,7 +59,7 @@ def denoised_pieces(
 
 def between(trace: Trace, start: UTCDateTime, end: UTCDateTime) -> Trace:
     """
-    The samples of a trace from `start` on and before `end`: neighbouring stretches share none and lack none.
+    The samples of a trace from `start` to before `end`: adjacent stretches neither share samples nor lose any.
 
     :param trace: Trace, unchanged; the samples are a view
     """
@@ -76,11 +77,11 @@ def _has_samples(trace: Trace) -> bool:
 
 def load(weights: str) -> CDiffSD:
     """
-    Load weights that are on this machine; nothing is downloaded.
+    Load weights from this machine; nothing is downloaded.
 
     :param weights: Name of weights, or path of a saved model, with or without ".pt" or ".json" and version, as ".pt.v2"
     :return: The model
-    :raises ValueError: If there are none of this name, or they cannot be read
+    :raises ValueError: If there are no such weights, or they cannot be read
     """
     match = re.fullmatch(r"(.+?)(?:\.(?:pt|json)(?:\.v(.+))?)?", weights, re.DOTALL)
     base, version = match.groups() if match else (weights, None)
@@ -91,7 +92,7 @@ def load(weights: str) -> CDiffSD:
         if weights in known:
             return CDiffSD.from_pretrained(weights)
     except (OSError, ValueError) as error:
-        raise ValueError(f"The weights {weights!r} cannot be loaded: {' '.join(str(error).split())}") from error
+        raise ValueError(f"The weights {weights!r} cannot be loaded: {one_line(error)}") from error
     names = ", ".join(known) or "none"
     raise ValueError(f"There are no weights {weights!r}. Names: {names}; or give the path of a model.")
 

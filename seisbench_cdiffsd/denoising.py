@@ -1,4 +1,4 @@
-"""Files of seismograms in, files of denoised ones out: what is done stays done, what fails is told."""
+"""Files of seismograms denoised to other files: a rerun does only what is missing, and failures are reported."""
 
 from __future__ import annotations
 
@@ -9,43 +9,38 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import obspy
-import pandas as pd
 from obspy import Stream, UTCDateTime
-from obspy.core.event import Catalog, Comment, Event, Pick, ResourceIdentifier, WaveformStreamID
 from seisbench.models import WaveformModel
 
 from seisbench_cdiffsd import manifest
-from seisbench_cdiffsd.continuous import MARGIN, between, denoised_pieces, fingerprint
+from seisbench_cdiffsd.console import one_line
+from seisbench_cdiffsd.continuous import MARGIN, denoised_pieces, fingerprint
 from seisbench_cdiffsd.jobs import Job, jobs
 from seisbench_cdiffsd.manifest import Outcome
 from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.picking import pick_stream
+from seisbench_cdiffsd.picklists import Picks, describe, write_csv, write_quakeml
 from seisbench_cdiffsd.pieces import LARGEST
 from seisbench_cdiffsd.plotting import plot_denoised
-from seisbench_cdiffsd.reading import Held, Part, ReadError, index, state
+from seisbench_cdiffsd.reading import Held, Readable, ReadError, index, state
 from seisbench_cdiffsd.records import joined
-from seisbench_cdiffsd.writing import MseedWriter, Unwritable, replacing
+from seisbench_cdiffsd.writing import MseedWriter, Unwritable, replacing, replacing_file
 
-#: Seconds up to which a record gets a figure, and picks before and after.
+#: Longest record, in seconds, that gets a figure, and picks before and after.
 SHORT = 3600.0
-#: Seconds of a piece that are picked again with the next.
-OVERLAP = 60.0
-#: More picks than these are counted, not listed.
-MAX_LISTED_PICKS = 8
-#: Name of the file that says what is done.
+#: Name of the file that lists what is done.
 DONE = ".cdiffsd.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """
     What to write.
 
     :param options: Arguments of :py:meth:`CDiffSD.denoise`
-    :param noise: Write what was removed as well
-    :param picks: Write the picks on the denoised records, as CSV and QuakeML
+    :param noise: Also write the removed noise
+    :param picks: Write the picks on the denoised records as CSV and QuakeML
     :param encoding: See :py:class:`MseedWriter`
     :param scale: Likewise
     :param location: Likewise
@@ -72,14 +67,14 @@ def denoise_files(
 
     :param model: The model
     :param inputs: Paths, or "example"
-    :param out: Folder, which is made
+    :param out: Folder; it is created
     :param settings: What to write
     :param picker: A SeisBench picker, for short records and for `settings.picks`
-    :param report: Is told what was made, line by line
-    :return: What became of the inputs that failed, and of each output
-    :raises OSError: If the folder cannot be written
+    :param report: Called with what was written, line by line
+    :return: Outcomes of the inputs that failed, and of each output
+    :raises OSError: If the folder cannot be written to
     """
-    parts: list[Part] = []
+    parts: list[Readable] = []
     for name in {name if name == "example" else os.path.realpath(name): name for name in inputs}.values():
         try:
             parts += [Held(obspy.read(), Path("example"))] if name == "example" else index(Path(name))
@@ -98,7 +93,7 @@ def denoise_files(
         return
     out.mkdir(parents=True, exist_ok=True)
     for channel in sorted(rates.keys() - usable):
-        report(f"{channel}: passed over, not of the components {wanted}")
+        report(f"{channel}: skipped, not one of the components {wanted}")
     what = fingerprint(model), asdict(settings)
     done = manifest.load(out / DONE)
     for job in jobs(parts, usable):
@@ -107,7 +102,7 @@ def denoise_files(
         key = manifest.key(*what, job.name, sorted((str(path.absolute()), *state(path)) for path in files))
         entry = done.get(job.name, {})
         picked = picker is not None and (_is_short(job) or settings.picks)
-        # what was made with a picker is not made again without one
+        # outputs made with a picker are not made again without one
         if manifest.is_done(entry, key, out) and (entry.get("picked") or not picked):
             yield from _parts_that_failed(entry)
             yield Outcome(job.name, "skipped", "")
@@ -120,8 +115,8 @@ def denoise_files(
         problems = _problems(job, files)
         entry = {"key": key, "outputs": manifest.described(written, out), "problems": problems, "picked": picked}
         if files & job.source.unavailable:
-            entry["key"] = ""  # the next run may fare better
-        # read again, as another process may write to the same folder
+            entry["key"] = ""  # the next run tries again
+        # load again, as another process may write to the same folder
         done = manifest.load(out / DONE)
         done[job.name] = entry
         manifest.save(out / DONE, done)
@@ -134,15 +129,15 @@ def _is_short(job: Job) -> bool:
 
 
 def _problems(job: Job, files: set[Path]) -> dict[str, str]:
-    """Files of a job that were not read in full, and why."""
-    # only of the files in the key, or else what is mended in another one would be told for ever
+    """Files of a job that were not read completely, and why."""
+    # only files in the key: problems of others would be reported even after they are fixed
     return {str(path): reason for path, reason in sorted(job.source.problems.items()) if path in files}
 
 
 def _reason(error: Exception, problems: dict[str, str]) -> str:
-    """Why a job failed, in one line, with what was wrong with its files."""
+    """Why a job failed, in one line, with the problems of its files."""
     files = "; ".join(f"{path}: {reason}" for path, reason in problems.items())
-    return " ".join(f"{error} ({files})".split()) if files else " ".join(str(error).split())
+    return one_line(f"{error} ({files})" if files else error)
 
 
 def _parts_that_failed(entry: dict[str, Any]) -> Iterator[Outcome]:
@@ -150,7 +145,7 @@ def _parts_that_failed(entry: dict[str, Any]) -> Iterator[Outcome]:
         yield Outcome(name, "partly", reason)
 
 
-def _near(part: Part, start: UTCDateTime, end: UTCDateTime) -> bool:
+def _near(part: Readable, start: UTCDateTime, end: UTCDateTime) -> bool:
     return any(span.start <= end and span.end >= start for span in part.spans)
 
 
@@ -164,125 +159,80 @@ def _denoise(
 ) -> list[Path]:
     """Write the files of one job."""
     short, window = _is_short(job), model.in_samples / model.sampling_rate
-    pieces = denoised_pieces(model, job.source.read, job.start, job.end, **settings.options)
-    written: list[Path] = []
+    picks = Picks(picker) if settings.picks and picker is not None else None
     clean, noise = Stream(), Stream()
-    kinds = ["denoised", "noise"] if settings.noise else ["denoised"]
     with ExitStack() as stack:
-        writers = []
-        for kind in kinds:
-            scaled = f".x{settings.scale:g}" if settings.scale != 1 else ""
-            path = out / f"{job.name}.{kind}{scaled}.mseed"
-            if path.resolve() in {part.path.resolve() for part in job.source.parts}:
-                raise ValueError(f"{path} is its own input: choose another folder by --out")
-            file = stack.enter_context(stack.enter_context(replacing(path)).open("wb"))
-            writers.append((path, MseedWriter(file, settings.encoding, settings.scale, settings.location)))
-        picks = _Picks(picker) if settings.picks and picker is not None else None
-        empty = True
-        for signal, removed in pieces:
-            if not signal:
-                continue
-            empty = False
-            for (_, writer), stream in zip(writers, (signal, removed), strict=False):
+        writers = {
+            path: MseedWriter(
+                stack.enter_context(replacing_file(path)), settings.encoding, settings.scale, settings.location
+            )
+            for path in _mseed_paths(job, out, settings)
+        }
+        for signal, removed in denoised_pieces(model, job.source.read, job.start, job.end, **settings.options):
+            for writer, stream in zip(writers.values(), (signal, removed), strict=False):
                 writer.write(stream)
             if short:
                 clean, noise = clean + signal, noise + removed
-            if picks is not None:
+            if picks is not None and signal:
                 picks.add(joined(signal, window))
-        if empty:
+        if any(writer.empty for writer in writers.values()):
             none = "no samples could be read" if job.source.problems else f"has no finite samples below {LARGEST:g}"
             raise ValueError(none)
-        for _, writer in writers:
+        for writer in writers.values():
             writer.check()
     report(f"{job.instrument}*  {job.start.strftime('%Y-%m-%d %H:%M:%S')}")
-    for path, writer in writers:
-        written.append(path)
+    for path, writer in writers.items():
         report(f"  {path}  ({writer.loss})")
         for channel in sorted(writer.cut):
-            report(f"  {channel}: miniSEED has no room for its codes, which were cut")
+            report(f"  {channel}: its codes are too long for miniSEED and were cut")
+    written = [*writers]
     if picks is not None:
-        found = picks.all()
-        for suffix, write in (("csv", _write_csv), ("xml", _write_quakeml)):
-            path = out / f"{job.name}.picks.{suffix}"
-            with replacing(path) as temporary:
-                write(found, temporary)
-            written.append(path)
-            report(f"  {path}")
+        written += _write_picks(picks, out / job.name, report)
     if short:
-        # as the model takes them: SeisBench's pickers pass over traces with NaN, and over those that overlap
-        noisy, single = (joined(stream, window) for stream in (job.source.read(job.start, job.end), clean))
-        before, after = (None if picker is None else pick_stream(picker, stream) for stream in (noisy, single))
-        if picker is not None:
-            report(f"  PhaseNet, noisy:    {describe(before)}\n  PhaseNet, denoised: {describe(after)}")
-        path = out / f"{job.name}.png"
+        noisy = job.source.read(job.start, job.end)
+        written.append(_write_figure(noisy, clean, noise, window, out / f"{job.name}.png", picker, report))
+    return written
+
+
+def _mseed_paths(job: Job, out: Path, settings: Settings) -> list[Path]:
+    """Paths of the denoised samples and, if wanted, of the noise."""
+    scaled = f".x{settings.scale:g}" if settings.scale != 1 else ""
+    kinds = ["denoised", "noise"] if settings.noise else ["denoised"]
+    paths = [out / f"{job.name}.{kind}{scaled}.mseed" for kind in kinds]
+    inputs = {part.path.resolve() for part in job.source.parts}
+    for path in paths:
+        if path.resolve() in inputs:
+            raise ValueError(f"{path} is its own input: choose another folder with --out")
+    return paths
+
+
+def _write_picks(picks: Picks, stem: Path, report: Callable[[str], None]) -> list[Path]:
+    written = []
+    for suffix, write in (("csv", write_csv), ("xml", write_quakeml)):
+        path = stem.with_name(f"{stem.name}.picks.{suffix}")
         with replacing(path) as temporary:
-            plot_denoised(noisy, clean, noise, before, after, path=temporary)
+            write(picks.all(), temporary)
         written.append(path)
         report(f"  {path}")
     return written
 
 
-class _Picks:
-    """Picks on the pieces of a record, which share some time so that nothing is lost where they meet."""
-
-    def __init__(self, picker: WaveformModel) -> None:
-        self._picker = picker
-        self._tail = Stream()
-        self._since = UTCDateTime(-(10**10))
-        self._found: list[pd.DataFrame] = []
-        self._pending: pd.DataFrame | None = None
-
-    def add(self, piece: Stream) -> None:
-        """Pick on the next piece."""
-        stream = self._tail + piece
-        picks = pick_stream(self._picker, stream)
-        # arrays of truth values, as pandas takes an empty list for a choice of no columns
-        picks = picks[np.array([time >= self._since for time in picks["time"]], dtype=bool)]
-        end = max(trace.stats.endtime for trace in piece)
-        until = end - OVERLAP
-        sure = np.array([time < until for time in picks["time"]], dtype=bool)
-        self._found.append(picks[sure])
-        self._pending = picks[~sure]
-        self._since = until
-        tail = (between(trace, until - OVERLAP, end + 1) for trace in stream)
-        self._tail = Stream([trace for trace in tail if len(trace)])
-
-    def all(self) -> pd.DataFrame:
-        """All picks."""
-        return pd.concat([*self._found, self._pending], ignore_index=True)
-
-
-def describe(picks: pd.DataFrame) -> str:
-    """Picks in one line; many are counted."""
-    if len(picks) > MAX_LISTED_PICKS:
-        return ", ".join(f"{count} {phase}" for phase, count in picks["phase"].value_counts().sort_index().items())
-    found = (f"{p.phase} {p.time.strftime('%H:%M:%S.%f')[:-4]} ({p.probability:.2f})" for p in picks.itertuples())
-    return "  ".join(found) or "none"
-
-
-def _write_csv(picks: pd.DataFrame, path: Path) -> None:
-    picks.rename(columns={"record": "instrument"}).to_csv(path, index=False, float_format="%.4f")
-
-
-def _write_quakeml(picks: pd.DataFrame, path: Path) -> None:
-    """Picks as one event, as QuakeML has no place for them outside of events; the ids tell nothing but their place."""
-    event = Event(resource_id=ResourceIdentifier("smi:local/cdiffsd/picks"))
-    for i, pick in enumerate(picks.itertuples()):
-        network, rest = pick.record.split(".", 1)
-        station, location, channel = rest.rsplit(".", 2)  # codes from SAC may have a point in that of the station
-        event.picks.append(
-            Pick(
-                resource_id=ResourceIdentifier(f"smi:local/cdiffsd/pick/{i}"),
-                time=pick.time,
-                waveform_id=WaveformStreamID(network, station, location, channel),
-                phase_hint=pick.phase,
-                evaluation_mode="automatic",
-                comments=[_comment(f"probability {pick.probability:.4f}", i)],
-            )
-        )
-    catalog = Catalog([event], resource_id=ResourceIdentifier("smi:local/cdiffsd"))
-    catalog.write(str(path), format="QUAKEML")
-
-
-def _comment(text: str, number: int) -> Comment:
-    return Comment(text=text, resource_id=ResourceIdentifier(f"smi:local/cdiffsd/comment/{number}"))
+def _write_figure(
+    noisy: Stream,
+    clean: Stream,
+    noise: Stream,
+    window: float,
+    path: Path,
+    picker: WaveformModel | None,
+    report: Callable[[str], None],
+) -> Path:
+    """Write the figure of a short record, with picks before and after if there is a picker."""
+    # as the model sees them: SeisBench's pickers skip traces with NaN, and traces that overlap
+    noisy, single = joined(noisy, window), joined(clean, window)
+    before, after = (None if picker is None else pick_stream(picker, stream) for stream in (noisy, single))
+    if picker is not None:
+        report(f"  PhaseNet, noisy:    {describe(before)}\n  PhaseNet, denoised: {describe(after)}")
+    with replacing(path) as temporary:
+        plot_denoised(noisy, clean, noise, before, after, path=temporary)
+    report(f"  {path}")
+    return path

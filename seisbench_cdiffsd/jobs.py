@@ -1,4 +1,4 @@
-"""Which files of seismograms become which denoised ones."""
+"""Which denoised files are made of which files of seismograms."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 from obspy import UTCDateTime
 
-from seisbench_cdiffsd.reading import APART, Part, Source, Span
+from seisbench_cdiffsd.reading import LONG_GAP, Readable, Source, Span
 
-#: Seconds up to which the record of an instrument becomes one file; longer ones become files of a day each.
+#: Longest record of an instrument, in seconds, that becomes one file; longer ones become a file for each day.
 LONGEST = 90000.0
 
 
 @dataclass(frozen=True)
 class Job:
-    """One instrument, named by a channel id without its component, over the stretch of time of one output."""
+    """One instrument, named by a channel id without its component, over the time span of one output."""
 
     instrument: str
     source: Source
@@ -26,10 +26,10 @@ class Job:
     name: str
 
 
-def jobs(parts: list[Part], usable: set[str]) -> Iterator[Job]:
+def jobs(parts: list[Readable], usable: set[str]) -> Iterator[Job]:
     """
-    The files to write: one for each instrument, or one a day (UTC) for longer records. What is apart, such as several
-    earthquakes, in one file or in several, makes records of its own.
+    The files to write: one for each instrument, or one a day (UTC) for longer records. Long gaps, as between several
+    earthquakes in one file, separate records.
     """
     instruments: dict[str, set[str]] = defaultdict(set)
     for channel in usable:
@@ -49,25 +49,25 @@ def jobs(parts: list[Part], usable: set[str]) -> Iterator[Job]:
             ]
         for first, last in stretches:
             spans = [span for span in there if span.start < last and span.end >= first]
-            if not spans:  # the day after a record that ends within rounding of midnight
+            if not spans:  # the record ends at midnight, within rounding
                 continue
             name = base = file_name(instrument, max(first, spans[0].start))
-            while name in names:  # codes that differ in letters no file name can have
+            while name in names:  # codes that differ only in letters replaced in file names
                 name = f"{base}-{len(names)}"
             names.add(name)
             yield Job(instrument, source, first, last, name)
 
 
 def _records(spans: list[Span]) -> list[tuple[UTCDateTime, UTCDateTime]]:
-    """First and last sample of the records in spans, in order of time: of those with up to `APART` between them."""
+    """Times of the first and the last sample of each record, in order of time; only long gaps separate records."""
     records: list[tuple[UTCDateTime, UTCDateTime]] = []
     for start, end in ((span.start, span.end) for span in spans):
-        if records and start - records[-1][1] <= APART:
+        if records and start - records[-1][1] <= LONG_GAP:
             start, end = records[-1][0], max(records.pop()[1], end)
         records.append((start, end))
     return records
 
 
 def file_name(instrument: str, start: UTCDateTime) -> str:
-    """Name of the output for an instrument, without suffix: its codes and the time of the first sample."""
+    """Name of the output of an instrument, without suffix: its codes and the time of the first sample."""
     return re.sub(r"[^\w.-]", "_", f"{instrument.lstrip('.') or 'record'}.{start.strftime('%Y%m%dT%H%M%S')}")

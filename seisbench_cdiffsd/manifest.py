@@ -1,4 +1,4 @@
-"""What was made of what: so that a rerun does only what is missing, and the user hears what failed and why."""
+"""Records of what was made of what, so a rerun does only what is missing, and reports of what failed and why."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import Any
 
 from seisbench_cdiffsd.writing import replacing
 
-#: What can become of an input or a task.
+#: Possible results of a task or an input.
 STATES = ("done", "skipped", "removed", "partly", "failed")
 
 
 @dataclass(frozen=True, order=True)
 class Outcome:
     """
-    What became of a task or an input.
+    The result of a task or an input.
 
     :param name: Its name
-    :param state: "done"; "skipped", as it was done before; "removed", as it holds no longer; "partly", without some of
-        its input; "failed"
+    :param state: "done"; "skipped", if it was done before or is not usable; "removed", if it is no longer valid;
+        "partly", without some of its input; "failed"
     :param reason: Why it is not done
-    :param ratio: How far what the encoding of the output lost lies below the signal, in dB
-    :param loss: This loss in words, or nothing where there is none worth telling
+    :param ratio: How far the loss in the encoding of the output lies below the signal, in dB
+    :param loss: This loss in words; empty if it is negligible
     """
 
     name: str
@@ -37,8 +37,8 @@ class Outcome:
     loss: str = ""
 
 
-def summary(outcomes: Iterable[Outcome]) -> str:
-    """How many came to what, what the encoding lost at worst, and a line for each that has a reason."""
+def report(outcomes: Iterable[Outcome]) -> str:
+    """The number of outcomes of each state, the largest loss in encoding, and a line for each outcome with a reason."""
     rows = sorted(set(outcomes))
     counts = Counter(row.state for row in rows)
     lines = [", ".join(f"{counts[state]} {state}" for state in STATES if counts[state]) or "nothing to do"]
@@ -46,9 +46,9 @@ def summary(outcomes: Iterable[Outcome]) -> str:
     if lossy:
         worst = min(lossy, key=lambda row: row.ratio)
         lines.append(f"{worst.loss} ({worst.name}{', the worst' if len(lossy) > 1 else ''})")
-    told = [row for row in rows if row.reason]
-    width = max((len(row.name) for row in told), default=0)
-    return "\n".join([*lines, *(f"{row.state:8}{row.name:{width}}  {row.reason}" for row in told)])
+    reasons = [row for row in rows if row.reason]
+    width = max((len(row.name) for row in reasons), default=0)
+    return "\n".join([*lines, *(f"{row.state:8}{row.name:{width}}  {row.reason}" for row in reasons)])
 
 
 def status(outcomes: Iterable[Outcome]) -> int:
@@ -82,7 +82,7 @@ def _digest(file: Any) -> Any:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is none that can be read."""
+    """A JSON object; empty if there is none that can be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -91,15 +91,15 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON object, as a whole or not at all."""
+    """Write a JSON object, completely or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def is_done(entry: dict[str, Any], wanted: str, root: Path, kind: str = "outputs") -> bool:
     """
-    Whether an entry is of this key, and its files are there in full size. With the same key, it would have the same
-    problems again.
+    Whether an entry has this key, and its files exist in full size. With the same key, a rerun would have the same
+    problems.
 
     :param entry: Object with "key" and files as from :py:func:`described`
     :param wanted: Key

@@ -1,4 +1,4 @@
-"""Seismograms in files: what they hold, and any stretch of it; damaged records are left out."""
+"""Seismograms in files: what they contain, and how any stretch of it is read, without damaged records."""
 
 from __future__ import annotations
 
@@ -20,29 +20,31 @@ from numpy.typing import NDArray
 from obspy import Stream, UTCDateTime
 from obspy.core.util.base import ENTRY_POINTS
 
-#: Bytes of a miniSEED file that are read at once.
+from seisbench_cdiffsd.console import one_line
+
+#: Bytes of a miniSEED file to read at once.
 BLOCK = 2**24
-#: Lengths that miniSEED records have, in bytes.
+#: Possible lengths of miniSEED records, in bytes.
 RECORD_LENGTHS = [2**n for n in range(7, 17)]
-#: Seconds without a sample after which a channel's next one belongs to another span.
-APART = 3600.0
-#: What is said of files that have them.
-DAMAGED = "damaged records were left out"
-#: Bytes of a record that are looked at to recognise it.
+#: Seconds without a sample that separate two spans of a channel.
+LONG_GAP = 3600.0
+#: What is reported of files with damaged records.
+DAMAGED_RECORDS = "damaged records were left out"
+#: Bytes by which a record is recognised.
 HEADER = 56
 
 
 class ReadError(ValueError):
-    """A file that cannot be read, in one line."""
+    """A file cannot be read; the message is one line."""
 
 
 class Unavailable(ReadError):
-    """A file that cannot be read now, but perhaps another time, though it stays as it is."""
+    """A file cannot be read now, but may be readable later, unchanged."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """What a block holds of one channel, up to a long gap: id, times of the first and the last sample, rate in Hz."""
+    """A stretch of one channel without a long gap: id, times of the first and the last sample, rate in Hz."""
 
     id: str
     start: UTCDateTime
@@ -56,11 +58,11 @@ class Block:
     A part of a file that can be read by itself.
 
     :param path: File
-    :param spans: What it holds
+    :param spans: What it contains
     :param offset: First byte
-    :param length: Bytes, or 0 for a file of another format than miniSEED, which is read as a whole
+    :param length: Bytes, or 0 for a file in another format than miniSEED, which is read as a whole
     :param record: Bytes of a record
-    :param damaged: How many records are known to be damaged
+    :param damaged: Number of records known to be damaged
     """
 
     path: Path
@@ -74,7 +76,7 @@ class Block:
         """
         Samples between two times.
 
-        :return: Traces, and how many records were damaged and left out
+        :return: Traces, and the number of damaged records, which are left out
         :raises ReadError: If the file cannot be read
         """
         if not self.length:
@@ -90,7 +92,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Held:
-    """A stream in memory that is read like a block of a file."""
+    """A stream in memory, read like a block of a file."""
 
     stream: Stream
     path: Path
@@ -98,7 +100,7 @@ class Held:
 
     @property
     def spans(self) -> tuple[Span, ...]:
-        """What it holds."""
+        """What it contains."""
         return _spans(self.stream)
 
     def read(self, start: UTCDateTime | None = None, end: UTCDateTime | None = None) -> tuple[Stream, int]:
@@ -106,24 +108,24 @@ class Held:
         return self.stream.slice(start, end), 0
 
 
-Part = Block | Held
+Readable = Block | Held
 
 
-def index(path: Path, block: int = BLOCK) -> list[Part]:
+def index(path: Path, block: int = BLOCK) -> list[Readable]:
     """
-    What a file holds. Of miniSEED files only the headers are kept, so that any stretch of a long one can be read alone.
+    Look up what a file contains. miniSEED files are indexed by block, so any stretch of a long one can be read alone.
 
-    :param path: File in any format that ObsPy reads, but Python's pickle, which could run code
-    :param block: Bytes of a miniSEED file that are read at once
+    :param path: File in any format that ObsPy reads, except Python's pickle, which could run code
+    :param block: Bytes of a miniSEED file to read at once
     :return: Its parts
-    :raises ReadError: If there is no such file, or it cannot be read, or it holds no samples
+    :raises ReadError: If the file does not exist, cannot be read, or contains no samples
     """
     try:
         if stat.S_ISDIR(path.stat().st_mode):
-            raise ReadError("is a folder. Give the files in it.")
+            raise ReadError("is a folder. Name the files in it.")
         record = _record_length(path)
         if not record:
-            parts: list[Part] = [Block(path, _spans(_read(path, headonly=True)))]
+            parts: list[Readable] = [Block(path, _spans(_read(path, headonly=True)))]
         else:
             parts = list(_blocks(path, record, max(block // record, 1) * record))
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -131,15 +133,15 @@ def index(path: Path, block: int = BLOCK) -> list[Part]:
     except OSError as error:
         raise Unavailable(f"cannot be read: {error.strerror}.") from error
     if not any(part.spans for part in parts):
-        raise ReadError("holds no samples.")
+        raise ReadError("contains no samples.")
     return parts
 
 
 def _record_length(path: Path) -> int:
     """
-    Bytes of the records of a miniSEED file; 0 for other formats, and where records differ in length.
+    Bytes of the records of a miniSEED file; 0 for other formats, and if the records differ in length.
 
-    A damaged record here or there does not matter, the first one neither.
+    A few damaged records do not matter, even if the first one is among them.
     """
     try:
         content = np.memmap(path, dtype=np.uint8, mode="r")
@@ -152,7 +154,7 @@ def _record_length(path: Path) -> int:
         records = content[starts[:, None] + np.arange(HEADER)]
         good = _has_header(records)
         if good.mean() > 0.75:
-            # blockette 1000, which is the first of nearly all, says how long its record is
+            # blockette 1000, the first one of nearly all records, has the length of the record
             kinds = records[good][:, 48:50].astype(int)
             stated = records[good][np.isin(kinds @ (256, 1), (1000, 0xE803)), 54]
             return record if not len(stated) or (stated == np.log2(record)).mean() > 0.99 else 0
@@ -168,7 +170,7 @@ def _blocks(path: Path, record: int, step: int) -> Iterator[Block]:
 
 
 def _has_header(records: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which of the records, (record, byte), begin as the format demands; ObsPy stumbles over others, or skips them."""
+    """Which of the records, (record, byte), have a valid header; ObsPy fails on others, or skips them."""
     number, codes, hour, minute = records[:, :6], records[:, 8:20], records[:, 24], records[:, 25]
     digits = (((number >= 48) & (number <= 57)) | (number == 32) | (number == 0)).all(axis=1)
     letters = (((codes >= 32) & (codes < 127)) | (codes == 0)).all(axis=1)
@@ -177,10 +179,10 @@ def _has_header(records: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 def _sound(data: bytes, record: int, **kwargs: Any) -> tuple[Stream, int]:
     """
-    The records that can be decoded. Halves are read by themselves where the whole cannot.
+    Decode all records that can be. If the whole cannot be decoded, its halves are tried separately.
 
     :param data: miniSEED records of one length
-    :param record: This length
+    :param record: This length in bytes
     :return: Traces, and the number of records that were left out
     """
     complete = len(data) // record * record
@@ -194,9 +196,9 @@ def _sound(data: bytes, record: int, **kwargs: Any) -> tuple[Stream, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            warnings.filterwarnings("error", message=".*integrity")  # samples that do not add up are but a warning
+            warnings.filterwarnings("error", message=".*integrity")  # ObsPy only warns of wrong samples
             return obspy.read(io.BytesIO(data), format="MSEED", **kwargs), damaged
-    except Exception as error:  # ObsPy's reader raises all kinds
+    except Exception as error:  # ObsPy's reader raises errors of all kinds
         if "No matching data" in str(error) or "nothing to read" in str(error).lower():
             return Stream(), damaged
         if len(data) <= record:
@@ -211,18 +213,17 @@ def _read(path: Path, **kwargs: Any) -> Stream:
         with _no_pickles(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return obspy.read(glob.escape(str(path)), **kwargs)
-    except Exception as error:  # ObsPy's readers raise all kinds
-        reason = " ".join(str(error).split()) or type(error).__name__
-        reason = reason.rstrip(".")
-        passing = isinstance(error, OSError) and error.errno  # or else a reader says so of what it found
-        raise (Unavailable if passing else ReadError)(
-            f"cannot be read as seismograms: {reason}. Give miniSEED, SAC or another format that ObsPy reads."
+    except Exception as error:  # ObsPy's readers raise errors of all kinds
+        reason = one_line(error).rstrip(".")
+        system = isinstance(error, OSError) and error.errno  # without a number, it is a reader's verdict on the content
+        raise (Unavailable if system else ReadError)(
+            f"cannot be read as seismograms: {reason}. Use miniSEED, SAC or another format that ObsPy reads."
         ) from error
 
 
 @contextmanager
 def _no_pickles() -> Iterator[None]:
-    """Without ObsPy's format PICKLE: to recognise a file as such, ObsPy loads it, which runs the code in it."""
+    """Disable ObsPy's format PICKLE: to recognise such a file, ObsPy loads it, which runs the code in it."""
     formats = ENTRY_POINTS["waveform"]
     pickles = formats.pop("PICKLE", None)
     try:
@@ -238,7 +239,7 @@ def _spans(stream: Stream) -> tuple[Span, ...]:
         if trace.stats.npts:
             rate = float(trace.stats.sampling_rate)
             start, end, known = trace.stats.starttime, trace.stats.endtime, spans[trace.id, rate]
-            if known and start - known[-1].end <= APART:
+            if known and start - known[-1].end <= LONG_GAP:
                 start, end = known[-1].start, max(known.pop().end, end)
             known.append(Span(trace.id, start, end, rate))
     return tuple(span for known in spans.values() for span in known)
@@ -246,32 +247,32 @@ def _spans(stream: Stream) -> tuple[Span, ...]:
 
 class Source:
     """
-    The samples of some channels in any number of files, read stretch by stretch.
+    The samples of some channels in any number of files.
 
     :param parts: Parts of files
     :param ids: Ids of the channels
     """
 
-    def __init__(self, parts: Sequence[Part], ids: Iterable[str]) -> None:
+    def __init__(self, parts: Sequence[Readable], ids: Iterable[str]) -> None:
         self.ids = set(ids)
         self.parts = [part for part in parts if any(span.id in self.ids for span in part.spans)]
-        #: Files that were not read in full, and why.
+        #: Files that were not read completely, and why.
         self.problems: dict[Path, str] = {}
-        #: Those of them that may be read another time.
+        #: Those of them that may be readable later.
         self.unavailable: set[Path] = set()
         paths = {part.path for part in self.parts}
         for part in parts:
             if part.path in paths and part.damaged and not part.spans:
-                self.problems[part.path] = DAMAGED
+                self.problems[part.path] = DAMAGED_RECORDS
 
     @property
     def spans(self) -> list[Span]:
-        """What there is of the channels, in order of time."""
+        """Spans of the channels, in order of time."""
         spans = (span for part in self.parts for span in part.spans if span.id in self.ids)
         return sorted(spans, key=lambda span: span.start)
 
     def read(self, start: UTCDateTime, end: UTCDateTime) -> Stream:
-        """Samples between two times; files that cannot be read are left out, and noted in `problems`."""
+        """Samples between two times; files that cannot be read are left out, and listed in `problems`."""
         stream = Stream()
         for part in self.parts:
             if not any(span.id in self.ids and span.start <= end and span.end >= start for span in part.spans):
@@ -283,7 +284,7 @@ class Source:
                 self.unavailable |= {part.path} if isinstance(error, Unavailable) else set()
                 continue
             if damaged or part.damaged:
-                self.problems[part.path] = DAMAGED
+                self.problems[part.path] = DAMAGED_RECORDS
             stream += Stream([trace for trace in traces if trace.id in self.ids and trace.stats.npts])
         return stream
 

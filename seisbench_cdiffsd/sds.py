@@ -13,7 +13,7 @@ from pathlib import Path
 
 from seisbench_cdiffsd.manifest import Outcome
 
-#: Letters and digits only: no code can lead out of the folder of the outputs.
+#: Letters and digits only, so no code can lead out of the folder of the outputs.
 NAME = re.compile(r"([A-Z0-9]{1,2})\.([A-Z0-9]{1,5})\.([A-Z0-9]{0,2})\.([A-Z0-9]{3})\.D\.(\d{4})\.(\d{3})", re.ASCII)
 
 
@@ -55,8 +55,8 @@ class Task:
 
     :param name: Network, station, year and day
     :param day: Day
-    :param channels: What there is of this day
-    :param missing: Channels that there are on other days, each on one of them
+    :param channels: The channels of this day
+    :param missing: Channels that exist only on other days, each with one of these days
     """
 
     name: str
@@ -79,8 +79,8 @@ def scan(
     :param start: First day
     :param end: Last day
     :param select: Patterns of channel ids, such as "CH.*.*.HH?"
-    :param components: Last letters of the channels; others, such as logs and pressure, are passed over
-    :return: Tasks in order of their names, channels that were passed over, and files that are not where their names
+    :param components: Last letters of the channels; others, such as logs and pressure, are skipped
+    :return: Tasks in order of their names; then channels that were skipped, and files that are not where their names
         belong
     :raises OSError: If the archive cannot be read
     """
@@ -91,48 +91,48 @@ def scan(
     others: set[str] = set()
 
     def unreadable(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):  # a year of which there is nothing
+        if not isinstance(error, FileNotFoundError):  # a year without data
             path = Path(error.filename).relative_to(source)
             strange.append(Outcome(str(path), "failed", f"cannot be read: {error.strerror}"))
 
     for year in range(start.year, end.year + 1):
         for folder, folders, files in os.walk(source / str(year), onerror=unreadable, followlinks=True):
             if len(Path(folder).relative_to(source).parts) >= DEPTH:
-                folders.clear()  # a link to a folder above would have no end
+                folders.clear()  # a link to a parent folder would never end
             for file in files:
                 path = Path(folder, file).relative_to(source)
                 if file.startswith("."):
                     continue
                 channel = channel_day(path)
                 if channel is None:
-                    strange.append(Outcome(str(path), "failed", "is not where an SDS archive has a file of this name"))
+                    strange.append(Outcome(str(path), "failed", "is not where its name belongs in an SDS archive"))
                 elif not is_asked_for(channel, start, end, patterns):
                     continue
                 elif channel.channel[-1] not in components:
                     others.add(channel.channel)
                 else:
                     days[channel.network, channel.station, channel.day].add(channel)
-                    # the first day, so that it is the same one for all tasks and shards
+                    # the first day, to be the same one for all tasks and shards
                     first = known[channel.network, channel.station].setdefault(channel.id, channel)
                     known[channel.network, channel.station][channel.id] = min(first, channel)
     if not source.is_dir():
-        raise FileNotFoundError(f"{source} is no folder.")
+        raise FileNotFoundError(f"{source} is not a directory.")
     tasks = []
     for (network, station, day), channels in days.items():
         there = {channel.id for channel in channels}
         missing = sorted(channel for name, channel in known[network, station].items() if name not in there)
         tasks.append(Task(min(channels).task, day, tuple(sorted(channels)), tuple(missing)))
-    passed_over = [Outcome(f"*.{code}", "skipped", f"none of the components {components}") for code in sorted(others)]
-    return sorted(tasks, key=lambda task: task.name), [*passed_over, *sorted(strange)]
+    skipped = [Outcome(f"*.{code}", "skipped", f"not one of the components {components}") for code in sorted(others)]
+    return sorted(tasks, key=lambda task: task.name), [*skipped, *sorted(strange)]
 
 
 def is_asked_for(channel: ChannelDay, start: date, end: date, select: Iterable[str]) -> bool:
-    """Whether a day of a channel is one from `start` to `end`, and its id fits one of the patterns."""
+    """Whether a day of a channel is from `start` to `end`, and its id matches one of the patterns."""
     return start <= channel.day <= end and any(fnmatchcase(channel.id, pattern) for pattern in select)
 
 
 def channel_day(path: Path) -> ChannelDay | None:
-    """What a file holds by its name, if it is in its place."""
+    """The channel and day that a file is named after, if it is where such a file belongs; else None."""
     match = NAME.fullmatch(path.name)
     if not match:
         return None
@@ -146,5 +146,5 @@ def channel_day(path: Path) -> ChannelDay | None:
 
 
 def shard(tasks: list[Task], number: int, count: int) -> list[Task]:
-    """One of `count` parts of the tasks, of about the same size; `number` counts from one."""
+    """One of `count` parts of the tasks, of nearly equal size; `number` counts from one."""
     return tasks[number - 1 :: count]

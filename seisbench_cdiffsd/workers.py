@@ -1,4 +1,4 @@
-"""Tasks of an archive worked through in this process, or through Dask by workers here or on a cluster."""
+"""The tasks of an archive run in this process, or by Dask workers on this machine or a cluster."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ from typing import Any
 import torch
 
 from seisbench_cdiffsd.archive import denoise_day
-from seisbench_cdiffsd.instruments import Settings
+from seisbench_cdiffsd.console import one_line
+from seisbench_cdiffsd.instruments import ArchiveSettings
 from seisbench_cdiffsd.manifest import Outcome
 from seisbench_cdiffsd.sds import Task
 
-#: Errors after which no other task can be written either.
+#: Errors after which no other task can write its files either.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class Lost(RuntimeError):
-    """The scheduler is gone, or there is no way to it."""
+    """The scheduler is gone or cannot be reached, or a cluster cannot be started."""
 
 
-def run_here(tasks: list[Task], settings: Settings, retries: int = 2) -> Iterator[list[Outcome]]:
+def run_here(tasks: list[Task], settings: ArchiveSettings, retries: int = 2) -> Iterator[list[Outcome]]:
     """
-    Work through tasks in this process, without Dask.
+    Run tasks in this process, without Dask.
 
     :param tasks: Tasks
     :param settings: Settings
     :param retries: How often a task that fails is tried again
-    :return: Outcomes of a task after the other
+    :return: Outcomes of one task after the other
     :raises OSError: If there is no room for the outputs
     """
     for task in tasks:
@@ -52,7 +53,7 @@ def run_here(tasks: list[Task], settings: Settings, retries: int = 2) -> Iterato
 
 def run_dask(
     tasks: list[Task],
-    settings: Settings,
+    settings: ArchiveSettings,
     workers: int = 1,
     scheduler: str | None = None,
     cluster: str | None = None,
@@ -60,16 +61,16 @@ def run_dask(
     report: Callable[[str], None] = lambda line: None,
 ) -> Iterator[list[Outcome]]:
     """
-    Work through tasks by Dask.
+    Run tasks through Dask.
 
     :param tasks: Tasks
-    :param settings: Settings; the workers have to see its paths
-    :param workers: Number of workers to start, each a process with a thread for tasks
-    :param scheduler: Address of a scheduler that runs already
-    :param cluster: A class that starts one, such as "dask_jobqueue.SLURMCluster", with its own configuration
+    :param settings: Settings; the workers must have access to its paths
+    :param workers: Number of workers to start, each a process with one thread for tasks
+    :param scheduler: Address of a running scheduler
+    :param cluster: A class that starts a scheduler, such as "dask_jobqueue.SLURMCluster", with its own configuration
     :param retries: How often a task that fails is tried again; the death of a worker does not count as its failure
-    :param report: Is told the address of the dashboard
-    :return: Outcomes of a task after the other, as they come
+    :param report: Called with the address of the dashboard
+    :return: Outcomes of one task after the other, as they finish
     :raises OSError: If there is no room for the outputs
     :raises Lost: If the scheduler is gone, or a cluster cannot be started
     """
@@ -77,12 +78,12 @@ def run_dask(
     from distributed import Client, as_completed
     from distributed.comm import CommClosedError
 
-    # a task whose worker is killed again and again is given up in the end
+    # a task whose worker is killed again and again fails in the end
     config = {"distributed.scheduler.allowed-failures": max(3, retries), "distributed.comm.timeouts.connect": "10s"}
     with ExitStack() as stack:
         for logger in map(logging.getLogger, ("distributed", "distributed.client")):
             stack.callback(logger.setLevel, logger.level)
-            logger.setLevel(logging.CRITICAL)  # what matters of it is told in the outcomes
+            logger.setLevel(logging.CRITICAL)  # the outcomes report what matters
         stack.enter_context(dask.config.set(config))
         address: Any = scheduler
         if scheduler is None:
@@ -92,7 +93,7 @@ def run_dask(
                 asyncio.run(_reach(scheduler))
             client = stack.enter_context(Client(address, set_as_default=False))
         except (OSError, ValueError, TypeError) as error:
-            raise Lost(f"There is no way to the scheduler {scheduler}: {_line(error)}") from error
+            raise Lost(f"Cannot reach the scheduler {scheduler}: {one_line(error)}") from error
         report(f"Dashboard: {client.dashboard_link}")
         futures = {
             client.submit(_on_worker, task, settings, key=f"denoise-{task.name}", pure=False, retries=retries): task
@@ -105,11 +106,11 @@ def run_dask(
                     raise failure
                 yield future.result() if failure is None else _failed(futures[future], failure)
         except CommClosedError as error:
-            raise Lost("The connection to the scheduler is lost. Run again to do what is missing.") from error
+            raise Lost("The connection to the scheduler is lost. Run the command again to continue.") from error
 
 
 def device(number: int) -> str:
-    """The GPU of a worker, or the CPU where there is none."""
+    """The GPU of a worker, or the CPU if there is none."""
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return f"cuda:{number % gpus}" if gpus else "cpu"
 
@@ -120,19 +121,19 @@ def _processes(workers: int) -> Iterator[Any]:
     from distributed import LocalCluster
     from distributed.deploy.spec import SpecCluster
 
-    runner = _deaf_loop()
+    runner = _loop_without_sigint()
     try:
         cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
-            memory_limit=0,  # a station-day needs what it needs: to kill its worker does not help
+            memory_limit=0,  # killing the worker would not reduce what a station-day needs
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
             loop=runner.loop,
         )
     except KeyboardInterrupt:
-        # at its end, Dask would stumble over what is half started, and tell of it; its processes end with this one
+        # at exit, Dask would fail on what is half started, with tracebacks; its processes end with this one
         SpecCluster._instances.clear()
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         raise
@@ -141,12 +142,12 @@ def _processes(workers: int) -> Iterator[Any]:
     runner.stop()
 
 
-def _deaf_loop() -> Any:
+def _loop_without_sigint() -> Any:
     """
-    An event loop in a thread that hears no SIGINT; nor do the processes that it starts, at any time.
+    An event loop in a thread that blocks SIGINT, as do all processes that it starts.
 
-    The terminal sends Ctrl-C to all of them, but only this process is to tell of it: those that are just starting would
-    each end with a traceback.
+    The terminal sends Ctrl-C to all of them, but only this process should report it: each of those that are just
+    starting would end with a traceback.
     """
     from distributed.utils import LoopRunner
 
@@ -154,7 +155,7 @@ def _deaf_loop() -> Any:
     if not hasattr(signal, "pthread_sigmask"):  # on Windows
         runner.start()
         return runner
-    resource_tracker.ensure_running()  # as its start, later on, would let the thread hear again
+    resource_tracker.ensure_running()  # if started later, it would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         runner.start()
@@ -170,13 +171,13 @@ def _cluster(name: str, workers: int) -> Any:
         cluster.scale(workers)
     except ModuleNotFoundError as error:
         raise Lost(f"The cluster {name} cannot be started: install the package of {error.name}.") from error
-    except Exception as error:  # whatever its configuration lacks
-        raise Lost(f"The cluster {name} cannot be started: {_line(error)}.") from error
+    except Exception as error:  # depends on its configuration
+        raise Lost(f"The cluster {name} cannot be started: {one_line(error)}.") from error
     return cluster
 
 
 async def _reach(address: str) -> None:
-    """Try the way to a scheduler, as a client that finds none leaves a traceback when it is thrown away."""
+    """Try to connect to a scheduler first, as a client that finds none leaves a traceback when it is deleted."""
     from distributed import Security
     from distributed.core import connect
 
@@ -184,7 +185,7 @@ async def _reach(address: str) -> None:
     await comm.close()
 
 
-def _on_worker(task: Task, settings: Settings) -> list[Outcome]:
+def _on_worker(task: Task, settings: ArchiveSettings) -> list[Outcome]:
     from distributed import get_worker
 
     number = re.search(r"\d+$", str(get_worker().name))
@@ -192,11 +193,7 @@ def _on_worker(task: Task, settings: Settings) -> list[Outcome]:
 
 
 def _failed(task: Task, error: BaseException) -> list[Outcome]:
-    """What is told of an error, which is raised again if the next task cannot do better."""
+    """The outcome of a task that raised an error; raises the error again if all other tasks would fail alike."""
     if isinstance(error, OSError) and error.errno in FULL:
         raise error
-    return [Outcome(task.name, "failed", _line(error))]
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return [Outcome(task.name, "failed", one_line(error))]

@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all, and seismograms in miniSEED, with what its encodings lose."""
+"""Files written completely or not at all, and seismograms in miniSEED, with the losses of its encodings."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from typing import Any, BinaryIO
 import numpy as np
 from obspy import Stream, Trace
 
+from seisbench_cdiffsd.console import one_line
+
 try:
     import fcntl
 except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
-#: Encodings by the names that users know: 32-bit floats, or integers compressed by Steim's second scheme.
+#: Names of the encodings: 32-bit floats, or integers compressed by Steim's second scheme.
 ENCODINGS = ("float32", "int32")
-#: Steim's second scheme holds differences of 30 bits, sign included: those of samples below this.
+#: Steim's second scheme holds differences of 30 bits, sign included: samples must be below this.
 TOO_LARGE = 2**28
-#: Letters that miniSEED has for network, station, location and channel code.
+#: Maximum lengths of the codes in miniSEED.
 CODE_LENGTHS = {"network": 2, "station": 5, "location": 2, "channel": 3}
 
 
@@ -36,7 +38,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     A temporary path in the same folder, renamed to `path` at the end, and removed after a failure.
 
-    What a run that was killed has left of this file is removed too; what another one is writing is left alone.
+    Temporary files that killed runs left for this path are removed too, those of live runs are not.
 
     :param path: File
     """
@@ -45,35 +47,42 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError), left.open("rb") as abandoned:
             _lock(abandoned)
             left.unlink()
-    temporary, file = _begin(path)
+    temporary, file = _open_temporary(path)
     try:
         with file:
             yield temporary
-            os.fsync(file.fileno())  # or else a power cut may leave the name without the samples
+            os.fsync(file.fileno())  # otherwise a power cut may leave the name without the content
             if fcntl is None:
-                file.close()  # Windows renames no open file
+                file.close()  # Windows cannot rename an open file
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
+def replacing_file(path: Path) -> Iterator[BinaryIO]:
+    """The temporary file of :py:func:`replacing`, open for writing."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        yield file
+
+
+@contextmanager
 def folder_for(out: Path) -> Iterator[None]:
     """
-    A folder for results, which is made, while something is written to it.
+    Create a folder for results, and say what to do if it, or something in it, cannot be written.
 
     :param out: Folder
-    :raises OSError: If it cannot be made or written to, with what to do about it
+    :raises OSError: If it cannot be created or written to
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())
-        raise OSError(f"The folder {out} cannot be made or written to ({reason}): name another by --out.") from error
+        reason = error.strerror or one_line(error)
+        raise OSError(f"The folder {out} cannot be written ({reason}): choose another with --out.") from error
 
 
-def _begin(path: Path) -> tuple[Path, BinaryIO]:
+def _open_temporary(path: Path) -> tuple[Path, BinaryIO]:
     """A new temporary file for `path`, open and locked."""
     while True:
         temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
@@ -82,14 +91,14 @@ def _begin(path: Path) -> tuple[Path, BinaryIO]:
             _lock(file, wait=True)
         if temporary.exists():
             return temporary, file
-        file.close()  # another run took it for abandoned before it was locked
+        file.close()  # another run removed it as abandoned before it was locked
 
 
 def _lock(file: BinaryIO, wait: bool = False) -> None:
     """
     Lock an open file until it is closed.
 
-    :raises OSError: If it cannot be locked; unless it is to wait, also if it is locked already
+    :raises OSError: If it cannot be locked, or is locked already and `wait` is false
     """
     if fcntl is None:
         raise OSError("There are no locks on this system.")
@@ -102,11 +111,11 @@ def _escaped(text: str) -> str:
 
 class MseedWriter:
     """
-    Writes streams to an open file, one after the other, and counts what the encoding loses.
+    Writes streams to an open file, one after the other, and measures what the encoding loses.
 
     :param file: File, open for writing
     :param encoding: "float32", or "int32" for samples times `scale`, rounded
-    :param scale: What integers are multiples of: 1 / `scale` of the unit of the input
+    :param scale: Integers per unit of the input
     :param location: Location code to write instead of the input's, or None
     """
 
@@ -114,10 +123,10 @@ class MseedWriter:
         self, file: BinaryIO, encoding: str = "float32", scale: float = 1.0, location: str | None = None
     ) -> None:
         self.file, self.encoding, self.scale, self.location = file, encoding, scale, location
-        #: Ids that miniSEED has no room for.
+        #: Ids with codes too long for miniSEED.
         self.cut: set[str] = set()
         self.largest_error, self._error, self._power = 0.0, 0.0, 0.0
-        #: Largest sample of each channel, as it came and as it was written.
+        #: Largest sample of each channel, as given and as written.
         self._largest: dict[str, tuple[float, float]] = {}
 
     def write(self, stream: Stream) -> None:
@@ -143,12 +152,12 @@ class MseedWriter:
             self.cut.add(trace.id)
             header.update({code: header[code][:length] for code, length in CODE_LENGTHS.items()})
         values, encoding = self._encoded(samples)
-        came, kept = self._largest.get(trace.id, (0.0, 0.0))
+        given, written = self._largest.get(trace.id, (0.0, 0.0))
         self._largest[trace.id] = (
-            max(came, float(np.abs(samples).max())),
-            max(kept, float(np.abs(values).max())),
+            max(given, float(np.abs(samples).max())),
+            max(written, float(np.abs(values).max())),
         )
-        memory = io.BytesIO()  # ObsPy would not tell that the disk is full
+        memory = io.BytesIO()  # ObsPy would not report a full disk
         Stream([Trace(values, header)]).write(memory, format="MSEED", encoding=encoding, reclen=4096)
         self.file.write(memory.getbuffer())
 
@@ -173,16 +182,21 @@ class MseedWriter:
 
     def check(self) -> None:
         """
-        To be called at the end, as only then it is known.
+        Check the whole file, after the last stream.
 
-        :raises Unwritable: If rounding left nothing but zeros of a channel that is not zero
+        :raises Unwritable: If all samples of a channel that is not zero were rounded to zero
         """
-        lost = {channel: came for channel, (came, kept) in self._largest.items() if came and not kept}
+        lost = {channel: given for channel, (given, written) in self._largest.items() if given and not written}
         if lost:
             raise Unwritable(
-                f"Integers hold nothing but zeros of the samples of up to {max(lost.values()):.2g} of "
-                f"{', '.join(sorted(lost))}: choose a larger --scale."
+                f"As integers, all samples of {', '.join(sorted(lost))}, up to {max(lost.values()):.2g}, are zeros: "
+                "choose a larger --scale."
             )
+
+    @property
+    def empty(self) -> bool:
+        """Whether no sample was written."""
+        return not self._largest
 
     @property
     def exact(self) -> bool:

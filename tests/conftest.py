@@ -21,7 +21,7 @@ import torch
 
 import seisbench_cdiffsd
 from seisbench_cdiffsd.continuous import fingerprint
-from seisbench_cdiffsd.instruments import Settings
+from seisbench_cdiffsd.instruments import ArchiveSettings
 
 torch.set_num_threads(1)
 
@@ -117,4 +117,4 @@ def source(tmp_path):
 def settings(tmp_path, source, weights):
     """What to make of this archive."""
     model = fingerprint(seisbench_cdiffsd.CDiffSD.load(weights))
-    return Settings(source, tmp_path / "out", str(weights), model, options={"steps": 1})
+    return ArchiveSettings(source=source, out=tmp_path / "out", weights=str(weights), model=model, options={"steps": 1})

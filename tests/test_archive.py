@@ -7,31 +7,39 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import obspy
 import pytest
 from archives import FIRST, LAST, START, content, record, run, samples, states, store, work
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from obspy import Stream, Trace
 
 from seisbench_cdiffsd import CDiffSD
 from seisbench_cdiffsd.archive import denoise_day
-from seisbench_cdiffsd.instruments import Settings
-from seisbench_cdiffsd.ledger import all_records
-from seisbench_cdiffsd.manifest import status, summary
-from seisbench_cdiffsd.sds import NAME, scan, shard
+from seisbench_cdiffsd.ledger import all_entries
+from seisbench_cdiffsd.manifest import report, status
+from seisbench_cdiffsd.sds import channel_day, scan, shard
 from seisbench_cdiffsd.workers import run_here
 
 # -- layout
 
 
-@given(text=st.text(max_size=30) | st.from_regex(r"[./A-Z0-9]{1,8}\.[./A-Z0-9]{1,8}\.\.HHZ\.D\.2020\.00[0-9]"))
-def test_no_name_leads_out_of_the_folder(text):
-    if NAME.fullmatch(text):
-        assert re.fullmatch(r"[A-Z0-9.]+", text) and "/" not in text
+@given(codes=st.lists(st.sampled_from(["XX", "HHZ", ""]) | st.text("./A1\n", max_size=5), min_size=4, max_size=4))
+@example(codes=["XX", "AAA", "00", "HHZ"])
+@example(codes=["..", "..", "00", "HHZ"])
+@example(codes=["XX", "/A", "", "HHZ"])
+def test_no_name_leads_out_of_the_folder(codes):
+    network, station, _, code = codes
+    path = Path("2020", network, station, f"{code}.D", f"{'.'.join(codes)}.D.2020.001")
+    channel, root = channel_day(path), Path.cwd()
+    if channel is not None:
+        target = (root / channel.path).resolve()
+        assert target == root / path and target.is_relative_to(root)
+    assert channel is not None or codes != ["XX", "AAA", "00", "HHZ"]
 
 
 def test_days_are_found_where_they_belong(source):
@@ -86,7 +94,7 @@ def test_a_rerun_does_only_what_is_missing(settings):
     gone.unlink()
     assert sorted(o.state for o in work(settings)) == ["done"] + ["skipped"] * 7
     assert content(settings.out) == expected
-    # a neighbour that has changed is heard at midnight
+    # a changed neighbour matters at midnight
     changed = sorted(settings.source.rglob("XX.AAA.00.HHZ.D.2020.365"))[0]
     os.utime(changed, ns=(0, 0))
     assert sorted(o.state for o in work(settings)) == ["done"] * 2 + ["skipped"] * 6
@@ -110,9 +118,9 @@ def test_a_longer_span_and_another_channel_on_it_leave_what_is_done(settings):
     assert status(outcomes) == 0 and any("HNZ" in name for name in samples(settings.out))
     assert states(work(settings)) == ["skipped"]
     without = samples(settings.out)
-    settings = Settings(**{**settings.__dict__, "noise": settings.out.with_name("noise")})
+    settings = replace(settings, noise=settings.out.with_name("noise"))
     assert "done" in states(work(settings))
-    settings = Settings(**{**settings.__dict__, "noise": None})
+    settings = replace(settings, noise=None)
     assert states(work(settings)) == ["skipped"] and samples(settings.out) == without
 
 
@@ -124,13 +132,13 @@ def test_one_instrument_that_does_not_fit_into_integers_does_not_stop_another(se
         target = path.parents[1] / "HNZ.D" / path.name.replace("HHZ", "HNZ")
         target.parent.mkdir(exist_ok=True)
         data.write(str(target), format="MSEED")
-    outcomes = work(Settings(**{**settings.__dict__, "encoding": "int32"}), select=["XX.AAA.*.*"])
+    outcomes = work(replace(settings, encoding="int32"), select=["XX.AAA.*.*"])
     assert status(outcomes) == 1 and all("--scale" in o.reason for o in outcomes if o.state == "failed")
     assert {name.split(".")[-4] for name in samples(settings.out)} == {"HHZ", "HHN", "HHE"}
 
 
 def test_the_noise_and_the_manifest(settings, tmp_path):
-    settings = Settings(**{**settings.__dict__, "noise": tmp_path / "noise"})
+    settings = replace(settings, noise=tmp_path / "noise")
     work(settings, select=["XX.AAA.*.*"])
     total = json.loads((settings.out / "manifest.json").read_text())
     assert not total["missing"] and not total["problems"]
@@ -141,7 +149,7 @@ def test_the_noise_and_the_manifest(settings, tmp_path):
             np.testing.assert_allclose(b.data + c.data, a.data, atol=0.01)
 
 
-def test_what_is_wrong_is_told_and_the_rest_goes_on(settings):
+def test_what_is_wrong_is_reported_and_the_rest_is_done(settings):
     day = "2020.366"
     folder = settings.source / "2020" / "XX"
     (folder / "AAA" / "HHZ.D" / f"XX.AAA.00.HHZ.D.{day}").write_bytes(b"nonsense" * 100)
@@ -151,11 +159,11 @@ def test_what_is_wrong_is_told_and_the_rest_goes_on(settings):
     late = store(settings.source.parent / "late", record("BBB", start=START + 86400 * 40, days=1, components="1"))[0]
     (folder / "BBB" / "HH1.D" / f"XX.BBB.00.HH1.D.{day}").write_bytes(late.read_bytes())
     outcomes = work(settings)
-    told = summary(outcomes)
+    told = report(outcomes)
     assert status(outcomes) == 1
     assert re.search(rf"failed .*HHZ.D.{day} .*cannot be read", told)
     assert re.search(rf"done .*XX.AAA.{day} .*no XX.AAA.00.HHN", told)
-    assert re.search(rf"failed .*XX.BBB.00.HHZ.D.{day} .*holds XX.AAA.00.HHE", told)
+    assert re.search(rf"failed .*XX.BBB.00.HHZ.D.{day} .*contains XX.AAA.00.HHE", told)
     assert re.search(rf"failed .*XX.BBB.00.HH1.D.{day} .*samples of other days", told)
     names = samples(settings.out)
     assert len(names) == 24 - 4
@@ -163,7 +171,7 @@ def test_what_is_wrong_is_told_and_the_rest_goes_on(settings):
     assert f"2020/XX/BBB/HH2.D/XX.BBB.00.HH2.D.{day}" in names
 
 
-def test_what_is_wrong_is_told_again_but_what_is_done_is_not_repeated(settings):
+def test_what_is_wrong_is_reported_again_but_what_is_done_is_not_repeated(settings):
     damaged = settings.source / "2020" / "XX" / "AAA" / "HHZ.D" / "XX.AAA.00.HHZ.D.2020.366"
     whole = damaged.read_bytes()
     damaged.write_bytes(b"nonsense" * 100)
@@ -182,7 +190,7 @@ def test_what_is_wrong_is_told_again_but_what_is_done_is_not_repeated(settings):
     assert states(work(settings)) == ["done", "skipped"]
 
 
-def test_channels_that_are_too_slow_are_passed_over(settings):
+def test_channels_that_are_too_slow_are_skipped(settings):
     slow = record("AAA", days=1) + record("SLOW", days=1)
     for trace in slow:
         trace.stats.channel, trace.stats.sampling_rate = "VM" + trace.stats.channel[-1], 0.01
@@ -192,7 +200,7 @@ def test_channels_that_are_too_slow_are_passed_over(settings):
     for trace in other:
         trace.stats.location = "10"
     store(settings.source, slow + other)
-    settings = Settings(**{**settings.__dict__, "location": "D1"})
+    settings = replace(settings, location="D1")
     for state in ("done", "skipped"):
         outcomes = work(settings, select=["XX.AAA.*.*", "XX.SLOW.*.*"])
         assert status(outcomes) == 0
@@ -215,7 +223,7 @@ def test_samples_beyond_midnight_stay_where_there_is_no_other_file(settings):
 
 
 def test_another_location_is_in_the_names_of_the_files_too(settings):
-    settings = Settings(**{**settings.__dict__, "location": "D1"})
+    settings = replace(settings, location="D1")
     assert set(states(work(settings))) == {"done"}
     names = [path for path in content(settings.out) if ".D.20" in path]
     assert names and all(".D1." in Path(name).name for name in names)
@@ -230,7 +238,7 @@ def test_two_locations_do_not_become_one_file(settings):
     for trace in stream:
         trace.stats.location = "10"
     stream.write(str(path.with_name(path.name.replace(".00.", ".10."))), format="MSEED")
-    outcomes = work(Settings(**{**settings.__dict__, "location": "D1"}), select=["XX.AAA.*.HHZ"])
+    outcomes = work(replace(settings, location="D1"), select=["XX.AAA.*.HHZ"])
     (failed,) = [outcome for outcome in outcomes if outcome.state == "failed"]
     assert "XX.AAA.00.HHZ, XX.AAA.10.HHZ" in failed.reason and "--select" in failed.reason
 
@@ -243,7 +251,7 @@ def test_a_full_disk_ends_the_run_and_the_next_one_completes_it(settings):
 
     work(settings)
     expected = content(settings.out)
-    settings = Settings(**{**settings.__dict__, "out": settings.out.with_name("other")})
+    settings = replace(settings, out=settings.out.with_name("other"))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
@@ -258,10 +266,10 @@ def test_a_full_disk_ends_the_run_and_the_next_one_completes_it(settings):
     assert content(settings.out) == expected
 
 
-def test_damage_and_loss_in_mid_run_are_mended_by_the_next(settings):
+def test_damage_and_loss_in_mid_run_are_repaired_by_the_next(settings):
     work(settings)
     expected = content(settings.out)
-    other = Settings(**{**settings.__dict__, "out": settings.out.with_name("other")})
+    other = replace(settings, out=settings.out.with_name("other"))
     tasks, _ = scan(settings.source, FIRST, LAST)
     whole = {path: path.read_bytes() for path in sorted(settings.source.rglob("*.D.*.*"))}
     generator = np.random.default_rng(0)
@@ -293,7 +301,7 @@ def test_a_task_knows_when_its_files_change_while_it_reads(settings, monkeypatch
     monkeypatch.setattr(instruments, "denoised_pieces", touched)
     with pytest.raises(OSError, match="changed"):
         denoise_day(task, settings)
-    assert not all_records(settings.out)
+    assert not all_entries(settings.out)
 
 
 # -- the command
@@ -308,8 +316,8 @@ def test_the_command_in_shards(settings, weights, capsys):
     assert run(*common, "--workers", 0) == 0
     assert "8 skipped" in capsys.readouterr().out
     assert not json.loads((settings.out / "manifest.json").read_text())["missing"]
-    # the default of the model, spelt out, and a part without a task
-    assert run(*common[:-2], "--steps", 1, "--workers", 0, "--shard", "9/9") == 0
+    # a part without tasks
+    assert run(*common, "--workers", 0, "--shard", "9/9") == 0
     assert "nothing to do" in capsys.readouterr().out
     assert (settings.out / "manifest.9-of-9.json").is_file()
 
@@ -319,9 +327,9 @@ def test_mistakes_are_one_line(settings, weights, capsys):
     link.symlink_to(settings.source)
     days = ["--start", FIRST, "--end", LAST, "--weights", weights, "--workers", 0]
     for args, message in (
-        ([settings.source, settings.source, *days], "folders of their own"),
-        ([settings.source, link, *days], "folders of their own"),
-        ([settings.source / "none", settings.out, *days], "no folder"),
+        ([settings.source, settings.source, *days], "different folders"),
+        ([settings.source, link, *days], "different folders"),
+        ([settings.source / "none", settings.out, *days], "is not a directory"),
         (
             [settings.source, settings.out, *days[:-1], 1, "--cluster", "nowhere.Cluster"],
             "the package of nowhere",
@@ -354,10 +362,10 @@ def test_a_scheduler_that_is_not_there_is_one_line(settings, weights):
     pytest.importorskip("distributed")
     command = [sys.executable, "-m", "seisbench_cdiffsd.cli", "archive", str(settings.source), str(settings.out)]
     command += ["--start", str(FIRST), "--end", str(LAST), "--weights", str(weights)]
-    # without certificates; what was half made would be heard of at the end of the process
+    # without certificates; anything half made would be reported when the process ends
     done = subprocess.run([*command, "--scheduler", "tls://localhost:1"], capture_output=True, text=True)
     assert done.returncode == 2
-    assert "no way to the scheduler tls://localhost:1: TLS" in done.stderr and done.stderr.count("\n") == 1
+    assert "Cannot reach the scheduler tls://localhost:1: TLS" in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("signal_to", ["worker", "all"])
@@ -385,7 +393,7 @@ def test_killed_workers_and_schedulers_cost_nothing_but_time(settings, weights, 
         process.kill()
         process.communicate(timeout=60)
         psutil.wait_procs(children, timeout=60)
-        assert states(work(Settings(**{**settings.__dict__, "out": out}))) in (["done"], ["done", "skipped"])
+        assert states(work(replace(settings, out=out))) in (["done"], ["done", "skipped"])
     assert samples(out) == samples(settings.out)
     assert not list(out.rglob("*.part*"))
 
@@ -395,7 +403,7 @@ def test_an_interrupt_while_workers_start_is_one_line(settings, weights):
     psutil = pytest.importorskip("psutil")
     command = [sys.executable, "-m", "seisbench_cdiffsd.cli", "archive", str(settings.source), str(settings.out)]
     command += ["--start", str(FIRST), "--end", str(LAST), "--weights", str(weights), "--workers", "1"]
-    # in a group of its own, all of which hears of Ctrl-C, as in a terminal
+    # in a group of its own, all of which receives Ctrl-C, as in a terminal
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -405,10 +413,10 @@ def test_an_interrupt_while_workers_start_is_one_line(settings, weights):
         children = psutil.Process(process.pid).children(recursive=True)
         starting = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
     time.sleep(0.5)
-    for child in starting:  # first, or else the end of the main process may come before their traceback
+    for child in starting:  # first, otherwise the main process may end before their traceback
         child.send_signal(signal.SIGINT)
     time.sleep(1)
     os.killpg(process.pid, signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert printed == "cdiffsd: interrupted; the same command goes on with what is missing.\n"
+    assert printed == "cdiffsd: interrupted; the same command continues with what is missing.\n"

@@ -1,4 +1,4 @@
-"""Records of archives: they know their folders and channels, and what holds no longer is removed."""
+"""The ledger of an archive: it knows folders and channels, and what is no longer valid is removed."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from obspy import Stream, Trace
 
 from seisbench_cdiffsd import reading
 from seisbench_cdiffsd.archive import denoise_day
-from seisbench_cdiffsd.ledger import all_records, place
+from seisbench_cdiffsd.ledger import all_entries, place
 from seisbench_cdiffsd.manifest import described
 from seisbench_cdiffsd.sds import scan
 
@@ -100,7 +100,7 @@ def test_other_channels_leave_the_records_of_each_other(command, tmp_path):
     for component in "ZN":
         assert "2 skipped" in selected(component)
     assert is_true(tmp_path / "out") and len(total(tmp_path / "out")["outputs"]) == 4
-    # what belongs together is done together, and what was alone is then no longer there
+    # what belongs together is done together, and replaces what was made alone
     assert "2 done" in selected("?")
     together = samples(tmp_path / "out")
     assert {name: data for name, data in together.items() if name in alone} != alone
@@ -109,7 +109,7 @@ def test_other_channels_leave_the_records_of_each_other(command, tmp_path):
     assert samples(tmp_path / "out") == {**together, **alone} and is_true(tmp_path / "out")
     assert "2 done" in selected("?")
     assert samples(tmp_path / "out") == together and is_true(tmp_path / "out")
-    assert len(all_records(tmp_path / "out")) == 2
+    assert len(all_entries(tmp_path / "out")) == 2
 
 
 def test_the_manifest_is_of_all_commands(command, tmp_path):
@@ -117,7 +117,7 @@ def test_the_manifest_is_of_all_commands(command, tmp_path):
         command("--noise", tmp_path / "noise", days=(day, day))
     assert len(total(tmp_path / "out")["outputs"]) == 6
     assert is_true(tmp_path / "out", tmp_path / "noise")
-    # what is not there, or not what it was, has no sum
+    # missing or changed files have no sum
     day_file(tmp_path / "out").unlink()
     day_file(tmp_path / "out", "N").write_bytes(b"")
     command(days=(DAYS[1], DAYS[1]))
@@ -133,7 +133,7 @@ def test_what_a_kill_leaves_is_not_believed(settings, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as context:
-        context.setattr("seisbench_cdiffsd.ledger.settle", killed)
+        context.setattr("seisbench_cdiffsd.ledger.commit", killed)
         with pytest.raises(KeyboardInterrupt):
             denoise_day(task, changed)
     assert states(denoise_day(task, settings)) == ["done"]  # though the sizes are the same
@@ -225,7 +225,7 @@ def test_records_that_lead_elsewhere_are_not_followed(command, one, tmp_path):
     command()
     mine = tmp_path / "mine.txt"
     mine.write_text("hello")
-    path = all_records(tmp_path / "out")[0]
+    path = all_entries(tmp_path / "out")[0]
     known = json.loads(path.read_text())
     known["outputs"]["../mine.txt"] = {"size": 5}
     known["channels"] = {name: "../mine.txt" for name in known["channels"]}
@@ -247,7 +247,7 @@ def in_units(root, factor, station="CCC"):
     return store(root, data)
 
 
-def test_rounding_that_leaves_zeros_fails_and_losses_are_told(command, tmp_path):
+def test_rounding_that_leaves_zeros_fails_and_losses_are_reported(command, tmp_path):
     out = tmp_path / "out"
     in_units(tmp_path / "units", 1e-9)
     status, printed = command("--encoding", "int32", source=tmp_path / "units")
@@ -281,7 +281,7 @@ def test_channels_that_are_zero_are_no_loss(command, tmp_path):
     assert not np.any(first.data)
 
 
-# -- what is told
+# -- reports
 
 
 def test_a_slow_channel_is_not_missing_on_other_days(command, one):

@@ -315,7 +315,7 @@ def test_a_folder_that_cannot_be_made_is_told_with_what_to_do(unbroken, small_da
         ["export", unbroken, "mine", "--out", tmp_path / "file"],
     ):
         assert run(*args) == 2
-        assert re.match(r"cdiffsd: The folder \S+ cannot be made .*: name another by --out\.$", one_line(capsys))
+        assert re.match(r"cdiffsd: The folder \S+ cannot be written .*: choose another with --out\.$", one_line(capsys))
 
 
 def test_a_file_in_place_of_the_folder_is_told_before_data_are_read(small_datasets, tmp_path, capsys, monkeypatch):

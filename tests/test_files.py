@@ -1,4 +1,4 @@
-"""Files: read in part, read in spite of damage, written as a whole or not at all, and in constant memory."""
+"""Files: read in part, read despite damage, written completely or not at all, and in constant memory."""
 
 import io
 import os
@@ -109,7 +109,7 @@ def test_files_of_several_record_lengths_are_read_as_a_whole(tmp_path):
 
 @given(content=st.binary(max_size=2000))
 @settings(max_examples=100, deadline=None)
-def test_bytes_that_are_no_seismogram_are_one_line(tmp_path_factory, content):
+def test_bytes_that_are_not_a_seismogram_are_one_line(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("fuzz") / "a"
     path.write_bytes(content)
     with pytest.raises(ReadError) as error:
@@ -210,7 +210,7 @@ def test_ids_gaps_and_samples_survive():
     assert "float32, largest error" in writer.loss and not writer.cut
 
 
-def test_codes_that_do_not_fit_are_told():
+def test_codes_that_do_not_fit_are_reported():
     data = stream(seconds=1, components="Z", station="LONGNAME")
     writer = MseedWriter(io.BytesIO())
     writer.write(data)
@@ -252,7 +252,7 @@ def test_integers_that_hold_nothing_but_zeros_are_refused_at_the_end():
     data[1].data[:] = 0  # a dead one
     writer = MseedWriter(io.BytesIO(), "int32")
     writer.write(data.slice(endtime=START + 2))
-    with pytest.raises(Unwritable, match=r"up to \S+ of XX.STA..HHZ: choose a larger --scale"):
+    with pytest.raises(Unwritable, match=r"XX.STA..HHZ, up to \S+, are zeros: choose a larger --scale"):
         writer.check()
     scaled = MseedWriter(io.BytesIO(), "int32", 1e9)
     scaled.write(data)
@@ -386,7 +386,7 @@ def test_several_earthquakes_in_one_file_are_records_of_their_own(small, tmp_pat
     assert [o.state for o in run(small, [source], tmp_path / "out")] == ["skipped"] * 5
 
 
-def test_a_channel_that_is_too_slow_is_passed_over(small, tmp_path):
+def test_a_channel_that_is_too_slow_is_skipped(small, tmp_path):
     slow = stream(seconds=7200, rate=0.1)
     for trace in slow:
         trace.stats.channel = "VM" + trace.stats.channel[-1]
@@ -394,14 +394,14 @@ def test_a_channel_that_is_too_slow_is_passed_over(small, tmp_path):
     both, alone = write(tmp_path / "a", stream(seconds=60) + slow), write(tmp_path / "b", slow)
     outcomes = list(denoise_files(small, [str(both)], tmp_path / "out", Settings(), report=lines.append))
     assert [o.state for o in outcomes] == ["done"]
-    assert [line for line in lines if "passed over" in line] == [
-        f"XX.STA..VM{c}: passed over, not of the components ZNE at more than 2 Hz" for c in "ENZ"
+    assert [line for line in lines if "skipped" in line] == [
+        f"XX.STA..VM{c}: skipped, not one of the components ZNE at more than 2 Hz" for c in "ENZ"
     ]
     (failed,) = run(small, [alone], tmp_path / "out")
     assert failed.state == "failed" and "2 Hz" in failed.reason
 
 
-def test_damage_is_told_again_but_what_is_done_is_not_repeated(small, tmp_path):
+def test_damage_is_reported_again_but_what_is_done_is_not_repeated(small, tmp_path):
     paths = [write(tmp_path / f"{i}.mseed", stream(start=START + i * 86400, components="Z")) for i in range(2)]
     whole = paths[0].read_bytes()
     paths[0].write_bytes(whole[: 512 * 5] + bytes(512) + whole[512 * 6 :])
@@ -480,7 +480,7 @@ def test_runs_are_equal_to_the_byte_and_a_full_disk_leaves_no_half_file(small, t
     assert content(tmp_path / "two") == expected
 
 
-def test_a_killed_run_goes_on(small, tmp_path):
+def test_a_killed_run_continues(small, tmp_path):
     stations = [f"S{i}" for i in range(4)]
     inputs = [write(tmp_path / f"{s}.mseed", stream(1200, station=s, seed=i)) for i, s in enumerate(stations)]
     small.save(tmp_path / "model")
@@ -503,6 +503,6 @@ def test_a_killed_run_goes_on(small, tmp_path):
     assert content(tmp_path / "two") == expected
 
 
-def test_models_are_told_apart(small):
+def test_models_are_distinguished(small):
     assert fingerprint(small) == fingerprint(small)
     assert fingerprint(small) != fingerprint(randomised(CDiffSD(), seed=1))

@@ -11,6 +11,7 @@ MODULES = {path.stem: path for path in sorted(PACKAGE.glob("*.py"))}
 
 #: What each module may import of this package.
 ALLOWED = {
+    "console": set(),
     "schedule": set(),
     "diffusion": {"schedule"},
     "published": set(),
@@ -52,10 +53,10 @@ ALLOWED = {
     "summary": set(),
     "evaluation": {"augmentations", "baselines", "metrics", "pairs", "picking", "summary"},
     "plotting": set(),
-    "reading": set(),
-    "writing": set(),
+    "reading": {"console"},
+    "writing": {"console"},
     "manifest": {"writing"},
-    "continuous": {"model"},
+    "continuous": {"console", "model"},
     "training": {
         "config",
         "configfile",
@@ -69,12 +70,15 @@ ALLOWED = {
         "writing",
     },
     "jobs": {"reading"},
+    "picklists": {"continuous", "picking"},
     "denoising": {
+        "console",
         "continuous",
         "jobs",
         "manifest",
         "model",
         "picking",
+        "picklists",
         "pieces",
         "plotting",
         "reading",
@@ -83,13 +87,12 @@ ALLOWED = {
     },
     "arguments": {"writing"},
     "export": {"configfile", "model", "writing"},
-    "telling": set(),
-    "commands": {"arguments", "config", "configfile", "export", "model", "telling", "training"},
+    "commands": {"arguments", "config", "configfile", "console", "export", "model", "training"},
     "sds": {"manifest"},
     "ledger": {"manifest", "sds"},
     "instruments": {"continuous", "ledger", "manifest", "model", "reading", "sds", "writing"},
     "archive": {"continuous", "instruments", "ledger", "manifest", "model", "reading", "sds", "writing"},
-    "workers": {"archive", "instruments", "manifest", "sds"},
+    "workers": {"archive", "console", "instruments", "manifest", "sds"},
     "__init__": {"model"},
     "cli": set(MODULES) - {"cli"},
 }
