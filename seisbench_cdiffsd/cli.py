@@ -162,7 +162,7 @@ def archive(args: argparse.Namespace) -> int:
     all_tasks, tasks = tasks, shard(tasks, number, count)
     if not all_tasks:
         raise CommandError(f"There is nothing to do in {args.source} from {args.start} to {args.end}.")
-    workers = args.workers if args.workers is not None else max(torch.cuda.device_count(), 0) or os.cpu_count() or 1
+    workers = torch.cuda.device_count() or _cores() if args.workers is None else args.workers
     with _write_errors(args.out, "Choose another SDS_OUT"):
         if workers == 0 or not tasks:
             results = run_here(tasks, settings, retries=args.retries)
@@ -213,6 +213,11 @@ def _format(args: argparse.Namespace) -> dict[str, Any]:
     if args.scale != 1 and args.encoding != "int32":
         raise CommandError("--scale is for integers: add --encoding int32.")
     return {"encoding": args.encoding, "scale": args.scale, "location": args.location}
+
+
+def _cores() -> int:
+    """Number of cores that this process may use, which Slurm or a container may limit."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load_model(weights: str) -> CDiffSD:

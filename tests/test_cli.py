@@ -295,6 +295,16 @@ def test_integers_state_their_loss(weights, tmp_path, capsys):
     assert "int32" in one_line(capsys)
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs a system that limits the cores of a process")
+def test_workers_are_as_many_as_cores_are_allowed():
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert cli._cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def test_picks_are_written_on_request(weights, pickers, tmp_path, capsys):
     assert run("denoise", "example", "--weights", weights, "--out", tmp_path, "--picks") == 0
     table = pd.read_csv(tmp_path / f"{NAME}.picks.csv")
