@@ -56,6 +56,20 @@ def scale(text: str) -> float:
     return scale
 
 
+def share(text: str) -> float:
+    share = _number(text)
+    if not 0 <= share < 1:
+        raise argparse.ArgumentTypeError(f"must be a number, at least 0 and below 1, not {text!r}")
+    return share
+
+
+def decibels(text: str) -> float:
+    decibels = _number(text)
+    if not decibels >= 0:
+        raise argparse.ArgumentTypeError(f"must be a number of decibels, at least 0, or inf, not {text!r}")
+    return decibels
+
+
 def code(text: str) -> str:
     if not (text.isascii() and text.isalnum() and len(text) <= CODE_LENGTHS["location"]):
         raise argparse.ArgumentTypeError(f"must be one or two letters or digits, not {text!r}")

@@ -195,6 +195,18 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", type=arguments.positive, metavar="N", help=f"sampling steps; 1 is direct ({default['steps']})"
     )
+    parser.add_argument(
+        "--noise-floor",
+        type=arguments.share,
+        metavar="X",
+        help=f"smallest share of the noise amplitude to leave in; 0 for none ({default['noise_floor']})",
+    )
+    parser.add_argument(
+        "--noise-margin",
+        type=arguments.decibels,
+        metavar="DB",
+        help=f"attenuate noise to DB below the earthquake; inf for no limit ({default['noise_margin']:g})",
+    )
     parser.add_argument("--weights", default=DEFAULT, metavar="NAME", help="name, or path of a model (%(default)s)")
     parser.add_argument(
         "--encoding", choices=ENCODINGS, default=ENCODINGS[0], help="of the samples in miniSEED (%(default)s)"
@@ -205,7 +217,9 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def _options(args: argparse.Namespace, model: CDiffSD) -> dict[str, Any]:
     """Arguments of :py:meth:`CDiffSD.denoise`; by default those of the model."""
-    return {"steps": int(model._argdict_get_with_default({}, "steps") if args.steps is None else args.steps)}
+    names = "steps", "noise_floor", "noise_margin"
+    options = model.options(**{name: getattr(args, name) for name in names if getattr(args, name) is not None})
+    return {name: getattr(options, name) for name in names}
 
 
 def _format(args: argparse.Namespace) -> dict[str, Any]:

@@ -7,12 +7,14 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from obspy import Stream, Trace, UTCDateTime
 
+from seisbench_cdiffsd import __version__, diffusion
 from seisbench_cdiffsd.console import one_line
 from seisbench_cdiffsd.model import CDiffSD
 
@@ -98,8 +100,10 @@ def load(weights: str) -> CDiffSD:
 
 
 def fingerprint(model: CDiffSD) -> str:
-    """A hash of all that decides what a model makes of its input: arguments and parameters."""
-    total = hashlib.sha256(json.dumps([model.get_model_args(), model.default_args], default=str).encode())
+    """A hash of all that the output of a model depends on: its parameters, arguments and defaults, and the code."""
+    code = __version__, diffusion.NOISE_CEILING, diffusion.DOUBT
+    arguments = model.get_model_args(), asdict(model.options())
+    total = hashlib.sha256(json.dumps([arguments, code], default=str).encode())
     for name, values in model.state_dict().items():
         total.update(name.encode() + np.ascontiguousarray(values.cpu().numpy()).tobytes())
     return total.hexdigest()

@@ -87,6 +87,17 @@ def test_archives_that_are_moved_together_stay_what_they_are(tmp_path):
     assert place(tmp_path / "noise", tmp_path / "out") != place(tmp_path / "noise2", tmp_path / "out")
 
 
+# -- options
+
+
+def test_other_options_are_not_done(command):
+    assert "2 done" in command()[1]
+    assert "2 skipped" in command("--noise-floor", 0.1, "--noise-margin", 10)[1]  # the defaults
+    for options in (["--noise-floor", 0.3], ["--noise-margin", "inf"]):
+        assert "2 done" in command(*options)[1]
+        assert "2 skipped" in command(*options)[1]
+
+
 # -- channels
 
 

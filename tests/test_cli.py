@@ -114,6 +114,38 @@ def test_steps_are_taken(weights, tmp_path):
     assert np.abs(one[0].data - five[0].data).max() > 1e-3 * np.abs(one[0].data).max()
 
 
+def test_noise_is_left_in_as_asked_for(weights, tmp_path):
+    def denoised(name, *args):
+        args = *args, "--weights", weights, "--out", tmp_path / name, "--steps", "1"
+        assert run("denoise", "example", *args) == 0
+        return obspy.read(str(tmp_path / name / "*.mseed")).sort()
+
+    noisy = denoised("default"), denoised("half", "--noise-floor", "0.5"), denoised("inf", "--noise-margin", "inf")
+    asked_for = {}, {"noise_floor": 0.5}, {"noise_margin": np.inf}
+    model = CDiffSD.load(weights)
+    for found, options in zip(noisy, asked_for, strict=True):
+        expected = model.denoise(obspy.read(), steps=1, **options).sort()
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one.data, other.data, rtol=1e-4, atol=1e-2)
+    largest = np.abs(noisy[0][0].data).max()
+    assert all(np.abs(other[0].data - noisy[0][0].data).max() > 1e-3 * largest for other in noisy[1:])
+
+
+def test_defaults_of_the_weights_are_those_of_the_command(weights, tmp_path, capsys):
+    model = CDiffSD.load(weights)
+    model.default_args = {"steps": 1, "noise_floor": 0.3}
+    model.save(tmp_path / "weights")
+    args = ["denoise", "example", "--weights", tmp_path / "weights", "--out", tmp_path / "out"]
+    assert run(*args) == 0
+    found = obspy.read(str(tmp_path / "out" / "*.mseed")).sort()
+    expected = model.denoise(obspy.read(), steps=1, noise_floor=0.3).sort()
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one.data, other.data, rtol=1e-4, atol=1e-2)
+    capsys.readouterr()
+    assert run(*args, "--steps", 1, "--noise-floor", 0.3) == 0
+    assert "1 skipped" in capsys.readouterr().out
+
+
 def test_picks_before_and_after_are_printed(weights, pickers, tmp_path, capsys):
     assert run("denoise", "example", "--weights", weights, "--out", tmp_path) == 0
     printed = capsys.readouterr().out
@@ -317,6 +349,21 @@ def test_picks_are_written_on_request(weights, pickers, tmp_path, capsys):
 def test_picks_without_a_picker_are_refused(weights, tmp_path, capsys):
     assert run("denoise", "example", "--weights", weights, "--out", tmp_path / "out", "--picks") == 2
     assert "--download-picker" in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [("--noise-floor", ["1", "-0.1", "nan", "some"]), ("--noise-margin", ["-1", "nan", "loud"])],
+)
+def test_impossible_noise_is_refused(option, values, capsys):
+    for value in values:
+        for command in (
+            ["denoise", "example"],
+            ["archive", "in", "out", "--start", "2020-01-01", "--end", "2020-01-01"],
+        ):
+            with pytest.raises(SystemExit) as info:
+                run(*command, option, value)
+            assert info.value.code == 2 and "must be a number" in one_line(capsys)
 
 
 @pytest.mark.parametrize("steps", ["0", "-2", "1.5", "many"])

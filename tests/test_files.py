@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from obspy import Stream, Trace, UTCDateTime
 
-from seisbench_cdiffsd import CDiffSD, reading
+from seisbench_cdiffsd import CDiffSD, continuous, diffusion, reading
 from seisbench_cdiffsd.continuous import between, denoised_pieces, fingerprint
 from seisbench_cdiffsd.denoising import Settings, denoise_files
 from seisbench_cdiffsd.reading import ReadError, Source, index
@@ -484,7 +484,8 @@ def test_a_killed_run_continues(small, tmp_path):
     stations = [f"S{i}" for i in range(4)]
     inputs = [write(tmp_path / f"{s}.mseed", stream(1200, station=s, seed=i)) for i, s in enumerate(stations)]
     small.save(tmp_path / "model")
-    run(small, inputs, tmp_path / "one", options={"steps": 1})
+    options = {"steps": 1, "noise_floor": diffusion.NOISE_FLOOR, "noise_margin": diffusion.NOISE_MARGIN}
+    run(small, inputs, tmp_path / "one", options=options)
     command = [sys.executable, "-m", "seisbench_cdiffsd.cli", "denoise", *map(str, inputs)]
     command += ["--steps", "1", "--weights", str(tmp_path / "model"), "--out", str(tmp_path / "two")]
     process = subprocess.Popen(
@@ -498,7 +499,7 @@ def test_a_killed_run_continues(small, tmp_path):
     complete = {name: data for name, data in content(tmp_path / "two").items() if not name.startswith(".")}
     expected = content(tmp_path / "one")
     assert 0 < len(complete) < 4 and all(expected[name] == data for name, data in complete.items())
-    states = {o.state for o in run(small, inputs, tmp_path / "two", options={"steps": 1})}
+    states = {o.state for o in run(small, inputs, tmp_path / "two", options=options)}
     assert states == {"done", "skipped"}
     assert content(tmp_path / "two") == expected
 
@@ -506,3 +507,21 @@ def test_a_killed_run_continues(small, tmp_path):
 def test_models_are_distinguished(small):
     assert fingerprint(small) == fingerprint(small)
     assert fingerprint(small) != fingerprint(randomised(CDiffSD(), seed=1))
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "value"),
+    [
+        (CDiffSD, "_annotate_args", {**CDiffSD._annotate_args, "noise_floor": ("", 0.05)}),
+        (diffusion, "NOISE_CEILING", 0.5),
+        (diffusion, "DOUBT", 0.1),
+        (continuous, "__version__", "1000"),
+    ],
+)
+def test_what_was_made_by_other_code_is_not_done(small, tmp_path, monkeypatch, where, name, value):
+    source = write(tmp_path / "a.mseed", stream(seconds=60))
+    assert [o.state for o in run(small, [source], tmp_path / "out")] == ["done"]
+    with monkeypatch.context() as patch:
+        patch.setattr(where, name, value)
+        assert [o.state for o in run(small, [source], tmp_path / "out")] == ["done"]
+        assert [o.state for o in run(small, [source], tmp_path / "out")] == ["skipped"]

@@ -56,7 +56,7 @@ ALLOWED = {
     "reading": {"console"},
     "writing": {"console"},
     "manifest": {"writing"},
-    "continuous": {"console", "model"},
+    "continuous": {"console", "diffusion", "model"},
     "training": {
         "config",
         "configfile",
