@@ -22,7 +22,7 @@ from seisbench.data import WaveformDataset, WaveformDataWriter
 
 from seisbench_cdiffsd import pairs
 from seisbench_cdiffsd.amplitudes import normalize
-from seisbench_cdiffsd.config import Source, TrainingConfig
+from seisbench_cdiffsd.config import DatasetChoice, TrainingConfig
 from seisbench_cdiffsd.configfile import read_config
 from seisbench_cdiffsd.diffusion import training_loss
 from seisbench_cdiffsd.feeding import load_data, loader
@@ -97,13 +97,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1])
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    datasets = {"events": (Source(args.events),), "noise": (Source(args.noise),)}
+    datasets = {"events": (DatasetChoice(args.events),), "noise": (DatasetChoice(args.noise),)}
     config = read_config(args.config, [f"machine.device={args.device}"], **datasets)
     update = float(np.median(update_seconds(config, max(3, args.batches // 4))))
     print(f"update of {config.batch_size} windows, {args.threads} threads, {args.device}: {1000 * update:.0f} ms")
     with tempfile.TemporaryDirectory() as folder:
         plain = {
-            name: (Source(uncompressed(sources[0].dataset, Path(folder) / name)),) for name, sources in datasets.items()
+            name: (DatasetChoice(uncompressed(sources[0].dataset, Path(folder) / name)),)
+            for name, sources in datasets.items()
         }
         for memory, place, where in (
             (config.memory, "in memory", datasets),

@@ -14,11 +14,19 @@ from seisbench.models import WaveformModel
 from speed import step_name
 from testdata import DataError, Options
 
-from seisbench_cdiffsd.baselines import BandPass, Denoiser, Diffusion, Unavailable, Wiener, load_diffusion, load_network
+from seisbench_cdiffsd.baselines import (
+    BandPass,
+    CDiffSDDenoiser,
+    Denoiser,
+    WeightsUnavailable,
+    Wiener,
+    load_cdiffsd_denoiser,
+    load_mask_denoiser,
+)
 from seisbench_cdiffsd.diffusion import leave_noise
 from seisbench_cdiffsd.evaluation import WindowDenoiser
 from seisbench_cdiffsd.model import CDiffSD
-from seisbench_cdiffsd.picking import PickerUnavailable, load_picker
+from seisbench_cdiffsd.picking import WeightsUnavailable, load_picker
 
 Array = NDArray[np.float32]
 
@@ -50,13 +58,15 @@ def denoiser_table(options: Options) -> dict[str, Callable[[], WindowDenoiser]]:
     """A loader for each row of the tables, in their order."""
 
     def network(name: str) -> Callable[[], Denoiser]:
-        return lambda: load_network(name, WEIGHTS / name.lower(), device=options.device)
+        return lambda: load_mask_denoiser(name, WEIGHTS / name.lower(), device=options.device)
 
     def published(name: str) -> Callable[[], Denoiser]:
-        return lambda: load_network(name, _published_weights(name, options.download), options.download, options.device)
+        return lambda: load_mask_denoiser(
+            name, _published_weights(name, options.download), options.download, options.device
+        )
 
     def diffusion(weights: str | Path, steps: int, **noise: float) -> Callable[[], Denoiser]:
-        return lambda: load_diffusion(weights, steps, options.device, **noise)
+        return lambda: load_cdiffsd_denoiser(weights, steps, options.device, **noise)
 
     def noisy_rows(name: str, weights: str | Path, steps: int) -> dict[str, Callable[[], Denoiser]]:
         floor, margin = (CDiffSD._annotate_args[x][1] for x in ("noise_floor", "noise_margin"))
@@ -111,9 +121,9 @@ def _published_weights(name: str, download: bool) -> str:
     try:
         names = getattr(sbm, name).list_pretrained(remote=download)
     except Exception as error:  # SeisBench's errors of the network are of many kinds
-        raise Unavailable(f"SeisBench's repository is out of reach: {type(error).__name__}.") from error
+        raise WeightsUnavailable(f"SeisBench's repository is out of reach: {type(error).__name__}.") from error
     if not names:
-        raise Unavailable(f"There are no {name} weights in SeisBench's cache; --download asks its repository.")
+        raise WeightsUnavailable(f"There are no {name} weights in SeisBench's cache; --download asks its repository.")
     return names[0]
 
 
@@ -123,14 +133,14 @@ def load_denoisers(options: Options) -> Available:
     for name, load in denoiser_table(options).items():
         try:
             result.items[name] = load()
-        except Unavailable as error:
+        except WeightsUnavailable as error:
             result.missing[name] = " ".join(str(error).split())
     return result
 
 
 def diffusions(denoisers: dict[str, WindowDenoiser]) -> list[str]:
     """The rows of CDiffSD, for which the picks on noisy and denoised records together are judged as well."""
-    return [name for name, denoiser in denoisers.items() if isinstance(denoiser, Diffusion)]
+    return [name for name, denoiser in denoisers.items() if isinstance(denoiser, CDiffSDDenoiser)]
 
 
 def own(denoisers: dict[str, WindowDenoiser]) -> list[str]:
@@ -146,7 +156,7 @@ def load_pickers(options: Options) -> Available:
         try:
             picker: WaveformModel = load_picker(model, weights or "original", options.download)
             result.items[name] = picker.to(options.device)
-        except PickerUnavailable as error:
+        except WeightsUnavailable as error:
             result.missing[name] = " ".join(str(error).split())
         except ValueError as error:
             raise DataError(str(error)) from error

@@ -41,12 +41,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from seisbench_cdiffsd import pairs
-from seisbench_cdiffsd.baselines import FRAME, TRANSFORM, Network, Wiener, prepare
-from seisbench_cdiffsd.config import Source, TrainingConfig
+from seisbench_cdiffsd.baselines import FRAME, TRANSFORM, MaskDenoiser, Wiener, prepare
+from seisbench_cdiffsd.config import DatasetChoice, TrainingConfig
 from seisbench_cdiffsd.configfile import read_config
 from seisbench_cdiffsd.datasets import take_split
 from seisbench_cdiffsd.feeding import load_data, whole_batch
-from seisbench_cdiffsd.loop import follow, rate
+from seisbench_cdiffsd.loop import learning_rate_factor, update_ema
 from seisbench_cdiffsd.metrics import cross_correlation, sdr_db
 from seisbench_cdiffsd.optimizers import make_optimizer
 from seisbench_cdiffsd.training import fit
@@ -100,7 +100,7 @@ class Data:
     """The pairs of a training of CDiffSD, and its validation mixtures: the draws are those of its own batches."""
 
     def __init__(self, events: WaveformDataset, noise: WaveformDataset, config: TrainingConfig) -> None:
-        parts = [[(dataset, Source(dataset.name))] for dataset in (events, noise)]
+        parts = [[(dataset, DatasetChoice(dataset.name))] for dataset in (events, noise)]
         self.config, self.data = config, load_data(*parts, config, pairs.band_pass())
         self.validation = self.data.validation
 
@@ -185,7 +185,7 @@ class MaskTraining:
         """One update of the weights and of their average."""
         config = self.config
         for group, highest in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = highest * rate(config, self.step)
+            group["lr"] = highest * learning_rate_factor(config, self.step)
         clean, noise = (x.flatten(0, 1).to(self.device) for x in self.data.batch(self.step))
         self.model.train()
         with self.config.autocast(self.device):
@@ -195,13 +195,13 @@ class MaskTraining:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
-        follow(self.averaged, self.model, config, self.step)
+        update_ema(self.averaged, self.model, config, self.step)
         return loss.item()
 
     def validate(self) -> dict[str, float]:
         """Mean in-band SDR (dB) and correlation of the averaged weights on the validation mixtures."""
         mixtures = self.data.validation
-        estimate = Network(self.averaged)(mixtures.noisy)
+        estimate = MaskDenoiser(self.averaged)(mixtures.noisy)
         return {
             "sdr": float(sdr_db(mixtures.clean, estimate, axis=(-2, -1)).mean()),
             "correlation": float(np.nanmean(cross_correlation(mixtures.clean, estimate))),

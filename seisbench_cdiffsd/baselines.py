@@ -22,18 +22,18 @@ from torch import Tensor
 
 from seisbench_cdiffsd.filtering import design_filter, filtered
 from seisbench_cdiffsd.model import CDiffSD
-from seisbench_cdiffsd.picking import PickerUnavailable, load_picker
+from seisbench_cdiffsd.picking import WeightsUnavailable, load_picker
 from seisbench_cdiffsd.pretrained import UNREADABLE
 
 Array = NDArray[np.float32]
 
-#: Windows of :py:class:`Network` and :py:class:`Diffusion` that are evaluated together.
+#: Windows of :py:class:`MaskDenoiser` and :py:class:`CDiffSDDenoiser` that are evaluated together.
 BATCH = 64
 #: Samples of a frame of the oracle mask, and of its transform, as DeepDenoiser and SeisDAE have them.
 FRAME, TRANSFORM = 30, 60
 
 
-class Unavailable(RuntimeError):
+class WeightsUnavailable(RuntimeError):
     """The weights of a denoiser are not on this machine, or could not be downloaded or loaded."""
 
 
@@ -159,7 +159,7 @@ def _interpolated(values: NDArray[np.float64], positions: list[float], length: i
     return values[..., below] + (place - below) * (values[..., above] - values[..., below])
 
 
-class Network(Denoiser):
+class MaskDenoiser(Denoiser):
     """
     SeisBench's DeepDenoiser or SeisDAE: a mask on the short-time spectrum, one component at a time.
 
@@ -205,7 +205,7 @@ def prepare(model: WaveformModel, traces: Tensor) -> tuple[Tensor, Any]:
     return model.annotate_batch_pre(traces, {})
 
 
-class Diffusion(Denoiser):
+class CDiffSDDenoiser(Denoiser):
     """
     CDiffSD at a number of steps.
 
@@ -245,46 +245,52 @@ def oracle_mask(clean: Array, noise: Array) -> Array:
     return signal.istft((s + n) * mask, **options)[1][..., : clean.shape[-1]].astype(clean.dtype)
 
 
-def load_network(name: str, weights: str | Path, download: bool = False, device: str = "cpu") -> Network:
+def load_mask_denoiser(name: str, weights: str | Path, download: bool = False, device: str = "cpu") -> MaskDenoiser:
     """
     DeepDenoiser or SeisDAE.
 
     :param name: "DeepDenoiser" or "SeisDAE"
     :param weights: Name of weights in SeisBench's cache, or path of a saved model without suffix
     :param download: Ask SeisBench's remote repository for weights that are not in the cache
-    :raises Unavailable: If there are no such weights, or they cannot be read
+    :raises WeightsUnavailable: If there are no such weights, or they cannot be read
     """
     if name not in ("DeepDenoiser", "SeisDAE"):
         raise ValueError(f"name must be DeepDenoiser or SeisDAE, not {name!r}.")
     if isinstance(weights, str):
         try:
-            return Network(load_picker(name, weights, download).to(device))
-        except PickerUnavailable as error:
-            raise Unavailable(str(error)) from error
-    return Network(_load(getattr(sbm, name), weights).to(device))
+            return MaskDenoiser(load_picker(name, weights, download).to(device))
+        except WeightsUnavailable as error:
+            raise WeightsUnavailable(str(error)) from error
+    return MaskDenoiser(_load(getattr(sbm, name), weights).to(device))
 
 
-def load_diffusion(weights: str | Path = "base", steps: int = 2, device: str = "cpu", **noise: float) -> Diffusion:
+def load_cdiffsd_denoiser(
+    weights: str | Path = "base", steps: int = 2, device: str = "cpu", **noise: float
+) -> CDiffSDDenoiser:
     """
     CDiffSD, without a network.
 
     :param weights: Name of weights that are on this machine, or path of a saved model without suffix
     :param steps: Number of steps
-    :param noise: What noise to leave in, see :py:class:`Diffusion`
-    :raises Unavailable: If there are no such weights, or they cannot be read
+    :param noise: What noise to leave in, see :py:class:`CDiffSDDenoiser`
+    :raises WeightsUnavailable: If there are no such weights, or they cannot be read
     """
     if isinstance(weights, Path):
-        return Diffusion(_load(CDiffSD, weights).to(device), steps, **noise)
+        return CDiffSDDenoiser(_load(CDiffSD, weights).to(device), steps, **noise)
     known = CDiffSD.list_pretrained(remote=False)
     if weights not in known:
-        raise Unavailable(f"There are no CDiffSD weights {weights!r} here. Available: {', '.join(known) or 'none'}.")
-    return Diffusion(CDiffSD.from_pretrained(weights).to(device), steps, **noise)
+        raise WeightsUnavailable(
+            f"There are no CDiffSD weights {weights!r} here. Available: {', '.join(known) or 'none'}."
+        )
+    return CDiffSDDenoiser(CDiffSD.from_pretrained(weights).to(device), steps, **noise)
 
 
 def _load(model: Any, path: Path) -> Any:
     if not path.with_name(path.name + ".json").is_file():
-        raise Unavailable(f"There is no model {path.name} in {path.parent.name}: see benchmarks/train_baselines.py.")
+        raise WeightsUnavailable(
+            f"There is no model {path.name} in {path.parent.name}: see benchmarks/train_baselines.py."
+        )
     try:
         return model.load(path)
     except UNREADABLE as error:
-        raise Unavailable(f"The model {path.name} cannot be read: {' '.join(str(error).split())}") from error
+        raise WeightsUnavailable(f"The model {path.name} cannot be read: {' '.join(str(error).split())}") from error

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from seisbench.data import WaveformDataset
 
 from seisbench_cdiffsd.augmentations import P_KEY, S_KEY
-from seisbench_cdiffsd.config import Source
+from seisbench_cdiffsd.config import DatasetChoice
 from seisbench_cdiffsd.stores import COMPONENTS
 
 #: Splits in order: what is in one of them is to be new to those before it.
@@ -24,7 +24,7 @@ NEAR = 100.0
 DISTANCES = {"path_ep_distance_km": 1.0, "source_distance_km": 1.0, "path_ep_distance_deg": 111.19}
 
 
-def open_source(source: Source) -> WaveformDataset:
+def open_source(source: DatasetChoice) -> WaveformDataset:
     """
     Open a dataset, with components ZNE, and take the records that are asked for. No waveform is read.
 
@@ -150,7 +150,7 @@ def is_cached(name: str) -> bool:
     return any(cache_of(name).glob("metadata*.csv"))
 
 
-def _open(source: Source) -> WaveformDataset:
+def _open(source: DatasetChoice) -> WaveformDataset:
     name = source.dataset
     if Path(name).is_dir() or "/" in name:
         try:
@@ -171,7 +171,7 @@ def _open(source: Source) -> WaveformDataset:
     return kind(component_order=COMPONENTS)
 
 
-def _masks(metadata: pd.DataFrame, source: Source) -> dict[str, pd.Series]:
+def _masks(metadata: pd.DataFrame, source: DatasetChoice) -> dict[str, pd.Series]:
     """What is asked for, in words, and which records have it."""
     masks: dict[str, pd.Series] = {}
     if source.category:
@@ -200,13 +200,13 @@ def _numbers(column: pd.Series) -> pd.Series:
     return pd.to_numeric(column, errors="coerce")
 
 
-def _column(metadata: pd.DataFrame, source: Source, name: str) -> pd.Series:
+def _column(metadata: pd.DataFrame, source: DatasetChoice, name: str) -> pd.Series:
     if name not in metadata:
         raise ValueError(f"Dataset {source.dataset} has no column {name!r} to choose records by.")
     return metadata[name]
 
 
-def _snr(metadata: pd.DataFrame, source: Source) -> pd.Series:
+def _snr(metadata: pd.DataFrame, source: DatasetChoice) -> pd.Series:
     """Mean SNR in dB: of STEAD's list of three, "[56.7 55.4 47.4]", or of a column for each component."""
     if "trace_snr_db" in metadata:
         return metadata["trace_snr_db"].map(_mean)
@@ -224,7 +224,7 @@ def _mean(value: Any) -> float:
     return float(numbers.mean()) if numbers.size else np.nan
 
 
-def _distance(metadata: pd.DataFrame, source: Source) -> pd.Series:
+def _distance(metadata: pd.DataFrame, source: DatasetChoice) -> pd.Series:
     for name, kilometres in DISTANCES.items():
         if name in metadata:
             return kilometres * pd.to_numeric(metadata[name], errors="coerce")

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from seisbench_cdiffsd import pairs
-from seisbench_cdiffsd.config import Source, TrainingConfig
+from seisbench_cdiffsd.config import DatasetChoice, TrainingConfig
 from seisbench_cdiffsd.datasets import earthquakes_of, noise_of, take_split
 from seisbench_cdiffsd.stores import InMemory, Joined, OnDisk, Reader, Store, shares
 
@@ -30,7 +30,7 @@ SPARE = 20
 CLEAN_SNR = 20.0
 
 #: A dataset, and how it was asked for.
-Part = tuple[WaveformDataset, Source]
+ChosenDataset = tuple[WaveformDataset, DatasetChoice]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ class Data:
     fingerprint: str
 
 
-def load_data(events: Sequence[Part], noise: Sequence[Part], config: TrainingConfig, band: sbg.Filter) -> Data:
+def load_data(
+    events: Sequence[ChosenDataset], noise: Sequence[ChosenDataset], config: TrainingConfig, band: sbg.Filter
+) -> Data:
     """
     Choose the records of a training; both kinds are of the same split, to train on and to validate on.
 
@@ -89,12 +91,12 @@ def load_data(events: Sequence[Part], noise: Sequence[Part], config: TrainingCon
     return Data(generator, chances, validation, hashlib.sha256("\n".join(names).encode()).hexdigest())
 
 
-def _earthquakes(parts: Sequence[Part], split: str, config: TrainingConfig) -> list[WaveformDataset]:
+def _earthquakes(parts: Sequence[ChosenDataset], split: str, config: TrainingConfig) -> list[WaveformDataset]:
     clipped = config.augmentations.clipped
     return [earthquakes_of(take_split(dataset, split), source.category, clipped) for dataset, source in parts]
 
 
-def _noise(parts: Sequence[Part], split: str) -> list[WaveformDataset]:
+def _noise(parts: Sequence[ChosenDataset], split: str) -> list[WaveformDataset]:
     return [noise_of(take_split(dataset, split), source.category) for dataset, source in parts]
 
 
@@ -105,7 +107,7 @@ def _store(dataset: WaveformDataset, options: dict[str, Any], config: TrainingCo
     return InMemory(dataset, **options, damaged=config.damaged)
 
 
-def _chances(stores: Sequence[Store], parts: Sequence[Part], column: str | None) -> NDArray[np.float64]:
+def _chances(stores: Sequence[Store], parts: Sequence[ChosenDataset], column: str | None) -> NDArray[np.float64]:
     weights = [pairs.source_weights(store.metadata, column) for store in stores]
     return shares(weights, [source.weight for _, source in parts])
 

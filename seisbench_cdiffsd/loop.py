@@ -64,7 +64,7 @@ class Training(LightningModule):
         super().__init__()
         self.model, self.config = model, config
         self.average = deepcopy(model).requires_grad_(False)
-        self.path = get_schedule(config.schedule)
+        self.schedule = get_schedule(config.schedule)
         #: Losses of the parts of this update, and of the updates since they were last written.
         self.parts: list[Tensor] = []
         self.losses: list[tuple[int, float]] = []
@@ -81,7 +81,7 @@ class Training(LightningModule):
             if config.optimizer == "adam"
             else make_optimizer(self.model, config.learning_rate, config.kernel_rate)
         )
-        course = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(rate, config))
+        course = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(learning_rate_factor, config))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": course, "interval": "step"}}
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
@@ -92,7 +92,7 @@ class Training(LightningModule):
         # the second term is a mean over the whole batch, of which the parts may hold unequal shares
         weight = config.unfolded * len(lower) * config.machine.parts / max(config.unfolded_count, 1)
         clean = batch["clean"] / factor
-        loss = training_loss(self.model, clean, noisy, level, lower, self.path, self.error, weight)
+        loss = training_loss(self.model, clean, noisy, level, lower, self.schedule, self.error, weight)
         if not torch.isfinite(loss):
             step, names = self.trainer.global_step, "; ".join(batch["names"])
             raise FloatingPointError(f"The loss is {loss.item()} at step {step}; what was kept is usable. Of: {names}.")
@@ -104,13 +104,13 @@ class Training(LightningModule):
         """An update of the weights and of their average."""
         super().optimizer_step(*args, **kwargs)
         step = self.trainer.global_step + 1
-        follow(self.average, self.model, self.config, step)
+        update_ema(self.average, self.model, self.config, step)
         loss = self.trainer.strategy.reduce(torch.stack(self.parts).mean(), reduce_op="mean")
         self.losses.append((step, float(loss)))
         self.parts = []
 
 
-def rate(config: TrainingConfig, step: int) -> float:
+def learning_rate_factor(config: TrainingConfig, step: int) -> float:
     """Learning rate of an update, relative to the highest one."""
     warm = min(1.0, (step + 1) / config.warmup)
     if config.decay == "steps":
@@ -119,7 +119,7 @@ def rate(config: TrainingConfig, step: int) -> float:
 
 
 @torch.no_grad()
-def follow(average: nn.Module, model: nn.Module, config: TrainingConfig, step: int) -> None:
+def update_ema(average: nn.Module, model: nn.Module, config: TrainingConfig, step: int) -> None:
     """Update the running average of the weights of a model, after so many updates of the model."""
     # It follows closely at first, when the weights still move far.
     decay = min(config.averaging, step / (step + 20))
@@ -150,7 +150,7 @@ def sampling_steps(model: CDiffSD) -> int:
     return int(model._annotate_args["steps"][1])
 
 
-class Keeper(Callback):
+class CheckpointCallback(Callback):
     """
     Validates, writes the logs, keeps the best weights, and writes checkpoints to go on from.
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seisbench_cdiffsd.diffusion import leave_noise
-from seisbench_cdiffsd.picking import PickerUnavailable, load_picker
+from seisbench_cdiffsd.picking import WeightsUnavailable, load_picker
 
 Error = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -116,7 +116,7 @@ class Picks:
     def __init__(self, weights: str, device: str = "cpu") -> None:
         try:
             picker = load_picker("PhaseNet", weights)
-        except PickerUnavailable as error:
+        except WeightsUnavailable as error:
             raise ValueError(f"The loss 'picks:{weights}' cannot be had. {error}") from error
         self.picker = picker.to(device).eval().requires_grad_(False)
         self.order = ["ZNE".index(component) for component in self.picker.component_order]

@@ -34,7 +34,7 @@ COLUMNS = ["record", "phase", "time", "probability"]
 CODES = ("network", "station", "location", "channel")
 
 
-class PickerUnavailable(RuntimeError):
+class WeightsUnavailable(RuntimeError):
     """The weights of a picker are not on this machine, or could not be downloaded or loaded."""
 
 
@@ -47,7 +47,7 @@ def load_picker(name: str = "PhaseNet", weights: str = "original", download: boo
     :param download: Ask SeisBench's remote repository for weights that are not in the cache
     :return: The picker
     :raises ValueError: If SeisBench has no model of this name
-    :raises PickerUnavailable: If the weights are not in the cache, or could not be downloaded
+    :raises WeightsUnavailable: If the weights are not in the cache, or could not be downloaded
     """
     picker: Any = getattr(sbm, name, None)
     is_model = isinstance(picker, type) and issubclass(picker, WaveformModel)
@@ -56,7 +56,7 @@ def load_picker(name: str = "PhaseNet", weights: str = "original", download: boo
     versions = picker.list_versions(weights, remote=False)
     cached = bool(versions) and all(picker._pretrained_path(weights, version)[0].is_file() for version in versions)
     if not (cached or download):
-        raise PickerUnavailable(
+        raise WeightsUnavailable(
             f"The {name} weights {weights!r} are not in SeisBench's cache. With a network, get them once with "
             f"seisbench.models.{name}.from_pretrained({weights!r})."
         )
@@ -64,7 +64,7 @@ def load_picker(name: str = "PhaseNet", weights: str = "original", download: boo
         return picker.from_pretrained(weights)
     except (OSError, ValueError) as error:
         reason = "loaded from SeisBench's cache" if cached else "downloaded (is there a network, and such weights?)"
-        raise PickerUnavailable(f"The {name} weights {weights!r} could not be {reason}.") from error
+        raise WeightsUnavailable(f"The {name} weights {weights!r} could not be {reason}.") from error
 
 
 def pick_stream(picker: WaveformModel, stream: Stream, **kwargs: float) -> pd.DataFrame:

@@ -19,12 +19,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from seisbench.data import MultiWaveformDataset, WaveformDataset
 
 from seisbench_cdiffsd import pairs
-from seisbench_cdiffsd.config import Source, TrainingConfig
+from seisbench_cdiffsd.config import DatasetChoice, TrainingConfig
 from seisbench_cdiffsd.configfile import read_table
 from seisbench_cdiffsd.continuous import load
 from seisbench_cdiffsd.datasets import open_source
-from seisbench_cdiffsd.feeding import Part, load_data
-from seisbench_cdiffsd.loop import Batches, Keeper, Training, write
+from seisbench_cdiffsd.feeding import ChosenDataset, load_data
+from seisbench_cdiffsd.loop import Batches, CheckpointCallback, Training, write
 from seisbench_cdiffsd.losses import make_loss
 from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.writing import folder_for
@@ -81,17 +81,18 @@ def fit(
         config = replace(config, machine=replace(config.machine, device=device))
     _check(Path(out), config)
     parts = [
-        [(part, Source(part.name)) for part in getattr(dataset, "datasets", [dataset])] for dataset in (events, noise)
+        [(part, DatasetChoice(part.name)) for part in getattr(dataset, "datasets", [dataset])]
+        for dataset in (events, noise)
     ]
     return _fit(parts[0], parts[1], Path(out), config)
 
 
-def _fit(events: Sequence[Part], noise: Sequence[Part], out: Path, config: TrainingConfig) -> CDiffSD:
+def _fit(events: Sequence[ChosenDataset], noise: Sequence[ChosenDataset], out: Path, config: TrainingConfig) -> CDiffSD:
     model = _new_model(config)
     band = pairs.band_pass(**{key: model.filter_kwargs[key] for key in ("freqmin", "freqmax", "corners")})
     data = load_data(events, noise, config, band)
     _claim(out, config)
-    trainer = _trainer(out, config, Keeper(out, config, data))
+    trainer = _trainer(out, config, CheckpointCallback(out, config, data))
     last, handler = out / "last.ckpt", signal.getsignal(signal.SIGINT)
     with warnings.catch_warnings():
         for harmless in (".*does not have many workers.*", ".*LeafSpec.*", ".*lr_scheduler.step.*"):
@@ -131,7 +132,7 @@ def _new_model(config: TrainingConfig) -> CDiffSD:
     return model
 
 
-def _trainer(out: Path, config: TrainingConfig, keeper: Keeper) -> Trainer:
+def _trainer(out: Path, config: TrainingConfig, keeper: CheckpointCallback) -> Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     machine = config.machine
     kind, _, number = machine.device.partition(":")

@@ -15,7 +15,7 @@ import torch
 from scipy import stats
 
 from seisbench_cdiffsd import evaluation, metrics
-from seisbench_cdiffsd.baselines import Network, load_network, oracle_mask
+from seisbench_cdiffsd.baselines import MaskDenoiser, load_mask_denoiser, oracle_mask
 from seisbench_cdiffsd.pairs import Mixtures
 from seisbench_cdiffsd.stores import InMemory
 from seisbench_cdiffsd.training import TrainingConfig
@@ -232,7 +232,7 @@ def test_masks_are_those_of_the_oracle():
     model = train_baselines.MASKS["deepdenoiser"]()
     model.forward = lambda x: mask
     expected = oracle_mask(clean.numpy()[None], noise.numpy()[None])
-    assert np.abs(Network(model)((clean + noise).numpy()[None]) - expected).max() < 1e-4
+    assert np.abs(MaskDenoiser(model)((clean + noise).numpy()[None]) - expected).max() < 1e-4
 
 
 def test_published_weights_come_back_nearly_alike_and_half_as_large(tmp_path):
@@ -244,7 +244,7 @@ def test_published_weights_come_back_nearly_alike_and_half_as_large(tmp_path):
         for folder, name in ((tmp_path, "model.pt"), (tmp_path / "weights", "deepdenoiser.pt"))
     ]
     assert sizes[1] < 0.55 * sizes[0]
-    loaded = load_network("DeepDenoiser", tmp_path / "weights" / "deepdenoiser").model
+    loaded = load_mask_denoiser("DeepDenoiser", tmp_path / "weights" / "deepdenoiser").model
     for name, value in model.state_dict().items():
         assert torch.allclose(loaded.state_dict()[name].float(), value.float(), rtol=1e-3, atol=1e-6)
 

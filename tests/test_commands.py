@@ -279,7 +279,7 @@ def test_a_defect_that_a_worker_meets_is_told_alike(small_datasets, tmp_path, ca
     [
         ("last.ckpt", lambda content: content[:1000], "last.ckpt is damaged"),
         ("last.ckpt", lambda content: b"", "last.ckpt is damaged"),
-        ("config.json", lambda content: content[:100], "config.json is no valid config"),
+        ("config.json", lambda content: content[:100], "config.json is not a valid config"),
     ],
 )
 def test_damage_of_an_unfinished_training_is_told_with_the_file(

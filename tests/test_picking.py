@@ -197,13 +197,13 @@ def test_missing_weights_give_one_line_without_a_network(tmp_path, monkeypatch):
     monkeypatch.setattr(seisbench, "cache_model_root", tmp_path)
     monkeypatch.setattr(seisbench.util, "ls_webdav", lambda *args: pytest.fail("asked the remote repository"))
     with pytest.raises(
-        picking.PickerUnavailable, match="PhaseNet weights 'stead' are not in SeisBench's cache"
+        picking.WeightsUnavailable, match="PhaseNet weights 'stead' are not in SeisBench's cache"
     ) as info:
         picking.load_picker("PhaseNet", "stead")
     assert "\n" not in str(info.value)
     (tmp_path / "phasenet").mkdir()
     (tmp_path / "phasenet" / "stead.json.v1").write_text("{}")  # a download that was cut off
-    with pytest.raises(picking.PickerUnavailable, match="cache"):
+    with pytest.raises(picking.WeightsUnavailable, match="cache"):
         picking.load_picker("PhaseNet", "stead")
 
 
@@ -213,7 +213,7 @@ def test_a_download_that_fails_is_one_line_too(tmp_path, monkeypatch):
 
     monkeypatch.setattr(seisbench, "cache_model_root", tmp_path)
     monkeypatch.setattr(seisbench.util, "ls_webdav", refuse)
-    with pytest.raises(picking.PickerUnavailable, match="could not be downloaded"):
+    with pytest.raises(picking.WeightsUnavailable, match="could not be downloaded"):
         picking.load_picker("PhaseNet", "stead", download=True)
 
 

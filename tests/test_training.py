@@ -173,8 +173,8 @@ def test_a_loss_that_is_not_a_number_stops_the_training_with_the_names(small_dat
 
 def test_the_learning_rate_rises_and_falls():
     cosine, steps = config(steps=60, warmup=10), config(steps=60, warmup=1, decay="steps")
-    assert [loop.rate(cosine, step) for step in (0, 60)] == pytest.approx([0.1, 0])
-    assert [loop.rate(steps, step) for step in (0, 9, 10, 59)] == pytest.approx([1, 1, 0.1, 1e-5])
+    assert [loop.learning_rate_factor(cosine, step) for step in (0, 60)] == pytest.approx([0.1, 0])
+    assert [loop.learning_rate_factor(steps, step) for step in (0, 9, 10, 59)] == pytest.approx([1, 1, 0.1, 1e-5])
 
 
 def test_augmentations_can_all_be_on_or_off(small_datasets, tmp_path):
