@@ -81,7 +81,7 @@ def conditions(mixtures: pairs.Mixtures, band: Callable[[State], None]) -> dict[
             state: State = {"X": (record, {RATE_KEY: 100.0})}
             Glitches(band, 1.0)(state)
             faulty.append(state["X"][0])
-    # the earthquake from 1 s after P on, at the begin of the window; and one that another one follows
+    # the earthquake from 1 s after P on, at the start of the window; and one that another one follows
     late = np.zeros_like(clean)
     for record, p, target in zip(clean, mixtures.labels["p_sample"].astype(int) + 100, late, strict=True):
         target[:, : record.shape[-1] - p] = record[:, p:]

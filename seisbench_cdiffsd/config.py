@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 import torch
 
 from seisbench_cdiffsd.amplitudes import NORMS
+from seisbench_cdiffsd.filtering import SAMPLING_RATE
 from seisbench_cdiffsd.losses import check_loss
 from seisbench_cdiffsd.network import NETWORKS
 from seisbench_cdiffsd.schedule import get_schedule
@@ -242,8 +243,9 @@ class TrainingConfig:
         if self.splits[0] == self.splits[1]:
             raise ValueError(f"splits must be two different ones, to train and to validate on, not {self.splits}.")
         onset = self.augmentations.onset
-        if 100 * (onset[0] + onset[1]) > self.window:
-            raise ValueError(f"onset leaves no room for P in a window of {self.window / 100:g} s: {onset}.")
+        seconds = self.window / SAMPLING_RATE
+        if onset[0] + onset[1] > seconds:
+            raise ValueError(f"onset leaves no room for P in a window of {seconds:g} s: {onset}.")
         if self.batch_size % self.machine.parts:
             parts = self.machine.parts
             raise ValueError(

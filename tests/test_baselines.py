@@ -1,4 +1,4 @@
-"""The other denoisers: closed forms, the laws that they share, and what they say where there are no weights."""
+"""The other denoisers: closed forms, the laws that they share, and their errors without weights."""
 
 import numpy as np
 import pytest
@@ -11,15 +11,14 @@ from seisbench_cdiffsd import metrics
 from seisbench_cdiffsd.baselines import (
     BandPass,
     CDiffSDDenoiser,
-    Identity,
     MaskDenoiser,
-    WeightsUnavailable,
     Wiener,
     load_cdiffsd_denoiser,
     load_mask_denoiser,
     oracle_mask,
     prepare,
 )
+from seisbench_cdiffsd.picking import WeightsUnavailable
 
 TIME = np.arange(3000) / 100
 
@@ -38,7 +37,7 @@ def white(seed=0, batch=2):
 
 
 def open_mask(model):
-    """A network of SeisBench whose mask lets everything pass: what is left is its pre- and postprocessing."""
+    """A network of SeisBench whose mask passes everything, so that only its pre- and postprocessing act."""
     model.forward = lambda x: torch.stack([torch.ones_like(x[:, 0]), torch.zeros_like(x[:, 0])], dim=1)
     return MaskDenoiser(model)
 
@@ -47,10 +46,10 @@ def open_mask(model):
 def denoisers(model):
     torch.manual_seed(0)
     networks = [MaskDenoiser(sbm.DeepDenoiser()), MaskDenoiser(sbm.SeisDAE())]
-    return [Identity(), BandPass(), BandPass(1, 20), Wiener(), *networks, CDiffSDDenoiser(model, 2)]
+    return [BandPass(), BandPass(1, 20), Wiener(), *networks, CDiffSDDenoiser(model, 2)]
 
 
-def test_all_keep_shape_and_input_and_do_the_same_to_a_window_whatever_is_beside_it(denoisers):
+def test_all_keep_shape_and_input_and_do_the_same_to_a_window_whatever_the_other_windows(denoisers):
     windows = white(batch=3)
     for denoise in denoisers:
         before = windows.copy()
@@ -154,7 +153,7 @@ def test_diffusion_is_the_model_at_its_number_of_steps(model):
     assert (CDiffSDDenoiser(model, 3, 0.2)(windows) == floored).all() and (floored != expected).any()
 
 
-def test_missing_weights_are_told_in_one_line(tmp_path):
+def test_missing_weights_are_reported_in_one_line(tmp_path):
     with pytest.raises(WeightsUnavailable, match="no CDiffSD weights 'nowhere'"):
         load_cdiffsd_denoiser("nowhere")
     with pytest.raises(WeightsUnavailable, match=r"no model nothing in .*train_baselines"):
@@ -165,7 +164,7 @@ def test_missing_weights_are_told_in_one_line(tmp_path):
         load_mask_denoiser("PhaseNet", "original")
 
 
-def test_damaged_weights_are_told_in_one_line(tmp_path):
+def test_damaged_weights_are_reported_in_one_line(tmp_path):
     sbm.SeisDAE().save(tmp_path / "model")
     assert isinstance(load_mask_denoiser("SeisDAE", tmp_path / "model"), MaskDenoiser)
     (tmp_path / "model.pt").write_bytes(b"not weights")

@@ -1,4 +1,4 @@
-"""Batches: the same whoever prepares them, shared without overlap, and honest about what is wrong with a record."""
+"""Batches: the same in any process, shared without overlap, and with errors that name what is wrong with a record."""
 
 import copy
 from dataclasses import replace
@@ -70,7 +70,7 @@ def test_a_record_that_is_too_short_stops_the_training(data):
         feeding.checked(feeding.collate([examples[0, i] for i in range(8)]))
 
 
-def test_data_that_are_other_have_another_fingerprint(small_datasets, parts, data):
+def test_other_data_have_another_fingerprint(small_datasets, parts, data):
     events = small_datasets[0].filter(np.arange(len(small_datasets[0])) != 1, inplace=False)
     assert (
         feeding.load_data([(events, DatasetChoice("a"))], parts[1], CONFIG, pairs.band_pass()).fingerprint
