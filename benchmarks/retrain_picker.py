@@ -88,7 +88,7 @@ def train(
     return averaged
 
 
-def judge(data: testdata.Data, denoise: Callable[[Tensor], Tensor], picker: sbm.PhaseNet) -> dict[str, float]:
+def scores(data: testdata.Data, denoise: Callable[[Tensor], Tensor], picker: sbm.PhaseNet) -> dict[str, float]:
     """Recall of P and S at the usual threshold and where false picks are equally rare, and false picks per hour."""
 
     def denoiser(windows: np.ndarray) -> np.ndarray:
@@ -108,13 +108,13 @@ def judge(data: testdata.Data, denoise: Callable[[Tensor], Tensor], picker: sbm.
 
 
 def main() -> None:
-    """Train and judge."""
+    """Train and evaluate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=Path, default=DATA / "events", help="dataset of earthquakes")
     parser.add_argument("--noise", type=Path, default=DATA / "noise", help="dataset of noise")
     parser.add_argument("--like", type=Path, help="config.json of a training of CDiffSD, for its pairs")
-    parser.add_argument("--steps", type=int, nargs="+", default=[1000], help="updates, each a training of its own")
-    parser.add_argument("--limit", type=int, help="earthquakes to judge on (all)")
+    parser.add_argument("--steps", type=int, nargs="+", default=[1000], help="updates of each training")
+    parser.add_argument("--limit", type=int, help="earthquakes to evaluate on (all)")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -123,7 +123,7 @@ def main() -> None:
     data = Data(*(WaveformDataset(path, component_order="ZNE") for path in (args.events, args.noise)), config)
     options = testdata.Options(str(args.events), str(args.noise), split="dev", limit=args.limit)
     held = testdata.load_data(options, Path())
-    start, judging = (load_picker("PhaseNet", name).eval() for name in ("volpick", "original"))
+    start, original = (load_picker("PhaseNet", name).eval() for name in ("volpick", "original"))
     model = CDiffSD.from_pretrained().eval()
 
     def denoised(windows: Tensor) -> Tensor:
@@ -132,11 +132,11 @@ def main() -> None:
 
     rows = {}
     for name, denoise in {"noisy": lambda windows: windows, "CDiffSD": denoised}.items():
-        pickers = {"original": judging, "volpick": start}
+        pickers = {"original": original, "volpick": start}
         for steps in args.steps:
-            pickers[f"volpick, {steps} updates"] = train(start, [start, judging], data, steps, denoise)
+            pickers[f"volpick, {steps} updates"] = train(start, [start, original], data, steps, denoise)
         for about, picker in pickers.items():
-            rows[f"{name}, {about}"] = judge(held, denoise, picker)
+            rows[f"{name}, {about}"] = scores(held, denoise, picker)
     print(markdown(pd.DataFrame(rows).T.rename_axis("records, PhaseNet").map("{:.2f}".format).reset_index()))
 
 

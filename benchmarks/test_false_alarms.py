@@ -10,7 +10,7 @@ from seisbench_cdiffsd import evaluation, summary
 
 @pytest.fixture(scope="module")
 def noise_rows(data, denoisers, pickers, report):
-    unions = suite.diffusions(denoisers)
+    unions = suite.cdiffsd_rows(denoisers)
     rows = evaluation.evaluate_noise(data.noise, data.noise_metadata, denoisers, pickers, testdata.RATE, unions)
     report.rows["noise"] = rows
     return rows
