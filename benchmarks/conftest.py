@@ -69,7 +69,7 @@ def numbers(config, name, kind=int):
 
 
 def words(text):
-    """What stands between commas."""
+    """The words of a list with commas."""
     return tuple(filter(None, map(str.strip, text.split(","))))
 
 

@@ -104,7 +104,7 @@ def scores(data: testdata.Data, denoise: Callable[[Tensor], Tensor], picker: sbm
     for phase in "PS":
         row[phase] = values[f"PhaseNet_{phase}_recall_0.5"]
         row[f"{phase} at {RATE:g}"] = values[f"PhaseNet_{phase}_found_{RATE:g}"]
-    return {**row, "false P an hour": values["PhaseNet_P_per_hour"]}
+    return {**row, "false P per hour": values["PhaseNet_P_per_hour"]}
 
 
 def main() -> None:

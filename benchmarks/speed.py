@@ -88,7 +88,7 @@ def multiply_adds(model: CDiffSD, windows: int = 1) -> int:
 
 
 def bytes_moved(model: CDiffSD) -> int:
-    """Bytes that the layers of a network read and write in one evaluation on a window, beside their weights."""
+    """Bytes that the layers of a network read and write in one evaluation on a window, without their weights."""
     sizes: list[int] = []
 
     def count(layer: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:

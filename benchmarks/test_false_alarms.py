@@ -1,4 +1,4 @@
-"""What is left of noise, and what is picked in it, where there is no earthquake at all."""
+"""What is left of noise without an earthquake, and what is picked in it."""
 
 import pytest
 import suite

@@ -85,7 +85,7 @@ def test_cost_grows_in_proportion_to_length_stations_and_steps(report, options):
 
 
 def test_the_network_against_the_floor(threads, options, report):
-    """How near the network comes to what the cores can do at best, and what a stream costs beside it."""
+    """How close the network comes to the peak rate of the cores, and what a stream costs in addition."""
     if options.device != "cpu":
         pytest.skip("the floor is that of the cores")
     torch.set_num_threads(threads)
