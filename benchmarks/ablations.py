@@ -1,9 +1,9 @@
-"""Is each augmentation worth it? Short trainings with one of them changed, judged on the records that it is made for.
+"""Does each augmentation help? Short trainings with one of them changed, evaluated on the records that it is made for.
 
 ``python benchmarks/ablations.py --steps 600`` trains the default settings and one arm for each augmentation, switched
-off or on, with the same seed and budget, and judges all of them on the dev split under conditions such as a missing
-component or spikes. A second call goes on where the first one was interrupted. ``--results FILE`` writes the table.
-``--held-out STATION ...`` trains without the noise of some stations, and judges on it as well.
+off or on, with the same seed and budget, and evaluates all of them on the dev split under conditions such as a missing
+component or spikes. A second call resumes an interrupted one. ``--results FILE`` writes the table.
+``--held-out STATION ...`` trains without the noise of some stations, and evaluates on it as well.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from seisbench_cdiffsd.metrics import sdr_db, suppression_db
 from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.training import fit
 
-#: What each arm changes of the default settings, and the condition that is made for it.
+#: What each arm changes in the default settings, and the condition that it is made for.
 ARMS: dict[str, tuple[dict[str, object], str]] = {
     "default": ({}, "all"),
     "no stretch": ({"stretch": 0.0}, "all"),
@@ -81,7 +81,7 @@ def conditions(mixtures: pairs.Mixtures, band: Callable[[State], None]) -> dict[
             state: State = {"X": (record, {RATE_KEY: 100.0})}
             Glitches(band, 1.0)(state)
             faulty.append(state["X"][0])
-    # the earthquake from 1 s after P on, at the begin of the window; and one that another one follows
+    # the earthquake from 1 s after P on, at the start of the window; and two earthquakes in succession
     late = np.zeros_like(clean)
     for record, p, target in zip(clean, mixtures.labels["p_sample"].astype(int) + 100, late, strict=True):
         target[:, : record.shape[-1] - p] = record[:, p:]
@@ -103,8 +103,8 @@ def conditions(mixtures: pairs.Mixtures, band: Callable[[State], None]) -> dict[
     }
 
 
-def judge(model: CDiffSD, table: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
-    """Mean SDR in dB under each condition, by default steps with no noise left in; for noise alone, its suppression."""
+def evaluate(model: CDiffSD, table: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    """Mean SDR in dB under each condition, with default steps and no noise left; for noise alone, its suppression."""
     model.eval()
     result = {}
     for name, (clean, noise) in table.items():
@@ -141,13 +141,13 @@ def noise_of_stations(dataset: WaveformDataset, stations: list[str], like: pairs
 
 
 def main() -> None:
-    """Train and judge."""
+    """Train and evaluate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", default=str(DATA / "events"))
     parser.add_argument("--noise", default=str(DATA / "noise"))
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="ARM")
-    parser.add_argument("--held-out", nargs="+", default=[], metavar="STATION", help="noise to judge on")
+    parser.add_argument("--held-out", nargs="+", default=[], metavar="STATION", help="noise to evaluate on")
     parser.add_argument("--out", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--results", type=Path)
@@ -172,7 +172,7 @@ def main() -> None:
     if args.held_out:
         table["unseen noise"] = (held.clean, noise_of_stations(noise, args.held_out, held))
     for arm in args.arms:
-        rows[arm] = judge(train(arm, config, args.out, events, args.noise, args.held_out), table)
+        rows[arm] = evaluate(train(arm, config, args.out, events, args.noise, args.held_out), table)
         shown = pd.DataFrame(rows).T.rename_axis("arm")
         marked = shown.map("{:.1f}".format)
         for name in {name for name in rows if ARMS[name][1] in table}:

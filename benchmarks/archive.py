@@ -1,4 +1,4 @@
-"""Archives: are reruns after faults equal to the byte, what does a second worker bring, what does a year cost?
+"""Archives: are reruns after faults identical, what does a second worker bring, what does a year cost?
 
     python benchmarks/archive.py faults      # kills, damage, loss and a full disk, then a rerun that must be the same
     python benchmarks/archive.py scaling     # the same archive by one and by two workers
@@ -90,7 +90,7 @@ def limited() -> None:
 
 
 def faults(args: argparse.Namespace, folder: Path) -> dict:
-    """Disturb runs at random moments; the last one, undisturbed, must make what an undisturbed one makes."""
+    """Disturb runs at random moments; then an undisturbed run must write what a single undisturbed run writes."""
     generator = np.random.default_rng(args.seed)
     source, out = folder / "in", folder / "out"
     paths = make_archive(source, args.stations, args.days, minutes=6)
@@ -130,7 +130,7 @@ def faults(args: argparse.Namespace, folder: Path) -> dict:
         for path, (data, _) in whole.items():
             if not path.exists() or path.read_bytes() != data:
                 path.write_bytes(data)
-        # most of what was done is lost, or else the runs would soon have nothing left to do
+        # most of the output is removed, or else later runs would have nothing to do
         for path in generator.permutation(sorted(out.rglob("[!.]*.D.20*")))[::-1][len(paths) // 4 :]:
             path.unlink()
     last = subprocess.run(command(source, out, args.days, args, args.workers), check=False).returncode
@@ -200,7 +200,7 @@ def archive_source(root: Path) -> Source:
 
 
 def stream(args: argparse.Namespace, folder: Path) -> dict:
-    """In a process of its own: work through the days, and tell the largest memory."""
+    """In a process of its own: denoise the days, and return the largest memory."""
     torch.set_num_threads(1)
     model = load(args.weights)
     source, start = archive_source(Path(args.folder)), UTCDateTime(FIRST.isoformat())
@@ -260,14 +260,14 @@ def main() -> None:
     if args.name == "stream":
         print(json.dumps(result))
         return
-    told = {
+    options = {
         name: getattr(args, name) for name in ("weights", "steps", "stations", "days", "minutes", "workers", "seed")
     }
     versions = {"python": platform.python_version(), "torch": torch.__version__, "obspy": obspy.__version__}
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"archive_{args.name}.json"
     environment = {"cores": os.cpu_count(), "machine": platform.machine(), **versions}
-    path.write_text(json.dumps({"options": told, "environment": environment, "result": result}, indent=1) + "\n")
+    path.write_text(json.dumps({"options": options, "environment": environment, "result": result}, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 
 

@@ -1,7 +1,7 @@
 """Is the coda left alone?
 
-``python benchmarks/coda.py`` denoises long records of clear earthquakes as they are, in windows that follow each other
-as in a continuous record, and says how much of their amplitude is left, by the time after P.
+``python benchmarks/coda.py`` denoises long records of clear earthquakes in successive windows, as in a continuous
+record, and reports how much of their amplitude is left, by the time after P.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from report import markdown
 from seisbench_cdiffsd import pairs
 from seisbench_cdiffsd.augmentations import P_KEY
 from seisbench_cdiffsd.continuous import load
+from seisbench_cdiffsd.datasets import open_dataset
+from seisbench_cdiffsd.feeding import CLEAN_SNR
 from seisbench_cdiffsd.model import CDiffSD
 
-#: Seconds of a piece, and the decibels that it is to lie above the noise before P.
-PIECE, CLEAR = 5.0, 15.0
-#: Seconds after P at which groups of pieces begin.
+#: Seconds of a piece, and its lowest SNR in dB against the noise before P.
+PIECE_SECONDS, CLEAR = 5.0, 15.0
+#: Seconds after P at which groups of pieces start.
 TIMES = (0.0, 10.0, 20.0, 30.0, 40.0, 60.0)
 
 
@@ -39,7 +41,7 @@ def kept(model: CDiffSD, record: np.ndarray, p: int, **options: float) -> pd.Dat
     stream = Stream([Trace(x, {**header, "channel": f"HH{c}"}) for x, c in zip(record, "ZNE", strict=True)])
     estimate = np.stack([trace.data for trace in model.denoise(stream, **options)])
     noise = np.mean(record[:, : p - int(testdata.RATE / 5)] ** 2)
-    size = int(PIECE * testdata.RATE)
+    size = int(PIECE_SECONDS * testdata.RATE)
     rows = []
     for first in range(p, record.shape[1] - size, size):
         truth, found = record[:, first : first + size], estimate[:, first : first + size]
@@ -57,8 +59,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    events = testdata.labelled(testdata.split_of(testdata.open_dataset(args.events), args.split))
-    records = pairs.load_earthquakes(events, pairs.band_pass(), testdata.CLEAN_SNR, mute=False)
+    events = testdata.labelled(testdata.split_of(open_dataset(args.events), args.split))
+    records = pairs.load_earthquakes(events, pairs.band_pass(), CLEAN_SNR, mute=False)
     table = {}
     for name in args.models:
         model = load(name)
@@ -74,7 +76,7 @@ def main() -> None:
             )
     result = pd.DataFrame(table).T
     result.columns = [f"{part.left:g} s" for part in result.columns]
-    print("Amplitude that is left by seconds after P: lowest tenth, median, and number of pieces.\n")
+    print("Amplitude that is left, by seconds after P: lowest tenth, median, and number of pieces.\n")
     print(markdown(result.rename_axis("weights").reset_index()))
 
 

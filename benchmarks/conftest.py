@@ -1,6 +1,7 @@
 """Options of the benchmarks, and the data, denoisers and pickers that they share: set up once in a run."""
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 if "SEISBENCH_CACHE_ROOT" not in os.environ:  # before SeisBench is imported, which reads it once
@@ -21,7 +22,7 @@ REPORT = pytest.StashKey[Report]()
 OPTIONS = pytest.StashKey[testdata.Options]()
 #: What ``--full`` stands for.
 FULL = {"limit": "all", "picker": "PhaseNet,EQTransformer", "steps": "1,2,4,8,20", "hours": "1,24", "threads": "1,2"}
-#: Options with which a run in full is not the one that the committed results come from.
+#: Options that a run for the committed results must not have.
 PARTIAL = ("events", "noise", "limit", "models", "picker", "steps")
 DEFAULT = {"limit": "8", "picker": "PhaseNet", "steps": "1,2", "hours": "1", "threads": "1"}
 
@@ -52,7 +53,7 @@ def pytest_addoption(parser):
 
 
 def option(config, name):
-    """An option as it was given, or its default, or what it is in full."""
+    """An option as given, or its default, or its value in a full run."""
     given = config.getoption(name)
     return given if given is not None else (FULL if config.getoption("full") else DEFAULT)[name]
 
@@ -68,12 +69,12 @@ def numbers(config, name, kind=int):
 
 
 def words(text):
-    """What stands between commas."""
+    """The words of a list with commas."""
     return tuple(filter(None, map(str.strip, text.split(","))))
 
 
 def usable(device):
-    """A device that PyTorch has here."""
+    """A device, if PyTorch has it here."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -92,7 +93,7 @@ def pytest_configure(config):
 
 
 def read_options(config):
-    """What the command line says of data and models."""
+    """Options of data and models from the command line."""
     limit = option(config, "limit")
     if limit != "all" and not (limit.isdecimal() and int(limit)):
         raise pytest.UsageError(f"--limit is a positive number, or all, not {limit!r}.")
@@ -137,13 +138,13 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 def pytest_sessionfinish(session, exitstatus):
-    if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):  # what a test is unhappy with is a result too
+    if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):  # a failed test has results, too
         session.config.stash[REPORT].write()
 
 
 @pytest.fixture(scope="session")
 def report(request):
-    """Where the results of all benchmarks come together."""
+    """Collects the results of all benchmarks."""
     return request.config.stash[REPORT]
 
 
@@ -155,7 +156,7 @@ def options(request):
 @pytest.fixture(scope="session")
 def data(options, report, tmp_path_factory):
     """Mixtures, noise and naturally noisy records, always the same for one seed."""
-    with told():
+    with one_line_errors():
         loaded = testdata.load_data(options, tmp_path_factory.mktemp("example"))
     report.describe(loaded, options)
     return loaded
@@ -163,7 +164,7 @@ def data(options, report, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def denoisers(options, report):
-    with told():
+    with one_line_errors():
         available = suite.load_denoisers(options)
     report.missing |= available.missing
     return available.items
@@ -171,7 +172,7 @@ def denoisers(options, report):
 
 @pytest.fixture(scope="session")
 def pickers(options, report):
-    with told():
+    with one_line_errors():
         available = suite.load_pickers(options)
     report.missing_pickers |= available.missing
     return available.items
@@ -182,18 +183,16 @@ def rows(request, data, denoisers, report):
     """All denoisers, and the pickers where a benchmark of this run needs them, on all mixtures."""
     picking = any("pickers" in item.fixturenames for item in request.session.items)
     pickers = request.getfixturevalue("pickers") if picking else {}
-    unions = suite.diffusions(denoisers)
+    unions = suite.cdiffsd_rows(denoisers)
     rows = evaluation.evaluate(data.mixtures, denoisers, pickers, testdata.RATE, unions, data.full_band)
     report.rows["mixtures"] = rows
     return rows
 
 
-class told:
-    """Errors of the user's data end the run in one line."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        if isinstance(error, testdata.DataError):
-            pytest.exit(str(error), returncode=2)
+@contextmanager
+def one_line_errors():
+    """End the run with one line if the user's data or options cannot be used."""
+    try:
+        yield
+    except testdata.DataError as error:
+        pytest.exit(str(error), returncode=2)

@@ -1,9 +1,9 @@
 """Does the data pipeline keep up with the network?
 
-``python benchmarks/feeding.py`` measures, for the settings of a training, the time of an update that finds its batch
-ready, and how long one has to wait for its batch after such a time, by the median over batches: without workers, that
-is the time to prepare it; workers prepare it meanwhile, on cores of their own. From disk, the datasets are read as they
-are and, if they are compressed, as SeisBench itself writes datasets such as STEAD: not compressed.
+``python benchmarks/feeding.py`` measures, for the settings of a training, the time of an update whose batch is ready,
+and how long the next update waits for its batch (medians): without workers, that is the time to prepare it; workers
+prepare it meanwhile, on cores of their own. From disk, the datasets are read as they are and, if they are compressed,
+also without compression, as SeisBench itself writes datasets such as STEAD.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from seisbench.data import WaveformDataset, WaveformDataWriter
 
 from seisbench_cdiffsd import pairs
 from seisbench_cdiffsd.amplitudes import normalize
-from seisbench_cdiffsd.config import Source, TrainingConfig
+from seisbench_cdiffsd.config import DatasetChoice, TrainingConfig
 from seisbench_cdiffsd.configfile import read_config
 from seisbench_cdiffsd.diffusion import training_loss
 from seisbench_cdiffsd.feeding import load_data, loader
@@ -35,7 +35,7 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 def uncompressed(source: str, folder: Path) -> str:
-    """Copy a dataset as SeisBench writes it; nothing is done where it is so already."""
+    """A copy of a dataset as SeisBench writes it, or the dataset itself if it is not compressed."""
     dataset = WaveformDataset(Path(source), component_order="ZNE", dimension_order="NCW")
     with h5py.File(Path(source) / "waveforms.hdf5") as file:
         first = next(iter(file["data"].values()))
@@ -63,7 +63,7 @@ def waiting_seconds(config: TrainingConfig, batches: int, update: float) -> list
 
 
 def update_seconds(config: TrainingConfig, updates: int) -> list[float]:
-    """Time of an update of the weights on a batch that is there."""
+    """Time of an update of the weights when its batch is ready."""
     device = config.machine.device
     torch.manual_seed(0)
     model = CDiffSD(network=config.network, schedule=config.schedule, norm=config.norm).to(device)
@@ -72,11 +72,11 @@ def update_seconds(config: TrainingConfig, updates: int) -> list[float]:
     noisy, factor = normalize(clean + noise, config.norm)
     level = torch.rand(config.batch_size, device=device) * 0.9 + 0.1
     lower = 0.5 * level[: config.unfolded_count]
-    path, error, seconds = get_schedule(config.schedule), make_loss(config.loss, device), []
+    schedule, error, seconds = get_schedule(config.schedule), make_loss(config.loss, device), []
     for _ in range(updates + 1):
         start = time.perf_counter()
         with config.autocast(device):
-            loss = training_loss(model, clean / factor, noisy, level, lower, path, error, config.unfolded)
+            loss = training_loss(model, clean / factor, noisy, level, lower, schedule, error, config.unfolded)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -97,13 +97,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1])
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    datasets = {"events": (Source(args.events),), "noise": (Source(args.noise),)}
+    datasets = {"events": (DatasetChoice(args.events),), "noise": (DatasetChoice(args.noise),)}
     config = read_config(args.config, [f"machine.device={args.device}"], **datasets)
     update = float(np.median(update_seconds(config, max(3, args.batches // 4))))
     print(f"update of {config.batch_size} windows, {args.threads} threads, {args.device}: {1000 * update:.0f} ms")
     with tempfile.TemporaryDirectory() as folder:
         plain = {
-            name: (Source(uncompressed(sources[0].dataset, Path(folder) / name)),) for name, sources in datasets.items()
+            name: (DatasetChoice(uncompressed(choice.dataset, Path(folder) / name)),)
+            for name, (choice,) in datasets.items()
         }
         for memory, place, where in (
             (config.memory, "in memory", datasets),

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from seisbench_cdiffsd import summary
 
-#: Colours by the kind of denoiser; a row takes the colour of the longest beginning of its name.
+#: Colours by the kind of denoiser; a row has the colour of the longest key that its name starts with.
 COLOURS = {
     "noisy": "#888888",
     "clean": "#000000",
@@ -22,7 +22,7 @@ COLOURS = {
     "CDiffSD gaussian": "#009e73",
     "CDiffSD": "#0072b2",
 }
-#: Rows of the gallery and of the histograms, where they are there.
+#: Rows of the gallery and of the histograms, if a run has them.
 SHOWN = (
     "noisy",
     "band-pass 1-20 Hz",
@@ -33,11 +33,11 @@ SHOWN = (
     "CDiffSD, 2 steps, noise left",
     "clean",
 )
-#: Windows of noise an hour with a false pick, along the axis of the figure.
+#: Windows of noise per hour with a false pick, along the axis of the figure.
 RATES = tuple(np.geomspace(4, 100, 25).round(1))
 
 
-#: Markers of rows of one colour, by what their names hold.
+#: Markers of rows of one colour, by a part of their names.
 MARKERS = {"direct": "o", "2 steps": "s", "4 steps": "D", "8 steps": "^", "20 steps": "v"}
 
 
@@ -98,7 +98,7 @@ def by_false_picks(rows: dict[str, pd.DataFrame], picker: str) -> Figure:
         for name, group in found.groupby("denoiser", sort=False):
             recall = [group[f"{picker}_{phase}_found_{rate:g}"].mean() for rate in RATES]
             ax.plot(RATES, recall, style(name), color=colour(name), label=name)
-        ax.set(xscale="log", xlabel="windows of noise with a false pick, an hour", ylabel=f"{picker}, {phase} recall")
+        ax.set(xscale="log", xlabel="windows of noise with a false pick, per hour", ylabel=f"{picker}, {phase} recall")
         ax.grid(color="#eeeeee")
     axes[-1].legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
@@ -143,7 +143,7 @@ def by_cost(quality: pd.DataFrame, speed: pd.DataFrame) -> Figure:
 
 
 def gallery(mixtures, denoisers, count: int = 4) -> Figure:
-    """The vertical component of a few mixtures, one an event and input SNR, and what denoisers make of them."""
+    """The vertical component of some mixtures, each of another event and input SNR, and what denoisers make of them."""
     labels = mixtures.labels.reset_index(drop=True)
     snrs = sorted(labels["input_snr_db"].unique())[:count]
     starts = np.flatnonzero(labels["input_snr_db"] == snrs[0])  # the mixtures of an earthquake follow each other

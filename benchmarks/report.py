@@ -1,4 +1,7 @@
-"""Tables, figures and the README's headline, from the rows of a run."""
+"""Tables, figures and the README's table, from the rows of a run.
+
+``python benchmarks/report.py`` rewrites ``results/results.md`` and the README's table from the committed CSV files.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,16 @@ import os
 import platform
 import shlex
 import subprocess
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
+from speed import step_name
 
 from seisbench_cdiffsd import summary
+from seisbench_cdiffsd.baselines import DEFAULT_STEPS
 
 FOLDER = Path(__file__).parent
 MARKS = "<!-- results:begin -->", "<!-- results:end -->"
@@ -39,8 +46,48 @@ PICKS = {
     "std (ms)": ("std", "{:.0f}"),
     "early": ("early", "{:.2f}"),
 }
-#: Windows of noise an hour with a false pick, at which recalls are compared.
+#: Windows of noise per hour with a false pick, at which recalls are compared.
 RATES = (10.0, 20.0, 50.0)
+
+
+class Column(NamedTuple):
+    """A column of the summary: where its values are, how to write them, and whether the README has it."""
+
+    head: str
+    table: str
+    metric: str
+    form: str
+    in_readme: bool = True
+
+
+SUMMARY = (
+    Column("SDR (dB)", "quality", "sdr_db", "{:.1f}"),
+    Column("correlation", "quality", "correlation", "{:.2f}"),
+    Column("P recall", "picking", "PhaseNet_P_recall_0.5", "{:.2f}"),
+    Column("P recall at 20 false per hour", "equal", "PhaseNet_P_found_20", "{:.2f}"),
+    Column("P precision", "picking", "PhaseNet_P_precision_0.5", "{:.2f}", False),
+    Column("P mean (ms)", "picking", "PhaseNet_P_mean", "{:+.0f}", False),
+    Column("P std (ms)", "picking", "PhaseNet_P_std", "{:.0f}", False),
+    Column("S recall", "picking", "PhaseNet_S_recall_0.5", "{:.2f}"),
+    Column("false P per hour", "noise", "PhaseNet_P_per_hour", "{:.0f}"),
+    Column("EQTransformer P recall", "picking", "EQTransformer_P_recall_0.5", "{:.2f}"),
+    Column("EQTransformer P recall at 20 false per hour", "equal", "EQTransformer_P_found_20", "{:.2f}", False),
+    Column("noise removed (dB)", "noise", "suppression_db", "{:.1f}", False),
+)
+#: Rows of the README's table, and their names there.
+README_ROWS = {
+    "noisy": "noisy record",
+    "band-pass 1-20 Hz": "band-pass 1-20 Hz",
+    "Wiener": "Wiener filter",
+    "DeepDenoiser": "DeepDenoiser, no noise left",
+    "DeepDenoiser, noise left": "DeepDenoiser, noise left",
+    "SeisDAE": "SeisDAE, no noise left",
+    "SeisDAE, noise left": "SeisDAE, noise left",
+    f"{step_name('CDiffSD', DEFAULT_STEPS)}, noise left": "**CDiffSD (default)**",
+    step_name("CDiffSD", DEFAULT_STEPS): "CDiffSD, no noise left",
+    step_name("CDiffSD published", DEFAULT_STEPS): "CDiffSD as published, no noise left",
+    "oracle mask": "oracle mask (knows the earthquake)",
+}
 
 
 def grouped(rows: pd.DataFrame, groups: tuple[str, ...]) -> pd.DataFrame:
@@ -56,9 +103,9 @@ def grouped(rows: pd.DataFrame, groups: tuple[str, ...]) -> pd.DataFrame:
 
 class Report:
     """
-    What a run has found.
+    The results of a run.
 
-    :param folder: Where to write it; nowhere by default
+    :param folder: Folder to write to; by default nothing is written
     :param full: Whether this is the run that the committed results come from
     :param command: Arguments of pytest
     """
@@ -74,8 +121,18 @@ class Report:
         self.about: dict[str, object] = {}
         self.figures: dict[str, object] = {}
 
+    @classmethod
+    def read(cls, folder: Path) -> Report:
+        """The tables of an earlier run, without its rows."""
+        report = cls(folder, False, ())
+        report.about = json.loads((folder / "environment.json").read_text())
+        report.missing = dict(report.about["missing"])
+        report.missing_pickers = dict(report.about.get("missing_pickers", {}))
+        report.tables = {path.stem: pd.read_csv(path, dtype={"key": str}) for path in sorted(folder.glob("*.csv"))}
+        return report
+
     def describe(self, data, options) -> None:
-        """Note what the data of the run are."""
+        """Describe the data of the run."""
         self.about |= {
             "data": data.source,
             "mixtures": len(data.mixtures.clean),
@@ -99,8 +156,10 @@ class Report:
             self.figures["gallery"] = plots.gallery(mixtures, denoisers)
 
     def markdown(self) -> list[tuple[str, str]]:
-        """Tables for people: title and Markdown."""
+        """All tables: title and Markdown."""
         parts = []
+        if self._summarised():
+            parts.append(("Summary", self.summary()))
         if "quality" in self.tables:
             parts.append(
                 ("Waveforms: SDR (dB) by input SNR, with 95 % intervals", self._by_snr("quality", "sdr_db", "{:.1f}"))
@@ -133,11 +192,11 @@ class Report:
             parts.append(("Noise alone", self._wide("noise", columns)))
         for picker in self._pickers("equal"):
             columns = {
-                f"{phase}, {rate:g} an hour": (f"{picker}_{phase}_found_{rate:g}", "{:.2f}")
+                f"{phase}, {rate:g} per hour": (f"{picker}_{phase}_found_{rate:g}", "{:.2f}")
                 for phase in "PS"
                 for rate in RATES
             }
-            title = f"{picker}, recall within 0.5 s where noise alone gives so many false picks an hour"
+            title = f"{picker}, recall within 0.5 s where noise alone gives so many false picks per hour"
             parts.append((title, self._wide("equal", columns)))
         costs = {
             "speed": "Speed on a stream",
@@ -153,29 +212,31 @@ class Report:
             parts.append(("Not available", markdown(pd.DataFrame({"": list(absent), "why": list(absent.values())}))))
         return parts
 
+    def summary(self) -> str:
+        """A few columns of each benchmark."""
+        wide = self._columns(SUMMARY)
+        order = [name for name in self._order() if name in wide.index and not name.endswith(" + noisy")]
+        return self._table(wide.loc[order].rename_axis("input to the picker").reset_index())
+
     def headline(self) -> str:
-        """The table of the README: a few columns of each benchmark."""
-        columns: dict[str, pd.Series] = {}
-        for table, metric, head, form in (
-            ("quality", "sdr_db", "SDR (dB)", "{:.1f}"),
-            ("quality", "correlation", "correlation", "{:.2f}"),
-            ("picking", "PhaseNet_P_recall_0.5", "P recall", "{:.2f}"),
-            ("equal", "PhaseNet_P_found_20", "P recall at 20 false per hour", "{:.2f}"),
-            ("picking", "PhaseNet_P_precision_0.5", "P precision", "{:.2f}"),
-            ("picking", "PhaseNet_P_mean", "P mean (ms)", "{:+.0f}"),
-            ("picking", "PhaseNet_P_std", "P std (ms)", "{:.0f}"),
-            ("picking", "PhaseNet_S_recall_0.5", "S recall", "{:.2f}"),
-            ("noise", "PhaseNet_P_per_hour", "false P per hour", "{:.0f}"),
-            ("picking", "EQTransformer_P_recall_0.5", "EQTransformer P recall", "{:.2f}"),
-            ("equal", "EQTransformer_P_found_20", "at 20 false per hour", "{:.2f}"),
-            ("noise", "suppression_db", "noise removed (dB)", "{:.1f}"),
-        ):
+        """The table of the README: some rows and columns of the summary."""
+        wide = self._columns([column for column in SUMMARY if column.in_readme])
+        for name in self.missing:
+            wide.loc[name] = ["not available", *[""] * (len(wide.columns) - 1)]
+        rows = wide.loc[[name for name in README_ROWS if name in wide.index]].rename(README_ROWS)
+        return markdown(rows.rename_axis("input to the picker").reset_index())
+
+    def _columns(self, columns: Iterable[Column]) -> pd.DataFrame:
+        """Columns of the summary, as text; a row for each denoiser."""
+        shown: dict[str, pd.Series] = {}
+        for head, table, metric, form, _ in columns:
             if table in self.tables and metric in set(self.tables[table]["metric"]):
                 values = self.value(table).xs(metric, level="metric")
-                columns[head] = values.map(lambda x, form=form, head=head: _number(x, form, "(ms)" in head))
-        wide = pd.DataFrame(columns)
-        order = [name for name in self._order() if name in wide.index and not name.endswith(" + noisy")]
-        return self._table(wide.loc[order].fillna("-").rename_axis("input to the picker").reset_index())
+                shown[head] = values.map(lambda x, form=form, head=head: _number(x, form, "(ms)" in head))
+        return pd.DataFrame(shown).fillna("-")
+
+    def _summarised(self) -> bool:
+        return {"quality", "picking", "noise"} <= set(self.tables)
 
     def write(self) -> None:
         """Write CSV, Markdown, figures and environment; in full, the README too."""
@@ -185,49 +246,55 @@ class Report:
 
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, table in self.tables.items():
-            table.to_csv(self.folder / f"{name}.csv", index=False, float_format="%.5g")
-        about = {
-            **environment(),
-            "command": self.command,
-            **self.about,
-            "missing": {**self.missing, **self.missing_pickers},
-        }
-        (self.folder / "environment.json").write_text(json.dumps(about, indent=2) + "\n")
-        lines = ["# Results", "", f"Written by `{self.command}`; see `environment.json` for versions and machine.", ""]
-        for title, table in self.markdown():
-            lines += [f"## {title}", "", table, ""]
-        # speed is measured in runs of its own, on an idle machine, and kept in a folder of its own
+            table.to_csv(self.folder / f"{name}.csv", index=False, float_format="%.6g")
+        self.about = {**environment(), "command": self.command, **self.about, "missing": self.missing}
+        self.about |= {"missing_pickers": self.missing_pickers} if self.missing_pickers else {}
+        (self.folder / "environment.json").write_text(json.dumps(self.about, indent=2) + "\n")
+        # speed is measured in runs of its own, on an idle machine, and stored in a folder of its own
         timed = self.folder / "speed" / "speed.csv"
         speed = {"speed": pd.read_csv(timed)} if timed.is_file() else {}
         self.figures |= plots.figures({**speed, **self.tables}, self.rows)
         for name, figure in self.figures.items():
             figure.savefig(self.folder / f"{name}.png", dpi=110)
-            lines += [f"![{name}]({name}.png)", ""]
-        (self.folder / "results.md").write_text("\n".join(lines))
-        if self.readme is not None and {"quality", "picking", "noise"} <= set(self.tables):
-            self._write_readme(about)
+        self.write_documents()
 
-    def _write_readme(self, about: dict) -> None:
+    def write_documents(self) -> None:
+        """Write ``results.md`` with all tables and figures and, in full, the table of the README."""
+        command = self.about["command"]
+        lines = ["# Results", "", f"Written by `{command}`; see `environment.json` for versions and machine.", ""]
+        for title, table in self.markdown():
+            lines += [f"## {title}", "", table, ""]
+        for figure in sorted(self.folder.glob("*.png")):
+            lines += [f"![{figure.stem}]({figure.name})", ""]
+        (self.folder / "results.md").write_text("\n".join(lines))
+        if self.readme is not None and self._summarised():
+            self._write_readme()
+
+    def _write_readme(self) -> None:
         before, rest = self.readme.read_text().split(MARKS[0])
         _, after = rest.split(MARKS[1])
+        about = self.about
         lines = [
             f"{about['mixtures']} mixtures of {about['events']} earthquakes with recorded noise, input SNR -10 to 10",
             f"dB, and {about['noise_windows']} windows of noise alone; picks of PhaseNet within 0.5 s.",
-            f"By `{self.command}` at commit {about['commit'][:10]}; all tables and figures are in",
+            f"By `{about['command']}` at commit {about['commit'][:10]}; all tables and figures are in",
             "[benchmarks/results](benchmarks/results/results.md).",
         ]
         text = "\n".join(lines)
         self.readme.write_text(f"{before}{MARKS[0]}\n{text}\n\n{self.headline()}\n{MARKS[1]}{after}")
 
     def _order(self) -> list[str]:
-        return list(dict.fromkeys(name for rows in self.rows.values() for name in rows["denoiser"]))
+        """Denoisers in the order of the picks, which have all of them, and of the other tables."""
+        tables = [table for table in self.tables.values() if "metric" in table]
+        tables.sort(key=lambda table: -table["denoiser"].nunique())
+        return list(dict.fromkeys(name for table in tables for name in table["denoiser"]))
 
     def _pickers(self, name: str) -> list[str]:
         names = self.tables[name]["metric"].unique() if name in self.tables else []
         return list(dict.fromkeys(name.split("_P_")[0] for name in names if "_P_" in name))
 
     def _table(self, table: pd.DataFrame) -> str:
-        """Markdown, with a row for each denoiser that could not be had."""
+        """Markdown, with a row for each denoiser that is not available."""
         width = len(table.columns)
         rows = [[name, "not available", *[""] * width][:width] for name in self.missing]
         return markdown(pd.concat([table, pd.DataFrame(rows, columns=table.columns)]))
@@ -267,7 +334,7 @@ class Report:
         return self._table(wide.rename_axis("").reset_index())
 
     def _by_others(self, name: str, metric: str, form: str) -> str:
-        """A metric by region, instrument and S - P time, one row each; with their numbers of events."""
+        """A metric by region, instrument and S - P time, one row each, with the numbers of events."""
         table = self.tables[name]
         table = table[(table["metric"] == metric) & ~table["group"].isin(["input_snr_db", "all"])]
         text = table["value"].map(lambda value: _number(value, form))
@@ -315,3 +382,14 @@ def _installed(name: str) -> bool:
     except ModuleNotFoundError:
         return False
     return True
+
+
+def main() -> None:
+    """Rewrite the documents of the committed results."""
+    report = Report.read(FOLDER / "results")
+    report.readme = FOLDER.parent / "README.md"
+    report.write_documents()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,9 @@
 """Is it as good to train the picker on noise?
 
-``python benchmarks/retrain_picker.py --like benchmarks/base.json`` goes on training PhaseNet on the pairs that CDiffSD
-is trained on: on the noisy records, and on what CDiffSD makes of them. On the dev split it compares what such a picker
+``python benchmarks/retrain_picker.py --like benchmarks/base.json`` trains PhaseNet further on the pairs that CDiffSD is
+trained on: on the noisy records, and on what CDiffSD makes of them. On the dev split it compares what such a picker
 finds with what PhaseNet finds as it is. The labels are what PhaseNet sees in the clean records; the weights that are
-trained are ``volpick``.
+trained further are ``volpick``.
 """
 
 from __future__ import annotations
@@ -21,37 +21,35 @@ import torch
 from report import markdown
 from seisbench.data import WaveformDataset
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm.auto import tqdm
 from train_baselines import DATA, Data
 
 from seisbench_cdiffsd import evaluation, summary
 from seisbench_cdiffsd.configfile import read_config
 from seisbench_cdiffsd.diffusion import leave_noise
+from seisbench_cdiffsd.losses import picker_probabilities
 from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.picking import load_picker
 
-#: Windows of noise an hour with a false pick, at which recalls are compared.
+#: Windows of noise per hour with a false pick, at which recalls are compared.
 RATE = 20.0
-#: Share of the weights of the last update in the running average.
+#: Share of the weights of the last update in the moving average.
 AVERAGING = 0.005
 LEARNING_RATE = 2e-3
 
 
 def probabilities(picker: sbm.PhaseNet, windows: Tensor) -> Tensor:
     """
-    Probabilities of P, S and neither, (batch, 3, samples), as ``annotate`` gets them.
+    Probabilities of P, S and neither, (batch, 3, samples).
 
     :param windows: Records (batch, component, samples) in ZNE order
     """
-    x = windows[:, ["ZNE".index(component) for component in picker.component_order]]
-    x = F.pad(x - x.mean(-1, keepdim=True), (0, picker.in_samples - x.shape[-1]))
-    scale = x.abs().amax(-1, keepdim=True) if picker.norm == "peak" else x.std(-1, keepdim=True)
-    return picker(x / (scale + 1e-10))[:, [picker.labels.index(phase) for phase in "PSN"]]
+    found = picker_probabilities(picker, windows, floor=1e-10)
+    return found[:, [picker.labels.index(phase) for phase in "PSN"]]
 
 
 def labels(pickers: list[sbm.PhaseNet], clean: Tensor) -> Tensor:
-    """What the surest of some pickers sees in clean records: probabilities of P, S and neither."""
+    """What the most confident of some pickers sees in clean records: probabilities of P, S and neither."""
     with torch.no_grad():
         phases = torch.stack([probabilities(picker, clean)[:, :2] for picker in pickers]).amax(0)
     phases = phases / phases.sum(1, keepdim=True).clamp(min=1)
@@ -62,13 +60,13 @@ def train(
     picker: sbm.PhaseNet, teachers: list[sbm.PhaseNet], data: Data, steps: int, denoise: Callable[[Tensor], Tensor]
 ) -> sbm.PhaseNet:
     """
-    A picker after so many more updates, the running average of its weights.
+    A picker after so many more updates, with the moving average of its weights.
 
-    :param picker: Where to begin; left unchanged
+    :param picker: Where to start; left unchanged
     :param teachers: Pickers whose picks on the clean records are the labels
     :param data: Pairs
     :param steps: Updates, with a learning rate that falls linearly to zero
-    :param denoise: What is done to the noisy records
+    :param denoise: Applied to the noisy records
     """
     picker = copy.deepcopy(picker).train()
     averaged = copy.deepcopy(picker).eval()
@@ -90,8 +88,8 @@ def train(
     return averaged
 
 
-def judge(data: testdata.Data, denoise: Callable[[Tensor], Tensor], picker: sbm.PhaseNet) -> dict[str, float]:
-    """Recall of P and S at the usual threshold and where false picks are equally rare, and false picks an hour."""
+def scores(data: testdata.Data, denoise: Callable[[Tensor], Tensor], picker: sbm.PhaseNet) -> dict[str, float]:
+    """Recall of P and S at the usual threshold and where false picks are equally rare, and false picks per hour."""
 
     def denoiser(windows: np.ndarray) -> np.ndarray:
         return torch.cat([denoise(part) for part in torch.from_numpy(windows).split(64)]).numpy()
@@ -106,17 +104,17 @@ def judge(data: testdata.Data, denoise: Callable[[Tensor], Tensor], picker: sbm.
     for phase in "PS":
         row[phase] = values[f"PhaseNet_{phase}_recall_0.5"]
         row[f"{phase} at {RATE:g}"] = values[f"PhaseNet_{phase}_found_{RATE:g}"]
-    return {**row, "false P an hour": values["PhaseNet_P_per_hour"]}
+    return {**row, "false P per hour": values["PhaseNet_P_per_hour"]}
 
 
 def main() -> None:
-    """Train and judge."""
+    """Train and evaluate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=Path, default=DATA / "events", help="dataset of earthquakes")
     parser.add_argument("--noise", type=Path, default=DATA / "noise", help="dataset of noise")
     parser.add_argument("--like", type=Path, help="config.json of a training of CDiffSD, for its pairs")
-    parser.add_argument("--steps", type=int, nargs="+", default=[1000], help="updates, each a training of its own")
-    parser.add_argument("--limit", type=int, help="earthquakes to judge on (all)")
+    parser.add_argument("--steps", type=int, nargs="+", default=[1000], help="updates of each training")
+    parser.add_argument("--limit", type=int, help="earthquakes to evaluate on (all)")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -125,7 +123,7 @@ def main() -> None:
     data = Data(*(WaveformDataset(path, component_order="ZNE") for path in (args.events, args.noise)), config)
     options = testdata.Options(str(args.events), str(args.noise), split="dev", limit=args.limit)
     held = testdata.load_data(options, Path())
-    begin, judging = (load_picker("PhaseNet", name).eval() for name in ("volpick", "original"))
+    start, original = (load_picker("PhaseNet", name).eval() for name in ("volpick", "original"))
     model = CDiffSD.from_pretrained().eval()
 
     def denoised(windows: Tensor) -> Tensor:
@@ -134,11 +132,11 @@ def main() -> None:
 
     rows = {}
     for name, denoise in {"noisy": lambda windows: windows, "CDiffSD": denoised}.items():
-        pickers = {"original": judging, "volpick": begin}
+        pickers = {"original": original, "volpick": start}
         for steps in args.steps:
-            pickers[f"volpick, {steps} updates"] = train(begin, [begin, judging], data, steps, denoise)
+            pickers[f"volpick, {steps} updates"] = train(start, [start, original], data, steps, denoise)
         for about, picker in pickers.items():
-            rows[f"{name}, {about}"] = judge(held, denoise, picker)
+            rows[f"{name}, {about}"] = scores(held, denoise, picker)
     print(markdown(pd.DataFrame(rows).T.rename_axis("records, PhaseNet").map("{:.2f}".format).reset_index()))
 
 

@@ -18,7 +18,7 @@ from seisbench.models import WaveformModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from seisbench_cdiffsd import CDiffSD
-from seisbench_cdiffsd.baselines import Denoiser, Diffusion, Network, Wiener
+from seisbench_cdiffsd.baselines import CDiffSDDenoiser, Denoiser, MaskDenoiser, Wiener
 
 RATE = 100
 #: Numbers of steps of CDiffSD that are timed.
@@ -29,10 +29,10 @@ def runs() -> dict[str, Callable[[], object]]:
     """Makers of what is timed, by name. Weights do not change the cost: untrained models serve."""
     torch.manual_seed(0)
     table: dict[str, Callable[[], object]] = {"Wiener": Wiener}
-    table |= {"DeepDenoiser": lambda: Network(sbm.DeepDenoiser()), "SeisDAE": lambda: Network(sbm.SeisDAE())}
+    table |= {"DeepDenoiser": lambda: MaskDenoiser(sbm.DeepDenoiser()), "SeisDAE": lambda: MaskDenoiser(sbm.SeisDAE())}
     for steps in STEPS:
-        table[step_name("CDiffSD", steps)] = lambda steps=steps: Diffusion(CDiffSD(), steps)
-    table[step_name("CDiffSD published", 1)] = lambda: Diffusion(
+        table[step_name("CDiffSD", steps)] = lambda steps=steps: CDiffSDDenoiser(CDiffSD(), steps)
+    table[step_name("CDiffSD published", 1)] = lambda: CDiffSDDenoiser(
         CDiffSD(network="published", schedule="published-linear"), 1
     )
     return table | {"PhaseNet": sbm.PhaseNet}
@@ -88,7 +88,7 @@ def multiply_adds(model: CDiffSD, windows: int = 1) -> int:
 
 
 def bytes_moved(model: CDiffSD) -> int:
-    """Bytes that the layers of a network read and write in one evaluation on a window, beside their weights."""
+    """Bytes that the layers of a network read and write in one evaluation on a window, without their weights."""
     sizes: list[int] = []
 
     def count(layer: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:

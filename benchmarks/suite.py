@@ -1,4 +1,4 @@
-"""The denoisers and pickers that can be had, and the reasons why others cannot."""
+"""The denoisers and pickers that are available, and why others are not."""
 
 from __future__ import annotations
 
@@ -14,49 +14,56 @@ from seisbench.models import WaveformModel
 from speed import step_name
 from testdata import DataError, Options
 
-from seisbench_cdiffsd.baselines import BandPass, Denoiser, Diffusion, Unavailable, Wiener, load_diffusion, load_network
+from seisbench_cdiffsd.baselines import (
+    DEFAULT_STEPS,
+    BandPass,
+    CDiffSDDenoiser,
+    Denoiser,
+    Wiener,
+    load_cdiffsd_denoiser,
+    load_mask_denoiser,
+)
 from seisbench_cdiffsd.diffusion import leave_noise
 from seisbench_cdiffsd.evaluation import WindowDenoiser
 from seisbench_cdiffsd.model import CDiffSD
-from seisbench_cdiffsd.picking import PickerUnavailable, load_picker
+from seisbench_cdiffsd.picking import WeightsUnavailable, load_picker
 
 Array = NDArray[np.float32]
 
 WEIGHTS = Path(__file__).parent / "weights"
-#: Steps that CDiffSD takes unless it is told otherwise, and so those of its variants.
-DEFAULT_STEPS: int = CDiffSD._annotate_args["steps"][1]
 #: SeisBench's names of published weights; of SeisDAE, the first that its repository lists.
 PUBLISHED = {"DeepDenoiser": "original", "SeisDAE": None}
 
 
 @dataclass
 class Available:
-    """What could be had, by name, and why the rest could not."""
+    """What is available, by name, and why the rest is not."""
 
     items: dict = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
 
 
 def noise_left(denoise: Denoiser) -> WindowDenoiser:
-    """Another denoiser, with as much noise left in as CDiffSD leaves by default: what that is worth on its own."""
+    """Another denoiser, with as much noise left in as CDiffSD leaves by default, to compare the denoisers alone."""
 
-    def lowered(windows: Array) -> Array:
+    def attenuated(windows: Array) -> Array:
         return leave_noise(torch.from_numpy(windows), torch.from_numpy(denoise(windows))).numpy()
 
-    return lowered
+    return attenuated
 
 
 def denoiser_table(options: Options) -> dict[str, Callable[[], WindowDenoiser]]:
     """A loader for each row of the tables, in their order."""
 
-    def network(name: str) -> Callable[[], Denoiser]:
-        return lambda: load_network(name, WEIGHTS / name.lower(), device=options.device)
+    def mask_denoiser(name: str) -> Callable[[], Denoiser]:
+        return lambda: load_mask_denoiser(name, WEIGHTS / name.lower(), device=options.device)
 
     def published(name: str) -> Callable[[], Denoiser]:
-        return lambda: load_network(name, _published_weights(name, options.download), options.download, options.device)
+        download = options.download
+        return lambda: load_mask_denoiser(name, _published_weights(name, download), download, options.device)
 
-    def diffusion(weights: str | Path, steps: int, **noise: float) -> Callable[[], Denoiser]:
-        return lambda: load_diffusion(weights, steps, options.device, **noise)
+    def cdiffsd(weights: str | Path, steps: int, **noise: float) -> Callable[[], Denoiser]:
+        return lambda: load_cdiffsd_denoiser(weights, steps, options.device, **noise)
 
     def noisy_rows(name: str, weights: str | Path, steps: int) -> dict[str, Callable[[], Denoiser]]:
         floor, margin = (CDiffSD._annotate_args[x][1] for x in ("noise_floor", "noise_margin"))
@@ -65,7 +72,7 @@ def denoiser_table(options: Options) -> dict[str, Callable[[], WindowDenoiser]]:
             **{f" {floor:g}:{margin:g}": (floor, margin) for floor, margin in options.noise_left},
         }
         return {
-            f"{step_name(name, steps)}, noise left{rule}": diffusion(
+            f"{step_name(name, steps)}, noise left{rule}": cdiffsd(
                 weights, steps, noise_floor=floor, noise_margin=margin
             )
             for rule, (floor, margin) in rules.items()
@@ -75,21 +82,21 @@ def denoiser_table(options: Options) -> dict[str, Callable[[], WindowDenoiser]]:
         "band-pass 1-45 Hz": lambda: BandPass(1, 45),
         "band-pass 1-20 Hz": lambda: BandPass(1, 20),
         "Wiener": Wiener,
-        **{name: network(name) for name in PUBLISHED},
-        **{f"{name}, noise left": lambda name=name: noise_left(network(name)()) for name in PUBLISHED},
+        **{name: mask_denoiser(name) for name in PUBLISHED},
+        **{f"{name}, noise left": lambda name=name: noise_left(mask_denoiser(name)()) for name in PUBLISHED},
         **{f"{name} (its own weights)": published(name) for name in PUBLISHED},
     }
     some = DEFAULT_STEPS if DEFAULT_STEPS in options.steps else max(options.steps)
     for steps in options.steps:
-        table[step_name("CDiffSD", steps)] = diffusion("base", steps)
+        table[step_name("CDiffSD", steps)] = cdiffsd("base", steps)
     few = sorted({min(options.steps), some})
     for steps in few:
         table |= noisy_rows("CDiffSD", "base", steps)
     for steps in few:
-        table[step_name("CDiffSD published", steps)] = diffusion(WEIGHTS / "published", steps)
+        table[step_name("CDiffSD published", steps)] = cdiffsd(WEIGHTS / "published", steps)
     for kind in ("gaussian", "gaussian-coloured"):
-        table[step_name(f"CDiffSD {kind}", some)] = diffusion(WEIGHTS / kind, some)
-    table[step_name("CDiffSD from scratch", some)] = diffusion(WEIGHTS / "from-scratch", some)
+        table[step_name(f"CDiffSD {kind}", some)] = cdiffsd(WEIGHTS / kind, some)
+    table[step_name("CDiffSD from scratch", some)] = cdiffsd(WEIGHTS / "from-scratch", some)
     table |= noisy_rows("CDiffSD from scratch", WEIGHTS / "from-scratch", some)
     paths = [name for name in options.models if Path(f"{name}.json").is_file()]
     words = [name.lower() for name in options.models if name not in paths]
@@ -99,7 +106,7 @@ def denoiser_table(options: Options) -> dict[str, Callable[[], WindowDenoiser]]:
             raise DataError(f"--models knows no {', '.join(unknown)}: a part of {', '.join(table)}, or a path.")
         table = {name: load for name, load in table.items() if any(word in name.lower() for word in words)}
     for path in paths:
-        table |= {step_name(path, steps): diffusion(Path(path), steps) for steps in options.steps}
+        table |= {step_name(path, steps): cdiffsd(Path(path), steps) for steps in options.steps}
         for steps in few:
             table |= noisy_rows(path, Path(path), steps)
     return table
@@ -110,10 +117,10 @@ def _published_weights(name: str, download: bool) -> str:
         return PUBLISHED[name]
     try:
         names = getattr(sbm, name).list_pretrained(remote=download)
-    except Exception as error:  # SeisBench's errors of the network are of many kinds
-        raise Unavailable(f"SeisBench's repository is out of reach: {type(error).__name__}.") from error
+    except Exception as error:  # SeisBench raises many kinds without a network
+        raise WeightsUnavailable(f"SeisBench's repository is out of reach: {type(error).__name__}.") from error
     if not names:
-        raise Unavailable(f"There are no {name} weights in SeisBench's cache; --download asks its repository.")
+        raise WeightsUnavailable(f"There are no {name} weights in SeisBench's cache; --download asks its repository.")
     return names[0]
 
 
@@ -123,30 +130,30 @@ def load_denoisers(options: Options) -> Available:
     for name, load in denoiser_table(options).items():
         try:
             result.items[name] = load()
-        except Unavailable as error:
+        except WeightsUnavailable as error:
             result.missing[name] = " ".join(str(error).split())
     return result
 
 
-def diffusions(denoisers: dict[str, WindowDenoiser]) -> list[str]:
-    """The rows of CDiffSD, for which the picks on noisy and denoised records together are judged as well."""
-    return [name for name, denoiser in denoisers.items() if isinstance(denoiser, Diffusion)]
+def cdiffsd_rows(denoisers: dict[str, WindowDenoiser]) -> list[str]:
+    """The rows of CDiffSD, for which the picks on noisy and denoised records together are evaluated as well."""
+    return [name for name, denoiser in denoisers.items() if isinstance(denoiser, CDiffSDDenoiser)]
 
 
 def own(denoisers: dict[str, WindowDenoiser]) -> list[str]:
-    """The rows of CDiffSD with the weights of the package: those that have to be better than nothing."""
+    """The rows of CDiffSD with the weights of the package, which must be better than doing nothing."""
     return [name for name in denoisers if name.startswith("CDiffSD, ")]
 
 
 def load_pickers(options: Options) -> Available:
-    """The pickers that are asked for, as "PhaseNet" or "PhaseNet:volpick"."""
+    """The pickers of the options, as "PhaseNet" or "PhaseNet:volpick"."""
     result = Available()
     for name in options.pickers:
         model, _, weights = name.partition(":")
         try:
             picker: WaveformModel = load_picker(model, weights or "original", options.download)
             result.items[name] = picker.to(options.device)
-        except PickerUnavailable as error:
+        except WeightsUnavailable as error:
             result.missing[name] = " ".join(str(error).split())
         except ValueError as error:
             raise DataError(str(error)) from error

@@ -1,4 +1,4 @@
-"""What is left of noise, and what is picked in it, where there is no earthquake at all."""
+"""What is left of noise without an earthquake, and what is picked in it."""
 
 import pytest
 import suite
@@ -10,7 +10,7 @@ from seisbench_cdiffsd import evaluation, summary
 
 @pytest.fixture(scope="module")
 def noise_rows(data, denoisers, pickers, report):
-    unions = suite.diffusions(denoisers)
+    unions = suite.cdiffsd_rows(denoisers)
     rows = evaluation.evaluate_noise(data.noise, data.noise_metadata, denoisers, pickers, testdata.RATE, unions)
     report.rows["noise"] = rows
     return rows

@@ -62,7 +62,7 @@ def test_naturally_noisy_records(data, denoisers, pickers, report):
     """Records with a low SNR and manual labels, nothing mixed."""
     if not len(data.natural):
         pytest.skip(f"there are no records with manual labels and an SNR below {testdata.NOISY_SNR:.0f} dB")
-    unions = suite.diffusions(denoisers)
+    unions = suite.cdiffsd_rows(denoisers)
     rows = evaluation.evaluate_records(data.natural, data.natural_labels, denoisers, pickers, testdata.RATE, unions)
     report.rows["natural"] = rows
     report.tables["natural"] = grouped(rows, ())

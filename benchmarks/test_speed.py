@@ -12,7 +12,7 @@ import pytest
 import speed
 import torch
 
-from seisbench_cdiffsd.baselines import load_diffusion
+from seisbench_cdiffsd.baselines import load_cdiffsd_denoiser
 
 
 def add(report, name, row):
@@ -73,7 +73,7 @@ def test_cost_grows_in_proportion_to_length_stations_and_steps(report, options):
         seconds = []
         for value in values:
             setting = {"hours": 0.25, "stations": 1, "steps": 2, what: value}
-            run = speed.Diffusion(speed.CDiffSD().to(options.device), setting["steps"])
+            run = speed.CDiffSDDenoiser(speed.CDiffSD().to(options.device), setting["steps"])
             stream = speed.noise_stream(setting["hours"], setting["stations"])
             speed.process(run, stream)
             seconds.append(min(speed.timed(speed.process, run, stream) for _ in range(2)))
@@ -85,11 +85,11 @@ def test_cost_grows_in_proportion_to_length_stations_and_steps(report, options):
 
 
 def test_the_network_against_the_floor(threads, options, report):
-    """How near the network comes to what the cores can do at best, and what a stream costs beside it."""
+    """How close the network comes to the peak rate of the cores, and what a stream costs in addition."""
     if options.device != "cpu":
         pytest.skip("the floor is that of the cores")
     torch.set_num_threads(threads)
-    run, stream = speed.Diffusion(speed.CDiffSD(), 2), speed.noise_stream(0.5)
+    run, stream = speed.CDiffSDDenoiser(speed.CDiffSD(), 2), speed.noise_stream(0.5)
     speed.process(run, speed.noise_stream(0.05))
     with speed.NetworkTime(run.model) as network:
         seconds = speed.timed(speed.process, run, stream)
@@ -115,7 +115,7 @@ def test_the_network_against_the_floor(threads, options, report):
 def test_ways_to_be_faster(threads, options, report):
     """What other ways to run the same network would give, and how far their output is from that of the default."""
     torch.set_num_threads(threads)
-    model = load_diffusion("base", 2, options.device).model
+    model = load_cdiffsd_denoiser("base", 2, options.device).model
     windows = torch.randn(128, 3, model.in_samples, generator=torch.Generator().manual_seed(0))
     expected = speed.run_windows(model, windows)
     seconds = {name: [] for name in speed.WAYS}

@@ -15,25 +15,28 @@ from seisbench_cdiffsd import augmentations as aug
 from seisbench_cdiffsd import pairs
 from seisbench_cdiffsd.augmentations import P_KEY, RATE_KEY, S_KEY, SNR_KEY, State
 from seisbench_cdiffsd.baselines import BandPass
-from seisbench_cdiffsd.datasets import cache_of, in_split, is_cached
+from seisbench_cdiffsd.datasets import in_split, open_dataset, take_split
+from seisbench_cdiffsd.feeding import CLEAN_SNR
+from seisbench_cdiffsd.filtering import SAMPLING_RATE as RATE
 
 SHARED = Path(__file__).parents[2] / "shared"
-RATE, WINDOW = 100.0, 3000
-#: Lowest SNR in dB of clean targets, and highest of records that count as naturally noisy.
-CLEAN_SNR, NOISY_SNR = 20.0, 15.0
-#: Windows of noise that a station has at most, so that no station decides what noise is.
+#: Samples of a window.
+WINDOW = 3000
+#: Highest SNR in dB of records that count as naturally noisy.
+NOISY_SNR = 15.0
+#: Most windows of noise of a station, so that no station dominates the noise.
 STATION_WINDOWS = 40
-#: Records that are looked at to find one that is good enough, where the number is limited.
+#: Records that are read for each one wanted, if their number is limited, since many are not good enough.
 SPARE = 6
 
 
 class DataError(Exception):
-    """Data that the benchmarks cannot work with: told in one line."""
+    """Data that the benchmarks cannot use, reported in one line."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says; see conftest.py."""
+    """Options of the command line; see conftest.py."""
 
     events: str | None = None
     noise: str | None = None
@@ -66,8 +69,8 @@ def load_data(options: Options, folder: Path) -> Data:
     """
     The records of a run, always the same for one seed.
 
-    :param folder: Where the embedded default is written
-    :raises DataError: If a dataset does not serve
+    :param folder: Where the embedded example is written
+    :raises DataError: If a dataset cannot be used
     """
     events_name, noise_name = options.events, options.noise
     if events_name is None and noise_name is None and not (SHARED / "data").is_dir():
@@ -77,14 +80,12 @@ def load_data(options: Options, folder: Path) -> Data:
         events_name = events_name or str(SHARED / "data" / "events")
         noise_name = noise_name or (events_name if options.events else str(SHARED / "data" / "noise"))
         source = f"{Path(events_name).name} and {Path(noise_name).name}"
-    events, noise = (open_dataset(name, options.download) for name in (events_name, noise_name))
-    test, quiet = split_of(events, options.split), noise_only(split_of(noise, options.split))
-    band = pairs.band_pass()
-    few = None if options.limit is None else SPARE * options.limit
+    band, few = pairs.band_pass(), None if options.limit is None else SPARE * options.limit
     try:
-        earthquakes = pairs.load_earthquakes(
-            labelled(subset(test, few, options.seed)), band, options.clean_snr, mute=False
-        )
+        events, noise = (open_dataset(name, options.download) for name in (events_name, noise_name))
+        test, quiet = split_of(events, options.split), noise_only(split_of(noise, options.split))
+        chosen = labelled(subset(test, few, options.seed))
+        earthquakes = pairs.load_earthquakes(chosen, band, options.clean_snr, mute=False)
         silence = pairs.load_noise(subset(quiet, few, options.seed), band, WINDOW)
     except ValueError as error:
         raise DataError(str(error)) from error
@@ -137,39 +138,13 @@ def _raw(records: pairs.InMemory, dataset: sbd.WaveformDataset) -> pairs.InMemor
     return raw
 
 
-def open_dataset(name: str, download: bool = False) -> sbd.WaveformDataset:
-    """
-    A dataset by path, or by its name in ``seisbench.data``, at 100 Hz with components ZNE.
-
-    :param download: Download one that is not in SeisBench's cache
-    :raises DataError: If there is none, or it cannot be read
-    """
-    options = {"component_order": "ZNE", "dimension_order": "NCW", "sampling_rate": RATE}
-    try:
-        if Path(name).is_dir():
-            return sbd.WaveformDataset(Path(name), name=Path(name).name, **options)
-        known = getattr(sbd, name, None)
-        if not (isinstance(known, type) and issubclass(known, sbd.WaveformDataset)):
-            raise DataError(f"{name!r} is neither a folder nor a dataset of SeisBench, such as STEAD.")
-        if not (download or is_cached(name)):
-            raise DataError(f"Dataset {name} is not in SeisBench's cache ({cache_of(name)}): --download gets it.")
-        return known(**options)
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"Dataset {name} cannot be opened: {' '.join(str(error).split())}") from error
-
-
 def split_of(dataset: sbd.WaveformDataset, split: str) -> sbd.WaveformDataset:
-    """A split of a dataset, without what earlier splits hold; all of it where it has none."""
-    if "split" not in dataset.metadata:
-        return dataset
-    there = in_split(dataset.metadata, split)
-    if not there.any():
-        raise DataError(f"Dataset {dataset.name} has no {split} split.")
-    return dataset.filter(there, inplace=False)
+    """A split of a dataset, without what earlier splits hold; all of a dataset without splits."""
+    return take_split(dataset, split) if "split" in dataset.metadata else dataset
 
 
 def noise_only(dataset: sbd.WaveformDataset) -> sbd.WaveformDataset:
-    """The records of a dataset that are noise: by their category, or for want of a P label."""
+    """The records of a dataset that are noise: by their category, or without one, those without a P label."""
     metadata = dataset.metadata
     quiet = pd.Series(True, index=metadata.index)
     if "trace_category" in metadata and metadata["trace_category"].astype(str).str.contains("noise").any():
@@ -177,14 +152,14 @@ def noise_only(dataset: sbd.WaveformDataset) -> sbd.WaveformDataset:
     elif P_KEY in metadata:
         quiet = metadata[P_KEY].isna()
     if not quiet.any():
-        raise DataError(f"Dataset {dataset.name} has no noise records: name a dataset of noise by --noise.")
+        raise ValueError(f"Dataset {dataset.name} has no noise records: name a dataset of noise by --noise.")
     return dataset.filter(quiet, inplace=False)
 
 
 def labelled(dataset: sbd.WaveformDataset) -> sbd.WaveformDataset:
-    """The records of a dataset that have a P label; the dataset itself where none has."""
+    """The records of a dataset with a P label; the dataset itself if there is none."""
     if P_KEY not in dataset.metadata or dataset.metadata[P_KEY].isna().all():
-        return dataset  # load_earthquakes says what is wrong
+        return dataset  # load_earthquakes reports it
     return dataset.filter(dataset.metadata[P_KEY].notna(), inplace=False)
 
 
@@ -199,8 +174,8 @@ def subset(dataset: sbd.WaveformDataset, count: int | None, seed: int) -> sbd.Wa
 
 def cut_noise(noise: pairs.InMemory) -> tuple[np.ndarray, pd.DataFrame]:
     """
-    Whole windows of noise records, at most 40 of a station, spread over all it has; and their metadata. What is
-    resampled for intervals are stations.
+    Whole windows of noise records, at most 40 per station, spread over all of its records; and their metadata.
+    Intervals resample stations, which are therefore the events.
     """
     windows, rows = [], []
     for waveform, metadata in noise.samples:
@@ -210,7 +185,7 @@ def cut_noise(noise: pairs.InMemory) -> tuple[np.ndarray, pd.DataFrame]:
             rows.append({**metadata, "source_id": station})
     table = pd.DataFrame(rows)
     order, size = (table.groupby("source_id")["source_id"].transform(what) for what in ("cumcount", "size"))
-    # of N windows every (N / 40)-th one: those where the number of windows that are due steps up
+    # every (N / 40)-th of N windows: those at which the number of windows that are due increases
     share = np.minimum(1.0, STATION_WINDOWS / size)
     kept = (np.floor((order + 1) * share + 1e-9) > np.floor(order * share + 1e-9)).to_numpy()
     return np.stack(windows)[kept], table[kept].reset_index(drop=True)
@@ -218,8 +193,8 @@ def cut_noise(noise: pairs.InMemory) -> tuple[np.ndarray, pd.DataFrame]:
 
 def natural_records(events: sbd.WaveformDataset, options: Options) -> tuple[np.ndarray, pd.DataFrame]:
     """
-    Records with manual P labels and a low SNR, as they are. With those of test come those of dev, which is not trained
-    on either, and of which only clean records have chosen anything.
+    Records with manual P labels and a low SNR, as they are. Those of dev are added to those of test: dev is
+    not trained on either, and only its clean records were used to choose models.
     """
     windows, rows = [], []
     manual = events.metadata.get("trace_p_status", pd.Series("", index=events.metadata.index)) == "manual"
@@ -251,7 +226,7 @@ def natural_records(events: sbd.WaveformDataset, options: Options) -> tuple[np.n
 def write_example(folder: Path) -> None:
     """
     Datasets made of ObsPy's example: the earthquake at three speeds, and Gaussian noise with the spectrum of the
-    seconds before it. It shows that the benchmarks run, not what they are for.
+    seconds before it. They show that the benchmarks run, no more.
     """
     stream = obspy.read()
     record = np.stack([stream.select(component=component)[0].data for component in "ZNE"])

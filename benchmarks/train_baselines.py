@@ -2,8 +2,8 @@
 
 ``python benchmarks/train_baselines.py NAME --like benchmarks/base.json`` takes the number of updates, the batch size,
 the input SNRs, the seed and the validation of a training of CDiffSD, sees the very same pairs in the same order, keeps
-a running average of the weights, validates on the same mixtures and keeps the best. A second call goes on where the
-first one was interrupted. The result goes to ``benchmarks/weights``, with matrices in half precision.
+a moving average of the weights, validates on the same mixtures and keeps the best. A second call resumes an interrupted
+one. The result goes to ``benchmarks/weights``, with matrices in half precision.
 
 deepdenoiser, seisdae
     SeisBench's classes with their own preprocessing, their masks as labels and cross-entropy as loss (Zhu et al., 2019;
@@ -12,10 +12,10 @@ published
     CDiffSD as published: network, degradation, normalisation, noise factor and loss. An update takes some 3 s for 8
     windows on one core.
 gaussian, gaussian-coloured
-    CDiffSD with Gaussian in place of recorded noise: white, or with the spectrum of a recorded one. Validation and test
+    CDiffSD with Gaussian instead of recorded noise: white, or with the spectrum of a recorded one. Validation and test
     are on recorded noise, as for all.
 from-scratch
-    CDiffSD as it is, in one go and with no more updates than the others: the weights of the package have had more.
+    CDiffSD as it is, in one training with no more updates than the others: the weights of the package have had more.
 wiener
     No training: the best parameters of a grid on the validation mixtures.
 """
@@ -41,12 +41,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from seisbench_cdiffsd import pairs
-from seisbench_cdiffsd.baselines import FRAME, TRANSFORM, Network, Wiener, prepare
-from seisbench_cdiffsd.config import Source, TrainingConfig
+from seisbench_cdiffsd.baselines import MaskDenoiser, Wiener, prepare
+from seisbench_cdiffsd.config import DatasetChoice, TrainingConfig
 from seisbench_cdiffsd.configfile import read_config
-from seisbench_cdiffsd.datasets import take_split
 from seisbench_cdiffsd.feeding import load_data, whole_batch
-from seisbench_cdiffsd.loop import follow, rate
+from seisbench_cdiffsd.loop import learning_rate_factor, update_ema
+from seisbench_cdiffsd.losses import mask_spectrum
 from seisbench_cdiffsd.metrics import cross_correlation, sdr_db
 from seisbench_cdiffsd.optimizers import make_optimizer
 from seisbench_cdiffsd.training import fit
@@ -54,7 +54,7 @@ from seisbench_cdiffsd.training import fit
 FOLDER = Path(__file__).parent
 DATA = FOLDER.parents[1] / "shared" / "data"
 MASKS = {"deepdenoiser": sbm.DeepDenoiser, "seisdae": sbm.SeisDAE}
-#: What the published configuration has of its own.
+#: Settings of the published configuration.
 PUBLISHED = {
     "network": "published",
     "schedule": "published-linear",
@@ -74,7 +74,7 @@ GRID = {
 
 
 class GaussianNoise(WaveformDataset):
-    """A dataset of noise whose training split is Gaussian noise, always the same; the other splits are as recorded."""
+    """A dataset of noise whose training split is replaced by Gaussian noise, always the same."""
 
     coloured = False
 
@@ -97,10 +97,10 @@ def coloured(gaussian: np.ndarray, like: np.ndarray, smooth: int = 25) -> np.nda
 
 
 class Data:
-    """The pairs of a training of CDiffSD, and its validation mixtures: the draws are those of its own batches."""
+    """The pairs of a training of CDiffSD, drawn as in its own batches, and its validation mixtures."""
 
     def __init__(self, events: WaveformDataset, noise: WaveformDataset, config: TrainingConfig) -> None:
-        parts = [[(dataset, Source(dataset.name))] for dataset in (events, noise)]
+        parts = [[(dataset, DatasetChoice(dataset.name))] for dataset in (events, noise)]
         self.config, self.data = config, load_data(*parts, config, pairs.band_pass())
         self.validation = self.data.validation
 
@@ -109,24 +109,15 @@ class Data:
         return whole_batch(self.data, self.config, step)
 
 
-def validation(events: WaveformDataset, noise: WaveformDataset, config: TrainingConfig) -> pairs.Mixtures:
-    """The mixtures that decide which weights are the best."""
-    band = pairs.band_pass()
-    earthquakes = pairs.load_earthquakes(take_split(events, "dev"), band, min_snr=20, mute=False)
-    return pairs.mixtures(earthquakes, pairs.load_noise(take_split(noise, "dev"), band), config.validation_events)
-
-
 def masks(clean: Tensor, noise: Tensor) -> Tensor:
     """
-    What a mask network is to find: the share of the earthquake in the amplitudes, and that of the noise.
+    Labels of a mask network: the share of the earthquake in the amplitudes, and that of the noise.
 
     :param clean: Earthquakes, (batch, samples)
     :param noise: Noise
     :return: (batch, 2, frequency, frame)
     """
-    options = {"n_fft": TRANSFORM, "hop_length": FRAME // 2, "win_length": FRAME, "pad_mode": "constant"}
-    window = torch.hann_window(FRAME, device=clean.device)
-    s, n = (torch.stft(x, window=window, return_complex=True, **options).abs() for x in (clean, noise))
+    s, n = (mask_spectrum(x).abs() for x in (clean, noise))
     signal = torch.where(s + n > 0, s / (s + n).clamp(min=1e-12), 1.0)
     return torch.stack([signal, 1 - signal], dim=1)
 
@@ -185,7 +176,7 @@ class MaskTraining:
         """One update of the weights and of their average."""
         config = self.config
         for group, highest in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = highest * rate(config, self.step)
+            group["lr"] = highest * learning_rate_factor(config, self.step)
         clean, noise = (x.flatten(0, 1).to(self.device) for x in self.data.batch(self.step))
         self.model.train()
         with self.config.autocast(self.device):
@@ -195,20 +186,20 @@ class MaskTraining:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
-        follow(self.averaged, self.model, config, self.step)
+        update_ema(self.averaged, self.model, config, self.step)
         return loss.item()
 
     def validate(self) -> dict[str, float]:
         """Mean in-band SDR (dB) and correlation of the averaged weights on the validation mixtures."""
         mixtures = self.data.validation
-        estimate = Network(self.averaged)(mixtures.noisy)
+        estimate = MaskDenoiser(self.averaged)(mixtures.noisy)
         return {
             "sdr": float(sdr_db(mixtures.clean, estimate, axis=(-2, -1)).mean()),
             "correlation": float(np.nanmean(cross_correlation(mixtures.clean, estimate))),
         }
 
     def keep(self, row: dict[str, float]) -> None:
-        """Append to the log, keep the best weights, and write a checkpoint to go on from."""
+        """Append to the log, save the best weights, and write a checkpoint to resume from."""
         if row["sdr"] > self.best:
             self.best = row["sdr"]
             self.averaged.save(self.out / "model", weights_docstring=json.dumps({**asdict(self.config), **row}))
@@ -252,9 +243,9 @@ def main() -> None:
     parser.add_argument("name", choices=kinds)
     parser.add_argument("--events", type=Path, default=DATA / "events", help="dataset of earthquakes")
     parser.add_argument("--noise", type=Path, default=DATA / "noise", help="dataset of noise")
-    parser.add_argument("--like", type=Path, help="config.json of the training to be compared with")
+    parser.add_argument("--like", type=Path, help="config.json of the training to compare with")
     parser.add_argument("--out", type=Path, help="folder of the run (runs/NAME)")
-    parser.add_argument("--steps", type=int, help="updates, where they are to differ from --like")
+    parser.add_argument("--steps", type=int, help="updates, if not as in --like")
     parser.add_argument("--validate-every", type=int, help="updates between validations, likewise")
     parser.add_argument("--batch-size", type=int, help="windows of an update, likewise")
     parser.add_argument("--threads", type=int, default=1)
@@ -268,7 +259,7 @@ def main() -> None:
     dataset = GaussianNoise if args.name.startswith("gaussian") else WaveformDataset
     events, noise = WaveformDataset(args.events, component_order="ZNE"), dataset(args.noise, component_order="ZNE")
     if args.name == "wiener":
-        print(json.dumps(choose_wiener(validation(events, noise, config))))
+        print(json.dumps(choose_wiener(Data(events, noise, config).validation)))
         return
     out = args.out or Path("runs") / args.name
     if args.name in MASKS:

@@ -15,6 +15,7 @@ import seisbench.generate as sbg
 from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 
+from seisbench_cdiffsd.filtering import SAMPLING_RATE
 from seisbench_cdiffsd.metrics import SIGNAL_SECONDS
 
 Array = NDArray[np.float32]
@@ -36,7 +37,7 @@ class NoiseWindows(Protocol):
 class RecordSNR:
     """
     Writes a record's own SNR in dB to its metadata: 95th percentiles of the amplitudes, 5 s from S (or P) on against
-    5 s before P, on the best component. It is -inf where one of the two is missing.
+    5 s before P, on the best component. It is -inf if one of the two is missing.
 
     :param guard: Seconds before P that are left out, since labels are not exact
     """
@@ -51,7 +52,7 @@ class RecordSNR:
         end = max(0, int(p - self.guard * rate))
         before = waveform[:, max(0, end - int(5 * rate)) : end]
         after = waveform[:, onset : onset + int(5 * rate)]
-        # Constant padding before an early onset is no noise.
+        # Constant padding before an early onset is not noise.
         before = before[:, np.abs(before).max(axis=0) > 0] if before.size else before
         snr = -np.inf
         if min(before.shape[1], after.shape[1]) > rate:
@@ -64,7 +65,7 @@ class RecordSNR:
 
 
 class Alive:
-    """Writes to the metadata whether each second of a record, as it was recorded, holds some motion."""
+    """Writes to the metadata whether each second of a record, as it was recorded, has some motion."""
 
     def __call__(self, state: State) -> None:
         waveform, metadata = state["X"]
@@ -75,11 +76,10 @@ class Alive:
 
 class MuteBeforeOnset:
     """
-    Fades the noise that a record holds before its P onset, which is no part of the earthquake, to zero; and the end of
-    the record, which is no part of it either.
+    Fades a record to zero before its P onset, where it is noise and not the earthquake, and at its end.
 
     :param silent: Seconds before P up to which the record is zero
-    :param full: Seconds before P from which on the record is untouched
+    :param full: Seconds before P from where on the record is untouched
     :param end: Seconds over which the end fades out
     """
 
@@ -97,7 +97,7 @@ class MuteBeforeOnset:
 
 class RandomOnset(sbg.FixedWindow):
     """
-    A window with the P onset at a random place; zeros stand where the record has no data.
+    A window with the P onset at a random place; zeros where the record has no data.
 
     :param low: Earliest sample of the onset in the window; negative for windows that start after P
     :param high: Latest sample of the onset in the window
@@ -116,7 +116,7 @@ class RandomOnset(sbg.FixedWindow):
 
 class Stretch:
     """
-    Resamples by a random factor: the same record as of a larger or smaller earthquake, or noise of another source.
+    Resamples by a random factor, as if a record were of a larger or smaller earthquake, or of another source of noise.
 
     Done in the spectrum, without aliasing. Earthquakes should fade out at both ends (:py:class:`MuteBeforeOnset`).
 
@@ -125,7 +125,7 @@ class Stretch:
     :param high: Largest factor
     :param probability: Share of the records that are stretched
     :param rate: Sampling rate of the records in Hz
-    :param shortest: Samples that longer records keep at least
+    :param shortest: Fewest samples that longer records keep
     """
 
     def __init__(
@@ -134,13 +134,13 @@ class Stretch:
         low: float = 0.75,
         high: float = 1.33,
         probability: float = 0.5,
-        rate: float = 100.0,
+        rate: float = SAMPLING_RATE,
         shortest: int = 0,
     ) -> None:
         self.range, self.probability, self.shortest = np.log([low, high]), probability, shortest
         impulse: State = {"X": (np.eye(1, 8192, 4096, dtype=np.float32), {RATE_KEY: rate})}
         band(impulse)
-        #: Amplitude that the band-pass leaves, at frequencies from 0 to half the sampling rate.
+        #: Gain of the band-pass, at frequencies from 0 to half the sampling rate.
         self.gain = np.abs(rfft(impulse["X"][0][0]))
 
     def __call__(self, state: State) -> None:
@@ -161,7 +161,7 @@ class Stretch:
 
 
 class NameTrace:
-    """Writes the name of the trace under "names", so that it can be told what a pair is made of."""
+    """Writes the name of the trace under "names", to report what a pair is made of."""
 
     def __call__(self, state: State) -> None:
         state["names"] = (str(state["X"][1].get("trace_name", "")), None)
@@ -177,7 +177,7 @@ class FlipPolarity:
 
 
 class ReverseTime:
-    """Turns noise around in time, in half of the cases. Not for earthquakes."""
+    """Reverses noise in time, in half of the cases. Not for earthquakes."""
 
     def __call__(self, state: State) -> None:
         waveform, metadata = state["X"]
@@ -185,11 +185,19 @@ class ReverseTime:
             state["X"] = (waveform[:, ::-1].copy(), metadata)
 
 
-def draw(noise: NoiseWindows, chances: NDArray[np.float64] | None) -> int:
-    """Number of a random record, by cumulative probabilities if there are any."""
-    if chances is None:
-        return int(np.random.randint(len(noise)))
-    return min(int(np.searchsorted(chances, np.random.rand(), side="right")), len(noise) - 1)
+def draw(cumulative: NDArray[np.float64], u: float) -> int:
+    """
+    Number of the record that a random number stands for.
+
+    :param cumulative: Cumulative probabilities of the records
+    :param u: Uniform random number in [0, 1)
+    """
+    return min(int(np.searchsorted(cumulative, u, side="right")), len(cumulative) - 1)
+
+
+def draw_window(noise: NoiseWindows, cumulative: NDArray[np.float64] | None) -> dict[str, Any]:
+    """A random noise window, by cumulative probabilities if there are any."""
+    return noise[np.random.randint(len(noise)) if cumulative is None else draw(cumulative, np.random.rand())]
 
 
 def add_name(state: State, other: dict[str, Any]) -> None:
@@ -198,49 +206,23 @@ def add_name(state: State, other: dict[str, Any]) -> None:
         state["names"] = (f"{state['names'][0]} + {other['names']}", None)
 
 
-class SecondNoise:
-    """
-    Adds a second, weaker noise record to a noise record: two sources at once.
-
-    :param noise: Where the second record comes from
-    :param probability: Share of the records that get one
-    :param chances: As for :py:class:`CoupleNoise`
-    """
-
-    def __init__(
-        self, noise: NoiseWindows, probability: float = 0.3, chances: NDArray[np.float64] | None = None
-    ) -> None:
-        self.noise, self.probability, self.chances = noise, probability, chances
-
-    def __call__(self, state: State) -> None:
-        if np.random.rand() >= self.probability:
-            return
-        first, metadata = state["X"]
-        other = self.noise[draw(self.noise, self.chances)]
-        second = other["X"]
-        samples = min(first.shape[-1], second.shape[-1])
-        gain = np.random.uniform(0.1, 1) * first.std() / second.std()
-        state["X"] = (first[:, :samples] + gain * second[:, :samples], metadata)
-        add_name(state, other)
-
-
 class CoupleNoise:
     """
     Couples an earthquake window with a random noise window and writes both parts, "clean" and "noise".
 
     Their sum is the noisy record. The noise is scaled either to an input SNR (ratio of mean powers, the earthquake's in
-    the 10 s from P, or the start of the window, on) or, as published, to a random factor of the record's maximum, with
-    the maximum of the noise taken separately.
+    the 10 s after P or after the start of the window) or, as published, to a random factor of the record's maximum,
+    with the maximum of the noise taken separately.
 
     :param noise: Generator of noise windows: ``noise[index]["X"]`` has at least the samples of the earthquake window
     :param snr: Lowest and highest input SNR in dB
-    :param factor: Lowest and highest published noise factor; takes the place of `snr`, `untouched` and `headroom`
+    :param factor: Lowest and highest published noise factor; replaces `snr`, `untouched` and `headroom`
     :param noise_only: Share of examples without an earthquake
     :param untouched: Share of examples that are nearly clean: the input SNR is 20 to 40 dB
-    :param headroom: The input SNR stays this many dB below the record's own, where that is known
-        (:py:class:`RecordSNR`), so that what the target holds of its own noise is small beside the noise added
-    :param chances: Probability that a noise record is this one or one before it; by default all are alike
-    :raises ValueError: If a range or share is impossible, or a noise window is too short
+    :param headroom: The input SNR stays this many dB below the record's own, if that is known
+        (:py:class:`RecordSNR`), so that the target's own noise is small compared with the noise added
+    :param cumulative: Cumulative probabilities of the noise records; by default all are equally probable
+    :raises ValueError: If a range or share is invalid, or a noise window is too short
     """
 
     def __init__(
@@ -251,7 +233,7 @@ class CoupleNoise:
         noise_only: float = 0.1,
         untouched: float = 0.05,
         headroom: float = 10.0,
-        chances: NDArray[np.float64] | None = None,
+        cumulative: NDArray[np.float64] | None = None,
     ) -> None:
         if snr[0] > snr[1]:
             raise ValueError(f"snr is (lowest, highest), not {snr}.")
@@ -259,13 +241,13 @@ class CoupleNoise:
             raise ValueError(f"factor is (lowest, highest), both positive, not {factor}.")
         if min(noise_only, untouched) < 0 or noise_only + untouched > 1:
             raise ValueError("noise_only and untouched are shares: not negative, and at most 1 together.")
-        self.noise, self.snr, self.factor, self.chances = noise, snr, factor, chances
+        self.noise, self.snr, self.factor, self.cumulative = noise, snr, factor, cumulative
         self.noise_only, self.untouched, self.headroom = noise_only, untouched, headroom
 
     def __call__(self, state: State) -> None:
         clean, metadata = state["X"]
         noise = self._noise_window(clean.shape[-1], state)
-        clean = clean * noise.any(-1, keepdims=True)  # an earthquake without noise on a component tells what is what
+        clean = clean * noise.any(-1, keepdims=True)  # a component without noise would give the earthquake away
         scale = self._published_scale(clean, noise) if self.factor else self._snr_scale(clean, noise, metadata)
         clean = clean * (np.random.rand() >= self.noise_only)
         noise = scale * noise
@@ -274,7 +256,7 @@ class CoupleNoise:
         state["noise"] = ((noise / peak).astype(np.float32), None)
 
     def _noise_window(self, samples: int, state: State) -> Array:
-        found = self.noise[draw(self.noise, self.chances)]
+        found = draw_window(self.noise, self.cumulative)
         add_name(state, found)
         noise: Array = found["X"]
         spare = noise.shape[-1] - samples

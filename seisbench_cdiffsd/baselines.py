@@ -1,7 +1,7 @@
 """The denoisers that are compared, behind one signature: windows in, windows out; a stream in, a stream out.
 
-Windows are (batch, 3, samples) at 100 Hz, in the model's band already; streams are raw, and what lies outside that band
-counts as noise. All are zero-phase and keep the amplitude of what they let pass.
+Windows are (batch, 3, samples) at the model's rate, already in its band; streams are raw, and what lies outside that
+band counts as noise. All are zero-phase and keep the amplitude of what they let pass.
 """
 
 from __future__ import annotations
@@ -20,21 +20,18 @@ from scipy import ndimage, signal
 from seisbench.models import WaveformModel
 from torch import Tensor
 
-from seisbench_cdiffsd.filtering import design_filter, filtered
+from seisbench_cdiffsd.filtering import BAND, SAMPLING_RATE, design_filter, filtered
+from seisbench_cdiffsd.losses import MASK_FRAME, MASK_TRANSFORM
 from seisbench_cdiffsd.model import CDiffSD
-from seisbench_cdiffsd.picking import PickerUnavailable, load_picker
-from seisbench_cdiffsd.pretrained import UNREADABLE
+from seisbench_cdiffsd.picking import WeightsUnavailable, load_seisbench_model
+from seisbench_cdiffsd.pretrained import DEFAULT, UNREADABLE
 
 Array = NDArray[np.float32]
 
-#: Windows of :py:class:`Network` and :py:class:`Diffusion` that are evaluated together.
+#: Windows of :py:class:`MaskDenoiser` and :py:class:`CDiffSDDenoiser` that are evaluated together.
 BATCH = 64
-#: Samples of a frame of the oracle mask, and of its transform, as DeepDenoiser and SeisDAE have them.
-FRAME, TRANSFORM = 30, 60
-
-
-class Unavailable(RuntimeError):
-    """The weights of a denoiser are not on this machine, or could not be downloaded or loaded."""
+#: Default number of steps of CDiffSD.
+DEFAULT_STEPS: int = CDiffSD._annotate_args["steps"][1]
 
 
 class Denoiser(ABC):
@@ -45,7 +42,7 @@ class Denoiser(ABC):
         """
         Denoise windows.
 
-        :param windows: In-band windows (batch, 3, samples) at 100 Hz, components ZNE; left unchanged
+        :param windows: In-band windows (batch, 3, samples) at the model's rate, components ZNE; left unchanged
         :return: Estimates of the earthquakes in them, in the same shape
         """
 
@@ -59,36 +56,26 @@ class Denoiser(ABC):
         """
 
 
-class Identity(Denoiser):
-    """Nothing is done: what a denoiser has to be better than."""
-
-    def __call__(self, windows: Array) -> Array:
-        return windows.copy()
-
-    def stream(self, stream: Stream) -> Stream:
-        return stream.copy()
-
-
 @dataclass(frozen=True)
 class BandPass(Denoiser):
     """
-    A zero-phase Butterworth band-pass. At 1-45 Hz, the band of the model, it leaves in-band windows as they are.
+    A zero-phase Butterworth band-pass. The default, the band of the model, leaves in-band windows as they are.
 
     :param freqmin: Lower corner in Hz
     :param freqmax: Upper corner in Hz
     """
 
-    freqmin: float = 1.0
-    freqmax: float = 45.0
+    freqmin: float = BAND["freqmin"]
+    freqmax: float = BAND["freqmax"]
 
     def __call__(self, windows: Array) -> Array:
-        if (self.freqmin, self.freqmax) == (1.0, 45.0):
+        if self == BandPass():
             return windows.copy()
-        return self.filter(windows, 100.0).astype(windows.dtype)
+        return self.filter(windows, SAMPLING_RATE).astype(windows.dtype)
 
     def filter(self, samples: NDArray[Any], rate: float) -> NDArray[np.float64]:
         """Samples (..., samples) at `rate` Hz in the band, without their mean."""
-        band = {"freqmin": self.freqmin, "freqmax": self.freqmax, "zerophase": True}
+        band = {**BAND, "freqmin": self.freqmin, "freqmax": self.freqmax}
         sos, zerophase = design_filter(("bandpass",), band, rate)
         flat = samples.reshape(-1, samples.shape[-1]).astype(np.float64)
         return np.stack([filtered(x - x.mean(), sos, zerophase) for x in flat]).reshape(samples.shape)
@@ -106,14 +93,14 @@ class Wiener(Denoiser):
     Spectral subtraction with a Wiener gain, ``1 - strength * noise / power``, in the short-time Fourier transform.
 
     The power of a cell is smoothed over its neighbours; the noise of a frequency is a low quantile of it over half a
-    minute, taken to be the quiet part of the record, wherever that is: no onset is needed. In longer records it is
-    interpolated between half minutes. The defaults are the best of ``benchmarks/train_baselines.py wiener`` on
-    development data.
+    minute, as an estimate of the quiet part of the record, wherever that is: no onset is needed. In longer records it
+    is interpolated between half minutes. The defaults are the best of ``benchmarks/train_baselines.py wiener`` on the
+    dev split.
 
     :param frame: Samples of a frame at 100 Hz; frames overlap by three quarters
     :param quantile: Quantile of the power that counts as noise
-    :param strength: Factor on it: above 1 since a quantile is below the mean, and since noise varies
-    :param smooth: Number of frames that the power is averaged over; and a third of it, at least 1, of frequencies
+    :param strength: Factor on the noise: above 1 since a quantile is below the mean, and since noise varies
+    :param smooth: Number of frames that the power is averaged over, and a third of it, at least 1, of frequencies
     :param floor: Smallest gain
     """
 
@@ -124,11 +111,11 @@ class Wiener(Denoiser):
     floor: float = 0.05
 
     def __call__(self, windows: Array) -> Array:
-        return self.filter(windows, 100.0).astype(windows.dtype)
+        return self.filter(windows, SAMPLING_RATE).astype(windows.dtype)
 
     def filter(self, samples: NDArray[Any], rate: float) -> NDArray[np.float64]:
         """Denoise samples (..., samples) at `rate` Hz."""
-        length, frame = samples.shape[-1], round(self.frame * rate / 100)
+        length, frame = samples.shape[-1], round(self.frame * rate / SAMPLING_RATE)
         hop = frame // 4
         options = {"fs": rate, "nperseg": frame, "noverlap": frame - hop}
         _, _, bins = signal.stft(samples, **options)
@@ -146,26 +133,26 @@ class Wiener(Denoiser):
     def stream(self, stream: Stream) -> Stream:
         stream = BandPass().stream(stream)
         for trace in stream:
-            if len(trace) > self.frame * trace.stats.sampling_rate / 100:
+            if len(trace) > self.frame * trace.stats.sampling_rate / SAMPLING_RATE:
                 trace.data = self.filter(trace.data, trace.stats.sampling_rate)
         return stream
 
 
 def _interpolated(values: NDArray[np.float64], positions: list[float], length: int) -> NDArray[np.float64]:
-    """Values (..., position) at 0 ... length - 1, by straight lines between the positions."""
+    """Values (..., position) interpolated linearly at 0 ... length - 1."""
     place = np.interp(np.arange(length), positions, np.arange(len(positions)))
     below = place.astype(int)
     above = np.minimum(below + 1, len(positions) - 1)
     return values[..., below] + (place - below) * (values[..., above] - values[..., below])
 
 
-class Network(Denoiser):
+class MaskDenoiser(Denoiser):
     """
     SeisBench's DeepDenoiser or SeisDAE: a mask on the short-time spectrum, one component at a time.
 
-    SeisBench's SeisDAE divides the spectra of a batch by the largest number in it, but is trained on traces divided by
-    their own. Windows are prepared one by one here, as in training, so that batch mates do not matter; streams go
-    through SeisBench's ``annotate`` as it is.
+    SeisBench's SeisDAE divides the spectra of a batch by their common maximum, but is trained on traces divided by
+    their own. Windows are prepared one by one here, as in training, so that they do not depend on each other; streams
+    go through SeisBench's ``annotate`` as it is.
 
     :param model: The model, in SeisBench's own class
     """
@@ -193,7 +180,7 @@ class Network(Denoiser):
 
 def prepare(model: WaveformModel, traces: Tensor) -> tuple[Tensor, Any]:
     """
-    What DeepDenoiser or SeisDAE see of traces, and what they keep to undo it, by their own ``annotate_batch_pre``.
+    Input of DeepDenoiser or SeisDAE, and what they need to undo it, by their own ``annotate_batch_pre``.
 
     :param model: The model
     :param traces: Traces (batch, samples)
@@ -205,7 +192,7 @@ def prepare(model: WaveformModel, traces: Tensor) -> tuple[Tensor, Any]:
     return model.annotate_batch_pre(traces, {})
 
 
-class Diffusion(Denoiser):
+class CDiffSDDenoiser(Denoiser):
     """
     CDiffSD at a number of steps.
 
@@ -232,59 +219,60 @@ class Diffusion(Denoiser):
 def oracle_mask(clean: Array, noise: Array) -> Array:
     """
     The ratio mask ``|clean| / (|clean| + |noise|)`` that DeepDenoiser and SeisDAE are trained to find (Zhu et al.,
-    2019), made from the parts and applied to their sum: what they return once they have learnt it exactly.
+    2019), made from the parts and applied to their sum: what they would return if they had learnt it exactly.
 
     :param clean: Earthquakes, (..., samples)
     :param noise: Noise in the same shape
     :return: Estimates in the same shape
     """
-    options = {"nperseg": FRAME, "nfft": TRANSFORM}
+    options = {"nperseg": MASK_FRAME, "nfft": MASK_TRANSFORM}
     (_, _, s), (_, _, n) = (signal.stft(x, **options) for x in (clean, noise))
     a, b = np.abs(s), np.abs(n)
     mask = np.divide(a, a + b, out=np.zeros_like(a), where=a + b > 0)
     return signal.istft((s + n) * mask, **options)[1][..., : clean.shape[-1]].astype(clean.dtype)
 
 
-def load_network(name: str, weights: str | Path, download: bool = False, device: str = "cpu") -> Network:
+def load_mask_denoiser(name: str, weights: str | Path, download: bool = False, device: str = "cpu") -> MaskDenoiser:
     """
     DeepDenoiser or SeisDAE.
 
     :param name: "DeepDenoiser" or "SeisDAE"
     :param weights: Name of weights in SeisBench's cache, or path of a saved model without suffix
     :param download: Ask SeisBench's remote repository for weights that are not in the cache
-    :raises Unavailable: If there are no such weights, or they cannot be read
+    :raises WeightsUnavailable: If there are no such weights, or they cannot be read
     """
     if name not in ("DeepDenoiser", "SeisDAE"):
         raise ValueError(f"name must be DeepDenoiser or SeisDAE, not {name!r}.")
     if isinstance(weights, str):
-        try:
-            return Network(load_picker(name, weights, download).to(device))
-        except PickerUnavailable as error:
-            raise Unavailable(str(error)) from error
-    return Network(_load(getattr(sbm, name), weights).to(device))
+        return MaskDenoiser(load_seisbench_model(name, weights, download).to(device))
+    return MaskDenoiser(_load(getattr(sbm, name), weights).to(device))
 
 
-def load_diffusion(weights: str | Path = "base", steps: int = 2, device: str = "cpu", **noise: float) -> Diffusion:
+def load_cdiffsd_denoiser(
+    weights: str | Path = DEFAULT, steps: int = DEFAULT_STEPS, device: str = "cpu", **noise: float
+) -> CDiffSDDenoiser:
     """
-    CDiffSD, without a network.
+    CDiffSD; nothing is downloaded.
 
     :param weights: Name of weights that are on this machine, or path of a saved model without suffix
     :param steps: Number of steps
-    :param noise: What noise to leave in, see :py:class:`Diffusion`
-    :raises Unavailable: If there are no such weights, or they cannot be read
+    :param noise: How much noise to leave in, see :py:class:`CDiffSDDenoiser`
+    :raises WeightsUnavailable: If there are no such weights, or they cannot be read
     """
     if isinstance(weights, Path):
-        return Diffusion(_load(CDiffSD, weights).to(device), steps, **noise)
+        return CDiffSDDenoiser(_load(CDiffSD, weights).to(device), steps, **noise)
     known = CDiffSD.list_pretrained(remote=False)
     if weights not in known:
-        raise Unavailable(f"There are no CDiffSD weights {weights!r} here. Available: {', '.join(known) or 'none'}.")
-    return Diffusion(CDiffSD.from_pretrained(weights).to(device), steps, **noise)
+        names = ", ".join(known) or "none"
+        raise WeightsUnavailable(f"There are no CDiffSD weights {weights!r} here. Available: {names}.")
+    return CDiffSDDenoiser(CDiffSD.from_pretrained(weights).to(device), steps, **noise)
 
 
 def _load(model: Any, path: Path) -> Any:
     if not path.with_name(path.name + ".json").is_file():
-        raise Unavailable(f"There is no model {path.name} in {path.parent.name}: see benchmarks/train_baselines.py.")
+        where = f"{path.name} in {path.parent.name}"
+        raise WeightsUnavailable(f"There is no model {where}: see benchmarks/train_baselines.py.")
     try:
         return model.load(path)
     except UNREADABLE as error:
-        raise Unavailable(f"The model {path.name} cannot be read: {' '.join(str(error).split())}") from error
+        raise WeightsUnavailable(f"The model {path.name} cannot be read: {' '.join(str(error).split())}") from error

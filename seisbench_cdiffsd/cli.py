@@ -22,7 +22,7 @@ from seisbench_cdiffsd.denoising import Settings, denoise_files
 from seisbench_cdiffsd.instruments import ArchiveSettings
 from seisbench_cdiffsd.manifest import report, status
 from seisbench_cdiffsd.model import CDiffSD
-from seisbench_cdiffsd.picking import PickerUnavailable, load_picker
+from seisbench_cdiffsd.picking import WeightsUnavailable, load_picker
 from seisbench_cdiffsd.pretrained import DEFAULT
 from seisbench_cdiffsd.sds import scan, shard
 from seisbench_cdiffsd.workers import Lost, run_dask, run_here
@@ -89,7 +89,7 @@ def denoise(args: argparse.Namespace) -> int:
     model.to_preferred_device()
     try:
         picker, hint = load_picker("PhaseNet", download=args.download_picker), ""
-    except PickerUnavailable as error:
+    except WeightsUnavailable as error:
         picker = None
         hint = one_line(error) if args.download_picker else "add --download-picker to get its weights once"
         if args.picks:

@@ -1,9 +1,8 @@
-"""The commands around training, ``cdiffsd train`` and ``cdiffsd export``."""
+"""The commands of training, ``cdiffsd train`` and ``cdiffsd export``."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -16,16 +15,15 @@ from seisbench_cdiffsd.config import Machine, TrainingConfig
 from seisbench_cdiffsd.configfile import parse, read_config
 from seisbench_cdiffsd.console import tell
 from seisbench_cdiffsd.export import export_weights
-from seisbench_cdiffsd.model import CDiffSD
 
-#: What training needs beyond the package itself.
+#: Packages that training needs in addition to those of the package itself.
 EXTRA = ("lightning", "tensorboard", "torchmetrics")
 #: Exit status after an interrupt, as shells have it.
 INTERRUPTED = 130
 
 
 def add_train(commands: Any) -> None:
-    """Add ``cdiffsd train``: an option for each setting that is not a table."""
+    """Add ``cdiffsd train``, with an option for each setting that is not a table."""
     parser = commands.add_parser("train", help="train a model", description=train.__doc__)
     parser.add_argument("config", nargs="?", metavar="CONFIG", help="TOML file, or 'default' or 'published'")
     for name, what in (("events", "labelled earthquakes"), ("noise", "noise")):
@@ -35,8 +33,8 @@ def add_train(commands: Any) -> None:
             metavar="DATASET",
             help=f"of {what}: folders in SeisBench's format, or names such as STEAD",
         )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder; an unfinished run goes on")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, with its own settings")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder; an unfinished run is resumed")
+    parser.add_argument("--resume", action="store_true", help="resume the run in --out, with its own settings")
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="such as augmentations.stretch=0"
     )
@@ -57,7 +55,7 @@ def add_train(commands: Any) -> None:
 
 
 def train(args: argparse.Namespace) -> int:
-    """Train a model on earthquakes and noise, or go on with an unfinished training."""
+    """Train a model on earthquakes and noise, or resume an unfinished training."""
     config = settings(args)
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -70,28 +68,11 @@ def train(args: argparse.Namespace) -> int:
     try:
         model = training.train(config, args.out)
     except KeyboardInterrupt:
-        tell("cdiffsd: interrupted; the same command goes on from the last validation.", sys.stderr)
+        tell("cdiffsd: interrupted; the same command resumes from the last validation.", sys.stderr)
         return INTERRUPTED
     if training.is_first():
-        tell(summary(model, args.out, config))
+        tell(training.closing_sentence(model, args.out, config))
     return 0
-
-
-def summary(model: CDiffSD, out: Path, config: TrainingConfig) -> str:
-    """
-    Where the best model of a training is, how good it is, and how it is used, in a line.
-
-    :param model: The model
-    :param out: Folder of the training
-    :param config: Its settings
-    """
-    row, path = json.loads(model.weights_docstring)["log"], out / "model"
-    steps = sorted(int(name[4:]) for name in row if name.startswith("sdr_"))
-    scores = (f"{row[f'sdr_{n}']:.2f} dB and {row[f'correlation_{n}']:.3f} in {n} step{'s' * (n > 1)}" for n in steps)
-    return (
-        f"{path} is the best model, that of update {row['step']:.0f} of {config.steps}, with an SDR and a correlation "
-        f"in validation of {', '.join(scores)}. cdiffsd denoise FILE --weights {path} uses it."
-    )
 
 
 def settings(args: argparse.Namespace) -> TrainingConfig:
@@ -99,7 +80,7 @@ def settings(args: argparse.Namespace) -> TrainingConfig:
     The settings that a command line asks for.
 
     :param args: Parsed arguments of ``cdiffsd train``
-    :raises ValueError: If one is unknown or impossible, or there is nothing to resume
+    :raises ValueError: If one is unknown or invalid, or there is nothing to resume
     """
     source = args.config
     if args.resume:
@@ -113,7 +94,7 @@ def settings(args: argparse.Namespace) -> TrainingConfig:
         if getattr(args, name):
             table[name] = [{"dataset": dataset} for dataset in getattr(args, name)]
         elif source is None:
-            raise ValueError(f"Name a config, or datasets by --events and --noise: there are none of {name}.")
+            raise ValueError(f"Name a config, or datasets by --events and --noise: there is no dataset of {name}.")
     for field in fields(TrainingConfig):
         value = getattr(args, field.name, None)
         if field.name == "loss" and value:
@@ -127,16 +108,16 @@ def settings(args: argparse.Namespace) -> TrainingConfig:
 
 def add_export(commands: Any) -> None:
     """Add ``cdiffsd export``."""
-    parser = commands.add_parser("export", help="make weight files of a training", description=export.__doc__)
+    parser = commands.add_parser("export", help="write the weights of a training", description=export.__doc__)
     parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a training")
     parser.add_argument("name", metavar="NAME", help="name of the weights")
     parser.add_argument("--out", type=Path, default=Path("weights"), metavar="DIR", help="folder (%(default)s)")
     parser.add_argument("--version", default="1", metavar="V", help="version of the weights (%(default)s)")
-    parser.add_argument("--docstring", metavar="TEXT", help="what the weights are, in a sentence")
+    parser.add_argument("--docstring", metavar="TEXT", help="description of the weights, in a sentence")
     parser.set_defaults(run=export, user_errors=(ValueError, OSError))
 
 
 def export(args: argparse.Namespace) -> None:
-    """Write SeisBench weight files, NAME.pt.vV and NAME.json.vV, and a model card, of the best model of a training."""
+    """Write the best model of a training as SeisBench weights, NAME.pt.vV and NAME.json.vV, with a model card."""
     for path in export_weights(args.run_folder, args.name, args.out, args.version, args.docstring):
         tell(str(path))

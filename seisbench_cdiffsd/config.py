@@ -9,35 +9,37 @@ from dataclasses import dataclass, field, fields
 
 import torch
 
+from seisbench_cdiffsd.amplitudes import NORMS
+from seisbench_cdiffsd.filtering import SAMPLING_RATE
 from seisbench_cdiffsd.losses import check_loss
 from seisbench_cdiffsd.network import NETWORKS
 from seisbench_cdiffsd.schedule import get_schedule
 
 #: Precisions of the layers in training, as Lightning names them.
 PRECISIONS = ("32-true", "bf16-mixed")
-#: Normalisations of a window, optimisers, and the ways that a learning rate falls, by name.
-NORMS, OPTIMIZERS, DECAYS = ("std", "peak"), ("muon", "adam"), ("cosine", "steps")
-#: What to do about a record with samples that are no numbers.
-DAMAGED = ("stop", "skip")
+#: Optimisers, and the ways that a learning rate falls.
+OPTIMIZERS, DECAYS = ("muon", "adam"), ("cosine", "steps")
+#: What to do about a record with NaN or infinite samples.
+DAMAGED_ACTIONS = ("stop", "skip")
 
 #: Lowest and highest value.
 Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Source:
+class DatasetChoice:
     """
-    A dataset to train on, and which of its records to take. A record without a value that is asked for is left out.
+    A dataset to train on, and which of its records to take. A record that lacks a value it is chosen by is left out.
 
     :param dataset: Folder with a dataset in SeisBench's format, or a name in ``seisbench.data`` such as "STEAD"
-    :param weight: Share of examples that come from here, relative to the other datasets
-    :param category: Values of ``trace_category``; by default, "noise" is for noise and all else for earthquakes
+    :param weight: Share of the examples that come from here, relative to the other datasets
+    :param category: Values of ``trace_category``; by default, "noise" for noise and all others for earthquakes
     :param snr: Lowest and highest SNR in dB, by the dataset's own metadata (the mean of the components)
     :param magnitude: Lowest and highest magnitude
     :param distance: Lowest and highest epicentral distance in km
-    :param instrument: Beginnings of channel codes, such as "HH"
+    :param instrument: First letters of channel codes, such as "HH"
     :param where: Values, or [lowest, highest], by any other column of the metadata
-    :param download: Whether SeisBench may download the dataset where it is not in the cache
+    :param download: Whether SeisBench may download the dataset if it is not in the cache
     """
 
     dataset: str
@@ -61,25 +63,25 @@ class Source:
 @dataclass(frozen=True)
 class Augmentations:
     """
-    What is done to records to make more of them. Shares lie in [0, 1]; 0 is off.
+    How records are varied. Shares lie in [0, 1]; 0 is off.
 
-    :param stretch: Share of earthquakes that are resampled, as of another magnitude
+    :param stretch: Share of earthquakes that are resampled, as if of another magnitude
     :param stretch_range: Smallest and largest factor
-    :param onset: Earliest place of P in the window, and latest before its end, in s; negative is outside
-    :param s_only: Share of earthquakes whose window begins between P and S
-    :param coda: Share of earthquakes whose window begins in the coda, where that is clear
+    :param onset: Earliest P onset after the start of the window and latest before its end, in s; negative is outside
+    :param s_only: Share of earthquakes whose window starts between P and S
+    :param coda: Share of earthquakes whose window starts in the coda, if that is clear
     :param superpose: Share of earthquakes that a second one is added to
-    :param rotate: Whether horizontal components are turned by a random angle
-    :param flip: Whether the sign of half of the records is changed
-    :param reverse: Whether half of the noise is turned around in time
-    :param mixed_noise: Share of noise windows with a second noise
+    :param rotate: Whether to rotate horizontal components by a random angle
+    :param flip: Whether to change the sign of half of the records
+    :param reverse: Whether to reverse half of the noise in time
+    :param mixed_noise: Share of noise windows that a second noise record is added to
     :param stretch_noise: Share of noise windows that are resampled, which shifts their frequencies
-    :param narrow: Share of pairs that lose low or high frequencies, as with another instrument
+    :param narrow: Share of pairs that lose low or high frequencies, as on another instrument
     :param glitches: Share of noise windows with spikes or steps
     :param drop_components: Share of pairs that lose one or two components
     :param noise_only: Share of pairs without an earthquake
     :param untouched: Share of pairs that are nearly clean
-    :param mute: Whether what a record holds before P fades to zero, being noise
+    :param mute: Whether to fade out what a record holds before P, which is noise
     :param clipped: Whether records marked as clipped serve as targets
     """
 
@@ -107,7 +109,7 @@ class Augmentations:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share in [0, 1], not {getattr(self, name)}.")
         if self.noise_only + self.untouched > 1:
-            raise ValueError("noise_only and untouched are at most 1 together.")
+            raise ValueError("noise_only and untouched must be at most 1 together.")
         if not 0 < self.stretch_range[0] <= self.stretch_range[1]:
             raise ValueError(f"stretch_range is (smallest, largest), both positive, not {self.stretch_range}.")
 
@@ -115,7 +117,7 @@ class Augmentations:
 @dataclass(frozen=True)
 class Machine:
     """
-    What to train on. None of this changes what comes out, but for rounding.
+    What to train on. None of this changes the result, except for rounding.
 
     :param device: Device such as "cpu", "cuda" or "mps", or "auto"
     :param devices: Devices of that kind on each node, or CPU processes; each takes its part of every batch
@@ -139,47 +141,47 @@ class Machine:
 
     @property
     def parts(self) -> int:
-        """Parts that a batch falls into."""
+        """Number of parts that a batch is split into."""
         return self.devices * self.nodes * self.accumulate
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """
-    Everything that decides how a training turns out.
+    All settings of a training.
 
     :param network: Network preset, "default" or "published"
     :param schedule: Degradation, see :py:mod:`seisbench_cdiffsd.schedule`
     :param norm: Normalisation of a window, "std" or "peak"
     :param window: Samples of a window, at 100 Hz
-    :param init_from: Weights to begin with, by name or path (fine-tuning)
+    :param init_from: Weights to start from, by name or path (fine-tuning)
     :param loss: Weights of the terms of the error of an estimate, see :py:func:`seisbench_cdiffsd.losses.make_loss`
     :param unfolded: Weight of the second term of the loss
     :param unfolded_share: Share of a batch that the second term is computed for
     :param top: Share of examples at level 1, where sampling starts; the others are between 0.05 and 1
     :param steps: Number of updates
-    :param batch_size: Pairs in a batch, that of all devices together
+    :param batch_size: Pairs in a batch, over all devices
     :param optimizer: "muon", for the convolutions, with AdamW for the rest, or "adam" for all
     :param learning_rate: Highest learning rate; it rises at first and then falls
-    :param kernel_rate: Highest learning rate of the convolutions, under Muon; without it AdamW has all parameters
+    :param kernel_rate: Highest learning rate of the convolutions, under Muon; without it AdamW updates all parameters
     :param warmup: Updates over which the learning rate rises
-    :param decay: How it falls: "cosine" to zero, or by "steps" to a tenth at each sixth of the updates
+    :param decay: How it falls: "cosine" to zero, or in "steps", to a tenth after each sixth of the updates
     :param clip: Largest norm of the gradient; 0 for any
-    :param averaging: Decay of the running average of the weights, which is what is validated and kept
+    :param averaging: Decay of the exponential moving average of the weights, which is what is validated and saved
     :param snr: Range of input SNRs in dB
     :param factor: Published range of noise factors, in place of `snr`
     :param min_snr: Lowest SNR in dB of a record that serves as a target
     :param balance: Whether a source of earthquakes or a station of noise with N records is drawn in proportion to the
-        root of N, and not to N
+        square root of N, not to N
     :param validate_every: Updates between validations
     :param validation_events: Earthquakes in the validation mixtures, each at five input SNRs
-    :param patience: Validations without a better one after which the training stops; 0 for never
+    :param patience: Validations without improvement after which the training stops; 0 for never
     :param precision: "32-true", or "bf16-mixed" for layers in half precision, on hardware that is faster at it
     :param seed: Seed of the weights and of all random draws
     :param splits: Splits of the datasets to train on and to validate on
-    :param memory: Gigabytes that the waveforms may take in each process; more are read when they are needed
-    :param damaged: "stop" at a record with samples that are no numbers, or "skip" it
-    :param augmentations: What is done to records to make more of them
+    :param memory: Gigabytes that the waveforms of a dataset may take in each process; larger ones are read when needed
+    :param damaged: "stop" at a record with NaN or infinite samples, or "skip" it
+    :param augmentations: How records are varied
     :param events: Datasets of labelled earthquakes
     :param noise: Datasets of noise
     :param machine: What to train on
@@ -216,33 +218,34 @@ class TrainingConfig:
     memory: float = 4.0
     damaged: str = "stop"
     augmentations: Augmentations = field(default_factory=Augmentations)
-    events: tuple[Source, ...] = ()
-    noise: tuple[Source, ...] = ()
+    events: tuple[DatasetChoice, ...] = ()
+    noise: tuple[DatasetChoice, ...] = ()
     machine: Machine = field(default_factory=Machine)
 
     def __post_init__(self) -> None:
         _check_counts(self, "window", "steps", "batch_size", "warmup", "validate_every", "validation_events")
         if not (0 <= self.top <= 1 and 0 <= self.unfolded_share <= 1 and 0 <= self.averaging < 1):
-            raise ValueError("top and unfolded_share lie in [0, 1], averaging in [0, 1).")
+            raise ValueError("top and unfolded_share must lie in [0, 1], averaging in [0, 1).")
         if not (min(self.learning_rate, self.kernel_rate or 1) > 0 and self.unfolded >= 0):
-            raise ValueError("learning_rate and kernel_rate are positive, unfolded is not negative.")
+            raise ValueError("learning_rate and kernel_rate must be positive, unfolded must not be negative.")
         for name in ("clip", "patience", "memory", "seed"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}.")
         named = {"network": tuple(NETWORKS), "norm": NORMS, "optimizer": OPTIMIZERS, "decay": DECAYS}
-        for name, names in {**named, "precision": PRECISIONS, "damaged": DAMAGED}.items():
+        for name, names in {**named, "precision": PRECISIONS, "damaged": DAMAGED_ACTIONS}.items():
             if getattr(self, name) not in names:
-                raise ValueError(f"{name} is one of {', '.join(names)}, not {getattr(self, name)!r}.")
+                raise ValueError(f"{name} must be one of {', '.join(names)}, not {getattr(self, name)!r}.")
         get_schedule(self.schedule)
         check_loss(self.loss)
         _check_ranges(self)
         if self.factor is not None and self.factor[0] <= 0:
             raise ValueError(f"factor is (lowest, highest), both positive, not {self.factor}.")
         if self.splits[0] == self.splits[1]:
-            raise ValueError(f"splits are two that differ, to train and to validate on, not {self.splits[0]!r} twice.")
+            raise ValueError(f"splits must be two different ones, to train and to validate on, not {self.splits}.")
         onset = self.augmentations.onset
-        if 100 * (onset[0] + onset[1]) > self.window:
-            raise ValueError(f"onset leaves no place for P in a window of {self.window / 100:g} s: {onset}.")
+        seconds = self.window / SAMPLING_RATE
+        if onset[0] + onset[1] > seconds:
+            raise ValueError(f"onset leaves no room for P in a window of {seconds:g} s: {onset}.")
         if self.batch_size % self.machine.parts:
             parts = self.machine.parts
             raise ValueError(
@@ -251,11 +254,11 @@ class TrainingConfig:
 
     @property
     def unfolded_count(self) -> int:
-        """Examples of a batch, the first ones, that the second term of the loss is computed for."""
+        """Number of examples, the first of a batch, that the second term of the loss is computed for."""
         return round(self.unfolded_share * self.batch_size)
 
     def autocast(self, device: str) -> torch.autocast:
-        """The context of an update in this precision, on a device."""
+        """The autocast context of an update on a device."""
         return torch.autocast(torch.device(device).type, torch.bfloat16, self.precision == "bf16-mixed")
 
 
@@ -265,7 +268,7 @@ def _check_counts(config: Machine | TrainingConfig, *names: str) -> None:
             raise ValueError(f"{name} must be at least 1, not {getattr(config, name)}.")
 
 
-def _check_ranges(config: Source | TrainingConfig) -> None:
+def _check_ranges(config: DatasetChoice | TrainingConfig) -> None:
     for name in ("snr", "factor", "magnitude", "distance"):
         limits = getattr(config, name, None)
         if limits is not None and not limits[0] <= limits[1]:

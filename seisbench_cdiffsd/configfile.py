@@ -1,4 +1,4 @@
-"""Settings of a training from TOML, from a run's JSON and from the command line, with each error in one line."""
+"""The settings of a training from TOML, from a run's JSON and from the command line; each error is one line."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ else:
 
 T = TypeVar("T")
 
-#: Where the configs are that come with the package.
+#: Folder of the configs that come with the package.
 SHIPPED = Path(__file__).parent / "configs"
-#: Terms of the loss where none is named.
+#: Default terms of the loss.
 TERMS = dict(TrainingConfig().loss)
 
 
@@ -30,19 +30,19 @@ def read_config(path: str | Path | None, overrides: Iterable[str] = (), **change
     """
     Read the settings of a training.
 
-    In TOML, a table and dotted keys are the same: the terms of a `loss` take the place of, or come beside, those of the
-    default, and 0 switches one off. In ``config.json`` and in `changes`, the terms that are named are all there are.
+    In TOML, a table and dotted keys are the same: the terms of a `loss` replace those of the default or are added to
+    them, and 0 switches one off. In ``config.json`` and in `changes`, a loss has only the terms that are named.
 
     :param path: TOML file, ``config.json`` of a run, name of a config in the package such as "default", or None
-    :param overrides: Settings that take the place of those in the file: "steps=200", "augmentations.stretch=0",
+    :param overrides: Settings that replace those in the file: "steps=200", "augmentations.stretch=0",
         "loss.spectrum=5", "events.0.weight=2"
     :param changes: Likewise, as values
-    :return: The settings; what is named nowhere has its default
-    :raises ValueError: If a key is unknown, a value impossible, or the file cannot be read
+    :return: The settings, with defaults for those that are not named
+    :raises ValueError: If a key is unknown, a value is invalid, or the file cannot be read
     """
     table = {**(read_table(path) if path is not None else {}), **changes}
     if isinstance(loss := table.get("loss", TERMS), Mapping):
-        table["loss"] = dict(loss)  # a copy, which overrides may change
+        table["loss"] = dict(loss)  # a copy, since overrides change it
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
@@ -53,14 +53,14 @@ def read_config(path: str | Path | None, overrides: Iterable[str] = (), **change
 
 
 def _with_terms(loss: Any) -> Any:
-    """A loss of TOML, with the terms of the default that it neither names nor switches off."""
+    """A loss from TOML, completed by the default terms that it neither names nor switches off."""
     if not isinstance(loss, Mapping):
         return loss
     return {term: weight for term, weight in {**TERMS, **loss}.items() if isinstance(weight, bool) or weight != 0}
 
 
 def parse(text: str) -> Any:
-    """A value as in TOML, or a string where it is none: ``200``, ``true``, ``[-15, 15]``, ``published``."""
+    """A value as in TOML, or else the text itself: ``200``, ``true``, ``[-15, 15]``, ``published``."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -72,9 +72,9 @@ def build(cls: type[T], table: Mapping[str, Any], where: str = "") -> T:
     A dataclass of settings from a table of plain values.
 
     :param cls: The dataclass
-    :param table: Values by name; tables for what is a dataclass itself
+    :param table: Values by name; nested dataclasses are tables
     :param where: Name of the table, for messages
-    :raises ValueError: If a name is unknown, a value has the wrong type, or one that must be given is missing
+    :raises ValueError: If a name is unknown, a value has the wrong type, or a required one is missing
     """
     types_, known = get_type_hints(cls), {x.name: x for x in fields(cls)}  # type: ignore[arg-type]
     for name in table:
@@ -93,7 +93,7 @@ def build(cls: type[T], table: Mapping[str, Any], where: str = "") -> T:
 
 
 def _value(kind: Any, value: Any, name: str) -> Any:
-    """A plain value as the type of a setting."""
+    """Convert a plain value to the type of a setting."""
     arguments = get_args(kind)
     if get_origin(kind) in (Union, types.UnionType):
         return None if value in (None, "none") else _value(arguments[0], value, name)
@@ -132,10 +132,10 @@ def _tuple(arguments: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]
 
 def read_table(path: str | Path) -> dict[str, Any]:
     """
-    What a file of settings says, as it is but for the terms of a loss in TOML; see :py:func:`read_config`.
+    The settings in a file, unchecked; a loss in TOML is completed as in :py:func:`read_config`.
 
     :param path: File, or name of a config in the package
-    :raises ValueError: If there is no such file, or it holds no settings
+    :raises ValueError: If there is no such file, or it is not valid
     """
     shipped = SHIPPED / f"{path}.toml"
     file = shipped if str(path) == shipped.stem and shipped.is_file() else Path(path)
@@ -143,18 +143,18 @@ def read_table(path: str | Path) -> dict[str, Any]:
         text = file.read_text(encoding="utf-8")
         table = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
         if not isinstance(table, dict):
-            raise ValueError("it holds no settings by name")
+            raise ValueError("it is not a table of settings")
         return {**table, "loss": _with_terms(table["loss"])} if "loss" in table and file.suffix != ".json" else table
     except OSError as error:
         names = ", ".join(sorted(x.stem for x in SHIPPED.glob("*.toml")))
         raise ValueError(f"No config {str(path)!r}: {error.strerror}. It is a TOML file, or one of {names}.") from None
     except ValueError as error:
-        remedy = " Mend it, or delete it and give the settings again." if file.suffix == ".json" else ""
-        raise ValueError(f"{file} is no valid config: {str(error).rstrip('.')}.{remedy}") from None
+        remedy = " Fix it, or delete it and give the settings again." if file.suffix == ".json" else ""
+        raise ValueError(f"{file} is not a valid config: {str(error).rstrip('.')}.{remedy}") from None
 
 
 def _put(table: Any, keys: list[str], value: Any) -> None:
-    """Put a value under a dotted key, into tables and lists of tables."""
+    """Set the value of a dotted key in tables and lists of tables."""
     first, *rest = keys
     if isinstance(table, list):
         if not first.isdecimal() or int(first) >= len(table):

@@ -1,4 +1,4 @@
-"""SeisBench datasets by name or path, and the records of them that were asked for, chosen by metadata alone."""
+"""SeisBench datasets by name or path, and the choice of their records, by metadata alone."""
 
 from __future__ import annotations
 
@@ -13,43 +13,72 @@ from numpy.typing import NDArray
 from seisbench.data import WaveformDataset
 
 from seisbench_cdiffsd.augmentations import P_KEY, S_KEY
-from seisbench_cdiffsd.config import Source
+from seisbench_cdiffsd.config import DatasetChoice
 from seisbench_cdiffsd.stores import COMPONENTS
 
-#: Splits in order: what is in one of them is to be new to those before it.
+#: Splits in order: none may share samples with an earlier one.
 SPLITS = ("train", "dev", "test")
-#: Records of a station that begin within so many seconds of each other may hold the same samples.
-NEAR = 100.0
-#: Columns that hold epicentral distances, and the kilometres of their unit.
+#: Records of a station that start within so many seconds of each other may share samples.
+OVERLAP_SECONDS = 100.0
+#: Columns with epicentral distances, and their unit in kilometres.
 DISTANCES = {"path_ep_distance_km": 1.0, "source_distance_km": 1.0, "path_ep_distance_deg": 111.19}
 
 
-def open_source(source: Source) -> WaveformDataset:
+def open_chosen(choice: DatasetChoice) -> WaveformDataset:
     """
-    Open a dataset, with components ZNE, and take the records that are asked for. No waveform is read.
+    Open a dataset, with components ZNE, and take the chosen records. No waveform is read.
 
-    :param source: Which dataset, and which of its records
-    :raises ValueError: If there is no such dataset, it lacks a column that is asked for, or no record is left
+    :param choice: Which dataset, and which of its records
+    :raises ValueError: If there is no such dataset, it lacks a column to choose by, or no record is left
     """
-    dataset = _open(source)
+    dataset = open_dataset(choice.dataset, choice.download)
     left = pd.Series(True, index=dataset.metadata.index)
-    for what, chosen in _masks(dataset.metadata, source).items():
+    for what, chosen in _masks(dataset.metadata, choice).items():
         left &= chosen
         if not left.any():
-            raise ValueError(f"No record of dataset {source.dataset} is left with {what}.")
+            raise ValueError(f"No record of dataset {choice.dataset} is left with {what}.")
     return dataset if left.all() else dataset.filter(left.to_numpy(), inplace=False)
+
+
+def open_dataset(name: str, download: bool = False) -> WaveformDataset:
+    """
+    Open a dataset, with components ZNE.
+
+    :param name: Folder, or name in ``seisbench.data``
+    :param download: Whether to download it if it is not in SeisBench's cache
+    :raises ValueError: If there is no such dataset, or it cannot be read
+    """
+    if Path(name).is_dir() or "/" in name:
+        try:
+            return WaveformDataset(name, component_order=COMPONENTS, name=Path(name).name)
+        except (OSError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{name} is not a dataset in SeisBench's format: {reason}") from error
+    kind: Any = getattr(sbd, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, sbd.WaveformBenchmarkDataset)):
+        problem = "neither a folder nor a name in seisbench.data"
+        if isinstance(kind, type) and issubclass(kind, sbd.MultiWaveformDataset):
+            problem = "seisbench.data has several in one under this name: name each of them"
+        raise ValueError(f"There is no dataset {name!r}: {problem}.")
+    cache = Path(seisbench.cache_data_root) / name.lower()
+    if not (download or any(cache.glob("metadata*.csv"))):
+        raise ValueError(
+            f"Dataset {name} is not in SeisBench's cache ({cache}): set download = true, "
+            f"or make it by seisbench.data.{name}(...)."
+        )
+    return kind(component_order=COMPONENTS)
 
 
 def take_split(dataset: WaveformDataset, split: str) -> WaveformDataset:
     """
-    One split of a dataset, without records that may hold samples of an earlier one, see :py:func:`in_split`.
+    One split of a dataset, without records that may share samples with an earlier one, see :py:func:`in_split`.
 
     :raises ValueError: If it has no such split
     """
     chosen = in_split(dataset.metadata, split)
     if not chosen.any():
         raise ValueError(
-            f"Dataset {dataset.name} has no {split} split, among the records that were chosen: "
+            f"Dataset {dataset.name} has no {split} split among the chosen records: "
             "its metadata need a column 'split' with it."
         )
     return dataset.filter(chosen, inplace=False)
@@ -57,9 +86,8 @@ def take_split(dataset: WaveformDataset, split: str) -> WaveformDataset:
 
 def in_split(metadata: pd.DataFrame, split: str) -> NDArray[np.bool_]:
     """
-    Which records are in a split. Datasets are split by event, and records of two events that follow each other may hold
-    the same samples: those that begin within 100 s of a record of the same station in an earlier split (of train, dev,
-    test) are left out.
+    Which records are in a split. Datasets are split by event, and records of successive events may share samples: those
+    that start within 100 s of a record of the same station in an earlier split (of train, dev, test) are left out.
 
     :param metadata: Metadata of all splits
     :param split: Name of the split
@@ -69,18 +97,17 @@ def in_split(metadata: pd.DataFrame, split: str) -> NDArray[np.bool_]:
     if not (earlier.any() and {"station_code", "trace_start_time"} <= set(metadata)):
         return chosen.to_numpy()
     network = metadata.get("station_network_code", pd.Series("", index=metadata.index))
-    begins = pd.DataFrame(
+    starts = pd.DataFrame(
         {
             "time": pd.to_datetime(metadata["trace_start_time"], utc=True, format="ISO8601", errors="coerce"),
             "station": network.astype(str).str.cat(metadata["station_code"].astype(str), "."),
             "row": np.arange(len(metadata)),
         }
     )
-    begins = begins[begins["time"].notna()].sort_values("time")
-    late, early = (begins[mask.to_numpy()[begins["row"]]] for mask in (chosen, earlier))
-    near = pd.merge_asof(
-        late, early, on="time", by="station", direction="nearest", tolerance=pd.Timedelta(seconds=NEAR)
-    )
+    starts = starts[starts["time"].notna()].sort_values("time")
+    late, early = (starts[mask.to_numpy()[starts["row"]]] for mask in (chosen, earlier))
+    tolerance = pd.Timedelta(seconds=OVERLAP_SECONDS)
+    near = pd.merge_asof(late, early, on="time", by="station", direction="nearest", tolerance=tolerance)
     result = chosen.to_numpy().copy()
     result[near.loc[near["row_y"].notna(), "row_x"]] = False
     return result
@@ -90,9 +117,9 @@ def earthquakes_of(dataset: WaveformDataset, category: tuple[str, ...] = (), cli
     """
     The labelled earthquakes of a dataset, which may hold noise as well.
 
-    :param category: Values of ``trace_category`` that were asked for; by default all but noise
+    :param category: Values of ``trace_category`` that the records were chosen by; by default all but noise is taken
     :param clipped: Whether to take records that are marked as clipped
-    :raises ValueError: If there is none, or a label is no number
+    :raises ValueError: If there is none, or a label is not a number
     """
     metadata = dataset.metadata
     if P_KEY not in metadata or not metadata[P_KEY].notna().any():
@@ -106,7 +133,7 @@ def earthquakes_of(dataset: WaveformDataset, category: tuple[str, ...] = (), cli
         raise ValueError(f"Dataset {dataset.name} has no earthquakes with a P label that are not clipped.")
     left = dataset.filter(chosen.to_numpy(), inplace=False)
     for key in (P_KEY, S_KEY):
-        # one text in a column makes text of all that is in it
+        # a single text makes pandas read the whole column as text
         if key in left.metadata and not pd.api.types.is_numeric_dtype(left.metadata[key]):
             left.metadata[key] = _labels(left, key)
     return left
@@ -119,8 +146,8 @@ def _labels(dataset: WaveformDataset, key: str) -> pd.Series:
     if wrong.any():
         row = dataset.metadata[wrong].iloc[0]
         raise ValueError(
-            f"Trace {row.get('trace_name', row.name)} of dataset {dataset.name} has {row[key]!r} for {key}, no number. "
-            "Mend it, or take its row out of the metadata."
+            f"Trace {row.get('trace_name', row.name)} of dataset {dataset.name} has {row[key]!r} for {key}, which is "
+            "not a number. Fix it, or remove its row from the metadata."
         )
     return labels
 
@@ -129,7 +156,8 @@ def noise_of(dataset: WaveformDataset, category: tuple[str, ...] = ()) -> Wavefo
     """
     The noise of a dataset, which may hold earthquakes as well.
 
-    :param category: Values of ``trace_category`` that were asked for; by default "noise", where there is that column
+    :param category: Values of ``trace_category`` that the records were chosen by; by default "noise", if there is that
+        column
     :raises ValueError: If there is none
     """
     if category or "trace_category" not in dataset.metadata:
@@ -140,79 +168,48 @@ def noise_of(dataset: WaveformDataset, category: tuple[str, ...] = ()) -> Wavefo
     return dataset.filter(chosen.to_numpy(), inplace=False)
 
 
-def cache_of(name: str) -> Path:
-    """Where SeisBench keeps a dataset of this name."""
-    return Path(seisbench.cache_data_root) / name.lower()
-
-
-def is_cached(name: str) -> bool:
-    """Whether a dataset is in SeisBench's cache, and need not be downloaded."""
-    return any(cache_of(name).glob("metadata*.csv"))
-
-
-def _open(source: Source) -> WaveformDataset:
-    name = source.dataset
-    if Path(name).is_dir() or "/" in name:
-        try:
-            return WaveformDataset(name, component_order=COMPONENTS, name=Path(name).name)
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"{name} is no dataset in SeisBench's format: {' '.join(str(error).split())}") from error
-    kind: Any = getattr(sbd, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, sbd.WaveformBenchmarkDataset)):
-        what = "neither a folder nor a name in seisbench.data"
-        if isinstance(kind, type) and issubclass(kind, sbd.MultiWaveformDataset):
-            what = "seisbench.data has several in one under this name: name each of them"
-        raise ValueError(f"There is no dataset {name!r}: {what}.")
-    if not source.download and not is_cached(name):
-        raise ValueError(
-            f"Dataset {name} is not in SeisBench's cache ({cache_of(name)}): set download = true, "
-            f"or make it by seisbench.data.{name}(...)."
-        )
-    return kind(component_order=COMPONENTS)
-
-
-def _masks(metadata: pd.DataFrame, source: Source) -> dict[str, pd.Series]:
-    """What is asked for, in words, and which records have it."""
+def _masks(metadata: pd.DataFrame, choice: DatasetChoice) -> dict[str, pd.Series]:
+    """Each condition of a choice, in words, and which records meet it."""
     masks: dict[str, pd.Series] = {}
-    if source.category:
-        column = _column(metadata, source, "trace_category")
-        masks[f"category {', '.join(source.category)}"] = column.isin(source.category)
-    if source.instrument:
-        column = _column(metadata, source, "trace_channel").astype(str)
-        masks[f"instrument {', '.join(source.instrument)}"] = column.str.startswith(source.instrument)
+    if choice.category:
+        column = _column(metadata, choice, "trace_category")
+        masks[f"category {', '.join(choice.category)}"] = column.isin(choice.category)
+    if choice.instrument:
+        column = _column(metadata, choice, "trace_channel").astype(str)
+        masks[f"instrument {', '.join(choice.instrument)}"] = column.str.startswith(choice.instrument)
     for name, values in (
-        ("snr", lambda: _snr(metadata, source)),
-        ("magnitude", lambda: _numbers(_column(metadata, source, "source_magnitude"))),
-        ("distance", lambda: _distance(metadata, source)),
+        ("snr", lambda: _snr(metadata, choice)),
+        ("magnitude", lambda: _numbers(_column(metadata, choice, "source_magnitude"))),
+        ("distance", lambda: _distance(metadata, choice)),
     ):
-        limits = getattr(source, name)
+        limits = getattr(choice, name)
         if limits is not None:
             masks[f"{name} from {limits[0]:g} to {limits[1]:g}"] = values().between(*limits)
-    for name, wanted in source.where.items():
-        column = _column(metadata, source, name)
-        numbers = len(wanted) == 2 and all(isinstance(x, int | float) and not isinstance(x, bool) for x in wanted)
-        masks[f"{name} {list(wanted)}"] = _numbers(column).between(*wanted) if numbers else column.isin(wanted)
+    for name, wanted in choice.where.items():
+        column = _column(metadata, choice, name)
+        is_range = len(wanted) == 2 and all(isinstance(x, int | float) and not isinstance(x, bool) for x in wanted)
+        masks[f"{name} {list(wanted)}"] = _numbers(column).between(*wanted) if is_range else column.isin(wanted)
     return masks
 
 
 def _numbers(column: pd.Series) -> pd.Series:
-    """Values as numbers; NaN for what is none."""
+    """Values as numbers; NaN for what is not a number."""
     return pd.to_numeric(column, errors="coerce")
 
 
-def _column(metadata: pd.DataFrame, source: Source, name: str) -> pd.Series:
+def _column(metadata: pd.DataFrame, choice: DatasetChoice, name: str) -> pd.Series:
     if name not in metadata:
-        raise ValueError(f"Dataset {source.dataset} has no column {name!r} to choose records by.")
+        raise ValueError(f"Dataset {choice.dataset} has no column {name!r} to choose records by.")
     return metadata[name]
 
 
-def _snr(metadata: pd.DataFrame, source: Source) -> pd.Series:
+def _snr(metadata: pd.DataFrame, choice: DatasetChoice) -> pd.Series:
     """Mean SNR in dB: of STEAD's list of three, "[56.7 55.4 47.4]", or of a column for each component."""
     if "trace_snr_db" in metadata:
         return metadata["trace_snr_db"].map(_mean)
     columns = [name for name in (f"trace_{component}_snr_db" for component in COMPONENTS) if name in metadata]
     if not columns:
-        raise ValueError(f"Dataset {source.dataset} has no column such as 'trace_snr_db' to choose records by.")
+        raise ValueError(f"Dataset {choice.dataset} has no column such as 'trace_snr_db' to choose records by.")
     return metadata[columns].mean(axis=1)
 
 
@@ -224,8 +221,8 @@ def _mean(value: Any) -> float:
     return float(numbers.mean()) if numbers.size else np.nan
 
 
-def _distance(metadata: pd.DataFrame, source: Source) -> pd.Series:
+def _distance(metadata: pd.DataFrame, choice: DatasetChoice) -> pd.Series:
     for name, kilometres in DISTANCES.items():
         if name in metadata:
             return kilometres * pd.to_numeric(metadata[name], errors="coerce")
-    raise ValueError(f"Dataset {source.dataset} has no column such as {next(iter(DISTANCES))!r} to choose records by.")
+    raise ValueError(f"Dataset {choice.dataset} has no column such as {next(iter(DISTANCES))!r} to choose records by.")

@@ -1,6 +1,6 @@
-"""Augmentations for what else happens at stations: other instruments, faults, and more than one earthquake.
+"""Augmentations for what else happens at stations: other instruments, faults, and two sources at once.
 
-They are in SeisBench's style. All but :py:class:`DropComponents` draw no random number at a probability of 0.
+They are in SeisBench's style. At a probability of 0, most of them draw no random number.
 """
 
 from __future__ import annotations
@@ -22,22 +22,24 @@ from seisbench_cdiffsd.augmentations import (
     RandomOnset,
     State,
     add_name,
+    draw_window,
 )
+from seisbench_cdiffsd.filtering import SAMPLING_RATE
 
-#: Latest beginning of a window in the coda, in seconds after P, and the SNR in dB that it is to have.
-LATEST, CLEAR = 30.0, 15.0
+#: Latest start of a window in the coda, in seconds after P, and the lowest SNR in dB there.
+CODA_LATEST, CODA_SNR = 30.0, 15.0
 
 
 class AnyOnset(RandomOnset):
     """
-    A window with the P onset at a random place; for some records, one that begins between P and S, or in the coda.
+    A window with the P onset at a random place; for some records, one that starts between P and S, or in the coda.
 
     :param low: Earliest sample of the onset in the window; negative for windows that start after P
     :param high: Latest sample of the onset in the window
     :param windowlen: Samples of the window
-    :param s_only: Share of the records with an S label whose window begins between the two
-    :param coda: Share of the records whose window begins later than that, up to 30 s after P, where that is still 15 dB
-        above the noise of the record
+    :param s_only: Share of the records with an S label whose window starts between P and S
+    :param coda: Share of the records whose window starts in the coda, up to 30 s after P, if the coda is still 15 dB
+        above the noise of the record there
     """
 
     def __init__(
@@ -61,13 +63,13 @@ class AnyOnset(RandomOnset):
 
     def _in_the_coda(self, waveform: NDArray[np.float32], metadata: dict[str, Any]) -> float | None:
         rate, p, s = metadata[RATE_KEY], metadata[P_KEY], metadata.get(S_KEY, np.nan)
-        start = p + np.random.uniform(max(-self.low, 0), LATEST * rate)
+        start = p + np.random.uniform(max(-self.low, 0), CODA_LATEST * rate)
         first, strong = waveform[:, int(start) :], waveform[:, max(int(p if np.isnan(s) else s), 0) :]
         samples = int(SIGNAL_SECONDS * rate)
         if first.shape[1] < samples or not strong[:, :samples].any():
             return None
         ratio = np.mean(first[:, :samples] ** 2) / np.mean(strong[:, :samples] ** 2)
-        clear = metadata.get(SNR_KEY, np.inf) + 10 * np.log10(ratio + 1e-30) > CLEAR
+        clear = metadata.get(SNR_KEY, np.inf) + 10 * np.log10(ratio + 1e-30) > CODA_SNR
         return start if clear else None
 
 
@@ -91,7 +93,7 @@ class Superpose:
         other = self.earthquakes[np.random.randint(len(self.earthquakes))]
         second = other["X"]
         start = np.random.randint(int(np.clip(metadata[P_KEY], 0, waveform.shape[-1] - 1)), waveform.shape[-1])
-        # From where the second one rises, so that it does arrive in the record.
+        # from where the second one rises, so that it arrives within the record
         first = int(np.argmax(np.abs(second).max(axis=0) > 0))
         second = second[:, first : first + waveform.shape[-1] - start]
         peak = np.abs(second).max()
@@ -104,13 +106,39 @@ class Superpose:
         add_name(state, other)
 
 
+class SecondNoise:
+    """
+    Adds a second, weaker noise record to a noise record: two sources at once.
+
+    :param noise: Where the second record comes from
+    :param probability: Share of the records that get one
+    :param cumulative: As for :py:class:`CoupleNoise`
+    """
+
+    def __init__(
+        self, noise: NoiseWindows, probability: float = 0.3, cumulative: NDArray[np.float64] | None = None
+    ) -> None:
+        self.noise, self.probability, self.cumulative = noise, probability, cumulative
+
+    def __call__(self, state: State) -> None:
+        if np.random.rand() >= self.probability:
+            return
+        first, metadata = state["X"]
+        other = draw_window(self.noise, self.cumulative)
+        second = other["X"]
+        samples = min(first.shape[-1], second.shape[-1])
+        gain = np.random.uniform(0.1, 1) * first.std() / second.std()
+        state["X"] = (first[:, :samples] + gain * second[:, :samples], metadata)
+        add_name(state, other)
+
+
 class NarrowBand:
     """
-    Takes low or high frequencies, or both, from both parts of a pair, as another instrument or digitizer does.
+    Removes low or high frequencies, or both, from both parts of a pair, as another instrument or digitizer does.
 
     :param probability: Share of the pairs
-    :param highpass: Lowest and highest corner in Hz below which amplitudes fall
-    :param lowpass: Lowest and highest corner above which they fall
+    :param highpass: Lowest and highest corner of the high-pass in Hz
+    :param lowpass: Lowest and highest corner of the low-pass
     :param rate: Sampling rate in Hz
     """
 
@@ -119,7 +147,7 @@ class NarrowBand:
         probability: float,
         highpass: tuple[float, float] = (1.0, 4.0),
         lowpass: tuple[float, float] = (12.0, 45.0),
-        rate: float = 100.0,
+        rate: float = SAMPLING_RATE,
     ) -> None:
         self.probability, self.highpass, self.lowpass, self.rate = probability, highpass, lowpass, rate
 
@@ -137,11 +165,11 @@ class NarrowBand:
 
 class Glitches:
     """
-    Adds spikes or steps to one or all components of a noise record, as faulty electronics do; in the model's band.
+    Adds spikes or steps, in the model's band, to one or all components of a noise record, as faulty electronics do.
 
     :param band: The band-pass that the result goes through
     :param probability: Share of the records
-    :param count: Largest number of them
+    :param count: Largest number of spikes and steps
     :param amplitude: Smallest and largest amplitude, relative to the peak of the record
     """
 
@@ -173,7 +201,7 @@ class Glitches:
 
 class DropComponents:
     """
-    Silences components of both parts of a pair, as on stations that have only some of them; one always stays.
+    Silences components of both parts of a pair, as on stations that lack them; at least one stays.
 
     :param probability: Share of the pairs that lose one or two components
     """

@@ -1,7 +1,6 @@
-"""Judge denoisers: how well the waveform is kept, what a picker finds in it, and what it finds where nothing is.
+"""Evaluate denoisers: how well they keep the waveform, what pickers find in it, and what they pick in noise alone.
 
-Everything has one shape: rows, one for each record and denoiser. :py:mod:`seisbench_cdiffsd.summary` makes tables of
-them.
+All results are rows, one for each record and denoiser, which :py:mod:`seisbench_cdiffsd.summary` turns into tables.
 """
 
 from __future__ import annotations
@@ -19,23 +18,24 @@ from tqdm.auto import tqdm
 from seisbench_cdiffsd import metrics
 from seisbench_cdiffsd.augmentations import P_KEY, S_KEY
 from seisbench_cdiffsd.baselines import oracle_mask
+from seisbench_cdiffsd.filtering import SAMPLING_RATE
 from seisbench_cdiffsd.pairs import Mixtures
-from seisbench_cdiffsd.picking import COLUMNS, match_labels, pick_windows_at
+from seisbench_cdiffsd.picking import PICK_COLUMNS, match_labels, pick_windows
 from seisbench_cdiffsd.summary import TOLERANCES
 
 Array = NDArray[np.float32]
 Floats = NDArray[np.float64]
-#: Denoises in-band windows (batch, 3, samples) at 100 Hz.
+#: Denoises in-band windows (batch, 3, samples) at the model's rate.
 WindowDenoiser = Callable[[Array], Array]
 
-#: Probability from which on a pick counts, by picker.
-THRESHOLDS = {"PhaseNet": 0.3, "EQTransformer": 0.1}
-#: Thresholds at which picks are looked for where false picks are to be equally rare. At a low one, arrivals are one
-#: pick if the probability does not fall below half of it between them.
+#: Lowest probability of a pick, by picker, and for others.
+THRESHOLDS, THRESHOLD = {"PhaseNet": 0.3, "EQTransformer": 0.1}, 0.3
+#: Thresholds at which picks are found, to compare denoisers where false picks are equally rare. At a low one, arrivals
+#: are one pick if the probability does not fall below half of it between them.
 LADDER = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 #: Picks of one phase that are closer than this, in seconds, are one pick.
 SAME_PICK = 0.5
-#: Classes of S - P times in seconds; 8 km of epicentral distance go with a second.
+#: Bounds of classes of S - P times in seconds; a second corresponds to about 8 km of epicentral distance.
 SP_CLASSES = (0, 2, 4, 8, np.inf)
 
 
@@ -43,7 +43,7 @@ def evaluate(
     mixtures: Mixtures,
     denoisers: Mapping[str, WindowDenoiser],
     pickers: Mapping[str, WaveformModel],
-    sampling_rate: float = 100.0,
+    sampling_rate: float = SAMPLING_RATE,
     unions: Sequence[str] = (),
     full_band: Mixtures | None = None,
 ) -> pd.DataFrame:
@@ -54,10 +54,10 @@ def evaluate(
     :param denoisers: Denoisers by name; "noisy", "clean" and "oracle mask" are added
     :param pickers: SeisBench pickers by name
     :param sampling_rate: Sampling rate in Hz
-    :param unions: Denoisers for which the picks on noisy and denoised records together are judged as well
+    :param unions: Denoisers for which the picks on noisy and denoised records together are evaluated as well
     :param full_band: The mixtures before the band-pass: estimates are compared with those as well, in the columns
-        ``sdr_full_db`` and ``correlation_full``, where what the band-pass takes away counts as removed
-    :return: One row a mixture and denoiser: ``denoiser``, ``mixture``, ``input_snr_db``, ``event``, ``region``,
+        ``sdr_full_db`` and ``correlation_full``, where what the band-pass removes counts as lost
+    :return: One row per mixture and denoiser: ``denoiser``, ``mixture``, ``input_snr_db``, ``event``, ``region``,
         ``instrument``, ``sp_class``; ``sdr_db``, ``sdr_gain_db``, ``snr_gain_db``, ``correlation`` (mean over
         components), ``log10_amplitude``; and for each picker and phase ``<picker>_<phase>_residual`` in seconds (NaN
         where missed), ``_label`` (whether there is one), ``_picks`` (their number) and ``_highest`` (probability of the
@@ -78,7 +78,7 @@ def evaluate(
             result["correlation_full"] = _mean_over_live(metrics.cross_correlation(full_band.clean, wide))
         return result
 
-    rows = _judge(mixtures.noisy, mixtures.labels, estimates, pickers, sampling_rate, waveforms, unions)
+    rows = _evaluate_all(mixtures.noisy, mixtures.labels, estimates, pickers, sampling_rate, waveforms, unions)
     return rows.rename(columns={"record": "mixture"})
 
 
@@ -87,17 +87,19 @@ def evaluate_records(
     labels: pd.DataFrame,
     denoisers: Mapping[str, WindowDenoiser],
     pickers: Mapping[str, WaveformModel],
-    sampling_rate: float = 100.0,
+    sampling_rate: float = SAMPLING_RATE,
     unions: Sequence[str] = (),
 ) -> pd.DataFrame:
     """
-    Run denoisers and pickers on records as they are, whose clean part nobody knows.
+    Run denoisers and pickers on records as they are, whose clean part is unknown.
 
     :param windows: In-band records (batch, 3, samples)
-    :param labels: One row a record, with ``p_sample`` and ``s_sample``
+    :param labels: One row per record, with ``p_sample`` and ``s_sample``
     :return: As :py:func:`evaluate`, without what needs the clean record
     """
-    return _judge(windows, labels, {"noisy": lambda noisy: noisy, **denoisers}, pickers, sampling_rate, None, unions)
+    return _evaluate_all(
+        windows, labels, {"noisy": lambda noisy: noisy, **denoisers}, pickers, sampling_rate, None, unions
+    )
 
 
 def evaluate_noise(
@@ -105,15 +107,15 @@ def evaluate_noise(
     metadata: pd.DataFrame,
     denoisers: Mapping[str, WindowDenoiser],
     pickers: Mapping[str, WaveformModel],
-    sampling_rate: float = 100.0,
+    sampling_rate: float = SAMPLING_RATE,
     unions: Sequence[str] = (),
 ) -> pd.DataFrame:
     """
-    Run denoisers and pickers on records without an earthquake: whatever is picked is false.
+    Run denoisers and pickers on records without an earthquake: all picks are false.
 
     :param windows: In-band noise (batch, 3, samples)
-    :param metadata: One row a record
-    :return: One row a record and denoiser: ``suppression_db``, ``hours``, and ``<picker>_<phase>_picks``, ``_highest``
+    :param metadata: One row per record
+    :return: One row per record and denoiser: ``suppression_db``, ``hours``, ``<picker>_<phase>_picks``, ``_highest``
     """
 
     def waveforms(name: str, estimate: Array) -> dict[str, Floats]:
@@ -121,11 +123,11 @@ def evaluate_noise(
 
     labels = metadata.assign(p_sample=np.nan, s_sample=np.nan)
     estimates: dict[str, WindowDenoiser] = {"noisy": lambda noisy: noisy, **denoisers}
-    rows = _judge(windows, labels, estimates, pickers, sampling_rate, waveforms, unions)
+    rows = _evaluate_all(windows, labels, estimates, pickers, sampling_rate, waveforms, unions)
     return rows.assign(hours=windows.shape[-1] / sampling_rate / 3600)
 
 
-def _judge(
+def _evaluate_all(
     noisy: Array,
     labels: pd.DataFrame,
     estimates: Mapping[str, WindowDenoiser],
@@ -142,8 +144,8 @@ def _judge(
         rows = base.assign(denoiser=name, **(waveforms(name, estimate) if waveforms else {}))
         together = base.assign(denoiser=f"{name} + noisy")
         for picker_name, picker in pickers.items():
-            threshold = THRESHOLDS.get(picker_name, 0.3)
-            picks, *others = pick_windows_at(picker, estimate, (threshold, *LADDER), rate)
+            threshold = THRESHOLDS.get(picker_name, THRESHOLD)
+            picks, *others = pick_windows(picker, estimate, (threshold, *LADDER), rate)
             scores = _scores(picker_name, picks, labels, rate), _highest(picker_name, pd.concat(others), labels, rate)
             rows = pd.concat([rows, *scores], axis=1)
             if name == "noisy":
@@ -156,7 +158,7 @@ def _judge(
 
 
 def _describe(labels: pd.DataFrame, rate: float) -> pd.DataFrame:
-    """What rows are grouped by. Records without an event in their metadata are events of their own."""
+    """Columns to group by. Records without an event in their metadata are events of their own."""
     nothing = pd.Series(np.nan, index=labels.index)
     event = labels.get("source_id", nothing).astype(object).fillna(labels.get("trace_name", nothing))
     region = labels.get("region", labels.get("trace_source", nothing))
@@ -220,7 +222,7 @@ def _highest(name: str, picks: pd.DataFrame, labels: pd.DataFrame, rate: float) 
 
 def merge_picks(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """
-    All picks of two tables; of picks of one phase within half a second only the most probable is kept.
+    All picks of two tables; of picks of one phase within half a second, only the most probable is kept.
 
     :param first: Picks with the columns ``record``, ``phase``, ``time`` (s) and ``probability``
     :param second: Picks on the same records
@@ -228,13 +230,13 @@ def merge_picks(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     picks = pd.concat([first, second]).sort_values("probability", ascending=False, kind="stable")
     kept: list[tuple] = []
     times: dict[Any, list[float]] = {}
-    for pick in picks[COLUMNS].itertuples(index=False, name=None):
+    for pick in picks[PICK_COLUMNS].itertuples(index=False, name=None):
         record, phase, time, _ = pick
         group = times.setdefault((record, phase), [])
         if all(abs(time - other) > SAME_PICK for other in group):
             group.append(time)
             kept.append(pick)
-    return pd.DataFrame(sorted(kept, key=lambda pick: (pick[0], pick[2])), columns=COLUMNS)
+    return pd.DataFrame(sorted(kept, key=lambda pick: (pick[0], pick[2])), columns=PICK_COLUMNS)
 
 
 def _mean_over_live(correlation: Floats) -> Floats:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pandas as pd
 
 from seisbench_cdiffsd.configfile import read_table
 from seisbench_cdiffsd.model import CITATION, CDiffSD
-from seisbench_cdiffsd.writing import folder_for
+from seisbench_cdiffsd.writing import folder_for, replacing
 
 
 def export_weights(
@@ -22,19 +21,19 @@ def export_weights(
     Write ``NAME.pt.vV`` and ``NAME.json.vV``, as SeisBench's cache has them, and the model card ``NAME.vV.md``.
 
     :param run: Folder of a training
-    :param name: Name of the weights: small letters, digits, "-" and "_"
+    :param name: Name of the weights: lower-case letters, digits, "-" and "_"
     :param out: Folder to write to
     :param version: Version of the weights, such as "1" or "1.2"
-    :param docstring: What the weights are, in a sentence; by default it is said from the settings
+    :param docstring: Description of the weights, in a sentence; by default made from the settings
     :return: Paths of the files
-    :raises ValueError: If there is no model in the folder, or name or version are impossible, or taken
+    :raises ValueError: If there is no model in the folder, or name or version are invalid, or taken
     :raises OSError: If the folder cannot be made or written to
     """
     run, out = Path(run), Path(out)
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
-        raise ValueError(f"A name has small letters, digits, '-' and '_', which {name!r} has not.")
+        raise ValueError(f"The name must have only lower-case letters, digits, '-' and '_', unlike {name!r}.")
     if not re.fullmatch(r"\d+(\.\d+)*", version):
-        raise ValueError(f"A version is a number such as 1 or 1.2, not {version!r}.")
+        raise ValueError(f"The version must be a number such as 1 or 1.2, not {version!r}.")
     for needed in ("model.pt", "model.json", "config.json", "log.csv"):
         if not (run / needed).is_file():
             raise ValueError(f"{run} has no {needed}: give the folder of a training that has been validated.")
@@ -42,23 +41,22 @@ def export_weights(
     targets = [out / f"{name}.{kind}.v{version}" for kind in ("pt", "json")]
     taken = [str(path) for path in targets if path.exists()]
     if taken:
-        raise ValueError(f"There is {taken[0]} already: choose another --version.")
+        raise ValueError(f"{taken[0]} exists already: choose another --version.")
     model = CDiffSD.load(run / "model")
     facts = _facts(model, run)
     text = docstring or f"CDiffSD ({model.network_name}), trained on {facts['events']} with noise of {facts['noise']}."
-    told = _card(text, name, version, model, facts, run)
+    card_text = _card(text, name, version, model, facts, run)
     with folder_for(out):
-        model.save(out / f"{name}.part", weights_docstring=_docstring(text, card.name, facts), version_str=version)
-        for kind, target in zip(("pt", "json"), targets, strict=True):
-            os.replace(out / f"{name}.part.{kind}.v{version}", target)
+        model.save(out / name, weights_docstring=_docstring(text, card.name, facts), version_str=version)
         description = json.loads(targets[1].read_text())
-        targets[1].write_text(json.dumps({**description, "version": version, "citation": CITATION}, indent=4))
-        card.write_text(told, encoding="utf-8")
+        with replacing(targets[1]) as path:
+            path.write_text(json.dumps({**description, "citation": CITATION}, indent=4))
+        card.write_text(card_text, encoding="utf-8")
     return [*targets, card]
 
 
 def _facts(model: CDiffSD, run: Path) -> dict[str, Any]:
-    """Settings and scores of a training, as it left them."""
+    """Settings and scores of a training."""
     try:
         facts = json.loads(model.weights_docstring or "")
     except ValueError:
@@ -72,7 +70,7 @@ def _facts(model: CDiffSD, run: Path) -> dict[str, Any]:
 
 
 def _docstring(text: str, card: str, facts: dict[str, Any]) -> str:
-    """What SeisBench shows of the weights; the settings are at its end, in JSON."""
+    """The docstring that SeisBench shows; the settings are at its end, in JSON."""
     return f"{text} Model card: {card}. Reference: {CITATION} Settings: {json.dumps(facts)}"
 
 
@@ -91,14 +89,14 @@ def _card(text: str, name: str, version: str, model: CDiffSD, facts: dict[str, A
 - Network: `{model.network_name}`, {count:,} parameters; degradation `{model.schedule}`; normalisation `{model.norm}`.
 - Windows of {model.in_samples / model.sampling_rate:g} s at {model.sampling_rate:g} Hz, components \
 {model.component_order}; band: {band}.
-- Earthquakes: {facts["events"]}. Noise: {facts["noise"]}. Split {config.get("splits", ["train"])[0]!r} to train on.
-- {config["steps"]} updates of {config["batch_size"]} windows were asked for; the best by validation is update \
+- Earthquakes: {facts["events"]}. Noise: {facts["noise"]}. Trained on split {config.get("splits", ["train"])[0]!r}.
+- {config["steps"]} updates of {config["batch_size"]} windows were planned; the best by validation is update \
 {best.get("step", "unknown")}.
 
 ## Validation
 
-Means over the fixed mixtures of the dev split: in-band SDR in dB and correlation, by one sampling step and by the
-default.
+Means over the fixed mixtures of the dev split: in-band SDR in dB and correlation, with one sampling step and with the
+default number.
 
 | {" | ".join(log.columns)} |
 |{"---|" * len(log.columns)}

@@ -1,7 +1,7 @@
-"""From datasets to batches: what a training is fed with, in which order, and how fast.
+"""From datasets to the batches of a training.
 
 Each example has a seed of its own, made of the seed of the training, the update and its place in the batch. So a batch
-is the same whoever prepares it: a resumed training, any number of workers, or several processes that share it.
+is the same in a resumed training, with any number of workers, and in several processes that share it.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from seisbench_cdiffsd import pairs
-from seisbench_cdiffsd.config import Source, TrainingConfig
+from seisbench_cdiffsd.augmentations import draw
+from seisbench_cdiffsd.config import DatasetChoice, TrainingConfig
 from seisbench_cdiffsd.datasets import earthquakes_of, noise_of, take_split
 from seisbench_cdiffsd.stores import InMemory, Joined, OnDisk, Reader, Store, shares
 
-#: Dev records that are looked at for each one that is wanted for validation.
+#: Dev records that are read for each earthquake of the validation, since many are not clean enough.
 SPARE = 20
 #: Lowest SNR in dB of a record that counts as clean in validation.
 CLEAN_SNR = 20.0
 
-#: A dataset, and how it was asked for.
-Part = tuple[WaveformDataset, Source]
+#: A dataset with the chosen records, and the choice.
+ChosenDataset = tuple[WaveformDataset, DatasetChoice]
 
 
 @dataclass(frozen=True)
 class Data:
     """
-    What a training works on.
+    The data of a training.
 
     :param pairs: Generator of pairs, one for each earthquake, see :py:func:`.pairs.training_pairs`
     :param chances: Probability of each earthquake
@@ -50,9 +51,11 @@ class Data:
     fingerprint: str
 
 
-def load_data(events: Sequence[Part], noise: Sequence[Part], config: TrainingConfig, band: sbg.Filter) -> Data:
+def load_data(
+    events: Sequence[ChosenDataset], noise: Sequence[ChosenDataset], config: TrainingConfig, band: sbg.Filter
+) -> Data:
     """
-    Choose the records of a training; both kinds are of the same split, to train on and to validate on.
+    Read the records of a training: those of one split to train on, those of another to validate on.
 
     :param events: Datasets with earthquakes
     :param noise: Datasets with noise, which may be the same ones
@@ -62,15 +65,14 @@ def load_data(events: Sequence[Part], noise: Sequence[Part], config: TrainingCon
     """
     train, dev = config.splits
     settings, background = config.augmentations, pairs.background(band, config.window)
-    targets = [pairs.target(band, snr, mute) for snr, mute in ((config.min_snr, settings.mute), (CLEAN_SNR, False))]
-    chosen = {split: (_earthquakes(events, split, config), _noise(noise, split)) for split in config.splits}
-    clean = [_store(part, targets[0], config) for part in chosen[train][0]]
-    quiet = [_store(part, background, config) for part in chosen[train][1]]
-    wanted = SPARE * config.validation_events
-    held_clean, held_quiet = (
-        _joined([InMemory(_some(part, wanted), **options, damaged=config.damaged) for part in parts])
-        for parts, options in zip(chosen[dev], (targets[1], background), strict=True)
-    )
+    target = pairs.target(band, config.min_snr, settings.mute)
+    held_target = pairs.target(band, CLEAN_SNR, mute=False)
+    train_events, dev_events = (_earthquakes(events, split, settings.clipped) for split in (train, dev))
+    train_noise, dev_noise = (_noise(noise, split) for split in (train, dev))
+    clean = [_store(dataset, target, config) for dataset in train_events]
+    quiet = [_store(dataset, background, config) for dataset in train_noise]
+    held_clean = _held_out(dev_events, held_target, config)
+    held_quiet = _held_out(dev_noise, background, config)
     chances = _chances(clean, events, "trace_source" if config.balance else None)
     noise_chances = _chances(quiet, noise, "station_code" if config.balance else None)
     generator = pairs.training_pairs(
@@ -89,13 +91,18 @@ def load_data(events: Sequence[Part], noise: Sequence[Part], config: TrainingCon
     return Data(generator, chances, validation, hashlib.sha256("\n".join(names).encode()).hexdigest())
 
 
-def _earthquakes(parts: Sequence[Part], split: str, config: TrainingConfig) -> list[WaveformDataset]:
-    clipped = config.augmentations.clipped
-    return [earthquakes_of(take_split(dataset, split), source.category, clipped) for dataset, source in parts]
+def _earthquakes(chosen: Sequence[ChosenDataset], split: str, clipped: bool) -> list[WaveformDataset]:
+    return [earthquakes_of(take_split(dataset, split), choice.category, clipped) for dataset, choice in chosen]
 
 
-def _noise(parts: Sequence[Part], split: str) -> list[WaveformDataset]:
-    return [noise_of(take_split(dataset, split), source.category) for dataset, source in parts]
+def _noise(chosen: Sequence[ChosenDataset], split: str) -> list[WaveformDataset]:
+    return [noise_of(take_split(dataset, split), choice.category) for dataset, choice in chosen]
+
+
+def _held_out(datasets: Sequence[WaveformDataset], options: dict[str, Any], config: TrainingConfig) -> Store:
+    """Records to validate on, in memory."""
+    count = SPARE * config.validation_events
+    return _joined([InMemory(_some(dataset, count), **options, damaged=config.damaged) for dataset in datasets])
 
 
 def _store(dataset: WaveformDataset, options: dict[str, Any], config: TrainingConfig) -> Store:
@@ -105,9 +112,9 @@ def _store(dataset: WaveformDataset, options: dict[str, Any], config: TrainingCo
     return InMemory(dataset, **options, damaged=config.damaged)
 
 
-def _chances(stores: Sequence[Store], parts: Sequence[Part], column: str | None) -> NDArray[np.float64]:
+def _chances(stores: Sequence[Store], chosen: Sequence[ChosenDataset], column: str | None) -> NDArray[np.float64]:
     weights = [pairs.source_weights(store.metadata, column) for store in stores]
-    return shares(weights, [source.weight for _, source in parts])
+    return shares(weights, [choice.weight for _, choice in chosen])
 
 
 def _joined(stores: Sequence[Store]) -> Store:
@@ -115,7 +122,7 @@ def _joined(stores: Sequence[Store]) -> Store:
 
 
 def _some(dataset: WaveformDataset, count: int) -> WaveformDataset:
-    """All records of a dataset, or so many at random, always the same."""
+    """At most so many records of a dataset, at random but always the same."""
     if len(dataset) <= count:
         return dataset
     mask = np.zeros(len(dataset), dtype=bool)
@@ -125,7 +132,7 @@ def _some(dataset: WaveformDataset, count: int) -> WaveformDataset:
 
 class Examples(Dataset):
     """
-    The examples of a training: item (step, i) is the i-th of the batch of an update.
+    The examples of a training: item (step, i) is the i-th of the batch of update `step`.
 
     :param data: Pairs and their probabilities
     :param config: Settings
@@ -133,16 +140,16 @@ class Examples(Dataset):
 
     def __init__(self, data: Data, config: TrainingConfig) -> None:
         self.pairs, self.config = data.pairs, config
-        self.chances = data.chances.cumsum()
+        self.cumulative = data.chances.cumsum()
 
     def __getitem__(self, place: tuple[int, int]) -> dict[str, Any]:
         """
         Parts "clean" and "noise" (component, samples), levels of both terms of the loss, whether the second one is
-        computed, and names of the traces; or the "error" that there was: raised in a worker, it would come with the
-        lines of code that led to it.
+        computed, and names of the traces; or an "error", for the main process to raise: raised in a worker, it would
+        come with a traceback.
         """
         random = np.random.default_rng((self.config.seed, *place))
-        index = min(int(np.searchsorted(self.chances, random.random(), side="right")), len(self.chances) - 1)
+        index = draw(self.cumulative, random.random())
         try:
             with pairs.seeded(int(random.integers(2**32))):
                 pair = self.pairs[index]
@@ -152,7 +159,7 @@ class Examples(Dataset):
         lower = level * random.uniform(0.05, 0.95)
         for part in ("clean", "noise"):
             if not np.isfinite(pair[part]).all():
-                message = f"The {part} of {pair['names']} has samples that are no numbers (step {place[0]})."
+                message = f"The {part} of {pair['names']} has NaN or infinite samples (step {place[0]})."
                 return {"error": FloatingPointError(message)}
         unfolded = place[1] < self.config.unfolded_count
         return {**pair, "level": np.float32(level), "lower": np.float32(lower), "unfolded": unfolded}
@@ -160,7 +167,7 @@ class Examples(Dataset):
 
 class Places(Sampler):
     """
-    Which examples one process prepares, batch by batch: every so many of each update's batch.
+    Which examples one process prepares, batch by batch: every n-th of each update's batch, with n processes or parts.
 
     :param config: Settings
     :param start: First update
@@ -175,7 +182,7 @@ class Places(Sampler):
         accumulate, size = self.config.machine.accumulate, self.config.batch_size
         for step in range(self.start, self.config.steps):
             for part in range(accumulate):
-                # Every other one, not halves: the second term is of the first examples, and each part has its share.
+                # every n-th one, since the second term is of the first examples, and each part must have its share
                 first = part * self.processes + self.rank
                 yield [(step, i) for i in range(first, size, self.processes * accumulate)]
 
@@ -207,10 +214,10 @@ def collate(examples: list[dict[str, Any]]) -> dict[str, Any]:
 
 def checked(batch: dict[str, Any]) -> dict[str, Any]:
     """
-    A batch that is in order.
+    The batch, unless it has an error.
 
     :raises ValueError: If a record is damaged, or too short
-    :raises FloatingPointError: If the augmentations made something of it that is no number
+    :raises FloatingPointError: If it has NaN or infinite samples after the augmentations
     """
     if "error" in batch:
         raise batch["error"]
@@ -218,7 +225,7 @@ def checked(batch: dict[str, Any]) -> dict[str, Any]:
 
 
 def whole_batch(data: Data, config: TrainingConfig, step: int) -> tuple[Tensor, Tensor]:
-    """Earthquakes and noise of an update, (batch, component, samples), for those who train something else on them."""
+    """Earthquakes and noise of an update, (batch, component, samples), to train something else on."""
     examples = Examples(data, config)
     batch = checked(collate([examples[step, i] for i in range(config.batch_size)]))
     return batch["clean"], batch["noise"]

@@ -1,36 +1,35 @@
-"""Errors of an estimate, from which a training loss is put together by name and weight.
+"""Errors of an estimate, which a training loss combines by name and weight.
 
 Each error is ``error(clean, estimate, noise)``: one number for a batch. Records are (batch, component, samples)
 and the noisy record, ``clean + noise``, has about unit power.
 
-A plain L1 or L2 error is blind to a P onset a hundred times smaller than S, and at low SNR its best answer is silence.
+A plain L1 or L2 error is blind to a P onset a hundred times smaller than S, and at low SNR silence minimises it.
 The errors here are therefore relative: to the window, to each half second of it, to each part of its spectrum, or to
 what a picker sees.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seisbench_cdiffsd.diffusion import leave_noise
-from seisbench_cdiffsd.picking import PickerUnavailable, load_picker
+from seisbench_cdiffsd.diffusion import Error, leave_noise
+from seisbench_cdiffsd.picking import WeightsUnavailable, load_picker
 
-Error = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-#: Samples of a piece of :py:func:`log_ratio`: half a second.
-PIECE = 50
-#: Power that is nothing beside that of a record.
-TINY = 1e-8
+#: Samples of a segment of :py:func:`log_ratio`: half a second.
+SEGMENT = 50
+#: Power that is negligible compared with that of a record, and with that of noise in one bin of :py:func:`mask`.
+TINY, TINY_BIN = 1e-8, 1e-6
 #: Samples of a frame of :py:func:`spectrum` and samples between two frames.
-FRAME, HOP = 64, 32
-#: Samples of a frame of :py:func:`mask`, as in DeepDenoiser, and power of a bin that is nothing beside that of noise.
-MASK_FRAME, TINY_BIN = 30, 1e-6
-#: Exponent that amplitudes are raised to in :py:func:`spectrum`, so that weak arrivals count.
+SPECTRUM_FRAME, SPECTRUM_HOP = 64, 32
+#: Samples of a frame of a mask, and of its transform, as in DeepDenoiser and SeisDAE.
+MASK_FRAME, MASK_TRANSFORM = 30, 60
+#: Exponent of the amplitudes in :py:func:`spectrum`, small so that weak arrivals count.
 COMPRESSION = 0.3
 
 
@@ -41,24 +40,19 @@ def l1(clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
 
 def log_ratio(clean: Tensor, estimate: Tensor, noise: Tensor, floor: float = 0.01) -> Tensor:
     """
-    Log of the error power over the power of earthquake and noise; half for the whole window, half piece by piece.
+    Log of the error power over the power of earthquake and noise: half for the whole window, half by segments.
 
-    The whole window gives the SDR, up to sign and unit. The pieces, half a second of one component each, make a weak
-    arrival count as much as a strong one, and the silence before P as much as either. A piece counts as right when its
-    error is `floor` times its power.
+    The whole window gives the SDR, up to sign and unit. The segments, half a second of one component each, make a weak
+    arrival count as much as a strong one, and the silence before P as much as either. A segment counts as right when
+    its error is `floor` times its power.
 
     :param floor: Ratio of powers below which an error hardly matters; for whole windows a tenth of it
     """
     error, power = (clean - estimate).square(), clean.square() + noise.square()
     window, total, signal = (x.mean((1, 2)) for x in (error, power, clean.square()))
     whole = torch.log((window + 0.1 * floor * total + TINY) / (signal + floor * total + TINY)).mean()
-    piece, local = (_pieces(x) for x in (error, power))
-    return 0.5 * whole + 0.5 * torch.log(piece / (local + TINY) + floor).mean()
-
-
-def _pieces(power: Tensor) -> Tensor:
-    """Mean power of each piece, (batch, component, piece)."""
-    return F.avg_pool1d(power, PIECE)
+    local_error, local_power = (F.avg_pool1d(x, SEGMENT) for x in (error, power))
+    return 0.5 * whole + 0.5 * torch.log(local_error / (local_power + TINY) + floor).mean()
 
 
 def spectrum(clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
@@ -75,65 +69,79 @@ def spectrum(clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
 
 def _compressed(x: Tensor, floor: float = 1e-4) -> tuple[Tensor, Tensor]:
     """Short-time spectrum (..., frequency, frame, real and imaginary) and the gain that compresses it."""
-    window = torch.hann_window(FRAME, device=x.device, dtype=x.dtype)
-    bins = torch.stft(x.flatten(0, 1), FRAME, HOP, window=window, return_complex=True, normalized=True)
+    window = torch.hann_window(SPECTRUM_FRAME, device=x.device, dtype=x.dtype)
+    bins = torch.stft(
+        x.flatten(0, 1), SPECTRUM_FRAME, SPECTRUM_HOP, window=window, return_complex=True, normalized=True
+    )
     parts = torch.view_as_real(bins)
     return parts, (parts.square().sum(-1) + floor) ** ((COMPRESSION - 1) / 2)
 
 
 def mask(clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
     """
-    Cross-entropy, less its smallest value, of the share that the earthquake has in the amplitude of each bin of a
-    short-time spectrum: what DeepDenoiser is trained to find (Zhu et al., 2019), here of what is kept and removed.
+    Cross-entropy, less its minimum, of the share of the earthquake in the amplitude of each bin of a short-time
+    spectrum: what DeepDenoiser is trained to find (Zhu et al., 2019), here for what is kept and removed.
 
-    To remove all of a bin costs without bound where the earthquake has a share in it, however weak that is beside the
+    Removing all of a bin costs without bound if the earthquake has a share in it, however weak it is compared with the
     rest of the record.
     """
     parts = torch.stack([clean, noise, estimate, clean + noise - estimate]).flatten(0, 2)
-    window = torch.hann_window(MASK_FRAME, device=clean.device, dtype=clean.dtype)
-    bins = torch.stft(
-        parts, 2 * MASK_FRAME, MASK_FRAME // 2, MASK_FRAME, window, pad_mode="constant", return_complex=True
-    )
-    power = torch.view_as_real(bins).square().sum(-1)
+    power = torch.view_as_real(mask_spectrum(parts)).square().sum(-1)
     s, n, kept, removed = (power + TINY_BIN).sqrt().unflatten(0, (4, -1))
     target, share = s / (s + n), kept / (kept + removed)
     missed = target * (target / share).log() + (1 - target) * ((1 - target) / (1 - share)).log()
     return missed.mean()
 
 
+def mask_spectrum(traces: Tensor) -> Tensor:
+    """Complex short-time spectrum of traces (batch, samples) that DeepDenoiser's mask applies to."""
+    window = torch.hann_window(MASK_FRAME, device=traces.device, dtype=traces.dtype)
+    return torch.stft(
+        traces, MASK_TRANSFORM, MASK_FRAME // 2, MASK_FRAME, window, pad_mode="constant", return_complex=True
+    )
+
+
 class Picks:
     """
     What a frozen PhaseNet sees: the cross-entropy of its probabilities on the estimate against those on the clean
-    record, less its smallest value.
+    record, less its minimum.
 
-    The estimate has the noise in it that is left by default, as pickers will get it: pickers are not made for silence,
-    and to please them in silence costs waveform.
+    The default share of noise is left in the estimate, as pickers will get it: pickers are not made for silence, and
+    to please them in silence distorts the waveform.
 
-    :param weights: Name of PhaseNet weights in SeisBench's cache; not the ones that the result will be judged with
+    :param weights: Name of PhaseNet weights in SeisBench's cache; not those that the result will be evaluated with
     :raises ValueError: If they are not there; nothing is downloaded
     """
 
     def __init__(self, weights: str, device: str = "cpu") -> None:
         try:
             picker = load_picker("PhaseNet", weights)
-        except PickerUnavailable as error:
-            raise ValueError(f"The loss 'picks:{weights}' cannot be had. {error}") from error
+        except WeightsUnavailable as error:
+            raise ValueError(f"The loss 'picks:{weights}' is not available. {error}") from error
         self.picker = picker.to(device).eval().requires_grad_(False)
-        self.order = ["ZNE".index(component) for component in self.picker.component_order]
 
     def __call__(self, clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
         with torch.no_grad():
-            target = self._probabilities(clean)
+            target = picker_probabilities(self.picker, clean)
         entropy = -torch.xlogy(target, target).sum(1)
-        seen = self._probabilities(leave_noise(clean + noise, estimate))
+        seen = picker_probabilities(self.picker, leave_noise(clean + noise, estimate))
         return (-(target * seen.clamp(min=1e-6).log()).sum(1) - entropy).mean()
 
-    def _probabilities(self, x: Tensor) -> Tensor:
-        x = F.pad(x[:, self.order], (0, max(0, self.picker.in_samples - x.shape[-1])))
-        x = x - x.mean(-1, keepdim=True)
-        # The floor keeps silent windows, and the gradients that they would have, small.
-        scale = x.abs().amax(-1, keepdim=True) if self.picker.norm == "peak" else x.std(-1, keepdim=True)
-        return self.picker(x / (scale + 1e-3))
+
+def picker_probabilities(picker: Any, windows: Tensor, floor: float = 1e-3) -> Tensor:
+    """
+    Probabilities of PhaseNet, (batch, label, samples), in the order of its labels.
+
+    :param picker: PhaseNet
+    :param windows: Windows (batch, component, samples) in ZNE order, padded with zeros to the picker's length
+    :param floor: Added to the amplitude that windows are divided by; it keeps silent windows, and their gradients,
+        small
+    """
+    x = windows[:, ["ZNE".index(component) for component in picker.component_order]]
+    x = F.pad(x, (0, max(0, picker.in_samples - x.shape[-1])))
+    x = x - x.mean(-1, keepdim=True)
+    scale = x.abs().amax(-1, keepdim=True) if picker.norm == "peak" else x.std(-1, keepdim=True)
+    return picker(x / (scale + floor))
 
 
 ERRORS: dict[str, Error] = {"l1": l1, "log-ratio": log_ratio, "spectrum": spectrum, "mask": mask}
@@ -145,8 +153,7 @@ def make_loss(weights: Mapping[str, float], device: str = "cpu") -> Error:
 
     :param weights: Weight by name: "l1", "log-ratio", "spectrum", "mask", or "picks:" and the name of PhaseNet weights
     :param device: Device of the picker
-    :raises ValueError: If a name is unknown, nothing has a positive weight, or weights of PhaseNet are not in
-        SeisBench's cache
+    :raises ValueError: If a name is unknown, no weight is positive, or PhaseNet weights are not in SeisBench's cache
     """
     check_loss(weights)
     terms = [(_error(name, device), weight) for name, weight in weights.items() if weight]

@@ -1,9 +1,8 @@
 """Metrics of denoising and of picking.
 
-The reference (clean) comes first and the estimate second; the last axis is time and all leading axes are kept, so that
-records (..., samples) give values (...). Where several components are to be judged together, pass
-``axis=(-2, -1)``. Everything is computed in double precision. Waveforms are taken as they are: filter reference and
-estimate alike beforehand.
+The reference (clean) comes first and the estimate second; the last axis is time and all leading axes are kept: records
+(..., samples) give values (...). To judge several components together, pass ``axis=(-2, -1)``. Everything is computed
+in double precision. Waveforms are taken as they are: filter reference and estimate alike beforehand.
 
 A ratio of something to nothing is infinite, of nothing to nothing NaN, and NaN samples give NaN.
 """
@@ -12,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linear_sum_assignment
 
 Axis = int | tuple[int, ...]
 Floats = NDArray[np.float64]
@@ -33,27 +33,6 @@ def snr_db(trace: ArrayLike, onset: ArrayLike) -> Floats:
     onset = np.asarray(onset)[..., None]
     signal = np.arange(samples) >= onset
     return _decibel(_mean_square(trace, signal), _mean_square(trace, ~signal))
-
-
-def mixture_snr_db(clean: ArrayLike, noise: ArrayLike, onset: ArrayLike, sampling_rate: float) -> Floats:
-    """
-    Input SNR of the mixture ``clean + noise``: the earthquake's mean power in the 10 s from P on over the noise's.
-
-    Both are taken over all components together, the noise over the whole window. Where the window ends within the
-    10 s, the part inside it is taken.
-
-    :param clean: Clean records, (..., component, samples), filtered to the band
-    :param noise: Noise records of the same shape, filtered to the band
-    :param onset: Sample of the P onset, one number or (...)
-    :param sampling_rate: Sampling rate in Hz
-    :return: SNR in dB, (...); NaN where P is outside the window
-    :raises ValueError: If the shapes differ
-    """
-    clean, noise = _pair(clean, noise)
-    onset = np.asarray(onset)[..., None]
-    time = np.arange(clean.shape[-1])
-    inside = (time >= onset) & (time < onset + round(SIGNAL_SECONDS * sampling_rate)) & (onset >= 0)
-    return _decibel(_mean_square(clean, inside[..., None, :]).mean(-1), (noise**2).mean((-2, -1)))
 
 
 def sdr_db(reference: ArrayLike, estimate: ArrayLike, axis: Axis = -1) -> Floats:
@@ -104,7 +83,7 @@ def amplitude_ratio(reference: ArrayLike, estimate: ArrayLike, axis: Axis = -1) 
 
 def suppression_db(noise: ArrayLike, output: ArrayLike, axis: Axis = -1) -> Floats:
     """
-    Suppression of noise that holds no earthquake: ``20 log10(rms in / rms out)``.
+    Suppression of noise without an earthquake: ``20 log10(rms in / rms out)``.
 
     :param noise: Noise as recorded, (..., samples)
     :param output: What a denoiser left of it, in the same shape
@@ -118,14 +97,14 @@ def suppression_db(noise: ArrayLike, output: ArrayLike, axis: Axis = -1) -> Floa
 
 def match_picks(picks: ArrayLike, labels: ArrayLike, tolerance: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """
-    Pair picks with labels, one pick with one label at most.
+    Pair picks with labels, each pick with at most one label.
 
-    As many pairs as possible are made and, among these, the ones with the smallest sum of absolute residuals.
+    The pairs are as many as possible and, among these, those with the smallest sum of absolute residuals.
 
     :param picks: Times of the picks of one phase on one record, in seconds, in any order
     :param labels: Times of the labels
     :param tolerance: Largest absolute residual of a pair in seconds, itself included (to a microsecond)
-    :return: Indices into `picks` and into `labels`, pair by pair, in order of time
+    :return: Indices into `picks` and into `labels`, pair by pair, in order of the picks' times
     :raises ValueError: If a time is not finite or the tolerance is negative
     """
     picks, labels = np.asarray(picks, dtype=np.float64).ravel(), np.asarray(labels, dtype=np.float64).ravel()
@@ -133,69 +112,20 @@ def match_picks(picks: ArrayLike, labels: ArrayLike, tolerance: float) -> tuple[
         raise ValueError("Times of picks and labels must be finite: drop missing ones first.")
     if not tolerance >= 0:
         raise ValueError(f"tolerance must be a number of seconds, at least 0, not {tolerance!r}.")
-    pick_order, label_order = np.argsort(picks, kind="stable"), np.argsort(labels, kind="stable")
-    error = np.abs(picks[pick_order][:, None] - labels[label_order])
-    # On a line the best pairs never cross: the best of the first i picks and j labels follows from fewer of either.
-    best = [[(0, 0.0)] * (len(labels) + 1) for _ in range(len(picks) + 1)]
-    for i, row in enumerate(error):
-        for j, distance in enumerate(row.tolist()):
-            options = [best[i][j + 1], best[i + 1][j]]
-            if distance <= tolerance + 1e-6:
-                count, cost = best[i][j]
-                options.append((count + 1, cost - distance))
-            best[i + 1][j + 1] = max(options)
-    pairs, i, j = [], len(picks), len(labels)
-    while i and j:
-        if best[i][j] == best[i - 1][j]:
-            i -= 1
-        elif best[i][j] == best[i][j - 1]:
-            j -= 1
-        else:
-            i, j = i - 1, j - 1
-            pairs.append((pick_order[i], label_order[j]))
-    matched = np.array(pairs[::-1], dtype=np.intp).reshape(-1, 2)
-    return matched[:, 0], matched[:, 1]
-
-
-def recall(matched: int, labels: int) -> float:
-    """Share of the labels that a pick was matched to; NaN without labels."""
-    return matched / labels if labels else float("nan")
-
-
-def precision(matched: int, picks: int) -> float:
-    """Share of the picks that a label was matched to; NaN without picks."""
-    return matched / picks if picks else float("nan")
-
-
-def f1(matched: int, picks: int, labels: int) -> float:
-    """Harmonic mean of precision and recall; NaN where there are neither picks nor labels."""
-    return 2 * matched / (picks + labels) if picks + labels else float("nan")
-
-
-def residual_summary(residuals: ArrayLike) -> dict[str, float]:
-    """
-    Statistics of pick residuals.
-
-    :param residuals: Residuals, pick minus label, in seconds
-    :return: ``mean``, ``median`` and ``std`` (of the population) in seconds and ``early``, the share of residuals below
-        0; all NaN without residuals
-    """
-    residuals = np.asarray(residuals, dtype=np.float64).ravel()
-    if len(residuals) == 0:
-        return dict.fromkeys(("mean", "median", "std", "early"), float("nan"))
-    return {
-        "mean": float(residuals.mean()),
-        "median": float(np.median(residuals)),
-        "std": float(residuals.std()),
-        "early": float((residuals < 0).mean()),
-    }
+    error = np.abs(picks[:, None] - labels)
+    near = error <= tolerance + 1e-6
+    missed = (tolerance + 1) * (min(error.shape) + 1)  # costs more than all pairs together
+    i, j = linear_sum_assignment(np.where(near, error, missed))
+    i, j = i[near[i, j]], j[near[i, j]]
+    order = np.argsort(picks[i], kind="stable")
+    return i[order], j[order]
 
 
 def _pair(reference: ArrayLike, estimate: ArrayLike) -> tuple[Floats, Floats]:
-    """Reference and estimate in double precision, checked to have one shape."""
+    """Reference and estimate in double precision, checked to have the same shape."""
     reference, estimate = np.asarray(reference, dtype=np.float64), np.asarray(estimate, dtype=np.float64)
     if reference.shape != estimate.shape:
-        raise ValueError(f"Both must have one shape, not {reference.shape} and {estimate.shape}.")
+        raise ValueError(f"Both must have the same shape, not {reference.shape} and {estimate.shape}.")
     return reference, estimate
 
 

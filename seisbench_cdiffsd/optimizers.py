@@ -1,7 +1,6 @@
-"""The optimiser of the training: Muon for the kernels of convolutions, AdamW for all that is no matrix.
+"""The optimiser of the training: Muon for the kernels of convolutions, AdamW for all other parameters.
 
-Orthogonal updates make all directions of a kernel learn at one pace. PyTorch's own Muon takes matrices only and no
-other parameters beside them.
+Orthogonal updates make all directions of a kernel learn at the same pace. PyTorch's own Muon takes matrices only.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-#: Coefficients of the Newton-Schulz iteration, and how often it is repeated (Jordan, 2024).
+#: Coefficients of the Newton-Schulz iteration, and its number of repetitions (Jordan, 2024).
 COEFFICIENTS, ITERATIONS = (3.4445, -4.7750, 2.0315), 5
 
 
@@ -21,12 +20,12 @@ class Muon(torch.optim.Optimizer):
     Muon (Jordan, 2024) with the step size of AdamW (Liu et al., 2025), and AdamW (Loshchilov and Hutter, 2019).
 
     :param kernels: Parameters that are updated as matrices, (output, everything else)
-    :param others: Parameters that are updated number by number
+    :param others: Parameters that are updated elementwise
     :param lr: Learning rate of the kernels
     :param lr_others: Learning rate of the others
     :param momentum: Decay of the average gradient of the kernels
     :param betas: Decays of the average gradient of the others and of its square
-    :param weight_decay: Share of a parameter that is taken away at each step, times the learning rate
+    :param weight_decay: Share of a parameter that is subtracted at each step, times the learning rate
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class Muon(torch.optim.Optimizer):
 
 def orthogonal(matrix: Tensor) -> Tensor:
     """
-    The matrix with all its singular values brought near to one, by a Newton-Schulz iteration.
+    The matrix with all its singular values near one, by a Newton-Schulz iteration.
 
     :param matrix: (rows, columns)
     :return: The same singular vectors, with singular values between about 0.7 and 1.2
@@ -103,7 +102,7 @@ def make_optimizer(model: nn.Module, rate: float, kernel_rate: float | None) -> 
 
     :param model: A network, or a model that holds one
     :param rate: Learning rate of AdamW
-    :param kernel_rate: Learning rate of Muon; without it AdamW has all parameters
+    :param kernel_rate: Learning rate of Muon; without it AdamW updates all parameters
     """
     kernels: list[nn.Parameter] = []
     others: list[nn.Parameter] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -20,7 +20,8 @@ from seisbench_cdiffsd import disturbances
 from seisbench_cdiffsd.augmentations import P_KEY, S_KEY, SNR_KEY, Array, State
 from seisbench_cdiffsd.config import Augmentations
 from seisbench_cdiffsd.datasets import earthquakes_of, noise_of
-from seisbench_cdiffsd.stores import SAMPLING_RATE, InMemory, Store
+from seisbench_cdiffsd.filtering import BAND, SAMPLING_RATE
+from seisbench_cdiffsd.stores import InMemory, Store
 
 #: Input SNRs in dB of the fixed mixtures.
 MIXTURE_SNRS = (-10.0, -5.0, 0.0, 5.0, 10.0)
@@ -29,7 +30,7 @@ NOISE_STRETCH = (0.6, 1.6)
 
 
 class Band(sbg.Filter):
-    """SeisBench's filter, designed once and not for every record, which takes longer than to filter it."""
+    """SeisBench's filter, designed only once: the design takes longer than filtering a record."""
 
     def _filter_trace(self, x: Array, sampling_rate: float) -> Array:
         order, corners, kind, _ = self._filt_args
@@ -41,9 +42,9 @@ def _design(order: int, corners: tuple[float, ...], kind: str, rate: float) -> N
     return butter(order, corners, kind, output="sos", fs=rate)
 
 
-def band_pass(freqmin: float = 1.0, freqmax: float = 45.0, corners: int = 4) -> sbg.Filter:
-    """The zero-phase band of the model as an augmentation; frequencies in Hz."""
-    return Band(corners, [freqmin, freqmax], "bandpass", forward_backward=True)
+def band_pass(band: Mapping[str, Any] = BAND) -> sbg.Filter:
+    """The zero-phase band of a model, its ``filter_kwargs``, as an augmentation."""
+    return Band(band["corners"], [band["freqmin"], band["freqmax"]], "bandpass", forward_backward=True)
 
 
 def load_earthquakes(dataset: WaveformDataset, band: sbg.Filter, min_snr: float, mute: bool) -> InMemory:
@@ -61,7 +62,7 @@ def load_earthquakes(dataset: WaveformDataset, band: sbg.Filter, min_snr: float,
 
 def load_noise(dataset: WaveformDataset, band: sbg.Filter, windowlen: int = 3000) -> InMemory:
     """
-    Noise records, in band. Those with dead stretches are left out: scaled to an SNR, silence would be amplified.
+    Noise records, in band. Those with a dead second are left out: scaled to an SNR, silence would be amplified.
 
     :param windowlen: Samples of a window at 100 Hz; shorter records are left out
     :raises ValueError: If none is left
@@ -110,26 +111,26 @@ def training_pairs(
     :param noise: Noise records
     :param band: The band that both are in
     :param windowlen: Samples of a window
-    :param settings: What is done to the records; by default the P onset lies anywhere from 6 s before the window to
+    :param settings: How the records are varied; by default the P onset lies anywhere from 6 s before the window to
         3 s before its end
-    :param noise_chances: Probability of each noise record; by default all are alike
+    :param noise_chances: Probability of each noise record; by default all are equally probable
     :param couple: See :py:class:`~seisbench_cdiffsd.augmentations.CoupleNoise`
     """
     on = settings or Augmentations()
-    turn: list[Any] = [aug.FlipPolarity()] * on.flip + [sbg.RotateHorizontalComponents()] * on.rotate
+    flip_and_rotate: list[Any] = [aug.FlipPolarity()] * on.flip + [sbg.RotateHorizontalComponents()] * on.rotate
     low, high = (int(SAMPLING_RATE * x) for x in on.onset)
     plain, noise_windows = sbg.GenericGenerator(noise), sbg.GenericGenerator(noise)
     others, pairs = sbg.GenericGenerator(earthquakes), sbg.GenericGenerator(earthquakes)
     for generator in (plain, others):
         generator.add_augmentations([aug.NameTrace()])
-    chances = None if noise_chances is None else noise_chances.cumsum()
+    cumulative = None if noise_chances is None else noise_chances.cumsum()
     noise_windows.add_augmentations(
         [
             aug.NameTrace(),
             aug.Stretch(band, *NOISE_STRETCH, probability=on.stretch_noise, shortest=windowlen),
-            aug.SecondNoise(plain, on.mixed_noise, chances),
+            disturbances.SecondNoise(plain, on.mixed_noise, cumulative),
             *[aug.ReverseTime()] * on.reverse,
-            *turn,
+            *flip_and_rotate,
             disturbances.Glitches(band, on.glitches),
         ]
     )
@@ -139,8 +140,10 @@ def training_pairs(
             aug.Stretch(band, *on.stretch_range, probability=on.stretch),
             disturbances.Superpose(others, on.superpose),
             disturbances.AnyOnset(low, windowlen - high, windowlen, on.s_only, on.coda),
-            *turn,
-            aug.CoupleNoise(noise_windows, noise_only=on.noise_only, untouched=on.untouched, chances=chances, **couple),
+            *flip_and_rotate,
+            aug.CoupleNoise(
+                noise_windows, noise_only=on.noise_only, untouched=on.untouched, cumulative=cumulative, **couple
+            ),
             disturbances.NarrowBand(on.narrow),
             disturbances.DropComponents(on.drop_components),
             sbg.FilterKeys(include=["clean", "noise", "names"]),
@@ -151,11 +154,11 @@ def training_pairs(
 
 def source_weights(metadata: pd.DataFrame, column: str | None) -> NDArray[np.float64]:
     """
-    Probability of each record such that a source of N records is drawn in proportion to the root of N: no sequence that
-    happens to be well recorded decides what an earthquake looks like, and no station what noise is.
+    Probability of each record such that a source of N records is drawn in proportion to the square root of N: no
+    well-recorded sequence dominates the earthquakes, and no station the noise.
 
     :param metadata: Metadata of the records
-    :param column: Column that names the source; without one all records are alike
+    :param column: Column that names the source; without one all records are equally probable
     """
     if column not in metadata:
         return np.full(len(metadata), 1 / len(metadata))
@@ -170,7 +173,7 @@ class Mixtures:
 
     :param clean: Earthquakes, (M, 3, samples), in band, with their own noise before P
     :param noise: Noise, scaled to the input SNR, in the same shape
-    :param labels: One row a mixture: P and S sample in the window, input SNR in dB, metadata of the earthquake
+    :param labels: One row per mixture: P and S sample in the window, input SNR in dB, metadata of the earthquake
     """
 
     clean: Array
@@ -193,25 +196,27 @@ def mixtures(
     noise_chances: NDArray[np.float64] | None = None,
 ) -> Mixtures:
     """
-    Couple each earthquake with one noise window at several input SNRs, always alike for one seed.
+    Couple each earthquake with one noise window at several input SNRs, always the same for one seed.
 
-    The P onset lies 4 to 12 s into the window of 30 s, so that most S onsets are in the window as well; in
-    shorter windows, at as many parts of them.
+    The P onset lies 4 to 12 s into a window of 30 s, so that most S onsets are in the window as well, and at the same
+    share of shorter windows.
 
-    :param earthquakes: Clean records, see :py:func:`load_earthquakes`; at most `limit` of them, at random
+    :param earthquakes: Clean records, see :py:func:`load_earthquakes`
     :param noise: Noise records
+    :param limit: Largest number of earthquakes, chosen at random; by default all
     :param snrs: Input SNRs in dB (ratio of mean powers, the earthquake's in the 10 s from P on)
     :param windowlen: Samples of a window
     :param seed: Seed of the choice of records, onsets and noise windows
-    :param noise_chances: Probability of each noise record; by default all are alike
+    :param noise_chances: Probability of each noise record; by default all are equally probable
     """
     order = np.random.default_rng(seed).permutation(len(earthquakes))[:limit]
-    noise_windows, chances = sbg.GenericGenerator(noise), None if noise_chances is None else noise_chances.cumsum()
+    noise_windows = sbg.GenericGenerator(noise)
+    cumulative = None if noise_chances is None else noise_chances.cumsum()
     clean, noises, rows = [], [], []
     for index in order:
         for snr in snrs:
             couple = aug.CoupleNoise(
-                noise_windows, (snr, snr), noise_only=0, untouched=0, headroom=-np.inf, chances=chances
+                noise_windows, (snr, snr), noise_only=0, untouched=0, headroom=-np.inf, cumulative=cumulative
             )
             state: State = {"X": earthquakes.get_sample(index)}
             with seeded(seed + int(index)):
@@ -227,7 +232,7 @@ def mixtures(
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Numpy's global generator, seeded for a while and then put back as it was."""
+    """Seed numpy's global generator for a while; its state is restored afterwards."""
     state = np.random.get_state()
     np.random.seed(seed)
     try:

@@ -2,18 +2,18 @@
 
 How one window is picked
     A picker sees a window of fixed length (PhaseNet 3001 samples, EQTransformer 6000) and by default discards its
-    predictions near the edges of it ("blinding"), counting on the next window. A record that fits into one window has
-    no next window: its mean is removed, gaps and what it lacks at its end are filled with zeros, and nothing is
-    discarded. Where it lacks more than a second, it is tapered over a second at both ends, without which
-    EQTransformer misses many phases in windows of 30 s. Longer records are cut into overlapping windows, blinded and
-    stacked as SeisBench does by default.
+    predictions near the edges of it ("blinding"), since the next window covers them. A record that fits into one
+    window has no next window: its mean is removed, gaps and its missing end are filled with zeros, and nothing is
+    discarded. If more than a second is missing, it is tapered over a second at both ends, without which EQTransformer
+    misses many phases in windows of 30 s. Longer records are cut into overlapping windows, blinded and stacked as
+    SeisBench does by default.
 
 Picks are rows of a data frame with the columns ``record``, ``phase``, ``time`` and ``probability``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,52 +24,57 @@ from obspy import Stream, Trace, UTCDateTime
 from seisbench.models import WaveformModel
 
 from seisbench_cdiffsd import metrics
+from seisbench_cdiffsd.filtering import SAMPLING_RATE
 
-#: Seconds over which both ends of a record are tapered that is shorter than the window of the picker by more.
+#: A record that is shorter than the window of the picker by more than so many seconds is tapered over as many.
 TAPER = 1.0
-
-COLUMNS = ["record", "phase", "time", "probability"]
-
+#: Columns of a table of picks.
+PICK_COLUMNS = ["record", "phase", "time", "probability"]
 #: Codes of a trace.
 CODES = ("network", "station", "location", "channel")
 
 
-class PickerUnavailable(RuntimeError):
-    """The weights of a picker are not on this machine, or could not be downloaded or loaded."""
+class WeightsUnavailable(RuntimeError):
+    """Weights are not on this machine, or could not be downloaded or loaded."""
 
 
 def load_picker(name: str = "PhaseNet", weights: str = "original", download: bool = False) -> WaveformModel:
     """
-    A pretrained picker of SeisBench. Without `download`, only SeisBench's cache is looked into.
+    A pretrained picker of SeisBench. Without `download`, only SeisBench's cache is searched.
 
     :param name: Class in ``seisbench.models``, such as "PhaseNet" or "EQTransformer"
     :param weights: Name of the pretrained weights
     :param download: Ask SeisBench's remote repository for weights that are not in the cache
     :return: The picker
     :raises ValueError: If SeisBench has no model of this name
-    :raises PickerUnavailable: If the weights are not in the cache, or could not be downloaded
+    :raises WeightsUnavailable: If the weights are not in the cache, or could not be downloaded
     """
-    picker: Any = getattr(sbm, name, None)
-    is_model = isinstance(picker, type) and issubclass(picker, WaveformModel)
-    if not is_model:
-        raise ValueError(f"SeisBench has no model {name!r}. Use PhaseNet or EQTransformer.")
-    versions = picker.list_versions(weights, remote=False)
-    cached = bool(versions) and all(picker._pretrained_path(weights, version)[0].is_file() for version in versions)
+    return load_seisbench_model(name, weights, download)
+
+
+def load_seisbench_model(name: str, weights: str, download: bool = False) -> WaveformModel:
+    """Any pretrained model of SeisBench, picker or not, by the name of its class; see :py:func:`load_picker`."""
+    kind: Any = getattr(sbm, name, None)
+    known = isinstance(kind, type) and issubclass(kind, WaveformModel)
+    if not known:
+        raise ValueError(f"SeisBench has no model {name!r}. Use one such as PhaseNet or EQTransformer.")
+    versions = kind.list_versions(weights, remote=False)
+    cached = bool(versions) and all(kind._pretrained_path(weights, version)[0].is_file() for version in versions)
     if not (cached or download):
-        raise PickerUnavailable(
+        raise WeightsUnavailable(
             f"The {name} weights {weights!r} are not in SeisBench's cache. With a network, get them once with "
             f"seisbench.models.{name}.from_pretrained({weights!r})."
         )
     try:
-        return picker.from_pretrained(weights)
+        return kind.from_pretrained(weights)
     except (OSError, ValueError) as error:
         reason = "loaded from SeisBench's cache" if cached else "downloaded (is there a network, and such weights?)"
-        raise PickerUnavailable(f"The {name} weights {weights!r} could not be {reason}.") from error
+        raise WeightsUnavailable(f"The {name} weights {weights!r} could not be {reason}.") from error
 
 
 def pick_stream(picker: WaveformModel, stream: Stream, **kwargs: float) -> pd.DataFrame:
     """
-    Picks on a stream, one instrument (the channels that differ in their component only) after the other.
+    Picks on a stream, instrument by instrument (channels that differ in their component only).
 
     :param picker: A SeisBench picker
     :param stream: Records, left unchanged
@@ -84,15 +89,15 @@ def pick_stream(picker: WaveformModel, stream: Stream, **kwargs: float) -> pd.Da
                 (instrument, pick.phase, pick.peak_time, float(pick.peak_value))
                 for pick in _classify(picker, part, start, end, [kwargs])[0]
             ]
-    return pd.DataFrame(sorted(rows, key=lambda row: row[2]), columns=COLUMNS)
+    return pd.DataFrame(sorted(rows, key=lambda row: row[2]), columns=PICK_COLUMNS)
 
 
 def _stretches(picker: WaveformModel, stream: Stream) -> Iterator[Stream]:
-    """Copies of the traces of one instrument, cut where nothing is there for longer than the window of a picker."""
+    """Copies of the traces of one instrument, split at gaps that are longer than the window of the picker."""
     traces = []
     for trace in stream:
         header = {key: trace.stats[key] for key in (*CODES, "starttime", "sampling_rate")}
-        # one type and one scale, or else traces of one id could not be merged
+        # one type and one scale, since ObsPy merges no others
         traces.append(Trace(trace.data.astype(np.float64), header))
     stretch, end = Stream(), UTCDateTime(0)
     for trace in sorted(Stream(traces).split(), key=lambda trace: trace.stats.starttime):
@@ -108,54 +113,23 @@ def _stretches(picker: WaveformModel, stream: Stream) -> Iterator[Stream]:
 
 
 def pick_windows(
-    picker: WaveformModel,
-    windows: ArrayLike,
-    sampling_rate: float = 100.0,
-    records: Iterable[object] | None = None,
-    **kwargs: float,
-) -> pd.DataFrame:
+    picker: WaveformModel, windows: ArrayLike, thresholds: Sequence[float], sampling_rate: float = SAMPLING_RATE
+) -> list[pd.DataFrame]:
     """
-    Picks on windows of one length; all of them go through the picker in common batches.
+    Picks on windows of one length at several thresholds; the picker runs once, on batches of windows.
 
     :param picker: A SeisBench picker; it sorts and resamples the components as it needs them
     :param windows: Windows, (batch, 3, samples), components in ZNE order
+    :param thresholds: Lowest probabilities of a pick of P or S
     :param sampling_rate: Sampling rate in Hz
-    :param records: Names of the windows in the output, 0 ... batch - 1 by default
-    :param kwargs: Passed to the picker, such as ``P_threshold=0.3``
-    :return: Picks in order of record and time; ``time`` in seconds from the start of the window
+    :return: Picks at each threshold, in order of record (0 ... batch - 1) and time, in s from the start of the window
     :raises ValueError: If the windows are not of this shape
     """
-    return _pick_windows(picker, windows, sampling_rate, records, [kwargs])[0]
-
-
-def pick_windows_at(
-    picker: WaveformModel, windows: ArrayLike, thresholds: Sequence[float], sampling_rate: float = 100.0
-) -> list[pd.DataFrame]:
-    """
-    As :py:func:`pick_windows`, at several thresholds of P and S, for which the picker runs once.
-
-    :param thresholds: Lowest probabilities of a pick
-    :return: Picks at each threshold
-    """
-    options = [{"P_threshold": least, "S_threshold": least} for least in thresholds]
-    return _pick_windows(picker, windows, sampling_rate, None, options)
-
-
-def _pick_windows(
-    picker: WaveformModel,
-    windows: ArrayLike,
-    sampling_rate: float,
-    records: Iterable[object] | None,
-    options: Sequence[dict[str, float]],
-) -> list[pd.DataFrame]:
     windows = np.asarray(windows)
     if windows.ndim != 3 or windows.shape[1] != 3:
         raise ValueError(f"Windows must be (batch, 3, samples) in ZNE order, not {windows.shape}.")
-    names = list(range(len(windows)) if records is None else records)
-    if len(names) != len(windows):
-        raise ValueError(f"{len(names)} records do not name {len(windows)} windows.")
     if windows.size == 0:
-        return [pd.DataFrame(columns=COLUMNS) for _ in options]
+        return [pd.DataFrame(columns=PICK_COLUMNS) for _ in thresholds]
     start = UTCDateTime(0)
     stream = Stream(
         Trace(data.astype(np.float64), {"station": str(i), "channel": f"XX{code}", "sampling_rate": sampling_rate})
@@ -163,23 +137,23 @@ def _pick_windows(
         for code, data in zip("ZNE", window, strict=True)
     )
     end = start + (windows.shape[-1] - 1) / sampling_rate
+    options = [{"P_threshold": least, "S_threshold": least} for least in thresholds]
     tables = []
     for found in _classify(picker, stream, start, end, options):
         rows = [
             (int(pick.trace_id.split(".")[1]), pick.phase, pick.peak_time - start, float(pick.peak_value))
             for pick in found
         ]
-        picks = pd.DataFrame(sorted(rows, key=lambda row: (row[0], row[2])), columns=COLUMNS)
-        tables.append(picks.assign(record=[names[i] for i in picks["record"]]))
+        tables.append(pd.DataFrame(sorted(rows, key=lambda row: (row[0], row[2])), columns=PICK_COLUMNS))
     return tables
 
 
 def match_labels(picks: pd.DataFrame, labels: pd.DataFrame, tolerance: float) -> pd.DataFrame:
     """
-    The labels, each with the pick that was matched to it: same record, same phase, one pick for one label at most.
+    Each label with the pick that was matched to it: same record, same phase, at most one pick for one label.
 
     :param picks: Picks
-    :param labels: Columns ``record``, ``phase`` and ``time``, times counted as those of the picks
+    :param labels: Columns ``record``, ``phase`` and ``time``, with the time origin of the picks
     :param tolerance: Largest absolute residual in seconds
     :return: `labels` with the columns ``residual`` (pick - label in seconds) and ``probability``, NaN where missed
     """
@@ -196,38 +170,14 @@ def match_labels(picks: pd.DataFrame, labels: pd.DataFrame, tolerance: float) ->
     return labels.assign(residual=residual, probability=probability)
 
 
-def score_picks(picks: pd.DataFrame, labels: pd.DataFrame, tolerance: float) -> pd.DataFrame:
-    """
-    Recall, precision, F1 and residuals of picks, one row a phase.
-
-    :param picks: Picks
-    :param labels: Columns ``record``, ``phase`` and ``time``; a pick of an arrival that bears no label counts as wrong
-    :param tolerance: Largest absolute residual in seconds
-    :return: Columns ``recall``, ``precision``, ``f1``, ``mean``, ``median``, ``std``, ``early``, ``labels``, ``picks``
-    """
-    matched = match_labels(picks, labels, tolerance)
-    rows = {}
-    for phase, group in matched.groupby("phase"):
-        residuals = group["residual"].dropna()
-        n_picks, n_labels, hits = int((picks["phase"] == phase).sum()), len(group), len(residuals)
-        rows[phase] = {
-            "recall": metrics.recall(hits, n_labels),
-            "precision": metrics.precision(hits, n_picks),
-            "f1": metrics.f1(hits, n_picks, n_labels),
-            **metrics.residual_summary(residuals),
-            "labels": n_labels,
-            "picks": n_picks,
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("phase")
-
-
 def _classify(
     picker: WaveformModel, stream: Stream, start: UTCDateTime, end: UTCDateTime, options: Sequence[dict[str, float]]
 ) -> list[list]:
     """
-    Picks between start and end of a stream, which is changed, by each of some options, which concern the picks alone if
-    there are several. What SeisBench's ``classify`` does, with one run of the picker. See the module for records of one
-    window.
+    Picks between start and end of a stream, for each of some options; several must differ in thresholds only.
+
+    As SeisBench's ``classify``, with one run of the picker. See the module for records of one window. The stream is
+    changed.
     """
     kwargs: dict[str, Any] = {**picker.default_args, **options[0]}
     length = (picker.in_samples - 1) / picker.sampling_rate

@@ -1,4 +1,4 @@
-"""Where the samples of a dataset come from: memory, computed once, or the disk, whenever they are needed."""
+"""Where the samples of a dataset come from: memory, computed once, or the disk, read when they are needed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from seisbench.data import WaveformDataset
 from tqdm.auto import tqdm
 
 from seisbench_cdiffsd.augmentations import RATE_KEY, Array, State
+from seisbench_cdiffsd.filtering import SAMPLING_RATE
 
-#: What the models work with; SeisBench brings other rates (Hz) to this one.
-COMPONENTS, SAMPLING_RATE = "ZNE", 100.0
-#: Records that are looked at for one that is usable, before a dataset is given up; and to estimate its size.
+#: Components that the models work with.
+COMPONENTS = "ZNE"
+#: Records that are tried to find a usable one, and records that are read to estimate the size of a dataset.
 TRIALS, PROBES = 100, 8
 
 Sample = tuple[Array, dict[str, Any]]
 
 
 class Damaged(ValueError):
-    """A record with samples that are no numbers."""
+    """A record with NaN or infinite samples."""
 
 
 class Store(Protocol):
@@ -42,10 +43,10 @@ class Reader:
 
     :param dataset: SeisBench dataset
     :param augmentations: Augmentations that give the same result every time, such as the band-pass
-    :param keep: Whether a record is usable, judged by its metadata after the augmentations
-    :param wanted: What `keep` looks for, in words
-    :param damaged: "skip" records with samples that are no numbers, or "stop"
-    :param shortest: Samples that a usable record has at least
+    :param keep: Whether a record is usable, by its metadata after the augmentations
+    :param wanted: What `keep` requires, in words
+    :param damaged: "skip" records with NaN or infinite samples, or "stop"
+    :param shortest: Fewest samples of a usable record
     :raises ValueError: If the components are not ZNE
     """
 
@@ -67,7 +68,7 @@ class Reader:
         """
         A record, or None if it is not usable.
 
-        :raises Damaged: If it has samples that are no numbers, and that is to be said
+        :raises Damaged: If it has NaN or infinite samples, unless these are skipped
         :raises ValueError: If it cannot be read, as its waveform is missing or its metadata are wrong
         """
         with self._naming(index):
@@ -78,9 +79,9 @@ class Reader:
         if not np.isfinite(state["X"][0]).all():
             if self.damaged == "stop":
                 name = state["X"][1]["trace_name"]
-                raise Damaged(f"Trace {name} of dataset {self.dataset.name} has samples that are no numbers.")
+                raise Damaged(f"Trace {name} of dataset {self.dataset.name} has NaN or infinite samples.")
             return None
-        # The dataset gives this order, whatever its files have; SeisBench's rotation goes by the metadata.
+        # The dataset returns this order, whatever its files have; SeisBench's rotation reads the metadata.
         state["X"][1]["trace_component_order"] = COMPONENTS
         for augmentation in self.augmentations:
             augmentation(state)
@@ -89,13 +90,12 @@ class Reader:
             return None
         return np.ascontiguousarray(waveform, dtype=np.float32), metadata
 
-    def nothing(self, looked_at: int) -> ValueError:
-        """What to say when none of so many records is usable."""
-        name = self.dataset.name
-        return ValueError(f"No usable record among the {looked_at} of dataset {name}. Wanted: {self.wanted}.")
+    def none_usable(self, tried: int) -> ValueError:
+        """The error if none of so many records is usable."""
+        return ValueError(f"No usable record among the {tried} of dataset {self.dataset.name}. Wanted: {self.wanted}.")
 
     def gigabytes(self) -> float:
-        """About the memory that all records take, from a few of them."""
+        """Memory that all records take, estimated from a few of them."""
         probes = np.unique(np.linspace(0, len(self.dataset) - 1, PROBES).astype(int))
         sizes = []
         for probe in probes:
@@ -105,7 +105,7 @@ class Reader:
 
     @contextmanager
     def _naming(self, index: int) -> Iterator[None]:
-        """Whatever SeisBench, h5py and numpy raise about a record becomes one line that names it."""
+        """Turn whatever SeisBench, h5py and numpy raise about a record into one line that names it."""
         try:
             yield
         except (Damaged, MemoryError):
@@ -121,12 +121,12 @@ class Reader:
                 reason = str(error) or type(error).__name__
             raise ValueError(
                 f"Trace {row.get('trace_name', index)} of dataset {self.dataset.name} cannot be read: "
-                f"{' '.join(reason.split()).rstrip('.')}. Mend it, or take its row out of the metadata."
+                f"{' '.join(reason.split()).rstrip('.')}. Fix it, or remove its row from the metadata."
             ) from error
 
 
 def _lettered(dataset: WaveformDataset) -> WaveformDataset:
-    """A dataset whose components 1 and 2 are N and E, as ``annotate`` takes them, in records that have no such one."""
+    """A dataset whose components 1 and 2 are called N and E, as in ``annotate``, in records without an N or E."""
     renamed = orders = dataset.metadata["trace_component_order"].astype(str)
     for number, letter in ("1N", "2E"):
         renamed = renamed.where(renamed.str.contains(letter), renamed.str.replace(number, letter))
@@ -134,7 +134,7 @@ def _lettered(dataset: WaveformDataset) -> WaveformDataset:
         return dataset
     dataset = dataset.filter(np.ones(len(dataset), dtype=bool), inplace=False)
     dataset.metadata["trace_component_order"] = renamed
-    dataset.component_order = COMPONENTS  # where each component is in the files is looked up anew
+    dataset.component_order = COMPONENTS  # makes SeisBench look up anew where each component is in the files
     return dataset
 
 
@@ -152,25 +152,24 @@ class InMemory:
         numbers = tqdm(range(len(dataset)), desc=f"Loading {dataset.name}", leave=False, disable=None)
         self.samples = [sample for sample in map(reader.read, numbers) if sample is not None]
         if not self.samples:
-            raise reader.nothing(len(dataset))
+            raise reader.none_usable(len(dataset))
         self.metadata = pd.DataFrame([metadata for _, metadata in self.samples])
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def get_sample(self, index: int) -> Sample:
-        """A waveform (component, samples) and its metadata, both free to be changed."""
+        """A waveform (component, samples) and its metadata, both of them copies."""
         waveform, metadata = self.samples[index]
         return waveform.copy(), metadata.copy()
 
 
 class OnDisk:
     """
-    All records of a dataset, read when they are needed. One that turns out not to be usable is replaced by another,
-    always the same one.
+    All records of a dataset, read when they are needed. An unusable one is replaced by another, always the same one.
 
     :param reader: Reads a record
-    :raises ValueError: If no record is usable, as far as was looked
+    :raises ValueError: If none of the records that were tried is usable
     """
 
     def __init__(self, reader: Reader) -> None:
@@ -187,12 +186,12 @@ class OnDisk:
             sample = self.reader.read(place)
             if sample is not None:
                 return sample
-        raise self.reader.nothing(min(TRIALS, len(self)))
+        raise self.reader.none_usable(min(TRIALS, len(self)))
 
 
 class Joined:
     """
-    Several stores one after another.
+    Several stores, concatenated.
 
     :param parts: The stores
     """
@@ -213,7 +212,7 @@ class Joined:
 
 def shares(parts: Sequence[NDArray[np.float64]], weights: Sequence[float]) -> NDArray[np.float64]:
     """
-    Probability of each record of several stores, one after another.
+    Probability of each record of several stores, concatenated.
 
     :param parts: Probabilities within each store, which add up to 1
     :param weights: Weights of the stores

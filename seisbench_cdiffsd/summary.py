@@ -1,4 +1,4 @@
-"""From rows, one for each record and denoiser, to a table of statistics with bootstrap intervals over events."""
+"""Statistics, with bootstrap intervals over events, of rows, one for each record and denoiser."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-#: Largest residuals in seconds of right picks. The residuals of rows are those within the largest.
+#: Largest residuals in seconds of correct picks. Rows hold residuals up to the largest.
 TOLERANCES = (0.1, 0.5)
-#: Share of the resampled statistics between the ends of an interval.
+#: Share of the resampled statistics within an interval.
 INTERVAL = 0.95
 
 
@@ -23,12 +23,12 @@ def summarize(
     Statistics of rows, each with a 95 % interval from a bootstrap over events: the mixtures of an event, whatever
     their noise, are drawn together.
 
-    :param rows: Rows as :py:mod:`seisbench_cdiffsd.evaluation` makes them
+    :param rows: Rows of :py:mod:`seisbench_cdiffsd.evaluation`
     :param by: Columns to group by, in order
     :param resamples: Number of resampled sets of events
     :param seed: Seed of the resampling
-    :return: One row a group and metric, with the columns of `by`, ``metric``, ``value``, ``low``, ``high``, ``events``
-        and ``records``
+    :return: One row per group and metric, with the columns of `by`, ``metric``, ``value``, ``low``, ``high``,
+        ``events`` and ``records``
     """
     table = []
     ends = 50 * (1 - INTERVAL), 50 * (1 + INTERVAL)
@@ -47,29 +47,29 @@ def summarize(
 
 def found_at(records: pd.DataFrame, noise: pd.DataFrame, per_hour: Sequence[float]) -> pd.DataFrame:
     """
-    What is found where false picks are equally rare: each denoiser has the threshold of its own at which so many
-    windows of noise an hour hold a pick. Denoisers differ in how sure pickers are of what they return, so that recall
-    at one threshold for all says little without the false picks at it.
+    Which labels are found at equal rates of false picks: each denoiser has its own threshold, at which so many windows
+    of noise per hour have a pick. Pickers are more confident on the output of some denoisers than of others, so recall
+    at one threshold for all says little without its false picks.
 
-    :param records: Rows of records with labels, as :py:mod:`seisbench_cdiffsd.evaluation` makes them
+    :param records: Rows of records with labels, of :py:mod:`seisbench_cdiffsd.evaluation`
     :param noise: Rows of noise alone; denoisers that are not in both are left out
-    :param per_hour: Windows of noise with a pick, an hour
-    :return: ``denoiser``, ``event``, and ``<picker>_<phase>_found_<per hour>``: 1 where the label was found, 0 where it
-        was not, NaN where there is none, and throughout where no threshold gives so many false picks
+    :param per_hour: Windows of noise with a pick, per hour
+    :return: ``denoiser``, ``event``, and ``<picker>_<phase>_found_<per hour>``: 1 if the label was found, 0 if it was
+        not, NaN if there is none, and NaN for all labels if no threshold gives so many false picks
     """
     tables = []
     for denoiser, group in records.groupby("denoiser", sort=False):
-        silent = noise[noise["denoiser"] == denoiser]
-        if silent.empty:
+        noise_rows = noise[noise["denoiser"] == denoiser]
+        if noise_rows.empty:
             continue
         columns: dict[str, Floats] = {}
         for column in [name for name in records if name.endswith("_highest") and group[name].notna().all()]:
             stem = column.removesuffix("_highest")
             label, highest = group[f"{stem}_label"].to_numpy(dtype=bool), group[column].to_numpy()
-            false = np.append(np.sort(silent[column].to_numpy())[::-1], 0.0)
+            false = np.append(np.sort(noise_rows[column].to_numpy())[::-1], 0.0)
             for rate in per_hour:
-                allowed = int(rate * silent["hours"].sum())
-                # the lowest threshold that was looked at may give fewer false picks than that
+                allowed = int(rate * noise_rows["hours"].sum())
+                # even the lowest threshold of the picker may give fewer false picks
                 threshold = false[allowed] if allowed <= np.count_nonzero(false) else np.nan
                 columns[f"{stem}_found_{rate:g}"] = np.where(
                     label & np.isfinite(threshold), highest > threshold, np.nan
@@ -86,7 +86,7 @@ def _statistics(rows: pd.DataFrame, weights: Floats) -> dict[str, Floats]:
     for name in means + [name for name in rows if "_found_" in name]:
         if name in rows and rows[name].notna().any():
             result[name] = _mean(rows[name].to_numpy(), weights)
-    for name in ("snr_gain_db", "log10_amplitude", "suppression_db"):  # infinite where silence is left
+    for name in ("snr_gain_db", "log10_amplitude", "suppression_db"):  # infinite if silence is left
         if name in rows and rows[name].notna().any():
             result[name] = _median(rows[name].to_numpy(), weights)
     if "log10_amplitude" in result:
@@ -108,7 +108,7 @@ def _pick_statistics(stem: str, picks: Floats, label: Floats, residual: Floats, 
     result = {}
     labels, found = weights @ label, weights @ picks
     for tolerance in TOLERANCES:
-        hits = weights @ (np.abs(residual) <= tolerance + 1e-6)  # to a microsecond, as in matching; NaN is a miss
+        hits = weights @ (np.abs(residual) <= tolerance + 1e-6)  # to a microsecond, as when matching; NaN is a miss
         result[f"{stem}_recall_{tolerance}"] = _ratio(hits, labels)
         result[f"{stem}_precision_{tolerance}"] = _ratio(hits, found)
         result[f"{stem}_f1_{tolerance}"] = _ratio(2 * hits, labels + found)
@@ -130,12 +130,12 @@ def _mean(values: Floats, weights: Floats) -> Floats:
 
 
 def _median(values: Floats, weights: Floats) -> Floats:
-    """Weighted median over what is not NaN: the mean of the two middle values where they differ."""
+    """Weighted median without NaN: the mean of the two middle values if they differ."""
     return _quantile(values, weights, 0.5)
 
 
 def _quantile(values: Floats, weights: Floats, share: float) -> Floats:
-    """Weighted quantile over what is not NaN; the mean of two values where it lies between them."""
+    """Weighted quantile without NaN; the mean of two values if it lies between them."""
     order = np.argsort(values)[: np.count_nonzero(~np.isnan(values))]
     if not len(order):
         return np.full(len(weights), np.nan)

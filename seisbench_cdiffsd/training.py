@@ -1,4 +1,4 @@
-"""Fit a model on pairs of earthquakes and noise: resumable, with fixed validation mixtures and averaged weights."""
+"""Train a model on pairs of earthquakes and noise: resumable, with fixed validation mixtures and averaged weights."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from seisbench.data import MultiWaveformDataset, WaveformDataset
 
 from seisbench_cdiffsd import pairs
-from seisbench_cdiffsd.config import Source, TrainingConfig
+from seisbench_cdiffsd.config import DatasetChoice, TrainingConfig
 from seisbench_cdiffsd.configfile import read_table
 from seisbench_cdiffsd.continuous import load
-from seisbench_cdiffsd.datasets import open_source
-from seisbench_cdiffsd.feeding import Part, load_data
-from seisbench_cdiffsd.loop import Batches, Keeper, Training, write
+from seisbench_cdiffsd.datasets import open_chosen
+from seisbench_cdiffsd.feeding import ChosenDataset, load_data
+from seisbench_cdiffsd.loop import Batches, CheckpointCallback, Training, validated_steps
 from seisbench_cdiffsd.losses import make_loss
 from seisbench_cdiffsd.model import CDiffSD
-from seisbench_cdiffsd.writing import folder_for
+from seisbench_cdiffsd.writing import folder_for, replacing
 
-#: Settings that may differ when a training goes on: what to train on, and where the data lie, which are compared.
+#: Settings that may differ when a training resumes: the machine, and the datasets, which are compared by their traces.
 FREE = ("machine", "events", "noise")
 
 
 def train(config: TrainingConfig, out: str | Path) -> CDiffSD:
     """
-    Train a model on the datasets that the settings name, or go on with an unfinished training. See :py:func:`fit`.
+    Train a model on the datasets that the settings name, or resume an unfinished training. See :py:func:`fit`.
 
     :param config: Settings
     :param out: Folder for the results
     :return: The best model
-    :raises ValueError: If a dataset cannot be had or lacks what is needed
+    :raises ValueError: If a dataset is not available or lacks what is needed
     """
     for name in ("events", "noise"):
         if not getattr(config, name):
             raise ValueError(f"The settings name no datasets of {name}.")
     _check(Path(out), config)
-    events, noise = ([(open_source(x), x) for x in sources] for sources in (config.events, config.noise))
+    events, noise = ([(open_chosen(choice), choice) for choice in x] for x in (config.events, config.noise))
     return _fit(events, noise, Path(out), config)
 
 
@@ -58,40 +58,42 @@ def fit(
     device: str | None = None,
 ) -> CDiffSD:
     """
-    Train a model; if `out` holds an unfinished training, go on with it.
+    Train a model, or resume the unfinished training in `out`.
 
-    Writes to `out`: ``config.json``, ``log.csv`` (one line a validation), ``losses.csv`` (one line an update),
+    Writes to `out`: ``config.json``, ``log.csv`` (one line per validation), ``losses.csv`` (one line per update),
     ``last.ckpt`` (to resume), ``tensorboard``, and ``model.pt`` / ``model.json``, the best weights so far by the
     in-band SDR of the validation mixtures.
 
     :param events: SeisBench dataset of labelled earthquakes with train and dev splits
-    :param noise: SeisBench dataset of noise with the same splits, which may be the same one, such as STEAD; both are
-        opened with components ZNE. The sum of several datasets will do; they are drawn from in equal shares
+    :param noise: SeisBench dataset of noise with the same splits, which may be the same one, such as STEAD; both must
+        be opened with components ZNE. Sums of several datasets are allowed; equal shares are drawn from each
     :param out: Folder for the results
-    :param config: Settings; the datasets that they name are not looked at
-    :param device: Device to train on, in place of that in the settings
+    :param config: Settings; the datasets that they name are ignored
+    :param device: Device to train on, instead of that in the settings
     :return: The best model
     :raises ValueError: If a dataset lacks what is needed, there is no such device, or `out` holds a training with other
         settings
-    :raises FloatingPointError: If data or the loss are no numbers
-    :raises KeyboardInterrupt: If it was interrupted; what was kept is usable
+    :raises FloatingPointError: If data or the loss are NaN or infinite
+    :raises KeyboardInterrupt: If it was interrupted; the last model and checkpoint are usable
     """
     config = config or TrainingConfig()
     if device is not None:
         config = replace(config, machine=replace(config.machine, device=device))
     _check(Path(out), config)
-    parts = [
-        [(part, Source(part.name)) for part in getattr(dataset, "datasets", [dataset])] for dataset in (events, noise)
-    ]
-    return _fit(parts[0], parts[1], Path(out), config)
+    return _fit(_parts(events), _parts(noise), Path(out), config)
 
 
-def _fit(events: Sequence[Part], noise: Sequence[Part], out: Path, config: TrainingConfig) -> CDiffSD:
+def _parts(dataset: WaveformDataset | MultiWaveformDataset) -> list[ChosenDataset]:
+    """The datasets of a sum, or the only one, all with the same weight."""
+    return [(part, DatasetChoice(part.name)) for part in getattr(dataset, "datasets", [dataset])]
+
+
+def _fit(events: Sequence[ChosenDataset], noise: Sequence[ChosenDataset], out: Path, config: TrainingConfig) -> CDiffSD:
     model = _new_model(config)
-    band = pairs.band_pass(**{key: model.filter_kwargs[key] for key in ("freqmin", "freqmax", "corners")})
+    band = pairs.band_pass(model.filter_kwargs)
     data = load_data(events, noise, config, band)
     _claim(out, config)
-    trainer = _trainer(out, config, Keeper(out, config, data))
+    trainer = _trainer(out, config, CheckpointCallback(out, config, data))
     last, handler = out / "last.ckpt", signal.getsignal(signal.SIGINT)
     with warnings.catch_warnings():
         for harmless in (".*does not have many workers.*", ".*LeafSpec.*", ".*lr_scheduler.step.*"):
@@ -103,7 +105,7 @@ def _fit(events: Sequence[Part], noise: Sequence[Part], out: Path, config: Train
                 ckpt_path=last if last.is_file() else None,
                 weights_only=True,
             )
-        except SystemExit:  # that is how Lightning leaves after an interrupt, deaf to the next one
+        except SystemExit:  # raised by Lightning after an interrupt, with the handler of the next one removed
             signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from None
     return CDiffSD.load(out / "model")
@@ -120,18 +122,16 @@ def _new_model(config: TrainingConfig) -> CDiffSD:
     for name, value in wanted.items():
         if given[name] != value:
             raise ValueError(
-                f"The weights {config.init_from} are of {name} {given[name]!r}: set it, in place of {value!r}."
+                f"The weights {config.init_from} have {name} {given[name]!r}: set that instead of {value!r}."
             )
     for name, value in model.get_model_args().items():
         if name != "in_samples" and given[name] != value:
-            raise ValueError(
-                f"The weights {config.init_from} are of {name} {given[name]!r}; training is for {value!r}."
-            )
+            raise ValueError(f"The weights {config.init_from} have {name} {given[name]!r}; training is for {value!r}.")
     model.load_state_dict(start.state_dict())
     return model
 
 
-def _trainer(out: Path, config: TrainingConfig, keeper: Keeper) -> Trainer:
+def _trainer(out: Path, config: TrainingConfig, callback: CheckpointCallback) -> Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     machine = config.machine
     kind, _, number = machine.device.partition(":")
@@ -146,7 +146,7 @@ def _trainer(out: Path, config: TrainingConfig, keeper: Keeper) -> Trainer:
         max_steps=config.steps,
         max_epochs=-1,
         limit_val_batches=0,
-        callbacks=[keeper],
+        callbacks=[callback],
         enable_progress_bar=sys.stderr.isatty(),
         logger=TensorBoardLogger(out, "", "tensorboard"),
         log_every_n_steps=config.steps,
@@ -158,12 +158,12 @@ def _trainer(out: Path, config: TrainingConfig, keeper: Keeper) -> Trainer:
 
 
 def _check(out: Path, config: TrainingConfig) -> None:
-    """Check, before data are read, the device, the weights of the loss, and the folder and the training in it."""
+    """Check, before data are read, the device, the loss, the folder, and an unfinished training in it."""
     if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is no folder: choose another one.")
+        raise ValueError(f"{out} is not a folder: choose another one.")
     kind, _, number = config.machine.device.partition(":")
-    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if kind in there and there[kind] <= int(number or 0):
+    counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if kind in counts and counts[kind] <= int(number or 0):
         raise ValueError(f"There is no device {config.machine.device!r} here: set machine.device to 'cpu' or 'auto'.")
     make_loss(config.loss)
     path = out / "config.json"
@@ -180,21 +180,40 @@ def _check(out: Path, config: TrainingConfig) -> None:
         try:
             kept = torch.load(last, map_location="cpu", weights_only=True)
             if not {"state_dict", "callbacks"} <= kept.keys():
-                raise ValueError("it holds no training")
-        except Exception as error:  # torch raises all kinds
+                raise ValueError("it is not a checkpoint of a training")
+        except Exception as error:  # torch raises many kinds
             reason = " ".join(str(error).split()).partition(". ")[0]
             raise ValueError(
-                f"{last} is damaged ({reason}): delete it to begin again in its folder, or choose another folder."
+                f"{last} is damaged ({reason}): delete it to start again in its folder, or choose another folder."
             ) from error
 
 
 @rank_zero_only
 def _claim(out: Path, config: TrainingConfig) -> None:
-    """Make the folder of a training."""
-    with folder_for(out):
-        write(out / "config.json", lambda path: path.write_text(json.dumps(asdict(config), indent=4)))
+    """Make the folder of a training, with its settings."""
+    with folder_for(out), replacing(out / "config.json") as path:
+        path.write_text(json.dumps(asdict(config), indent=4))
 
 
 def is_first() -> bool:
-    """Whether this process is the one that speaks for all that share a training."""
+    """Whether this process is the one that reports, among those that share a training."""
     return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def closing_sentence(model: CDiffSD, out: Path, config: TrainingConfig) -> str:
+    """
+    Where the best model of a training is, how good it is, and how it is used, in a line.
+
+    :param model: The model
+    :param out: Folder of the training
+    :param config: Its settings
+    """
+    row, path = json.loads(model.weights_docstring)["log"], out / "model"
+    scores = (
+        f"{row[f'sdr_{n}']:.2f} dB and {row[f'correlation_{n}']:.3f} in {n} step{'s' * (n > 1)}"
+        for n in validated_steps(row)
+    )
+    return (
+        f"{path} is the best model, that of update {row['step']:.0f} of {config.steps}, with an SDR and a correlation "
+        f"in validation of {', '.join(scores)}. cdiffsd denoise FILE --weights {path} uses it."
+    )

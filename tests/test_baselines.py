@@ -1,4 +1,4 @@
-"""The other denoisers: closed forms, the laws that they share, and what they say where there are no weights."""
+"""The other denoisers: closed forms, the laws that they share, and their errors without weights."""
 
 import numpy as np
 import pytest
@@ -10,16 +10,15 @@ from obspy import Stream
 from seisbench_cdiffsd import metrics
 from seisbench_cdiffsd.baselines import (
     BandPass,
-    Diffusion,
-    Identity,
-    Network,
-    Unavailable,
+    CDiffSDDenoiser,
+    MaskDenoiser,
     Wiener,
-    load_diffusion,
-    load_network,
+    load_cdiffsd_denoiser,
+    load_mask_denoiser,
     oracle_mask,
     prepare,
 )
+from seisbench_cdiffsd.picking import WeightsUnavailable
 
 TIME = np.arange(3000) / 100
 
@@ -38,19 +37,19 @@ def white(seed=0, batch=2):
 
 
 def open_mask(model):
-    """A network of SeisBench whose mask lets everything pass: what is left is its pre- and postprocessing."""
+    """A network of SeisBench whose mask passes everything, so that only its pre- and postprocessing act."""
     model.forward = lambda x: torch.stack([torch.ones_like(x[:, 0]), torch.zeros_like(x[:, 0])], dim=1)
-    return Network(model)
+    return MaskDenoiser(model)
 
 
 @pytest.fixture(scope="module")
 def denoisers(model):
     torch.manual_seed(0)
-    networks = [Network(sbm.DeepDenoiser()), Network(sbm.SeisDAE())]
-    return [Identity(), BandPass(), BandPass(1, 20), Wiener(), *networks, Diffusion(model, 2)]
+    networks = [MaskDenoiser(sbm.DeepDenoiser()), MaskDenoiser(sbm.SeisDAE())]
+    return [BandPass(), BandPass(1, 20), Wiener(), *networks, CDiffSDDenoiser(model, 2)]
 
 
-def test_all_keep_shape_and_input_and_do_the_same_to_a_window_whatever_is_beside_it(denoisers):
+def test_all_keep_shape_and_input_and_do_the_same_to_a_window_whatever_the_other_windows(denoisers):
     windows = white(batch=3)
     for denoise in denoisers:
         before = windows.copy()
@@ -76,7 +75,7 @@ def test_all_are_silent_where_the_input_is(denoisers):
         estimate = denoise(windows)
         assert np.isfinite(estimate).all()
         assert not estimate[1].any()
-        if not isinstance(denoise, Diffusion):  # the others do one component at a time
+        if not isinstance(denoise, CDiffSDDenoiser):  # the others do one component at a time
             assert np.abs(estimate[0, 1]).max() < 1e-12
 
 
@@ -149,34 +148,34 @@ def test_oracle_mask_at_the_edges():
 def test_diffusion_is_the_model_at_its_number_of_steps(model):
     windows = white()
     expected = model.restore(torch.from_numpy(windows), 3).numpy()
-    assert (Diffusion(model, 3)(windows) == expected).all()
+    assert (CDiffSDDenoiser(model, 3)(windows) == expected).all()
     floored = model.restore(torch.from_numpy(windows), 3, 0.2).numpy()
-    assert (Diffusion(model, 3, 0.2)(windows) == floored).all() and (floored != expected).any()
+    assert (CDiffSDDenoiser(model, 3, 0.2)(windows) == floored).all() and (floored != expected).any()
 
 
-def test_missing_weights_are_told_in_one_line(tmp_path):
-    with pytest.raises(Unavailable, match="no CDiffSD weights 'nowhere'"):
-        load_diffusion("nowhere")
-    with pytest.raises(Unavailable, match=r"no model nothing in .*train_baselines"):
-        load_diffusion(tmp_path / "nothing")
-    with pytest.raises(Unavailable, match="not in SeisBench's cache"):
-        load_network("DeepDenoiser", "nowhere")
+def test_missing_weights_are_reported_in_one_line(tmp_path):
+    with pytest.raises(WeightsUnavailable, match="no CDiffSD weights 'nowhere'"):
+        load_cdiffsd_denoiser("nowhere")
+    with pytest.raises(WeightsUnavailable, match=r"no model nothing in .*train_baselines"):
+        load_cdiffsd_denoiser(tmp_path / "nothing")
+    with pytest.raises(WeightsUnavailable, match="not in SeisBench's cache"):
+        load_mask_denoiser("DeepDenoiser", "nowhere")
     with pytest.raises(ValueError, match="DeepDenoiser or SeisDAE"):
-        load_network("PhaseNet", "original")
+        load_mask_denoiser("PhaseNet", "original")
 
 
-def test_damaged_weights_are_told_in_one_line(tmp_path):
+def test_damaged_weights_are_reported_in_one_line(tmp_path):
     sbm.SeisDAE().save(tmp_path / "model")
-    assert isinstance(load_network("SeisDAE", tmp_path / "model"), Network)
+    assert isinstance(load_mask_denoiser("SeisDAE", tmp_path / "model"), MaskDenoiser)
     (tmp_path / "model.pt").write_bytes(b"not weights")
-    with pytest.raises(Unavailable, match="cannot be read"):
-        load_network("SeisDAE", tmp_path / "model")
+    with pytest.raises(WeightsUnavailable, match="cannot be read"):
+        load_mask_denoiser("SeisDAE", tmp_path / "model")
 
 
 def test_saved_models_come_back(tmp_path, model):
     model.save(tmp_path / "model")
-    assert (load_diffusion(tmp_path / "model", 1)(white()) == Diffusion(model, 1)(white())).all()
+    assert (load_cdiffsd_denoiser(tmp_path / "model", 1)(white()) == CDiffSDDenoiser(model, 1)(white())).all()
     torch.manual_seed(1)
     network = randomised(sbm.DeepDenoiser())
     network.save(tmp_path / "network")
-    assert (load_network("DeepDenoiser", tmp_path / "network")(white()) == Network(network)(white())).all()
+    assert (load_mask_denoiser("DeepDenoiser", tmp_path / "network")(white()) == MaskDenoiser(network)(white())).all()

@@ -1,4 +1,4 @@
-"""What the benchmarks share: data that serve and data that do not, reports, and the training of the baselines."""
+"""What the benchmarks share: usable and unusable data, reports, and the training of the baselines."""
 
 import json
 import sys
@@ -12,10 +12,11 @@ import pytest
 import seisbench.data as sbd
 import seisbench.models as sbm
 import torch
+from mixtures import mixture_snr_db
 from scipy import stats
 
 from seisbench_cdiffsd import evaluation, metrics
-from seisbench_cdiffsd.baselines import Network, load_network, oracle_mask
+from seisbench_cdiffsd.baselines import MaskDenoiser, load_mask_denoiser, oracle_mask
 from seisbench_cdiffsd.pairs import Mixtures
 from seisbench_cdiffsd.stores import InMemory
 from seisbench_cdiffsd.training import TrainingConfig
@@ -56,7 +57,7 @@ def test_the_embedded_default_always_runs(monkeypatch, tmp_path):
     data = testdata.load_data(testdata.Options(), tmp_path)
     assert data.mixtures.clean.shape == (15, 3, 3000) and data.noise.shape[1:] == (3, 3000)
     labels = data.mixtures.labels
-    snr = metrics.mixture_snr_db(data.mixtures.clean, data.mixtures.noise, labels["p_sample"].to_numpy(), 100.0)
+    snr = mixture_snr_db(data.mixtures.clean, data.mixtures.noise, labels["p_sample"].to_numpy())
     assert snr == pytest.approx(labels["input_snr_db"].to_numpy(), abs=0.1)
     again = testdata.load_data(testdata.Options(), tmp_path / "again")
     assert (data.mixtures.noisy == again.mixtures.noisy).all()
@@ -85,20 +86,20 @@ def test_full_band_mixtures_are_the_same_in_band(shared_data, tmp_path):
         ("noise", [(6000, {"trace_p_arrival_sample": 3000})], "no noise records"),
     ],
 )
-def test_data_that_do_not_serve_are_told_in_one_line(example_data, tmp_path, option, records, message):
+def test_unusable_data_are_reported_in_one_line(example_data, tmp_path, option, records, message):
     with pytest.raises(testdata.DataError, match=message):
         load(example_data, tmp_path, **{option: write(tmp_path / "bad", records)})
 
 
 @pytest.mark.parametrize("name", ["nothing", "WaveformDataset2", "/nowhere"])
-def test_unknown_datasets_are_told_in_one_line(example_data, tmp_path, name):
-    with pytest.raises(testdata.DataError, match="neither a folder nor a dataset of SeisBench"):
+def test_unknown_datasets_are_reported_in_one_line(example_data, tmp_path, name):
+    with pytest.raises(testdata.DataError, match=r"neither a folder nor a name|is not a dataset in SeisBench's format"):
         load(example_data, tmp_path, events=name)
 
 
-def test_a_folder_without_a_dataset_is_told_in_one_line(example_data, tmp_path):
+def test_a_folder_without_a_dataset_is_reported_in_one_line(example_data, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(testdata.DataError, match="cannot be opened"):
+    with pytest.raises(testdata.DataError, match="is not a dataset in SeisBench's format"):
         load(example_data, tmp_path, noise=str(tmp_path / "empty"))
 
 
@@ -107,7 +108,7 @@ def test_other_sampling_rates_are_resampled(example_data, tmp_path):
     assert load(example_data, tmp_path, noise=noise).noise.shape == (2, 3, 3000)
 
 
-def test_no_station_decides_what_noise_is(example_data, tmp_path):
+def test_no_station_dominates_the_noise(example_data, tmp_path):
     stations = ["A"] * 50 + ["B"] * 3
     records = [(6000, {"station_network_code": "XX", "station_code": station}) for station in stations]
     windows = load(example_data, tmp_path, noise=write(tmp_path / "many", records))
@@ -115,7 +116,7 @@ def test_no_station_decides_what_noise_is(example_data, tmp_path):
     assert counts == {"XX.A": testdata.STATION_WINDOWS, "XX.B": 6} and len(windows.noise) == 46
 
 
-def test_data_without_s_labels_channels_or_regions_are_judged(example_data, tmp_path):
+def test_data_without_s_labels_channels_or_regions_are_evaluated(example_data, tmp_path):
     events = testdata.open_dataset(str(example_data / "events"))
     few = testdata.load_data(testdata.Options(str(example_data / "events"), str(example_data / "noise")), tmp_path)
     labels = few.mixtures.labels.drop(columns=["trace_channel", testdata.S_KEY]).assign(s_sample=np.nan)
@@ -148,7 +149,7 @@ def test_noise_comes_from_the_dataset_of_the_events_where_it_has_some(tmp_path):
     assert list(testdata.noise_only(dataset).metadata["trace_category"]) == ["noise"]
 
 
-def test_unknown_models_and_pickers_are_told_and_missing_weights_are_rows():
+def test_unknown_models_and_pickers_are_reported_and_missing_weights_are_rows():
     with pytest.raises(testdata.DataError, match="knows no nonsense"):
         suite.load_denoisers(testdata.Options(models=("nonsense",)))
     with pytest.raises(testdata.DataError, match="no model 'Nonsense'"):
@@ -175,17 +176,32 @@ def test_a_report_has_a_row_for_what_is_missing_and_writes_the_readme(tmp_path):
     made.rows["mixtures"] = evaluation.evaluate(Mixtures(clean, noise, labels), {}, {})
     made.tables["quality"] = report.grouped(made.rows["mixtures"], ("input_snr_db",))
     made.write()
-    assert "old" in readme.read_text()  # half a table is none
+    assert "old" in readme.read_text()  # not without all of its columns
     made.tables |= {"picking": made.tables["quality"], "noise": made.tables["quality"]}
     made.write()
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
-    assert "| DeepDenoiser" in text and "not available" in text and "| oracle mask" in text
+    assert "| DeepDenoiser" in text and "not available" in text and "| oracle mask (knows the earthquake)" in text
     assert {"quality.csv", "results.md", "environment.json", "quality_by_snr.png"} <= {
         p.name for p in tmp_path.iterdir()
     }
     assert json.loads((tmp_path / "environment.json").read_text())["missing"] == {"DeepDenoiser": "no weights"}
     assert len({len(line) for line in text.splitlines() if line.startswith("|")}) == 1  # aligned
+
+    again = report.Report.read(tmp_path)
+    assert again.markdown() == made.markdown() and again.headline() == made.headline()
+    written = (tmp_path / "results.md").read_text()
+    again.write_documents()
+    assert (tmp_path / "results.md").read_text() == written
+
+
+def test_the_readme_has_some_rows_of_the_committed_results_by_plain_names():
+    committed = report.Report.read(report.FOLDER / "results")
+    head, _, *lines = committed.headline().splitlines()
+    rows = [line.split("|")[1].strip() for line in lines]
+    assert rows == list(report.README_ROWS.values()) and "**CDiffSD (default)**" in rows
+    assert head.count("|") == 9 and head.rstrip("| ").endswith("EQTransformer P recall")
+    assert dict(committed.markdown())["Summary"].count("\n") > 20
 
 
 CONFIG = TrainingConfig(steps=4, batch_size=2, warmup=1, validate_every=2, validation_events=1)
@@ -232,7 +248,7 @@ def test_masks_are_those_of_the_oracle():
     model = train_baselines.MASKS["deepdenoiser"]()
     model.forward = lambda x: mask
     expected = oracle_mask(clean.numpy()[None], noise.numpy()[None])
-    assert np.abs(Network(model)((clean + noise).numpy()[None]) - expected).max() < 1e-4
+    assert np.abs(MaskDenoiser(model)((clean + noise).numpy()[None]) - expected).max() < 1e-4
 
 
 def test_published_weights_come_back_nearly_alike_and_half_as_large(tmp_path):
@@ -244,7 +260,7 @@ def test_published_weights_come_back_nearly_alike_and_half_as_large(tmp_path):
         for folder, name in ((tmp_path, "model.pt"), (tmp_path / "weights", "deepdenoiser.pt"))
     ]
     assert sizes[1] < 0.55 * sizes[0]
-    loaded = load_network("DeepDenoiser", tmp_path / "weights" / "deepdenoiser").model
+    loaded = load_mask_denoiser("DeepDenoiser", tmp_path / "weights" / "deepdenoiser").model
     for name, value in model.state_dict().items():
         assert torch.allclose(loaded.state_dict()[name].float(), value.float(), rtol=1e-3, atol=1e-6)
 
@@ -274,7 +290,7 @@ def test_settings_are_taken_from_another_training(tmp_path):
     assert replace(config, **train_baselines.PUBLISHED).network == "published"
 
 
-def test_a_picker_learns_what_the_surest_of_its_teachers_sees_in_the_clean_record():
+def test_a_picker_learns_what_the_most_confident_teacher_sees_in_the_clean_record():
     torch.manual_seed(0)
     picker, *teachers = (sbm.PhaseNet(component_order=order).eval() for order in ("ZNE", "ENZ", "ZNE"))
     clean, noise = torch.randn(2, 4, 3, 3000).unbind()

@@ -46,16 +46,16 @@ def losses(out):
 
 @pytest.fixture(scope="module")
 def unbroken(small_datasets, tmp_path_factory):
-    """The folder of a training that nothing happened to."""
+    """The folder of a training without interruption."""
     out = tmp_path_factory.mktemp("unbroken")
     assert cli.main(command(small_datasets, out)[3:]) == 0
     return out
 
 
-def test_a_killed_training_is_resumed_with_the_same_losses(unbroken, small_datasets, tmp_path):
+@pytest.mark.parametrize("wait", [0.0, 0.2])
+def test_a_killed_training_is_resumed_with_the_same_losses(wait, unbroken, small_datasets, tmp_path):
     process = subprocess.Popen(command(small_datasets, tmp_path), stderr=subprocess.DEVNULL)
     try:
-        wait = float(np.random.default_rng().uniform(0, 0.3))
         until(lambda: (tmp_path / "last.ckpt").exists() or process.poll() is not None)
         time.sleep(wait)
     finally:
@@ -94,8 +94,8 @@ def test_two_processes_train_as_one(unbroken, small_datasets, tmp_path):
 @pytest.fixture(scope="module")
 def stead(tmp_path_factory):
     """
-    A miniature of STEAD as its authors give it, merged.csv and merged.hdf5, and a SeisBench cache with what SeisBench's
-    class makes of it. Only the list of test traces, which SeisBench gets from the network, is made up.
+    A miniature of STEAD as published, merged.csv and merged.hdf5, and a SeisBench cache with what SeisBench's class
+    makes of it. Only the list of test traces, which SeisBench downloads, is made up.
     """
     folder, random = tmp_path_factory.mktemp("stead"), np.random.default_rng(1)
     rows, time_ = [], np.arange(6000) / 100
@@ -208,7 +208,7 @@ def test_weights_are_exported_for_seisbench(unbroken, tmp_path, capsys, monkeypa
         (["--resume"], "nothing to resume"),
     ],
 )
-def test_what_the_user_can_mend_is_told_in_one_line(small_datasets, tmp_path, capsys, more, message):
+def test_user_errors_are_reported_in_one_line(small_datasets, tmp_path, capsys, more, message):
     assert cli.main([*command(small_datasets, tmp_path / "run")[3:], *more]) == 2
     error = capsys.readouterr().err
     assert error.startswith("cdiffsd: ") and error.count("\n") == 1 and message in error
@@ -258,15 +258,15 @@ def one_line(capsys):
         (no_rate, "of dataset odd cannot be read: its trace_sampling_rate_hz is 0.0"),
     ],
 )
-def test_a_defect_of_a_dataset_is_told_with_its_trace(small_datasets, tmp_path, capsys, edit, message):
+def test_a_defect_of_a_dataset_is_reported_with_its_trace(small_datasets, tmp_path, capsys, edit, message):
     events = with_defect(small_datasets[0], tmp_path / "odd", edit)
     for number, more in enumerate(([], ["memory=0"])):
         assert cli.main(command((events, small_datasets[1]), tmp_path / str(number), *more)[3:]) == 2
         error = one_line(capsys)
-        assert message in error and "take its row out" in error
+        assert message in error and "remove its row" in error
 
 
-def test_a_defect_that_a_worker_meets_is_told_alike(small_datasets, tmp_path, capsys, monkeypatch):
+def test_a_defect_found_by_a_worker_is_reported_alike(small_datasets, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(stores, "PROBES", 1)
     events = with_defect(small_datasets[0], tmp_path / "odd", missing_waveform)
     more = ["memory=0", "machine.workers=1"]
@@ -279,10 +279,10 @@ def test_a_defect_that_a_worker_meets_is_told_alike(small_datasets, tmp_path, ca
     [
         ("last.ckpt", lambda content: content[:1000], "last.ckpt is damaged"),
         ("last.ckpt", lambda content: b"", "last.ckpt is damaged"),
-        ("config.json", lambda content: content[:100], "config.json is no valid config"),
+        ("config.json", lambda content: content[:100], "config.json is not a valid config"),
     ],
 )
-def test_damage_of_an_unfinished_training_is_told_with_the_file(
+def test_damage_of_an_unfinished_training_is_reported_with_the_file(
     unbroken, small_datasets, tmp_path, capsys, name, damaged, message
 ):
     out = shutil.copytree(unbroken, tmp_path / "run")
@@ -308,7 +308,7 @@ def test_a_training_ends_with_a_sentence_and_needs_no_reader(unbroken, tmp_path,
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_a_folder_that_cannot_be_made_is_told_with_what_to_do(unbroken, small_datasets, tmp_path, capsys):
+def test_a_folder_that_cannot_be_made_is_reported_with_what_to_do(unbroken, small_datasets, tmp_path, capsys):
     (tmp_path / "file").touch()
     for args in (
         command(small_datasets, tmp_path / "file" / "run")[3:],
@@ -318,11 +318,11 @@ def test_a_folder_that_cannot_be_made_is_told_with_what_to_do(unbroken, small_da
         assert re.match(r"cdiffsd: The folder \S+ cannot be written .*: choose another with --out\.$", one_line(capsys))
 
 
-def test_a_file_in_place_of_the_folder_is_told_before_data_are_read(small_datasets, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(training, "open_source", lambda source: pytest.fail("read data"))
+def test_a_file_in_place_of_the_folder_is_reported_before_data_are_read(small_datasets, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(training, "open_chosen", lambda source: pytest.fail("read data"))
     (tmp_path / "file").touch()
     assert cli.main(command(small_datasets, tmp_path / "file")[3:]) == 2
-    assert capsys.readouterr().err == f"cdiffsd: {tmp_path / 'file'} is no folder: choose another one.\n"
+    assert capsys.readouterr().err == f"cdiffsd: {tmp_path / 'file'} is not a folder: choose another one.\n"
 
 
 def test_without_lightning_the_extra_is_named(small_datasets, tmp_path, capsys, monkeypatch):

@@ -1,11 +1,11 @@
-"""Settings of a training from files and overrides: what is meant is taken, and what is not is said in one line."""
+"""Settings of a training from files and overrides: what is valid is taken, and what is not is reported in one line."""
 
 import json
 from dataclasses import asdict
 
 import pytest
 
-from seisbench_cdiffsd.config import Augmentations, Machine, Source, TrainingConfig
+from seisbench_cdiffsd.config import Augmentations, DatasetChoice, Machine, TrainingConfig
 from seisbench_cdiffsd.configfile import SHIPPED, parse, read_config
 
 TOML = """
@@ -38,26 +38,26 @@ def file(tmp_path):
     return path
 
 
-def test_a_file_says_what_differs_from_the_default(file):
+def test_a_file_overrides_the_defaults(file):
     config = read_config(file)
     assert (config.steps, config.snr, config.loss) == (30, (-5.0, 5.0), {**TrainingConfig().loss, "l1": 1.0})
     assert config.augmentations == Augmentations(stretch=0.25)
     assert config.events[0].where == {"trace_p_status": ("manual",), "source_depth_km": (0, 30)}
-    assert config.events[0].magnitude == (2.0, 6.0) and config.events[1] == Source("some/folder")
+    assert config.events[0].magnitude == (2.0, 6.0) and config.events[1] == DatasetChoice("some/folder")
     assert config.batch_size == TrainingConfig().batch_size
 
 
-def test_the_default_file_tells_the_defaults():
+def test_the_default_file_lists_the_defaults():
     config = read_config("default")
     stead = {
-        "events": (Source("STEAD", category=("earthquake_local",)),),
-        "noise": (Source("STEAD", category=("noise",)),),
+        "events": (DatasetChoice("STEAD", category=("earthquake_local",)),),
+        "noise": (DatasetChoice("STEAD", category=("noise",)),),
     }
     assert config == TrainingConfig(**stead)
     text = (SHIPPED / "default.toml").read_text()
-    told = {line.split("=")[0].strip("# ") for line in text.splitlines() if "=" in line}
+    listed = {line.split("=")[0].strip("# ") for line in text.splitlines() if "=" in line}
     expected = {*asdict(TrainingConfig()), *asdict(Augmentations()), *asdict(Machine())}
-    assert expected - told == {"factor", "events", "noise", "augmentations", "machine"}
+    assert expected - listed == {"factor", "events", "noise", "augmentations", "machine"}
 
 
 def test_the_published_file_is_the_papers_recipe():
@@ -94,7 +94,7 @@ def test_terms_of_a_loss_are_set_without_a_file_and_others_are_kept():
     assert read_config(None).loss == TrainingConfig().loss == read_config("default").loss
 
 
-def test_a_loss_in_json_and_as_a_value_is_all_there_is(tmp_path):
+def test_a_loss_in_json_or_as_a_value_is_complete(tmp_path):
     value = {"l1": 1}
     (tmp_path / "config.json").write_text(json.dumps({"loss": value}))
     assert read_config(tmp_path / "config.json").loss == read_config("default", loss=value).loss == {"l1": 1}
@@ -123,9 +123,9 @@ def test_values_are_read_as_in_toml():
         ("steps=true", "steps must be a whole number"),
         ("steps=0", "at least 1"),
         ("averaging=nan", "not nan"),
-        ("network=huge", "network is one of default, published"),
+        ("network=huge", "network must be one of default, published"),
         ("schedule=curved", "Unknown degradation"),
-        ("norm=max", "norm is one of"),
+        ("norm=max", "norm must be one of"),
         ("loss={l9=1}", "l9"),
         ("loss=3", "must be a table"),
         ("snr=[5, -5]", "lowest, highest"),
@@ -139,14 +139,14 @@ def test_values_are_read_as_in_toml():
         ("events.0.weight=0", "weight of STEAD"),
         ("events.4.weight=0", "there are 2"),
         ("events=[{weight=2}]", "events.0.dataset is missing"),
-        ('splits=["train", "train"]', "differ"),
-        ("augmentations.onset=[20, 20]", "no place for P"),
+        ('splits=["train", "train"]', "two different ones"),
+        ("augmentations.onset=[20, 20]", "no room for P"),
         ("machine.devices=5", "multiple of devices"),
         ("machine.device.x=1", "does not belong to a table"),
         ("steps", "KEY=VALUE"),
     ],
 )
-def test_what_cannot_be_is_said(file, override, message):
+def test_invalid_settings_are_reported_in_one_line(file, override, message):
     with pytest.raises(ValueError, match=message) as info:
         read_config(file, ["machine.device=cpu", override])
     assert "\n" not in str(info.value)
@@ -154,10 +154,10 @@ def test_what_cannot_be_is_said(file, override, message):
 
 def test_files_that_cannot_be_read_are_named(tmp_path):
     (tmp_path / "bad.toml").write_text("steps = = 3")
-    with pytest.raises(ValueError, match=r"bad\.toml is no valid config"):
+    with pytest.raises(ValueError, match=r"bad\.toml is not a valid config"):
         read_config(tmp_path / "bad.toml")
     (tmp_path / "config.json").write_text("{steps: 3}")
-    with pytest.raises(ValueError, match=r"config\.json is no valid config: .* delete it"):
+    with pytest.raises(ValueError, match=r"config\.json is not a valid config: .* delete it"):
         read_config(tmp_path / "config.json")
     with pytest.raises(ValueError, match=r"nowhere.*default, published"):
         read_config("nowhere")

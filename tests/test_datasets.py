@@ -1,4 +1,4 @@
-"""Datasets by name and path, and the records that are chosen of them by their metadata."""
+"""Datasets by name and path, and their records, chosen by metadata."""
 
 import numpy as np
 import pandas as pd
@@ -7,13 +7,13 @@ import seisbench
 import seisbench.data as sbd
 
 from seisbench_cdiffsd import datasets, pairs
-from seisbench_cdiffsd.config import Source
+from seisbench_cdiffsd.config import DatasetChoice
 from seisbench_cdiffsd.stores import Damaged, InMemory, Joined, OnDisk, Reader, shares
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Earthquakes and noise in one dataset, with metadata to choose by; record 3 has a sample that is no number."""
+    """Earthquakes and noise in one dataset, with metadata to choose by; record 3 has a NaN."""
     random, path = np.random.default_rng(0), tmp_path_factory.mktemp("mixed")
     with sbd.WaveformDataWriter(path / "metadata.csv", path / "waveforms.hdf5") as writer:
         writer.data_format = {"dimension_order": "CW", "component_order": "ENZ", "sampling_rate": 100}
@@ -52,7 +52,7 @@ def numbers(dataset):
     ],
 )
 def test_records_are_chosen_by_their_metadata(folder, wanted, left):
-    assert numbers(datasets.open_source(Source(str(folder), **wanted))) == left
+    assert numbers(datasets.open_chosen(DatasetChoice(str(folder), **wanted))) == left
 
 
 @pytest.mark.parametrize(
@@ -64,29 +64,29 @@ def test_records_are_chosen_by_their_metadata(folder, wanted, left):
         ({"category": ("noise",), "magnitude": (0, 9)}, "magnitude from 0 to 9"),
     ],
 )
-def test_empty_selections_are_said(folder, wanted, message):
+def test_empty_selections_are_reported(folder, wanted, message):
     with pytest.raises(ValueError, match=message):
-        datasets.open_source(Source(str(folder), **wanted))
+        datasets.open_chosen(DatasetChoice(str(folder), **wanted))
 
 
-def test_datasets_that_are_not_there_are_named(tmp_path, monkeypatch):
+def test_missing_datasets_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(seisbench, "cache_data_root", tmp_path)
     with pytest.raises(ValueError, match=r"not in SeisBench's cache.*download = true"):
-        datasets.open_source(Source("STEAD"))
+        datasets.open_chosen(DatasetChoice("STEAD"))
     for name in ("Moonquakes", "WaveformDataset"):
         with pytest.raises(ValueError, match="neither a folder nor a name"):
-            datasets.open_source(Source(name))
+            datasets.open_chosen(DatasetChoice(name))
     with pytest.raises(ValueError, match="several in one under this name"):
-        datasets.open_source(Source("EQSDenoiserCombined"))
-    with pytest.raises(ValueError, match="no dataset in SeisBench's format"):
-        datasets.open_source(Source(str(tmp_path)))
+        datasets.open_chosen(DatasetChoice("EQSDenoiserCombined"))
+    with pytest.raises(ValueError, match="not a dataset in SeisBench's format"):
+        datasets.open_chosen(DatasetChoice(str(tmp_path)))
 
 
 def test_one_dataset_gives_earthquakes_and_noise_of_one_split(folder):
-    train = datasets.take_split(datasets.open_source(Source(str(folder))), "train")
+    train = datasets.take_split(datasets.open_chosen(DatasetChoice(str(folder))), "train")
     assert numbers(datasets.earthquakes_of(train)) == [0, 2, 4]
     assert numbers(datasets.noise_of(train)) == [1, 3, 5]
-    dev = datasets.take_split(datasets.open_source(Source(str(folder))), "dev")
+    dev = datasets.take_split(datasets.open_chosen(DatasetChoice(str(folder))), "dev")
     with pytest.raises(ValueError, match=r"no earthquakes .* not clipped"):
         datasets.earthquakes_of(dev)
     assert numbers(datasets.earthquakes_of(dev, clipped=True)) == [6]
@@ -95,16 +95,16 @@ def test_one_dataset_gives_earthquakes_and_noise_of_one_split(folder):
 
 
 def test_damaged_records_are_skipped_or_named(folder):
-    dataset = datasets.open_source(Source(str(folder)))
+    dataset = datasets.open_chosen(DatasetChoice(str(folder)))
     assert len(InMemory(dataset, [])) == 7
-    with pytest.raises(Damaged, match=r"Trace \S+ of dataset mixed\S* has samples that are no numbers"):
+    with pytest.raises(Damaged, match=r"Trace \S+ of dataset mixed\S* has NaN or infinite samples"):
         InMemory(dataset, [], damaged="stop")
     with pytest.raises(Damaged, match="Trace"):
         OnDisk(Reader(dataset, [], damaged="stop")).get_sample(3)
 
 
 def test_records_from_disk_are_those_in_memory_and_replaced_alike_where_unusable(folder):
-    dataset = datasets.open_source(Source(str(folder), category=("noise",)))
+    dataset = datasets.open_chosen(DatasetChoice(str(folder), category=("noise",)))
     options = pairs.background(pairs.band_pass(), 3000)
     memory, disk = InMemory(dataset, **options), OnDisk(Reader(dataset, **options))
     assert (len(memory), len(disk)) == (3, 4)
@@ -117,20 +117,20 @@ def test_records_from_disk_are_those_in_memory_and_replaced_alike_where_unusable
 
 
 def test_noise_that_is_shorter_than_a_window_is_left_out(folder):
-    dataset = datasets.open_source(Source(str(folder), category=("noise",)))
+    dataset = datasets.open_chosen(DatasetChoice(str(folder), category=("noise",)))
     assert len(pairs.load_noise(dataset, pairs.band_pass(), 3000)) == 3
     with pytest.raises(ValueError, match=r"No usable record.* Wanted: 30.01 s, the length of a window"):
         pairs.load_noise(dataset, pairs.band_pass(), 3001)
 
 
-def test_a_dataset_without_a_usable_record_is_given_up(folder):
-    dataset = datasets.open_source(Source(str(folder)))
+def test_a_dataset_without_a_usable_record_is_refused(folder):
+    dataset = datasets.open_chosen(DatasetChoice(str(folder)))
     with pytest.raises(ValueError, match=r"No usable record.*the moon"):
         OnDisk(Reader(dataset, [], lambda metadata: False, "the moon"))
 
 
 def test_joined_stores_follow_one_another_and_share_by_weight(folder):
-    dataset = datasets.open_source(Source(str(folder)))
+    dataset = datasets.open_chosen(DatasetChoice(str(folder)))
     first, second = InMemory(dataset, []), InMemory(datasets.noise_of(dataset), [])
     joined = Joined([first, second])
     assert len(joined) == len(joined.metadata) == 10
@@ -141,17 +141,17 @@ def test_joined_stores_follow_one_another_and_share_by_weight(folder):
     assert chances.sum() == pytest.approx(1) and chances[:7].sum() == pytest.approx(0.75)
 
 
-def test_records_that_hold_samples_of_an_earlier_split_are_left_out():
-    begins = ["2020-01-01T00:00:00Z", "2020-01-01T00:01:30Z", "2020-01-01 00:02:00", "2020-01-01T00:01:30Z", "", "1"]
+def test_records_that_share_samples_with_an_earlier_split_are_left_out():
+    starts = ["2020-01-01T00:00:00Z", "2020-01-01T00:01:30Z", "2020-01-01 00:02:00", "2020-01-01T00:01:30Z", "", "1"]
     metadata = pd.DataFrame(
         {
             "split": ["train", "dev", "test", "test", "test", "dev"],
-            "trace_start_time": begins,
+            "trace_start_time": starts,
             "station_network_code": ["XX", "XX", "XX", "XX", "XX", "XX"],
             "station_code": ["A", "A", "A", "B", "A", "A"],
         }
     )
-    # the second begins while the first goes on, the third while the second does; the fourth is of another station
+    # the second starts while the first continues, the third while the second does; the fourth is of another station
     assert datasets.in_split(metadata, "train").tolist() == [True, False, False, False, False, False]
     assert datasets.in_split(metadata, "dev").tolist() == [False, False, False, False, False, True]
     assert datasets.in_split(metadata, "test").tolist() == [False, False, False, True, True, False]
@@ -160,7 +160,7 @@ def test_records_that_hold_samples_of_an_earlier_split_are_left_out():
 
 
 def test_splits_of_the_shared_data_share_no_samples(shared_data):
-    events = datasets.open_source(Source(str(shared_data / "data" / "events")))
+    events = datasets.open_chosen(DatasetChoice(str(shared_data / "data" / "events")))
     assert [datasets.in_split(events.metadata, split).sum() for split in datasets.SPLITS] == [1795, 228, 282]
 
 
@@ -171,6 +171,8 @@ def test_components_1_and_2_are_taken_for_n_and_e(tmp_path):
         with sbd.WaveformDataWriter(path / "metadata.csv", path / "waveforms.hdf5") as writer:
             writer.data_format = {"dimension_order": "CW", "component_order": order, "sampling_rate": 100.0}
             writer.add_trace({"split": "train"}, np.arange(1, 10, dtype=np.float32).reshape(3, 3))
-    lettered, *others = (InMemory(datasets.open_source(Source(str(tmp_path / x))), []) for x in ("ZNE", "Z12", "Z1E"))
+    lettered, *others = (
+        InMemory(datasets.open_chosen(DatasetChoice(str(tmp_path / x))), []) for x in ("ZNE", "Z12", "Z1E")
+    )
     for numbered in others:
         np.testing.assert_array_equal(numbered.get_sample(0)[0], lettered.get_sample(0)[0])

@@ -10,10 +10,22 @@ from seisbench_cdiffsd.augmentations import P_KEY, RATE_KEY, S_KEY, SNR_KEY
 
 @pytest.fixture
 def state():
-    """A record that begins with P at 20 s, S at 25 s."""
+    """A record that starts with P at 20 s, S at 25 s."""
     waveform = np.zeros((3, 6000), np.float32)
     waveform[:, 2000:] = np.random.default_rng(0).normal(size=(3, 4000))
     return {"X": (waveform, {P_KEY: 2000.0, S_KEY: 2500.0, RATE_KEY: 100.0}), "names": ("first", None)}
+
+
+class Noise:
+    """Noise windows."""
+
+    windows = np.random.default_rng(1).normal(size=(5, 3, 3000)).astype("float32")
+
+    def __len__(self):
+        return len(self.windows)
+
+    def __getitem__(self, index):
+        return {"X": self.windows[index].copy()}
 
 
 class Others:
@@ -60,7 +72,7 @@ def test_a_second_earthquake_comes_after_p_and_is_named(state):
     assert len(starts) > 10
 
 
-def test_a_window_with_s_only_begins_between_p_and_s(state):
+def test_a_window_with_s_only_starts_between_p_and_s(state):
     for seed in range(20):
         copy = {"X": (state["X"][0].copy(), dict(state["X"][1]))}
         with pairs.seeded(seed):
@@ -69,7 +81,7 @@ def test_a_window_with_s_only_begins_between_p_and_s(state):
         assert waveform.shape == (3, 3000) and -500 < metadata[P_KEY] < 0 < metadata[S_KEY] <= 500
 
 
-def test_a_window_of_the_coda_begins_after_the_others(state):
+def test_a_window_of_the_coda_starts_after_the_others(state):
     starts = []
     for seed in range(40):
         copy = {"X": (state["X"][0].copy(), dict(state["X"][1]))}
@@ -115,3 +127,22 @@ def test_spikes_and_steps_stand_out_and_stay_in_the_band(state):
     assert abs(added).max() > 5 * abs(before).max() and state["X"][0].dtype == np.float32
     spectrum, frequency = np.abs(rfft(added)) ** 2, rfftfreq(6000, 0.01)
     assert spectrum[:, frequency < 0.3].sum() < 0.01 * spectrum.sum()
+
+
+def test_second_noise_adds_a_weaker_record():
+    first = Noise.windows[0]
+    state = {"X": (first.copy(), {})}
+    with pairs.seeded(0):
+        disturbances.SecondNoise(Noise(), probability=1)(state)
+    added = state["X"][0] - first
+    assert 0 < added.std() <= first.std() * 1.001
+
+
+def test_drop_components_silences_both_parts_and_keeps_one():
+    for seed in range(20):
+        parts = {key: (np.ones((3, 10)), None) for key in ("clean", "noise")}
+        with pairs.seeded(seed):
+            disturbances.DropComponents(probability=1)(parts)
+        live = parts["clean"][0].any(axis=1)
+        assert 1 <= live.sum() <= 2
+        np.testing.assert_array_equal(parts["noise"][0].any(axis=1), live)

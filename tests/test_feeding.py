@@ -1,4 +1,4 @@
-"""Batches: the same whoever prepares them, shared without overlap, and honest about what is wrong with a record."""
+"""Batches: the same in any process, shared without overlap, and with errors that name what is wrong with a record."""
 
 import copy
 from dataclasses import replace
@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from seisbench_cdiffsd import feeding, pairs
-from seisbench_cdiffsd.config import Machine, Source, TrainingConfig
+from seisbench_cdiffsd.config import DatasetChoice, Machine, TrainingConfig
 
 CONFIG = TrainingConfig(batch_size=8, steps=4, validation_events=1)
 
 
 @pytest.fixture(scope="module")
 def parts(small_datasets):
-    return [[(dataset, Source(dataset.name))] for dataset in small_datasets]
+    return [[(dataset, DatasetChoice(dataset.name))] for dataset in small_datasets]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_batches_have_what_an_update_needs(data):
 
 def test_weights_of_datasets_are_their_shares(small_datasets, parts):
     (events, _), _ = parts[0][0], parts[1][0]
-    twice = [(events, Source("a", weight=3)), (events, Source("b"))]
+    twice = [(events, DatasetChoice("a", weight=3)), (events, DatasetChoice("b"))]
     data = feeding.load_data(twice, parts[1] * 2, CONFIG, pairs.band_pass())
     half = len(data.chances) // 2
     assert data.chances.sum() == pytest.approx(1) and data.chances[:half].sum() == pytest.approx(0.75)
@@ -70,9 +70,10 @@ def test_a_record_that_is_too_short_stops_the_training(data):
         feeding.checked(feeding.collate([examples[0, i] for i in range(8)]))
 
 
-def test_data_that_are_other_have_another_fingerprint(small_datasets, parts, data):
+def test_other_data_have_another_fingerprint(small_datasets, parts, data):
     events = small_datasets[0].filter(np.arange(len(small_datasets[0])) != 1, inplace=False)
     assert (
-        feeding.load_data([(events, Source("a"))], parts[1], CONFIG, pairs.band_pass()).fingerprint != data.fingerprint
+        feeding.load_data([(events, DatasetChoice("a"))], parts[1], CONFIG, pairs.band_pass()).fingerprint
+        != data.fingerprint
     )
     assert feeding.load_data(*parts, CONFIG, pairs.band_pass()).fingerprint == data.fingerprint

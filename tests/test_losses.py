@@ -93,7 +93,7 @@ def test_impossible_losses_are_refused(weights, message):
         losses.make_loss(weights)
 
 
-def test_a_picker_that_is_not_here_is_not_downloaded(tmp_path, monkeypatch):
+def test_a_missing_picker_is_not_downloaded(tmp_path, monkeypatch):
     monkeypatch.setattr(seisbench, "cache_model_root", tmp_path)
     monkeypatch.setattr("requests.sessions.Session.send", lambda *a, **k: pytest.fail("asked the network"))
     with pytest.raises(ValueError, match=r"loss 'picks:foo'.* 'foo' are not in SeisBench's cache.*from_pretrained"):

@@ -10,7 +10,6 @@ from scipy.stats import pearsonr
 
 from seisbench_cdiffsd import metrics
 
-RNG = np.random.default_rng(0)
 TIME = np.arange(1000) / 100
 SINE, COSINE = np.sin(2 * np.pi * 5 * TIME), np.cos(2 * np.pi * 5 * TIME)  # orthogonal over whole periods
 seeds = st.integers(0, 2**32 - 1)
@@ -41,7 +40,7 @@ def test_sdr_at_the_edges():
     assert np.isnan(metrics.sdr_db(np.full(10, np.nan), zero))
 
 
-def test_values_keep_leading_axes_and_axes_can_be_taken_together():
+def test_values_keep_leading_axes_and_axes_can_be_combined():
     reference, estimate = records(1, 4, 3, 200), records(2, 4, 3, 200)
     for metric in (metrics.sdr_db, metrics.cross_correlation, metrics.amplitude_ratio, metrics.suppression_db):
         separate, together = metric(reference, estimate), metric(reference, estimate, axis=(-2, -1))
@@ -52,7 +51,7 @@ def test_values_keep_leading_axes_and_axes_can_be_taken_together():
 
 @pytest.mark.parametrize("name", ["sdr_db", "cross_correlation", "amplitude_ratio", "suppression_db"])
 def test_different_shapes_are_refused_rather_than_broadcast(name):
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="same shape"):
         getattr(metrics, name)(np.zeros((2, 10)), np.zeros(10))
 
 
@@ -70,29 +69,6 @@ def test_snr_at_the_edges():
     assert metrics.snr_db(trace[::-1], 10) == -np.inf
     assert np.isnan(metrics.snr_db(np.zeros(20), 10))
     assert np.isnan(metrics.snr_db(trace, [0, 20, 25])).all()
-
-
-def test_mixture_snr_takes_ten_seconds_of_signal_and_all_of_the_noise():
-    clean = np.zeros((2, 3, 3000))
-    clean[:, :, 500:1500] = np.array([1.0, 2.0, 3.0])[:, None]
-    clean[1, :, 2500:] = 50  # far from P: not counted
-    noise = np.ones((2, 3, 3000))
-    noise[:, 0] = 2
-    expected = 10 * np.log10((1 + 4 + 9) / (4 + 1 + 1))
-    assert metrics.mixture_snr_db(clean, noise, 500, 100) == pytest.approx([expected, expected])
-    assert metrics.mixture_snr_db(clean, noise, [500, 1000], 100) == pytest.approx(
-        [expected, expected - 10 * np.log10(2)]
-    )
-    late = metrics.mixture_snr_db(clean[1], noise[1], 2500, 100)  # 5 s inside the window
-    assert late == pytest.approx(10 * np.log10(2500 * 3 / 6))
-    assert np.isnan(metrics.mixture_snr_db(clean, noise, [-1, 3000], 100)).all()
-
-
-@given(seeds, scales, scales)
-def test_mixture_snr_moves_with_the_amplitudes(seed, signal, noise):
-    x, n = records(seed, 3, 1200), records(seed + 1, 3, 1200)
-    gain = metrics.mixture_snr_db(signal * x, noise * n, 100, 100) - metrics.mixture_snr_db(x, n, 100, 100)
-    assert gain == pytest.approx(20 * np.log10(signal / noise), abs=1e-8)
 
 
 def test_correlation_agrees_with_scipy():
@@ -183,20 +159,6 @@ def test_matching_is_the_best_of_all_assignments(picks, labels, tolerance):
 
 
 @pytest.mark.parametrize(("picks", "tolerance"), [([np.nan], 0.1), ([np.inf], 0.1), ([1.0], -1), ([1.0], np.nan)])
-def test_matching_refuses_what_has_no_meaning(picks, tolerance):
+def test_matching_refuses_invalid_times_and_tolerances(picks, tolerance):
     with pytest.raises(ValueError, match="must be"):
         metrics.match_picks(picks, [1.0], tolerance)
-
-
-def test_scores():
-    assert metrics.recall(3, 4) == 0.75
-    assert metrics.precision(3, 6) == 0.5
-    assert metrics.f1(3, 6, 4) == pytest.approx(2 * 0.75 * 0.5 / (0.75 + 0.5))
-    assert metrics.f1(0, 0, 4) == 0
-    assert np.isnan([metrics.recall(0, 0), metrics.precision(0, 0), metrics.f1(0, 0, 0)]).all()
-
-
-def test_residuals():
-    summary = metrics.residual_summary([-0.1, 0.0, 0.1, 0.4])
-    assert summary == pytest.approx({"mean": 0.1, "median": 0.05, "std": np.sqrt(0.035), "early": 0.25})
-    assert all(np.isnan(value) for value in metrics.residual_summary([]).values())

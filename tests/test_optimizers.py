@@ -29,7 +29,7 @@ def train(optimizer, parameters, steps=30):
     return torch.stack(path)
 
 
-def test_what_is_no_kernel_goes_the_way_of_pytorchs_adamw():
+def test_other_parameters_are_updated_as_by_pytorchs_adamw():
     ours, theirs = ([nn.Parameter(torch.ones(3)), nn.Parameter(torch.zeros(()))] for _ in range(2))
     options = {"betas": (0.9, 0.99), "weight_decay": 0.01}
     expected = train(torch.optim.AdamW(theirs, 0.05, **options), theirs)
@@ -44,7 +44,7 @@ def test_kernels_move_as_far_as_under_adamw_in_all_directions():
     assert (kernel * kernel.grad).sum() < 0
 
 
-def test_a_network_is_parted_into_hidden_kernels_and_the_rest():
+def test_a_network_is_split_into_hidden_kernels_and_the_rest():
     network = SpectralUNet()
     groups = make_optimizer(network, 1e-3, 0.01).param_groups
     assert [(group["rule"], group["lr"]) for group in groups] == [("muon", 0.01), ("adamw", 1e-3)]
@@ -54,7 +54,7 @@ def test_a_network_is_parted_into_hidden_kernels_and_the_rest():
     assert group["rule"] == "adamw"
 
 
-def test_a_stored_optimizer_goes_on_as_if_nothing_had_been():
+def test_a_stored_optimizer_resumes_exactly():
     def build():
         parameters = [nn.Parameter(torch.ones(3)), nn.Parameter(torch.zeros(()))]
         return parameters, Muon([], parameters, 1.0, 0.05)

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import seisbench.generate as sbg
+from mixtures import mixture_snr_db
 
 from seisbench_cdiffsd import pairs
 from seisbench_cdiffsd.augmentations import P_KEY, S_KEY, SNR_KEY
 from seisbench_cdiffsd.config import Augmentations
-from seisbench_cdiffsd.metrics import mixture_snr_db
 
 
 @pytest.fixture(scope="module")

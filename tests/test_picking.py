@@ -14,6 +14,12 @@ from seisbench_cdiffsd import picking
 START = UTCDateTime(2020, 1, 1)
 
 
+def pick(picker, windows, threshold=0.5, **options):
+    """Picks on windows at one threshold."""
+    (picks,) = picking.pick_windows(picker, windows, (threshold,), **options)
+    return picks
+
+
 class PeakPicker(WaveformModel):
     """Finds P where the vertical component, and S where the north component, is at its largest."""
 
@@ -71,10 +77,10 @@ def to_stream(window, channel="HH", rate=100.0, start=START):
 @pytest.mark.parametrize(("samples", "edge"), [(1500, 150), (3000, 3), (3001, 3)])
 def test_a_single_window_is_picked_up_to_its_edges_whatever_the_component_order(order, samples, edge):
     windows = np.stack([spikes(samples, edge, samples - edge), spikes(samples, samples // 2, 240, offset=-1e4)])
-    picks = picking.pick_windows(PeakPicker(order), windows)
+    picks = pick(PeakPicker(order), windows)
     expected = [(0, "P", edge / 100), (0, "S", (samples - edge) / 100), (1, "S", 2.4), (1, "P", samples // 2 / 100)]
     assert list(zip(picks.record, picks.phase, picks.time.round(3), strict=True)) == expected
-    assert list(picks.columns) == picking.COLUMNS and (picks.probability > 0.9).all()
+    assert list(picks.columns) == picking.PICK_COLUMNS and (picks.probability > 0.9).all()
 
 
 def test_a_much_shorter_window_starts_and_ends_softly():
@@ -85,7 +91,7 @@ def test_a_much_shorter_window_starts_and_ends_softly():
 
     picker, rng = Spy("ZNE"), np.random.default_rng(0)
     window = rng.standard_normal((1, 3, 2000))
-    picking.pick_windows(picker, window)
+    pick(picker, window)
     seen, plain = picker.seen[0].numpy(), window[0] - window[0].mean(-1, keepdims=True)
     np.testing.assert_allclose(seen[:, 101:1899], plain[:, 101:1899], atol=1e-5)
     assert (abs(seen[:, :10]) < 0.1 * abs(plain).max()).all() and (seen[:, 2000:] == 0).all()
@@ -93,36 +99,36 @@ def test_a_much_shorter_window_starts_and_ends_softly():
 
 def test_windows_do_not_depend_on_each_other_nor_on_their_dtype():
     windows = np.random.default_rng(0).standard_normal((3, 3, 3000)).astype(np.float32)
-    together = picking.pick_windows(PeakPicker(), windows, records=["a", "b", "c"])
-    alone = picking.pick_windows(PeakPicker(), windows[1:2], records=["b"])
-    pd.testing.assert_frame_equal(together[together.record == "b"].reset_index(drop=True), alone)
-    integers = picking.pick_windows(PeakPicker(), (windows * 1000).astype(np.int32))
+    together = pick(PeakPicker(), windows)
+    alone = pick(PeakPicker(), windows[1:2])
+    pd.testing.assert_frame_equal(together[together.record == 1].reset_index(drop=True), alone.assign(record=1))
+    integers = pick(PeakPicker(), (windows * 1000).astype(np.int32))
     assert len(integers) == len(together)
 
 
 def test_longer_windows_are_picked_once_each_and_blinded_as_seisbench_does():
-    picks = picking.pick_windows(PeakPicker(), spikes(6000, 2500, 4100)[None], P_threshold=0.9)
+    picks = pick(PeakPicker(), spikes(6000, 2500, 4100)[None], 0.9)
     assert list(zip(picks.phase, picks.time.round(3), strict=True)) == [("P", 25.0), ("S", 41.0)]
-    assert picking.pick_windows(PeakPicker(), spikes(6000, 100, 5900)[None]).empty
+    assert pick(PeakPicker(), spikes(6000, 100, 5900)[None]).empty
 
 
 def test_other_sampling_rates_keep_the_time():
     window = np.zeros((3, 1500))
     window[0] = np.exp(-(((np.arange(1500) - 700) / 5) ** 2))
-    picks = picking.pick_windows(PeakPicker(), 100 * window[None], sampling_rate=50)
+    picks = pick(PeakPicker(), 100 * window[None], sampling_rate=50)
     assert abs(picks[picks.phase == "P"].time - 14).min() < 0.02
 
 
 @pytest.mark.parametrize("shape", [(3, 3000), (2, 1, 3000)])
 def test_other_shapes_are_refused(shape):
     with pytest.raises(ValueError, match=r"\(batch, 3, samples\)"):
-        picking.pick_windows(PeakPicker(), np.zeros(shape))
+        pick(PeakPicker(), np.zeros(shape))
 
 
 def test_nothing_in_gives_no_picks():
-    assert list(picking.pick_windows(PeakPicker(), np.zeros((0, 3, 3000))).columns) == picking.COLUMNS
+    assert list(pick(PeakPicker(), np.zeros((0, 3, 3000))).columns) == picking.PICK_COLUMNS
     assert picking.pick_stream(PeakPicker(), Stream()).empty
-    assert picking.pick_windows(PeakPicker(), np.zeros((2, 3, 3000))).empty
+    assert pick(PeakPicker(), np.zeros((2, 3, 3000))).empty
 
 
 def test_a_stream_is_left_alone_and_its_instruments_are_kept_apart():
@@ -163,7 +169,7 @@ def test_fragments_far_apart_are_picked_alone_whatever_their_type_and_rate():
 def test_labels_get_the_pick_of_their_record_and_phase():
     picks = pd.DataFrame(
         [("a", "P", 10.1, 0.9), ("a", "P", 9.7, 0.8), ("b", "S", 5.0, 0.7), ("b", "P", 7.0, 0.6)],
-        columns=picking.COLUMNS,
+        columns=picking.PICK_COLUMNS,
     )
     labels = pd.DataFrame(
         [("b", "P", 6.0), ("a", "P", 10.0), ("b", "S", 5.2), ("c", "P", 1.0)],
@@ -177,33 +183,22 @@ def test_labels_get_the_pick_of_their_record_and_phase():
 
 
 def test_times_of_day_match_as_seconds_do():
-    picks = pd.DataFrame([("a", "P", START + 10.1, 0.9)], columns=picking.COLUMNS)
+    picks = pd.DataFrame([("a", "P", START + 10.1, 0.9)], columns=picking.PICK_COLUMNS)
     labels = pd.DataFrame([("a", "P", START + 10)], columns=["record", "phase", "time"])
     assert picking.match_labels(picks, labels, 0.1).residual.tolist() == pytest.approx([0.1])
-
-
-def test_scores_count_labels_and_picks_by_phase():
-    picks = pd.DataFrame([("a", "P", 10.1, 1), ("a", "P", 3.0, 1), ("b", "P", 5.0, 1)], columns=picking.COLUMNS)
-    labels = pd.DataFrame(
-        [("a", "P", 10.0), ("b", "P", 5.05), ("b", "S", 9.0), ("c", "P", 1.0)], columns=["record", "phase", "time"]
-    )
-    scores = picking.score_picks(picks, labels, 0.5)
-    assert scores.loc["P", ["recall", "precision", "f1"]].tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3])
-    assert scores.loc["P", ["mean", "early"]].tolist() == pytest.approx([0.025, 0.5])
-    assert scores.loc["S", "recall"] == 0 and np.isnan(scores.loc["S", "precision"])
 
 
 def test_missing_weights_give_one_line_without_a_network(tmp_path, monkeypatch):
     monkeypatch.setattr(seisbench, "cache_model_root", tmp_path)
     monkeypatch.setattr(seisbench.util, "ls_webdav", lambda *args: pytest.fail("asked the remote repository"))
     with pytest.raises(
-        picking.PickerUnavailable, match="PhaseNet weights 'stead' are not in SeisBench's cache"
+        picking.WeightsUnavailable, match="PhaseNet weights 'stead' are not in SeisBench's cache"
     ) as info:
         picking.load_picker("PhaseNet", "stead")
     assert "\n" not in str(info.value)
     (tmp_path / "phasenet").mkdir()
     (tmp_path / "phasenet" / "stead.json.v1").write_text("{}")  # a download that was cut off
-    with pytest.raises(picking.PickerUnavailable, match="cache"):
+    with pytest.raises(picking.WeightsUnavailable, match="cache"):
         picking.load_picker("PhaseNet", "stead")
 
 
@@ -213,7 +208,7 @@ def test_a_download_that_fails_is_one_line_too(tmp_path, monkeypatch):
 
     monkeypatch.setattr(seisbench, "cache_model_root", tmp_path)
     monkeypatch.setattr(seisbench.util, "ls_webdav", refuse)
-    with pytest.raises(picking.PickerUnavailable, match="could not be downloaded"):
+    with pytest.raises(picking.WeightsUnavailable, match="could not be downloaded"):
         picking.load_picker("PhaseNet", "stead", download=True)
 
 
@@ -234,8 +229,8 @@ def test_phasenet_picks_the_example_of_obspy(pickers):
 def test_windows_and_streams_give_the_same_picks(pickers):
     picker, stream = picking.load_picker("PhaseNet"), read()
     order = [stream.select(component=code)[0].data for code in "ZNE"]
-    from_array = picking.pick_windows(picker, np.stack(order)[None])
-    from_stream = picking.pick_stream(picker, stream)
+    from_array = pick(picker, np.stack(order)[None], 0.3)
+    from_stream = picking.pick_stream(picker, stream, P_threshold=0.3, S_threshold=0.3)
     assert from_array.phase.tolist() == from_stream.phase.tolist()
     seconds = (from_stream.time - stream[0].stats.starttime).astype(float)
     np.testing.assert_allclose(from_array.time, seconds, atol=1e-6)
@@ -260,9 +255,9 @@ def test_several_thresholds_give_what_each_gives_alone(pickers, example):
     windows = np.stack([window, 0.3 * window[:, ::-1]])
     for name in ("PhaseNet", "EQTransformer"):
         model = picking.load_picker(name)
-        together = picking.pick_windows_at(model, windows, (0.3, 0.02))
+        together = picking.pick_windows(model, windows, (0.3, 0.02))
         for picks, least in zip(together, (0.3, 0.02), strict=True):
-            alone = picking.pick_windows(model, windows, P_threshold=least, S_threshold=least)
+            alone = pick(model, windows, least)
             pd.testing.assert_frame_equal(picks, alone)
         assert len(together[1]) >= len(together[0])
 

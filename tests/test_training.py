@@ -1,4 +1,4 @@
-"""Training on small synthetic data sets: it learns, resumes exactly, and refuses what cannot be."""
+"""Training on small synthetic data sets: it learns, resumes exactly, and refuses invalid settings."""
 
 import json
 
@@ -21,7 +21,7 @@ def config(**changes):
 
 @pytest.fixture(scope="module")
 def finished(small_datasets, tmp_path_factory):
-    """A training from beginning to end, and its folder."""
+    """A finished training, and its folder."""
     out = tmp_path_factory.mktemp("run")
     return training.fit(*small_datasets, out, config()), out
 
@@ -57,7 +57,7 @@ def test_the_same_seed_gives_the_same_losses_and_another_others(finished, small_
     assert losses(tmp_path / "other") != losses(out)[:3]
 
 
-def test_an_interrupted_training_goes_on_as_if_nothing_had_been(finished, small_datasets, tmp_path, monkeypatch):
+def test_an_interrupted_training_resumes_exactly(finished, small_datasets, tmp_path, monkeypatch):
     model, out = finished
     step = loop.Training.training_step
 
@@ -77,7 +77,7 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_been(finished, small_
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "log.csv"), pd.read_csv(out / "log.csv"))
 
 
-def test_a_finished_training_is_not_begun_again(finished, small_datasets):
+def test_a_finished_training_is_not_started_again(finished, small_datasets):
     model, out = finished
     before = (out / "log.csv").read_text(), losses(out)
     again = training.fit(*small_datasets, out, config())
@@ -100,14 +100,14 @@ def test_training_learns(small_datasets, tmp_path):
 
 
 def test_a_batch_in_parts_is_the_same_batch(small_datasets, tmp_path):
-    for parts in (1, 2, 4):  # of which each holds as many examples of the second term, or only some hold any
+    for parts in (1, 2, 4):  # all, or only some, of which have examples of the second term
         settings = config(batch_size=4, steps=2, machine=Machine(accumulate=parts))
         training.fit(*small_datasets, tmp_path / str(parts), settings)
     assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-4)
     assert losses(tmp_path / "4") == pytest.approx(losses(tmp_path / "1"), rel=1e-4)
 
 
-def test_what_cannot_be_trained_on_is_told_before_anything_is_loaded(small_datasets, tmp_path):
+def test_unsuitable_weights_and_devices_are_reported_before_data_are_read(small_datasets, tmp_path):
     CDiffSD(component_order="ENZ").save(tmp_path / "other")
     with pytest.raises(ValueError, match="component_order 'ENZ'"):
         training.fit(*small_datasets, tmp_path / "x", config(init_from=str(tmp_path / "other")))
@@ -136,7 +136,7 @@ def test_a_training_stops_when_nothing_gets_better(small_datasets, tmp_path):
     assert len(losses(tmp_path)) == 3
 
 
-def test_fine_tuning_begins_with_the_weights_it_is_given(finished, small_datasets, tmp_path):
+def test_fine_tuning_starts_from_the_given_weights(finished, small_datasets, tmp_path):
     model, out = finished
     tiny = {"learning_rate": 1e-12, "kernel_rate": 1e-12, "steps": 1, "validate_every": 1}
     tuned = training.fit(*small_datasets, tmp_path / "tuned", config(init_from=str(out / "model"), **tiny))
@@ -150,7 +150,7 @@ def test_another_configuration_in_the_same_folder_is_refused(finished, small_dat
         training.fit(*small_datasets, finished[1], config(seed=3))
 
 
-def test_a_training_does_not_go_on_with_other_data(finished, small_datasets):
+def test_a_training_does_not_resume_with_other_data(finished, small_datasets):
     events, noise = small_datasets
     fewer = events.filter(np.arange(len(events)) != 1, inplace=False)
     with pytest.raises(ValueError, match="other data"):
@@ -165,7 +165,7 @@ def test_a_dataset_without_splits_is_named(small_datasets, tmp_path):
         training.fit(events, bare, tmp_path, config())
 
 
-def test_a_loss_that_is_not_a_number_stops_the_training_with_the_names(small_datasets, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_training_with_the_names(small_datasets, tmp_path):
     settings = config(learning_rate=1e30, kernel_rate=None, warmup=1)
     with pytest.raises(FloatingPointError, match=r"step 1; .* Of: bucket"):
         training.fit(*small_datasets, tmp_path, settings)
@@ -173,8 +173,8 @@ def test_a_loss_that_is_not_a_number_stops_the_training_with_the_names(small_dat
 
 def test_the_learning_rate_rises_and_falls():
     cosine, steps = config(steps=60, warmup=10), config(steps=60, warmup=1, decay="steps")
-    assert [loop.rate(cosine, step) for step in (0, 60)] == pytest.approx([0.1, 0])
-    assert [loop.rate(steps, step) for step in (0, 9, 10, 59)] == pytest.approx([1, 1, 0.1, 1e-5])
+    assert [loop.learning_rate_factor(cosine, step) for step in (0, 60)] == pytest.approx([0.1, 0])
+    assert [loop.learning_rate_factor(steps, step) for step in (0, 9, 10, 59)] == pytest.approx([1, 1, 0.1, 1e-5])
 
 
 def test_augmentations_can_all_be_on_or_off(small_datasets, tmp_path):

@@ -24,5 +24,5 @@ def on_train_end(self, trainer, pl_module):
 
 
 feeding.Examples.__getitem__ = witnessed
-loop.Keeper.on_train_end = on_train_end
+loop.CheckpointCallback.on_train_end = on_train_end
 sys.exit(cli.main())
