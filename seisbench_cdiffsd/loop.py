@@ -147,7 +147,7 @@ def validate(model: CDiffSD, mixtures: Mixtures) -> dict[str, float]:
 
 def sampling_steps(model: CDiffSD) -> int:
     """Steps that a model takes unless it is told otherwise."""
-    return int(model._annotate_args["steps"][1])
+    return int(model.options().steps)
 
 
 class Keeper(Callback):

@@ -161,7 +161,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
         :raises FloatingPointError: If the model gives no numbers
         """
         self._verify_argdict(kwargs)
-        batches = self._batches(stream, {**self.default_args, **kwargs})
+        batches = self._batches(stream, self.options(**kwargs))
         output = obspy.Stream()
         with evaluating(self):
             # a thread keeps the event loop free, for one batch at a time
@@ -195,27 +195,31 @@ class CDiffSD(ShippedWeights, WaveformModel):
         :raises FloatingPointError: If the model gives no numbers
         """
         self._verify_argdict(kwargs)
-        estimates = self._denoised(stream, {**self.default_args, **kwargs})
+        estimates = self._denoised(stream, self.options(**kwargs))
         pairs = [(stream[i], x) for i, x in sorted(estimates.items()) if not np.isnan(x).all()]
         clean = obspy.Stream([with_samples(trace, x) for trace, x in pairs])
         if not return_noise:
             return clean
         return clean, obspy.Stream([with_samples(trace, np.ma.getdata(trace.data) - x) for trace, x in pairs])
 
-    def _denoised(self, stream: obspy.Stream, argdict: dict[str, Any]) -> dict[int, NDArray[np.float64]]:
+    def options(self, **given: Any) -> Options:
+        """Run-time arguments: those given, else the defaults of the weights, else those of the class; unchecked."""
+        known = {**self.default_args, **given}
+        return Options(**{x.name: known.get(x.name, self._annotate_args[x.name][1]) for x in fields(Options)})
+
+    def _denoised(self, stream: obspy.Stream, options: Options) -> dict[int, NDArray[np.float64]]:
         """Denoised samples of the traces of a stream, by position, NaN where they are missing."""
         estimates: dict[int, NDArray[np.float64]] = {}
         with evaluating(self):
-            for record, estimate in itertools.chain.from_iterable(self._batches(stream, argdict)):
+            for record, estimate in itertools.chain.from_iterable(self._batches(stream, options)):
                 for piece, values in record.original(estimate):
                     if piece.source not in estimates:
                         estimates[piece.source] = np.full(len(stream[piece.source]), np.nan)
                     estimates[piece.source][piece.offset : piece.offset + len(values)] = values
         return estimates
 
-    def _batches(self, stream: obspy.Stream, argdict: dict[str, Any]) -> Iterator[list[Estimate]]:
+    def _batches(self, stream: obspy.Stream, options: Options) -> Iterator[list[Estimate]]:
         """Work through a stream; each batch gives the records that it completes, and their estimates."""
-        options = Options(**{x.name: self._argdict_get_with_default(argdict, x.name) for x in fields(Options)})
         options.check(self.in_samples)
         sos, zerophase = self._filter()
         flexible, strict = options.flexible_horizontal_components, options.strict

@@ -385,6 +385,7 @@ def test_unknown_arguments_are_named(model, example, caplog):
 
 def test_default_arguments_are_used(example):
     model = randomised(CDiffSD(default_args={"steps": 1}))
+    assert (model.options().steps, model.options(steps=3).steps, CDiffSD().options().steps) == (1, 3, 2)
     assert_equal(model.denoise(example), model.denoise(example, steps=1), rtol=0)
     assert not np.allclose(arrays(model.denoise(example)), arrays(model.denoise(example, steps=2)))
 
