@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -14,6 +14,9 @@ from scipy import signal
 
 from seisbench_cdiffsd.gaps import Samples
 
+#: The model's sampling rate in Hz and its band, as ``obspy.Stream.filter("bandpass", ...)`` takes it, by default.
+SAMPLING_RATE: float = 100
+BAND: Mapping[str, Any] = {"freqmin": 1.0, "freqmax": 45.0, "corners": 4, "zerophase": True}
 #: Rates that differ by less from the model's are processed as they are.
 RATE_TOLERANCE = 0.01
 

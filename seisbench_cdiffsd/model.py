@@ -20,7 +20,7 @@ from torch import Tensor
 
 from seisbench_cdiffsd import diffusion
 from seisbench_cdiffsd.amplitudes import normalize, parted
-from seisbench_cdiffsd.filtering import design_filter, lowest_frequency
+from seisbench_cdiffsd.filtering import BAND, SAMPLING_RATE, design_filter, lowest_frequency
 from seisbench_cdiffsd.network import build_network, evaluating
 from seisbench_cdiffsd.pretrained import ShippedWeights
 from seisbench_cdiffsd.records import Record, records, with_samples
@@ -91,7 +91,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
         network: str = "default",
         schedule: str = "straight",
         in_samples: int = 3000,
-        sampling_rate: float = 100,
+        sampling_rate: float = SAMPLING_RATE,
         component_order: str = "ZNE",
         norm: str = "std",
         filter_args: Sequence[str] | None = ("bandpass",),
@@ -99,7 +99,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
         **kwargs: Any,
     ) -> None:
         if filter_kwargs is None and filter_args is not None and tuple(filter_args) == ("bandpass",):
-            filter_kwargs = {"freqmin": 1.0, "freqmax": 45.0, "corners": 4, "zerophase": True}
+            filter_kwargs = dict(BAND)
         super().__init__(
             citation=CITATION,
             output_type="array",

@@ -12,11 +12,10 @@ from obspy import Stream, Trace, UTCDateTime
 from scipy import signal
 
 from seisbench_cdiffsd import gaps
-from seisbench_cdiffsd.filtering import design_filter, resampled, restored, simple_ratio
+from seisbench_cdiffsd.filtering import BAND, design_filter, resampled, restored, simple_ratio
 from seisbench_cdiffsd.records import joined, records
 
 START = UTCDateTime(2020, 1, 1)
-BAND = {"freqmin": 1.0, "freqmax": 45.0, "corners": 4, "zerophase": True}
 SOS, _ = design_filter(("bandpass",), BAND, 100)
 
 
