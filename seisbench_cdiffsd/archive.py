@@ -38,13 +38,15 @@ def denoise_day(task: Task, settings: Settings, device: str = "cpu") -> list[Out
         for instrument, record in zip(instruments, records, strict=True)
     ]
     model = _model(settings.weights, settings.model, device) if task.missing or not all(done) else None
-    missing = [x.id for x in task.missing if model and not _is_slow_file(settings.source / x.path, model.slowest)]
+    missing = [
+        x.id for x in task.missing if model and not _is_slow_file(settings.source / x.path, model.min_sampling_rate)
+    ]
     known = [record for record, is_done in zip(records, done, strict=True) if is_done]
     todo = [instrument for instrument, is_done in zip(instruments, done, strict=True) if not is_done]
     if not todo or model is None:
         return _outcomes(task, known, "skipped", missing)
     for instrument in todo:
-        instrument.index(model.slowest)
+        instrument.index(model.min_sampling_rate)
     names = [*(record["channels"] for record in known), *(instrument.names for instrument in todo)]
     written = Counter(output for channels in names for output in channels.values())
     twice = [_id(path) for channels in names for path, output in channels.items() if written[output] > 1]
@@ -88,7 +90,9 @@ def _renew(model: CDiffSD, task: Task, instrument: Instrument) -> tuple[ledger.R
         "channels": names,
         "noise": {},
         "problems": problems,
-        "passed over": {f"*.{channel.channel}": f"at {model.slowest:g} Hz or less" for channel in instrument.slow},
+        "passed over": {
+            f"*.{channel.channel}": f"at {model.min_sampling_rate:g} Hz or less" for channel in instrument.slow
+        },
     }
     for kind, root in settings.roots.items():
         files = manifest.described([root / path for path in written[kind]], root)

@@ -60,7 +60,7 @@ class Piece:
 
 
 def instruments(
-    stream: Stream, order: str, flexible: bool, slowest: float
+    stream: Stream, order: str, flexible: bool, min_rate: float
 ) -> list[tuple[tuple[Any, ...], list[tuple[int, Trace, int]]]]:
     """
     Traces by instrument.
@@ -68,7 +68,7 @@ def instruments(
     :param stream: Traces
     :param order: Components of the model
     :param flexible: Whether components 1 and 2 stand for N and E, and the other way round
-    :param slowest: Traces of this rate, in Hz, or a lower one, are passed over
+    :param min_rate: Traces at this rate in Hz, or a lower one, are skipped
     :return: (network, station, location, ...) and (position, trace, component) of each trace
     """
     rows = {letter: row for row, letter in enumerate(order)}
@@ -77,19 +77,19 @@ def instruments(
             if one in order:
                 rows.setdefault(other, rows[one])
     groups: dict[tuple[Any, ...], list[tuple[int, Trace, int]]] = defaultdict(list)
-    passed_over = set()
+    skipped = set()
     for source, trace in enumerate(stream):
         stats = trace.stats
-        fits = slowest < stats.sampling_rate < np.inf and trace.data.dtype.kind in "iufb"
+        fits = min_rate < stats.sampling_rate < np.inf and trace.data.dtype.kind in "iufb"
         if stats.channel[-1:] not in rows or not fits:
-            passed_over.add(trace.id)
+            skipped.add(trace.id)
         elif stats.npts > 0:
             # six digits: SAC keeps the sample interval in single precision
             rate = float(f"{stats.sampling_rate:.6g}")
             key = stats.network, stats.station, stats.location, stats.channel[:-1], rate
             groups[key].append((source, trace, rows[stats.channel[-1]]))
     for names, what in (
-        (passed_over, f"passed over, not of the components {' '.join(rows)}, no numbers, or at {slowest:g} Hz or less"),
+        (skipped, f"skipped: not of the components {' '.join(rows)}, not numeric, or at {min_rate:g} Hz or less"),
         (_torn(groups), "with components at different sampling rates, each denoised without the others"),
     ):
         if names:

@@ -118,7 +118,7 @@ def records(
     strict: bool = False,
     sos: Samples | None = None,
     zerophase: bool = True,
-    slowest: float = 0.0,
+    min_rate: float = 0.0,
 ) -> Iterator[Record]:
     """
     Records of a stream, one at a time, in the order of their ids and times. The stream stays as it is.
@@ -135,15 +135,15 @@ def records(
     :param strict: Whether only samples count that all components have
     :param sos: Filter in second-order sections, see :py:func:`design_filter`
     :param zerophase: Whether the filter runs forward and backward
-    :param slowest: Rate in Hz up to which traces are passed over
-    :raises TypeError: If `stream` is no stream
+    :param min_rate: Traces at this rate in Hz, or a lower one, are skipped
+    :raises TypeError: If `stream` is not a stream
     """
     if not isinstance(stream, Stream):
-        told = f"Give an ObsPy Stream, not {type(stream).__name__}"
-        raise TypeError(f"{told}: obspy.read(path) opens a file, obspy.Stream([trace]) holds a trace.")
+        hint = "obspy.read(path) opens a file, obspy.Stream([trace]) holds a trace"
+        raise TypeError(f"Give an ObsPy Stream, not {type(stream).__name__}: {hint}.")
     limit = window / sampling_rate
     doubled, contradicting = set[str](), set[str]()
-    for (*names, band, _), members in instruments(stream, order, flexible, slowest):
+    for (*names, band, _), members in instruments(stream, order, flexible, min_rate):
         pieces = [piece for source, trace, row in members for piece in cut(source, trace, row, limit)]
         rate = max(trace.stats.sampling_rate for _, trace, _ in members)
         stats = dict(zip(("network", "station", "location"), names, strict=True))
