@@ -42,6 +42,7 @@ def bridged(values: Samples) -> Samples:
     missing = np.isnan(values)
     if missing.any():
         there = np.flatnonzero(~missing)
+        values = values.copy()
         values[missing] = np.interp(np.flatnonzero(missing), there, values[there])
     values = values - values[0]  # before the mean, so that a constant becomes exactly zero
     values -= values.mean()

@@ -48,14 +48,15 @@ class Piece:
     row: int
     channel: str
 
-    def place(self, rate: float) -> slice:
+    def place(self, rate: float, origin: int = 0) -> slice:
         """
         Where the piece lies among all samples since 1970, to the nearest one: the same however a stream is cut.
 
         :param rate: Sampling rate of the axis in Hz
+        :param origin: Number of the sample that counts as the first
         """
-        # no sample time of a usual rate lies where this rounds up, so that its jitter decides nothing
-        first = math.floor(self.start.ns * Fraction(rate) / 10**9 + Fraction(51, 100))
+        # no sample time of a usual rate lies where this rounds up, so its jitter decides nothing
+        first = math.floor(self.start.ns * Fraction(rate) / 10**9 + Fraction(51, 100)) - origin
         return slice(first, first + len(self.values))
 
 
