@@ -104,7 +104,7 @@ class Axis:
             part, present, alive = self._conditioned(values[place], constant[place], padding)
             begin = int((place.start - padding) * self.ratio)
             end = begin + len(part)
-            # two segments may share a sample at another rate: it is that of the earlier one
+            # at another rate, two segments may share a sample: the earlier one keeps it
             first = max(begin, segments[-1].span.stop) if segments else begin
             here, new = (row, slice(first, end)), slice(first - begin, None)
             self.data[here] = filtering.filtered(part, sos, zerophase)[new]
