@@ -1,4 +1,4 @@
-"""The amplitudes of windows: brought to a common one for the network, and components that do not belong together."""
+"""The amplitudes of windows: a common one for the network, without components that would drown the others."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ from torch import Tensor
 
 #: Measures of the amplitude of a window, by the name under which a model stores them.
 NORMS = ("std", "peak")
-#: A component whose rms is so many times that of any other is broken, or the others are: no ground moves like that.
-APART = 15.0
+#: A component whose rms is this many times that of any other is broken, or the others are: no ground moves like that.
+BROKEN_RATIO = 15.0
+
+
+def check_norm(name: str) -> None:
+    """
+    :param name: Name of a norm
+    :raises ValueError: If there is no such norm
+    """
+    if name not in NORMS:
+        raise ValueError(f"Unknown norm {name!r}. Available: {', '.join(NORMS)}.")
 
 
 def normalize(batch: Tensor, norm: str = "std") -> tuple[Tensor, Tensor]:
@@ -22,8 +31,7 @@ def normalize(batch: Tensor, norm: str = "std") -> tuple[Tensor, Tensor]:
     :return: Normalised windows, and factors (..., 1, 1)
     :raises ValueError: If there is no such norm
     """
-    if norm not in NORMS:
-        raise ValueError(f"Unknown norm {norm!r}. Available: {', '.join(NORMS)}.")
+    check_norm(norm)
     peak = batch.abs().amax(dim=(-2, -1), keepdim=True)
     factor = torch.where(peak > 0, peak, 1)
     batch = batch / factor  # first, so that no square leaves the range of single precision
@@ -36,18 +44,23 @@ def normalize(batch: Tensor, norm: str = "std") -> tuple[Tensor, Tensor]:
 
 def parted(batch: Tensor) -> tuple[Tensor, Tensor]:
     """
-    Windows whose loudest component would drown the others, as two windows: without it, and with nothing else.
+    Split windows whose loudest component would drown the others in two: one without it, one with nothing else.
 
     :param batch: Windows (batch, component, samples)
-    :return: Windows, of which the additional ones come last, and the numbers of the windows that those belong to: the
-        sum of the parts is what was parted
+    :return: Windows, the additional ones last, and the indices of the windows that those were split from
     """
     rms = normalize(batch)[0].square().mean(dim=-1).sqrt()
     loudest, others = rms.topk(2, dim=1).values.T
-    parted = torch.nonzero((others > 0) & (loudest > APART * others))[:, 0]
-    if not len(parted):
-        return batch, parted
-    alone = (rms == loudest[:, None])[parted, :, None] * batch[parted]
+    which = torch.nonzero((others > 0) & (loudest > BROKEN_RATIO * others))[:, 0]
+    if not len(which):
+        return batch, which
+    alone = (rms == loudest[:, None])[which, :, None] * batch[which]
     rest = batch.clone()
-    rest[parted] -= alone
-    return torch.cat([rest, alone]), parted
+    rest[which] -= alone
+    return torch.cat([rest, alone]), which
+
+
+def rejoined(batch: Tensor, which: Tensor) -> Tensor:
+    """Undo :py:func:`parted`: add the additional windows to those that they were split from."""
+    count = len(batch) - len(which)
+    return batch[:count].index_add(0, which, batch[count:])

@@ -44,13 +44,15 @@ def denoise_day(task: Task, settings: ArchiveSettings, device: str = "cpu") -> l
         for instrument, entry in zip(instruments, entries, strict=True)
     ]
     model = _model(settings.weights, settings.model, device) if task.missing or not all(done) else None
-    missing = [x.id for x in task.missing if model and not _is_slow_file(settings.source / x.path, model.slowest)]
+    missing = [
+        x.id for x in task.missing if model and not _is_slow_file(settings.source / x.path, model.min_sampling_rate)
+    ]
     known = [entry for entry, is_done in zip(entries, done, strict=True) if is_done]
     todo = [instrument for instrument, is_done in zip(instruments, done, strict=True) if not is_done]
     if not todo or model is None:
         return _outcomes(task, known, "skipped", missing)
     for instrument in todo:
-        instrument.index(model.slowest)
+        instrument.index(model.min_sampling_rate)
     names = [*(entry["channels"] for entry in known), *(instrument.names for instrument in todo)]
     count = Counter(output for channels in names for output in channels.values())
     twice = [_id(path) for channels in names for path, output in channels.items() if count[output] > 1]
@@ -97,7 +99,9 @@ def _denoise_and_commit(
         "channels": names,
         "noise": {},
         "problems": problems,
-        "passed over": {f"*.{channel.channel}": f"at {model.slowest:g} Hz or less" for channel in instrument.slow},
+        "passed over": {
+            f"*.{channel.channel}": f"at {model.min_sampling_rate:g} Hz or less" for channel in instrument.slow
+        },
     }
     for kind, root in settings.roots.items():
         files = manifest.described([root / path for path in written[kind]], root)
@@ -145,10 +149,10 @@ def _id(path: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _is_slow_file(path: Path, slowest: float) -> bool:
+def _is_slow_file(path: Path, min_rate: float) -> bool:
     """Whether a channel is too slow, by one of its files; cached, as this holds for all days that lack the channel."""
     try:
-        return is_slow(index(path), slowest)
+        return is_slow(index(path), min_rate)
     except ReadError:
         return False
 

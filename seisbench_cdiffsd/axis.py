@@ -12,13 +12,13 @@ import numpy as np
 from obspy import UTCDateTime
 
 from seisbench_cdiffsd import filtering, gaps
-from seisbench_cdiffsd.gaps import Samples
+from seisbench_cdiffsd.gaps import Mask, Samples
 from seisbench_cdiffsd.pieces import Piece
 
-#: Seconds of a gap up to which it is bridged for the filter. What lies further apart is filtered by itself: a line from
-#: one side to the other would carry steps and microseism into the band.
+#: Gaps of up to this many seconds are bridged for the filter. Both sides of a longer one are filtered by themselves: a
+#: line from one to the other would carry steps and microseism into the band.
 BRIDGED = 1.0
-#: Seconds for which samples must stay the same to count as no signal.
+#: Samples that stay the same for this many seconds are not a signal.
 CONSTANT = 1.0
 
 
@@ -27,15 +27,13 @@ class Segment:
     """
     A stretch of one channel without long gaps: what is bridged, resampled and filtered by itself.
 
-    :param row: Component
     :param place: Where it lies at the rate of the stream, counted from the start of the record
-    :param padding: Samples put before it, so that its resampled samples lie on the grid of the record
+    :param padding: Samples put before it, so its resampled samples lie on the grid of the record
     :param span: Where it lies in the data of the record
     :param start: Time of the first sample of `span`
     :param channel: Its channel code
     """
 
-    row: int
     place: slice
     padding: int
     span: slice
@@ -56,16 +54,14 @@ class Axis:
     def __init__(self, pieces: list[Piece], rate: float, ratio: Fraction, rows: int) -> None:
         # the sum makes ties independent of the order of the traces
         pieces = sorted(pieces, key=lambda p: (p.start, len(p.values), float(np.sum(p.values, where=~p.missing))))
-        places = [piece.place(rate) for piece in pieces]
-        first = min(place.start for place in places)
-        #: The record begins where its samples and those of the stream coincide, in any cut of the stream.
+        first = pieces[0].place(rate).start
+        #: The record starts where its samples and those of the stream coincide, in any cut of the stream.
         self.start = first - first % ratio.denominator
-        self.placed = tuple(
-            (piece, slice(place.start - self.start, place.stop - self.start))
-            for piece, place in zip(pieces, places, strict=True)
-        )
+        placed = [(piece, piece.place(rate, self.start)) for piece in pieces]
+        #: The pieces of each component, in order of time, and where they lie in the record at the rate of the stream.
+        self.pieces = tuple(tuple(x for x in placed if x[0].row == row) for row in range(rows))
         self.rate, self.ratio = rate, ratio
-        self.length = max(place.stop for _, place in self.placed)
+        self.length = max(place.stop for _, place in placed)
         self.covered = np.zeros((rows, self.length), dtype=bool)
         self.data = np.zeros((rows, filtering.resampled_length(self.length, ratio)), dtype=np.float32)
         self.present = self.covered if ratio == 1 else np.zeros(self.data.shape, dtype=bool)
@@ -73,7 +69,7 @@ class Axis:
 
     def joined(self, row: int) -> tuple[Samples, bool]:
         """One component, NaN where it is missing, and whether some of its pieces contradict each other."""
-        members = [(piece, place) for piece, place in self.placed if piece.row == row]
+        members = self.pieces[row]
         values = np.full(self.length if members else 0, np.nan)
         different = np.zeros(len(values), dtype=bool)
         for piece, place in members:
@@ -89,41 +85,54 @@ class Axis:
             values[different] = total[different] / count[different]
         return values, bool(different.any())
 
-    def segments(self, row: int, values: Samples, sos: Samples | None, zerophase: bool) -> Iterator[Segment]:
-        """Fill in the samples of one component, in parts of one channel that gaps lie between."""
-        there = np.flatnonzero(~np.isnan(values))
-        if not len(there):
-            return
-        self.covered[row, there] = True
-        still = gaps.constant(values, max(round(CONSTANT * self.rate), 2))
-        pieces = sorted((x for x in self.placed if x[0].row == row), key=lambda x: x[1].start)
-        starts = [place.start for _, place in pieces]
-        changes = [place.start for (old, _), (new, place) in pairwise(pieces) if old.channel != new.channel]
-        breaks = np.flatnonzero(np.diff(there) - 1 > BRIDGED * self.rate)
-        breaks = np.union1d(breaks, np.searchsorted(there, changes) - 1).astype(int)
-        stop = 0
-        for first, last in zip(there[np.r_[0, breaks + 1]], there[np.r_[breaks, -1]], strict=True):
-            place = slice(int(first), int(last) + 1)
-            covered = self.covered[row, place]
-            alive = covered & ~still[place]
-            part = values[place]
-            if alive.any():
-                part[~alive] = np.nan
-            part = gaps.bridged(part)
-            padding, begin, known = 0, place.start, 0  # known: samples that the segment before has already
-            if self.ratio != 1:
-                padding = place.start % self.ratio.denominator
-                part = filtering.resampled(np.pad(part, (padding, 0), mode="edge"), self.ratio)
-                begin = int((place.start - padding) * self.ratio)
-                known = max(stop - begin, 0)
-                present, alive = (
-                    filtering.resampled_mask(np.pad(mask, (padding, 0)), self.ratio) for mask in (covered, alive)
-                )
-                present[-1] |= not present.any()  # less than one sample of the record: it is served all the same
-                self.present[row, begin + known : begin + len(part)] = present[known:]
-            stop = begin + len(part)
-            self.alive[row, begin + known : stop] = alive[known:]
-            self.data[row, begin + known : stop] = filtering.filtered(part, sos, zerophase)[known:]
-            piece, at = pieces[bisect_right(starts, place.start) - 1]
+    def fill(self, row: int, values: Samples, sos: Samples | None, zerophase: bool) -> tuple[Segment, ...]:
+        """
+        Bridge, resample and filter one component, segment by segment.
+
+        :param row: Component
+        :param values: Its samples, as :py:meth:`joined` returns them
+        :param sos: Filter in second-order sections, or None
+        :param zerophase: Whether the filter runs forward and backward
+        """
+        if not len(values):
+            return ()
+        self.covered[row] = ~np.isnan(values)
+        constant = gaps.constant(values, max(round(CONSTANT * self.rate), 2))
+        segments: list[Segment] = []
+        for place, piece, at in self._parts(row):
+            padding = place.start % self.ratio.denominator
+            part, present, alive = self._conditioned(values[place], constant[place], padding)
+            begin = int((place.start - padding) * self.ratio)
+            end = begin + len(part)
+            # at another rate, two segments may share a sample: the earlier one keeps it
+            first = max(begin, segments[-1].span.stop) if segments else begin
+            here, new = (row, slice(first, end)), slice(first - begin, None)
+            self.data[here] = filtering.filtered(part, sos, zerophase)[new]
+            self.present[here], self.alive[here] = present[new], alive[new]
             start = piece.start + (place.start - padding - at.start) / self.rate
-            yield Segment(row, place, padding, slice(begin, stop), start, piece.channel)
+            segments.append(Segment(place, padding, slice(begin, end), start, piece.channel))
+        return tuple(segments)
+
+    def _parts(self, row: int) -> Iterator[tuple[slice, Piece, slice]]:
+        """Where a component has one channel code and no long gaps; with the piece that starts there, and its place."""
+        there = np.flatnonzero(self.covered[row])
+        pieces = self.pieces[row]
+        changes = [place.start for (old, _), (new, place) in pairwise(pieces) if old.channel != new.channel]
+        begins = np.diff(there, prepend=-np.inf) - 1 > BRIDGED * self.rate  # true for the first sample
+        begins[np.searchsorted(there, changes)] = True
+        starts = [place.start for _, place in pieces]
+        for part in np.split(there, np.flatnonzero(begins)[1:]):
+            piece, at = pieces[bisect_right(starts, part[0]) - 1]
+            yield slice(int(part[0]), int(part[-1]) + 1), piece, at
+
+    def _conditioned(self, values: Samples, constant: Mask, padding: int) -> tuple[Samples, Mask, Mask]:
+        """Samples of a part at the rate of the record, bridged; where they are present, and where alive."""
+        present = ~np.isnan(values)
+        alive = present & ~constant
+        part = gaps.bridged(np.where(alive, values, np.nan) if alive.any() else values)
+        if self.ratio == 1:
+            return part, present, alive
+        part = filtering.resampled(np.pad(part, (padding, 0), mode="edge"), self.ratio)
+        present, alive = (filtering.resampled_mask(np.pad(mask, (padding, 0)), self.ratio) for mask in (present, alive))
+        present[-1] |= not present.any()  # shorter than one sample of the record: returned all the same
+        return part, present, alive

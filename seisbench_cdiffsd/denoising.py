@@ -84,8 +84,8 @@ def denoise_files(
     for span in (span for part in parts for span in part.spans):
         rates[span.id] = max(rates.get(span.id, 0.0), span.rate)
     components = {x for x in rates if x[-1:] in {*model.component_order, *"ZNE12"}}
-    usable = {x for x in components if rates[x] > model.slowest}
-    wanted = f"{model.component_order} at more than {model.slowest:g} Hz"
+    usable = {x for x in components if rates[x] > model.min_sampling_rate}
+    wanted = f"{model.component_order} at more than {model.min_sampling_rate:g} Hz"
     if parts and not usable:
         for path in sorted({part.path for part in parts}):
             yield Outcome(str(path), "failed", f"has no samples of the components {wanted}.")

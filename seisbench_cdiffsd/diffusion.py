@@ -14,14 +14,16 @@ from torch import Tensor
 from seisbench_cdiffsd.schedule import Schedule, levels
 
 #: Restores clean records (batch, component, samples) from records at the levels (batch,).
-Denoiser = Callable[[Tensor, Tensor], Tensor]
+Restore = Callable[[Tensor, Tensor], Tensor]
 
 #: Error of an estimate, ``error(clean, estimate, noise)``: one number for a batch of records.
 Error = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-#: What is left of the noise by default, see :py:func:`leave_noise`: smallest share, decibels, largest share; and the
-#: rms of an estimate, relative to that of the noise, below which it is doubted.
+#: Defaults of :py:func:`leave_noise`: smallest share of the noise to leave, decibels, largest share; and the rms of an
+#: estimate, relative to that of the noise, below which it is doubted.
 NOISE_FLOOR, NOISE_MARGIN, NOISE_CEILING, DOUBT = 0.1, 10.0, 0.4, 0.2
+#: The rms of the noise is that of the quietest of so many parts of a record.
+QUIET, PARTS = 27, 30
 
 
 def mix(schedule: Schedule, clean: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
@@ -50,11 +52,11 @@ def endpoint(schedule: Schedule, x: Tensor, clean: Tensor, level: Tensor) -> Ten
     return (x - keep * clean) / add
 
 
-def sample(denoise: Denoiser, noisy: Tensor, schedule: Schedule, steps: int = 1) -> Tensor:
+def sample(denoise: Restore, noisy: Tensor, schedule: Schedule, steps: int = 1) -> Tensor:
     """
     The improved sampler of cold diffusion (Bansal et al. 2022, Algorithm 2), from the observation to the clean record.
 
-    Each step estimates the clean record, the noisy one that belongs to it, and moves from one level to the next:
+    Each step estimates the clean record and the noisy one that belongs to it, and moves from one level to the next:
     ``x_s = x_t - D(x, y, t) + D(x, y, s)``. One step is direct denoising.
 
     :param denoise: Restores a clean record from one at any level
@@ -82,23 +84,23 @@ def leave_noise(
     """
     Put back a share of what was removed: pickers see phases in silence, and miss weak ones that were taken for noise.
 
-    Noise is lowered to `margin` below the earthquake, in rms over the components of a record, and not further; but
+    Noise is attenuated to `margin` below the earthquake, in rms over the components of a record, and not further; but
     never by more than the factor `floor`, and never by less than the factor `ceiling`. An estimate far below the noise
-    is more often a burst of noise than an earthquake: the further below `doubt`, the more it is lowered with the noise,
-    so that what little is taken for an earthquake in noise alone does not stand out of it.
+    is more often a burst of noise than an earthquake: the further below `doubt`, the more it is attenuated with the
+    noise, so what little is taken for an earthquake in mere noise does not stand out.
 
     :param noisy: Noisy records
     :param clean: Estimates of the clean records
     :param floor: Smallest share of the amplitude of the noise that stays
-    :param margin: Decibels that the noise that stays lies below the earthquake; inf for no more than `floor`
+    :param margin: Decibels from the earthquake down to the noise that stays; inf for no more than `floor`
     :param ceiling: Largest share of the amplitude of the noise that stays, unless `floor` is larger
-    :param doubt: Ratio of the rms of earthquake and noise below which an estimate is lowered, to `floor` at most; with
-        a `floor` of 0 it is not. The loudest tenth of the noise does not count here: a spike says nothing about the
-        rest of the record
+    :param doubt: Ratio of the rms of earthquake and noise below which an estimate is attenuated, by the factor `floor`
+        at most; not if `floor` is 0. The loudest tenth of the noise does not count here: a spike says nothing about
+        the rest of the record
     :return: Estimates with the noise that stays
     """
     noise = noisy - clean
-    # The root of nothing has no gradient.
+    # 1e-24, since the square root has no gradient at zero
     earthquake, rest = ((x.square().mean((-2, -1), keepdim=True) + 1e-24).sqrt() for x in (clean, noise))
     ratio = earthquake / rest
     share = (10 ** (-margin / 20) * ratio).clamp(floor, max(floor, ceiling))
@@ -107,13 +109,13 @@ def leave_noise(
 
 
 def _steady_rms(noise: Tensor) -> Tensor:
-    """Rms over components and samples, (batch, 1, 1), of records without the loudest 3 of their 30 parts."""
-    parts = F.adaptive_avg_pool1d(noise.square().mean(-2), 30).sort(-1).values[..., :27]
+    """Rms over components and samples, (batch, 1, 1), of the QUIET quietest of PARTS parts of records."""
+    parts = F.adaptive_avg_pool1d(noise.square().mean(-2), PARTS).sort(-1).values[..., :QUIET]
     return (parts.mean(-1) + 1e-24).sqrt()[..., None, None]
 
 
 def training_loss(
-    denoise: Denoiser,
+    denoise: Restore,
     clean: Tensor,
     noisy: Tensor,
     level: Tensor,
@@ -126,14 +128,14 @@ def training_loss(
     The two-term loss of cold diffusion: restore, step back as the sampler does, and restore again.
 
     The second, "unfolded" term (Yen et al. 2023; Trappolini et al. 2024, where its weight is 3) shows the network the
-    records that it will meet while sampling, which carry its own errors.
+    records that it will meet while sampling, which contain its own errors.
 
     :param denoise: Restores a clean record from one at any level
     :param clean: Clean records x
     :param noisy: Noisy records y = x + n
     :param level: Levels t of the first term, in (0, 1]
-    :param lower: Levels s < t of the second term, above 0; if there are fewer of them than records, the second term is
-        that of as many records, the first ones
+    :param lower: Levels s < t of the second term, above 0; if there are fewer of them than records, the second term
+        uses only that many records, the first ones
     :param schedule: Weights of the levels
     :param error: Error of an estimate, ``error(clean, estimate, noise)``
     :param unfolded: Weight of the second term; at 0 it is not computed

@@ -1,4 +1,4 @@
-"""The band of the model and its sampling rate: resampled and filtered, all without a shift in time."""
+"""To the sampling rate of the model and into its band: resampling and filtering without a shift in time."""
 
 from __future__ import annotations
 
@@ -17,26 +17,36 @@ from seisbench_cdiffsd.gaps import Samples
 #: The model's sampling rate in Hz and its band, as ``obspy.Stream.filter("bandpass", ...)`` takes it, by default.
 SAMPLING_RATE: float = 100
 BAND: Mapping[str, Any] = {"freqmin": 1.0, "freqmax": 45.0, "corners": 4, "zerophase": True}
-#: Rates that differ by less from the model's are processed as they are.
+#: Records whose rate differs by less from the model's are not resampled.
 RATE_TOLERANCE = 0.01
+#: Ratio of the model's rate to a record's from which on the record is not resampled. Filters without a lower corner
+#: need it (1 Hz keeps the ratio below 50), since a wrong rate, such as 1e-6 Hz, would fill the memory.
+MAX_RATIO = 100
 
 
-def design_filter(args: Sequence[Any], kwargs: dict[str, Any], rate: float) -> tuple[Samples, bool]:
+def design_filter(
+    args: Sequence[Any] | None, kwargs: dict[str, Any] | None, rate: float
+) -> tuple[Samples | None, bool]:
     """
     The filter that ``stream.filter(*args, **kwargs)`` names, in second-order sections.
 
-    :param args: Its type: "bandpass", "bandstop", "lowpass" or "highpass"
+    :param args: Its type: "bandpass", "bandstop", "lowpass" or "highpass"; None for no filter
     :param kwargs: "freqmin" and "freqmax", or "freq", in Hz; "corners" (4) and "zerophase" (False)
     :param rate: Sampling rate in Hz; a pass band that reaches beyond Nyquist is open above
-    :return: Sections as in :py:func:`scipy.signal.butter`, and whether to run them forward and backward
+    :return: Sections as in :py:func:`scipy.signal.butter`, None for no filter; and whether to run them forward and
+        backward
     :raises ValueError: If the filter has another type or other arguments
     """
+    if args is None:
+        if kwargs:
+            raise ValueError("filter_kwargs without filter_args: name the filter, such as 'bandpass'.")
+        return None, True
     keys = {"bandpass": ("freqmin", "freqmax"), "bandstop": ("freqmin", "freqmax"), "lowpass": ("freq",)}
     keys["highpass"] = keys["lowpass"]
     kind = args[0] if len(args) == 1 else None
     if kind not in keys:
         raise ValueError(f"filter_args must be one of {', '.join(keys)}, or None, not {tuple(args)!r}.")
-    options = {"corners": 4, "zerophase": False, **kwargs}
+    options = {"corners": 4, "zerophase": False, **(kwargs or {})}
     if set(options) != {"corners", "zerophase", *keys[kind]}:
         raise ValueError(f"filter_kwargs of a {kind} are {', '.join(keys[kind])}, corners and zerophase.")
     edges = [float(options[key]) for key in keys[kind]]
@@ -48,14 +58,21 @@ def design_filter(args: Sequence[Any], kwargs: dict[str, Any], rate: float) -> t
     return signal.butter(options["corners"], corners, kind, output="sos", fs=rate), bool(options["zerophase"])
 
 
-def lowest_frequency(args: Sequence[Any] | None, kwargs: dict[str, Any]) -> float:
-    """The lower corner in Hz of a filter of :py:func:`design_filter`, 0 where there is none."""
-    return float({"bandpass": kwargs.get("freqmin"), "highpass": kwargs.get("freq")}.get((args or [""])[0]) or 0)
+def min_sampling_rate(args: Sequence[Any] | None, kwargs: dict[str, Any] | None, rate: float) -> float:
+    """
+    Records at this rate in Hz, or a lower one, have nothing in the band of a filter.
+
+    :param args: As for :py:func:`design_filter`
+    :param kwargs: Likewise
+    :param rate: Sampling rate in Hz to which records are resampled before they are filtered
+    """
+    corner = {("bandpass",): "freqmin", ("highpass",): "freq"}.get(tuple(args or ()))
+    return max(rate / MAX_RATIO, 2 * float((kwargs or {})[corner]) if corner else 0.0)
 
 
 def filtered(values: Samples, sos: Samples | None, zerophase: bool = True) -> Samples:
     """
-    Samples in a band, by the very function that training filters with: :py:func:`scipy.signal.sosfiltfilt`.
+    Samples in a band, by the same function as in training: :py:func:`scipy.signal.sosfiltfilt`.
 
     :param values: Samples of a contiguous record, without mean
     :param sos: Sections of :py:func:`design_filter`; None for all frequencies
@@ -72,7 +89,7 @@ def filtered(values: Samples, sos: Samples | None, zerophase: bool = True) -> Sa
 
 
 def simple_ratio(rate: float, target: float) -> Fraction:
-    """A simple fraction that takes one rate to another, or at least close to it: 1 within the tolerance."""
+    """A simple fraction that takes one rate to another, or close to it: 1 within the tolerance."""
     if abs(rate / target - 1) <= RATE_TOLERANCE:
         return Fraction(1)
     return Fraction(target / rate).limit_denominator(max(100, round(2 * rate / target)))
@@ -91,7 +108,7 @@ def resampled(values: Samples, ratio: Fraction) -> Samples:
 
 
 def restored(values: Samples, ratio: Fraction) -> Samples:
-    """Samples of :py:func:`resampled` back at the rate that they had, at least as many as there were."""
+    """Samples of :py:func:`resampled` back at their first rate, at least as many as there were."""
     if len(values) == 1:
         return np.repeat(values, math.ceil(1 / ratio))
     return _polyphase(values, 1 / ratio)
@@ -105,7 +122,7 @@ def resampled_mask(there: NDArray[np.bool_], ratio: Fraction) -> NDArray[np.bool
 
 
 def _polyphase(values: Samples, ratio: Fraction) -> Samples:
-    # beyond its ends the record stays what it is there, as far as the filter reaches, so that an offset does not ring
+    # the end values continue as far as the filter reaches, so an offset does not ring
     up, down = ratio.numerator, ratio.denominator
     reach = math.ceil(10 * max(up, down) / up)
     padding = down * math.ceil(reach / down)
@@ -119,7 +136,7 @@ def _interpolator(ratio: Fraction) -> Samples:
     """
     The filter of :py:func:`scipy.signal.resample_poly`, but exact for constants.
 
-    Each output sample is a weighted sum of samples. SciPy's weights add up to one within a thousandth only, so that an
+    Each output sample is a weighted sum of samples. SciPy's weights add up to one only within a thousandth, so an
     offset, or microseism, would leave a tone in the band.
     """
     slower = max(ratio.numerator, ratio.denominator)

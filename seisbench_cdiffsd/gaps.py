@@ -1,7 +1,7 @@
-"""What takes the place of samples that are missing: for the filter a straight line, for the network a mirror image.
+"""What replaces missing samples: for the filter a straight line, for the network a mirror image.
 
-A network that has seen whole windows only takes the silence in a gap, or after the end of a short record, for quiet
-ground, and what lies beside it, noise or not, for an arrival. It is given more of the same instead.
+A network that was trained on whole windows takes silence, in a gap or after a short record, for quiet ground, and what
+comes next to it, noise or not, for an arrival. So it gets more of the same instead.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _edges(mask: Mask) -> NDArray[np.intp]:
 
 
 def constant(values: Samples, least: int) -> Mask:
-    """Where at least so many samples in a row are the same: a dead channel, or a gap that was filled with zeros."""
+    """Where at least this many samples in a row are the same: a dead channel, or a gap filled with zeros."""
     result = np.zeros(len(values), dtype=bool)
     same = _edges(np.diff(values) == 0)
     for first, stop in same[same[:, 1] - same[:, 0] + 1 >= least]:  # few, though small integers repeat often
@@ -35,15 +35,16 @@ def constant(values: Samples, least: int) -> Mask:
 
 def bridged(values: Samples) -> Samples:
     """
-    Samples without their mean, and with straight lines over the gaps, which leave no step for a filter to ring at.
+    Samples without their mean, and with straight lines over the gaps, so a filter finds no step to ring at.
 
     :param values: Samples, NaN in the gaps, but not all of them
     """
     missing = np.isnan(values)
     if missing.any():
         there = np.flatnonzero(~missing)
+        values = values.copy()
         values[missing] = np.interp(np.flatnonzero(missing), there, values[there])
-    values = values - values[0]  # before the mean, so that a constant becomes exactly zero
+    values = values - values[0]  # before the mean, so a constant becomes exactly zero
     values -= values.mean()
     return values
 
@@ -53,8 +54,8 @@ def fill(data: NDArray[np.float32], alive: Mask, reach: int) -> None:
     Fill gaps, in place, with the samples on both sides of them, mirrored and faded into one another.
 
     :param data: Samples (component, samples)
-    :param alive: Which of them are there, and are not to be filled
-    :param reach: Samples from an end of a gap on up to which it is filled; there are zeros in between
+    :param alive: Which of them to keep; the others are gaps
+    :param reach: A gap is filled up to this many samples from both ends; in between are zeros
     """
     for row, there in zip(data, alive, strict=True):
         found = runs(there)
@@ -73,5 +74,5 @@ def fill(data: NDArray[np.float32], alive: Mask, reach: int) -> None:
 
 
 def _more(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """So many samples: there and back again, where there are not enough."""
+    """The samples, repeated back and forth up to a count."""
     return np.pad(values, (0, count - len(values)), mode="symmetric")

@@ -93,7 +93,7 @@ class Instrument:
         kept = {key: value for key, value in asdict(self.settings).items() if key not in paths}
         return manifest.key(kept, [state(self.settings.source / channel.path) for channel in self.around])
 
-    def index(self, slowest: float) -> None:
+    def index(self, min_rate: float) -> None:
         """Look up what the files contain."""
         for channel in self.around:
             path, own = self.settings.source / channel.path, channel in self.channels
@@ -104,7 +104,7 @@ class Instrument:
                     self.unavailable |= {path} if isinstance(error, Unavailable) else set()
                     if own:
                         self.problems[channel.path.as_posix()] = str(error)
-        self.slow = [channel for channel in self.channels if is_slow(self.parts.get(channel, []), slowest)]
+        self.slow = [channel for channel in self.channels if is_slow(self.parts.get(channel, []), min_rate)]
 
     @property
     def names(self) -> dict[str, str]:
@@ -113,10 +113,10 @@ class Instrument:
         return {channel.path.as_posix(): self.settings.output(channel).as_posix() for channel in channels}
 
 
-def is_slow(parts: list[Readable], slowest: float) -> bool:
+def is_slow(parts: list[Readable], min_rate: float) -> bool:
     """Whether there are samples, but only at rates that are too low for the model, as those of mass positions."""
     rates = [span.rate for part in parts for span in part.spans]
-    return bool(rates) and max(rates) <= slowest
+    return bool(rates) and max(rates) <= min_rate
 
 
 def check_readable(instrument: Instrument, made: set[str]) -> None:

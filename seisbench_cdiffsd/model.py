@@ -19,8 +19,8 @@ from seisbench.util import ClassifyOutput
 from torch import Tensor
 
 from seisbench_cdiffsd import diffusion
-from seisbench_cdiffsd.amplitudes import normalize, parted
-from seisbench_cdiffsd.filtering import BAND, SAMPLING_RATE, design_filter, lowest_frequency
+from seisbench_cdiffsd.amplitudes import check_norm, normalize, parted, rejoined
+from seisbench_cdiffsd.filtering import BAND, SAMPLING_RATE, design_filter, min_sampling_rate
 from seisbench_cdiffsd.network import build_network, evaluating
 from seisbench_cdiffsd.pretrained import ShippedWeights
 from seisbench_cdiffsd.records import Record, records, with_samples
@@ -29,17 +29,16 @@ from seisbench_cdiffsd.windows import STACKING, Options, Windows
 
 CITATION = (
     "Trappolini, D., Laurenti, L., Poggiali, G., Tinti, E., Galasso, F., Michelini, A., & Marone, C. (2024). "
-    "Cold Diffusion Model for Seismic Denoising. "
-    "Journal of Geophysical Research: Machine Learning and Computation, 1(2), e2024JH000179. "
-    "https://doi.org/10.1029/2024JH000179"
+    "Cold Diffusion Model for Seismic Denoising. Journal of Geophysical Research: Machine Learning and Computation, "
+    "1(2), e2024JH000179. https://doi.org/10.1029/2024JH000179"
 )
 
 #: A record and its clean estimate, (component, samples).
 Estimate = tuple[Record, NDArray[np.float32]]
+#: A window of a record: where it starts.
+Cut = tuple[Record, Windows, int]
 
-#: Rate of the model over that of a stream, at most.
-HIGHEST_RATIO = 100
-#: The published network halves its samples three times.
+#: The network gets a multiple of this many samples: the published one halves them three times.
 MULTIPLE = 8
 
 
@@ -66,16 +65,16 @@ class CDiffSD(ShippedWeights, WaveformModel):
     _annotate_args: ClassVar[dict[str, tuple[str, Any]]] = {
         "steps": ("Number of steps from the noisy to the clean record; 1 is direct denoising", 2),
         "noise_floor": (
-            "Smallest share of the noise amplitude to leave in; 0 for none. Above 0, estimates that are weaker than a "
-            "fifth of the noise are lowered with it",
+            "Smallest share of the noise amplitude to leave in; 0 for none. Above 0, estimates weaker than a fifth of "
+            "the noise are attenuated with it",
             diffusion.NOISE_FLOOR,
         ),
-        "noise_margin": ("Decibels below the earthquake to lower noise to; inf for no limit", diffusion.NOISE_MARGIN),
+        "noise_margin": ("Decibels below the earthquake to reduce noise to; inf for no limit", diffusion.NOISE_MARGIN),
         "batch_size": ("Batch size for the model", 32),
         "overlap": ("Overlap between windows: a fraction of their length below 1, or a number of samples", 0.3),
         "blinding": (
             "Number of samples to discard on each side of a window where a neighbour covers them, or a tuple for left "
-            "and right; together at most the overlap",
+            "and right; their sum is at most the overlap",
             (0, 0),
         ),
         "stacking": ("Stacking of windows: 'crossfade', 'avg' or 'max' (the largest absolute value)", "crossfade"),
@@ -98,7 +97,8 @@ class CDiffSD(ShippedWeights, WaveformModel):
         filter_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if filter_kwargs is None and filter_args is not None and tuple(filter_args) == ("bandpass",):
+        filter_args = None if filter_args is None else tuple(filter_args)
+        if filter_args == ("bandpass",) and filter_kwargs is None:
             filter_kwargs = dict(BAND)
         super().__init__(
             citation=CITATION,
@@ -108,7 +108,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
             labels=list(component_order),
             sampling_rate=sampling_rate,
             component_order=component_order,
-            filter_args=None if filter_args is None else tuple(filter_args),
+            filter_args=filter_args,
             filter_kwargs=filter_kwargs,
             grouping="instrument",
             **kwargs,
@@ -117,8 +117,9 @@ class CDiffSD(ShippedWeights, WaveformModel):
             raise ValueError(f"component_order must hold the letters ZNE or Z12, not {component_order!r}.")
         if not isinstance(in_samples, int) or in_samples < 1 or not sampling_rate > 0:
             raise ValueError(f"in_samples and sampling_rate must be positive, not {in_samples!r}, {sampling_rate!r}.")
-        # those who use the other arguments also check them
-        self._filter(), get_schedule(schedule), normalize(torch.zeros(1, 1), norm)
+        design_filter(filter_args, filter_kwargs, sampling_rate)
+        get_schedule(schedule)
+        check_norm(norm)
         self.network_name, self.schedule, self.norm = network, schedule, norm
         self.network = build_network(network)
         self.float()  # even where double precision is torch's default
@@ -137,7 +138,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
         return estimate[..., : x.shape[-1]]
 
     def annotate_batch_pre(self, batch: Tensor, argdict: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Normalise windows; their factors travel as piggyback, zero for silent windows, which stay silent."""
+        """Normalise windows; the piggyback is their factors, zero for silent windows, so they stay silent."""
         batch, factor = normalize(batch, self.norm)
         return batch, factor * batch.abs().amax(dim=(-2, -1), keepdim=True).sign()
 
@@ -151,14 +152,15 @@ class CDiffSD(ShippedWeights, WaveformModel):
 
         Data are resampled to the rate of the model (unless theirs is within 1 % of it) and filtered to its band. The
         output has samples where the channel has, and nowhere else: gaps stay gaps, and missing components missing.
-        Stretches in which a channel is constant for a second or more are no signal, and zero in the output.
+        Where a channel is constant for a second or more, it has no signal, and the output is zero. The module
+        docstring of :py:mod:`.records` says why this replaces SeisBench's own pipeline.
 
         :param stream: Stream of any number of instruments; it is never modified
         :param copy: Without effect
         :param kwargs: See the arguments of the class
         :return: Traces with the channel codes "CDiffSD_" + channel, one for each contiguous stretch of a channel
         :raises ValueError: If an argument is out of its range, or the model is not in single precision
-        :raises FloatingPointError: If the model gives no numbers
+        :raises FloatingPointError: If the model returns NaN or infinite samples
         """
         self._verify_argdict(kwargs)
         batches = self._batches(stream, self.options(**kwargs))
@@ -172,9 +174,9 @@ class CDiffSD(ShippedWeights, WaveformModel):
 
     def classify_aggregate(self, annotations: obspy.Stream, argdict: dict[str, Any]) -> ClassifyOutput:
         """
-        There is nothing to classify: the denoised stream, under its own channel codes, at the rate of the model.
+        There is nothing to classify: return the denoised stream, under its own channel codes.
 
-        :return: Output with the stream as `denoised`
+        :return: Output with the stream, at the rate of the model, as `denoised`
         """
         for trace in annotations:
             trace.stats.channel = trace.stats.channel.removeprefix(f"{self.name}_")
@@ -190,9 +192,9 @@ class CDiffSD(ShippedWeights, WaveformModel):
         :param return_noise: Return what was removed too, so that signal + noise is the input
         :param kwargs: As for :py:meth:`annotate`
         :return: One trace for each trace of the stream, in its order, in double precision. Samples that are masked, NaN
-            or infinite are masked. Traces without any other sample, or of other components, are left out.
+            or infinite are masked. Traces without any other samples, or of other components, are left out.
         :raises ValueError: If an argument is out of its range, or the model is not in single precision
-        :raises FloatingPointError: If the model gives no numbers
+        :raises FloatingPointError: If the model returns NaN or infinite samples
         """
         self._verify_argdict(kwargs)
         estimates = self._denoised(stream, self.options(**kwargs))
@@ -221,26 +223,31 @@ class CDiffSD(ShippedWeights, WaveformModel):
     def _batches(self, stream: obspy.Stream, options: Options) -> Iterator[list[Estimate]]:
         """Work through a stream; each batch gives the records that it completes, and their estimates."""
         options.check(self.in_samples)
-        sos, zerophase = self._filter()
-        flexible, strict = options.flexible_horizontal_components, options.strict
-        order, rate, window = self.component_order, self.sampling_rate, self.in_samples
+        sos, zerophase = design_filter(self.filter_args, self.filter_kwargs, self.sampling_rate)
+        found = records(
+            stream,
+            self.sampling_rate,
+            self.in_samples,
+            order=self.component_order,
+            flexible=options.flexible_horizontal_components,
+            strict=options.strict,
+            sos=sos,
+            zerophase=zerophase,
+            min_rate=self.min_sampling_rate,
+        )
+        cuts = self._cuts(found, options)
+        batches = iter(lambda: list(itertools.islice(cuts, int(options.batch_size))), [])
+        return (self._finish(batch, options) for batch in batches)
 
-        def batches() -> Iterator[list[Estimate]]:
-            batch: list[tuple[Record, Windows, int]] = []
-            for record in records(stream, rate, window, order, flexible, strict, sos, zerophase, self.slowest):
-                overlap, origin = options.samples(window), record.origin
-                windows = Windows(record.data, window, overlap, options.sides, options.stacking, origin)
-                for offset in windows.offsets:
-                    batch.append((record, windows, offset))
-                    if len(batch) == options.batch_size:
-                        yield self._finish(batch, options)
-                        batch = []
-            if batch:
-                yield self._finish(batch, options)
+    def _cuts(self, found: Iterator[Record], options: Options) -> Iterator[Cut]:
+        for record in found:
+            overlap = options.samples(self.in_samples)
+            windows = Windows(record.data, self.in_samples, overlap, options.sides, options.stacking, record.origin)
+            for offset in windows.offsets:
+                yield record, windows, offset
 
-        return batches()  # not a generator itself, so that the arguments are checked at once
-
-    def _finish(self, batch: list[tuple[Record, Windows, int]], options: Options) -> list[Estimate]:
+    def _finish(self, batch: list[Cut], options: Options) -> list[Estimate]:
+        """Denoise a batch of windows, and give the records that it completes."""
         cut = torch.from_numpy(np.stack([windows.cut(offset) for _, windows, offset in batch]))
         estimates = self.restore(cut, options.steps, options.noise_floor, options.noise_margin).cpu().numpy()
         finished = []
@@ -248,7 +255,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
             windows.add(offset, estimate)
             if windows.complete:
                 stacked = windows.stacked()
-                stacked *= record.alive  # what is filled in for the network is nobody's signal
+                stacked *= record.alive  # samples that were filled in for the network are not a signal
                 finished.append((record, stacked))
         return finished
 
@@ -257,14 +264,15 @@ class CDiffSD(ShippedWeights, WaveformModel):
         self, batch: Tensor, steps: int = 2, noise_floor: float = 0.0, noise_margin: float = math.inf
     ) -> Tensor:
         """
-        Denoise windows that are in the band of the model already: normalise, sample, undo.
+        Denoise windows in the band of the model; by default, unlike :py:meth:`denoise`, no noise is left in them.
 
-        :param batch: Windows (batch, component, samples), of any amplitude
+        :param batch: Windows (batch, component, samples), filtered, of any amplitude
         :param steps: Number of steps
-        :param noise_floor: As `noise_margin`, see :py:func:`.diffusion.leave_noise`; by default no noise is left in
+        :param noise_floor: See :py:func:`.diffusion.leave_noise`
+        :param noise_margin: Likewise
         :return: Denoised windows of the same shape
-        :raises ValueError: If the model is not in single precision, or there are samples that are no numbers
-        :raises FloatingPointError: If the model gives no numbers
+        :raises ValueError: If the model is not in single precision, or `batch` has NaN or infinite samples
+        :raises FloatingPointError: If the model returns NaN or infinite samples
         """
         if self.dtype != torch.float32:
             raise ValueError(f"The model is in {self.dtype}: call .float() first.")
@@ -275,25 +283,14 @@ class CDiffSD(ShippedWeights, WaveformModel):
         noisy, factor = self.annotate_batch_pre(batch, {})
         clean = diffusion.sample(self, noisy, get_schedule(self.schedule), steps)
         if not clean.isfinite().all():  # NaN would pass for missing samples
-            raise FloatingPointError("The model gives no numbers (NaN or infinity): are its weights damaged?")
+            raise FloatingPointError("The model returned NaN or infinite samples; its weights may be damaged.")
         clean = diffusion.leave_noise(noisy, clean, noise_floor, noise_margin)
-        restored = self.annotate_batch_post(clean, factor, {})
-        whole = restored[: len(restored) - len(which)]
-        return whole.index_add(0, which, restored[len(whole) :]) if len(which) else whole
+        return rejoined(self.annotate_batch_post(clean, factor, {}), which)
 
     @property
-    def slowest(self) -> float:
-        """Sampling rate in Hz up to which channels are passed over, as nothing of theirs is in the band."""
-        lowest = lowest_frequency(self.filter_args, self.filter_kwargs or {})
-        return max(self.sampling_rate / HIGHEST_RATIO, 2 * lowest)
-
-    def _filter(self) -> tuple[NDArray[np.float64] | None, bool]:
-        """The band as second-order sections, and whether it is zero-phase."""
-        if self.filter_args is None:
-            if self.filter_kwargs:
-                raise ValueError("filter_kwargs without filter_args: name the filter, such as 'bandpass'.")
-            return None, True
-        return design_filter(self.filter_args, self.filter_kwargs or {}, self.sampling_rate)
+    def min_sampling_rate(self) -> float:
+        """Channels at this sampling rate in Hz, or a lower one, are skipped: they have nothing in the band."""
+        return min_sampling_rate(self.filter_args, self.filter_kwargs, self.sampling_rate)
 
     def get_model_args(self) -> dict[str, Any]:
         """All arguments of the constructor."""

@@ -1,8 +1,8 @@
-"""The default network: a U-Net over the frames of a short-time spectrum that says, bin by bin, what is noise.
+"""The default network: a U-Net over the frames of a short-time spectrum that estimates, bin by bin, what is noise.
 
-A filter bank of fixed sines takes the place of the first layers of a waveform U-Net: it shortens the record sixteenfold
-at once, so that all convolutions run on few, wide frames, and estimating a gain for each bin is easier to learn than
-drawing a waveform. All three components of a record are seen together.
+A filter bank of fixed sines replaces the first layers of a waveform U-Net: it shortens the record sixteenfold at once,
+so all convolutions run on few, wide frames, and a gain for each bin is easier to learn than a waveform. All three
+components of a record are seen together.
 """
 
 from __future__ import annotations
@@ -16,41 +16,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seisbench_cdiffsd.published import PublishedUNet
+from seisbench_cdiffsd.published import COMPONENTS, PublishedUNet
 
 #: Width of the level embedding, and the highest of its frequencies.
-EMBEDDING, FASTEST = 64, 30.0
+LEVEL_WIDTH, FASTEST = 64, 30.0
+#: Samples of a frame of the default network, and samples from one frame to the next.
+BANK_FRAME, BANK_HOP = 64, 16
+#: Exponent of the amplitudes that the network sees: compressed, so weak arrivals count.
+COMPRESSION = 0.3
 
 
 class SpectralUNet(nn.Module):
     """
     A complex mask for each bin of the spectrum, from a U-Net whose channels are bins and whose samples are frames.
 
-    The mask is that of the noise, and what it lets through is subtracted: a network that knows nothing leaves the
-    record as it is. It sees the compressed spectrum, its logarithm, and how far that is above its mean over the window:
-    what rises above a steady noise looks alike at all stations, whatever the spectrum of that noise.
+    The mask selects the noise, which is subtracted: an untrained network leaves the record as it is. It sees the
+    compressed spectrum, its logarithm, and how far that is above its mean over the window: what rises above a steady
+    noise looks alike at all stations, whatever the spectrum of that noise.
 
-    :param components: Number of components
-    :param frame: Samples of a frame
-    :param hop: Samples between two frames
-    :param widths: Channels at each depth; each is half as long as the one above
-    :param compression: Exponent of the amplitudes that the network sees, so that weak arrivals count
+    :param widths: Channels at each depth; each depth has half as many frames as the one above
     """
 
-    def __init__(
-        self,
-        components: int = 3,
-        frame: int = 64,
-        hop: int = 16,
-        widths: tuple[int, ...] = (96, 96, 128, 160),
-        compression: float = 0.3,
-    ) -> None:
+    def __init__(self, widths: tuple[int, ...] = (96, 96, 128, 160)) -> None:
         super().__init__()
-        self.compression = compression
         self.multiple = 2 ** (len(widths) - 1)
-        self.bank = FilterBank(frame, hop)
-        bins = components * self.bank.bins
-        self.embedding = nn.Sequential(nn.Linear(EMBEDDING, EMBEDDING), nn.SiLU())
+        self.bank = FilterBank(BANK_FRAME, BANK_HOP)
+        bins = COMPONENTS * self.bank.bins
+        self.embedding = nn.Sequential(nn.Linear(LEVEL_WIDTH, LEVEL_WIDTH), nn.SiLU())
         self.stem = nn.Conv1d(4 * bins, widths[0], 1)
         self.down = nn.ModuleList(Block(width) for width in widths[:-1])
         self.shrink = nn.ModuleList(nn.Conv1d(narrow, wide, 2, 2) for narrow, wide in pairwise(widths))
@@ -70,14 +62,15 @@ class SpectralUNet(nn.Module):
         :return: Estimates in the shape of `x`
         """
         full_precision = torch.autocast(x.device.type, enabled=False)
-        with full_precision:  # what the mask lets through is not to be rounded, even where the layers may be
+        with full_precision:  # the layers may be rounded, the spectrum that the mask is applied to must not
             spectrum = self.bank.analyse(x, self.multiple)
             real, imaginary = spectrum.unbind(2)
+            # 1e-4 keeps silence finite: a bin of white noise of unit power has half a frame, 32
             power = real.square() + imaginary.square() + 1e-4
-            gain = power ** ((self.compression - 1) / 2)
-            loudness = 0.1 * power.log()
-            above = loudness - loudness.mean(-1, keepdim=True)
-            seen = torch.cat([real * gain, imaginary * gain, loudness, above], dim=1)
+            gain = power ** ((COMPRESSION - 1) / 2)
+            log_power = 0.1 * power.log()  # about -1 to 1
+            above = log_power - log_power.mean(-1, keepdim=True)
+            seen = torch.cat([real * gain, imaginary * gain, log_power, above], dim=1)
         mask = self._unet(seen.flatten(1, 2), embed(level)).view_as(spectrum)
         with full_precision:
             mask_real, mask_imaginary = mask.to(x.dtype).unbind(2)
@@ -103,10 +96,10 @@ class SpectralUNet(nn.Module):
 
 class FilterBank(nn.Module):
     """
-    Short-time spectra by convolution with windowed sines, and back: a tight frame, so that nothing is lost.
+    Short-time spectra by convolution with windowed sines, and back: a tight frame, so nothing is lost.
 
     :param frame: Samples of a frame
-    :param hop: Samples between two frames; it divides `frame`, at least twice
+    :param hop: Samples from one frame to the next; `frame` is a multiple of it, at least twice as large
     """
 
     analysis: Tensor
@@ -130,7 +123,7 @@ class FilterBank(nn.Module):
         Spectra of records.
 
         :param x: Records, (batch, component, samples)
-        :param multiple: Number that the number of frames is to be a multiple of
+        :param multiple: Pad to a number of frames that is a multiple of this
         :return: Spectra, (batch, component, 2, bins, frames): real and imaginary part
         """
         batch, components, samples = x.shape
@@ -150,7 +143,7 @@ class FilterBank(nn.Module):
         """
         batch, components, _, bins, frames = spectrum.shape
         pieces = (self.synthesis @ spectrum.reshape(batch * components, 2 * bins, frames)).split(self.hop, dim=1)
-        # Overlap and add: piece k of a frame lies k hops behind the first. (A transposed convolution takes ten times as
+        # Overlap and add: piece k of a frame lies k hops after the first. (A transposed convolution takes ten times as
         # long.)
         shifts = len(pieces) - 1
         hops = torch.stack([F.pad(piece, (k, shifts - k)) for k, piece in enumerate(pieces)]).sum(0)
@@ -167,7 +160,7 @@ class Block(nn.Module):
         self.conv1, self.conv2 = (
             nn.Conv1d(channels, channels, 3, padding=dilation, dilation=dilation) for _ in range(2)
         )
-        self.level = nn.Linear(EMBEDDING, 2 * channels)
+        self.level = nn.Linear(LEVEL_WIDTH, 2 * channels)
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         scale, shift = self.level(level)[..., None].chunk(2, dim=1)
@@ -176,8 +169,8 @@ class Block(nn.Module):
 
 
 def embed(level: Tensor) -> Tensor:
-    """Sines and cosines of levels (batch,), at frequencies from 1 to FASTEST: (batch, EMBEDDING)."""
-    rates = torch.linspace(0, math.log(FASTEST), EMBEDDING // 2, device=level.device, dtype=level.dtype).exp()
+    """Sines and cosines of levels (batch,), at frequencies from 1 to FASTEST: (batch, LEVEL_WIDTH)."""
+    rates = torch.linspace(0, math.log(FASTEST), LEVEL_WIDTH // 2, device=level.device, dtype=level.dtype).exp()
     phase = level[:, None] * rates
     return torch.cat([phase.sin(), phase.cos()], dim=1)
 
@@ -200,7 +193,7 @@ def build_network(name: str) -> nn.Module:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and every module's own mode again in the end."""
+    """Evaluation mode; in the end, every module returns to its own mode."""
     training = [part for part in module.modules() if part.training]
     module.eval()
     try:

@@ -1,4 +1,4 @@
-"""Traces sorted by instrument, and cut where samples are missing for long."""
+"""Traces grouped by instrument, and cut where samples are missing for long."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import combinations, pairwise
+from itertools import accumulate, combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,13 @@ from seisbench_cdiffsd.gaps import Mask
 
 logger = logging.getLogger("seisbench")
 
+#: First and past-the-last of some samples.
+Span = tuple[int, int]
+
 #: Larger samples do not fit single precision, with room for the overshoot of a filter; they count as missing.
 LARGEST = 1e37
 
-#: Of more channels than these, a warning counts the rest.
+#: A warning lists this many channels, and counts the rest.
 MOST_LISTED = 20
 
 
@@ -32,7 +35,7 @@ class Piece:
     A stretch of one trace of a stream.
 
     :param source: Position of the trace in the stream
-    :param offset: Where the piece begins in the trace, in samples
+    :param offset: Where the piece starts in the trace, in samples
     :param start: Time of its first sample
     :param values: Its samples, as in the trace: a view
     :param missing: Which of them are masked, NaN or infinite
@@ -48,19 +51,20 @@ class Piece:
     row: int
     channel: str
 
-    def place(self, rate: float) -> slice:
+    def place(self, rate: float, origin: int = 0) -> slice:
         """
         Where the piece lies among all samples since 1970, to the nearest one: the same however a stream is cut.
 
         :param rate: Sampling rate of the axis in Hz
+        :param origin: Number of the sample that counts as the first
         """
-        # no sample time of a usual rate lies where this rounds up, so that its jitter decides nothing
-        first = math.floor(self.start.ns * Fraction(rate) / 10**9 + Fraction(51, 100))
+        # no sample time of a usual rate lies where this rounds up, so its jitter decides nothing
+        first = math.floor(self.start.ns * Fraction(rate) / 10**9 + Fraction(51, 100)) - origin
         return slice(first, first + len(self.values))
 
 
 def instruments(
-    stream: Stream, order: str, flexible: bool, slowest: float
+    stream: Stream, order: str, flexible: bool, min_rate: float
 ) -> list[tuple[tuple[Any, ...], list[tuple[int, Trace, int]]]]:
     """
     Traces by instrument.
@@ -68,7 +72,7 @@ def instruments(
     :param stream: Traces
     :param order: Components of the model
     :param flexible: Whether components 1 and 2 stand for N and E, and the other way round
-    :param slowest: Traces of this rate, in Hz, or a lower one, are passed over
+    :param min_rate: Traces at this rate in Hz, or a lower one, are skipped
     :return: (network, station, location, ...) and (position, trace, component) of each trace
     """
     rows = {letter: row for row, letter in enumerate(order)}
@@ -77,30 +81,30 @@ def instruments(
             if one in order:
                 rows.setdefault(other, rows[one])
     groups: dict[tuple[Any, ...], list[tuple[int, Trace, int]]] = defaultdict(list)
-    passed_over = set()
+    skipped = set()
     for source, trace in enumerate(stream):
         stats = trace.stats
-        fits = slowest < stats.sampling_rate < np.inf and trace.data.dtype.kind in "iufb"
+        fits = min_rate < stats.sampling_rate < np.inf and trace.data.dtype.kind in "iufb"
         if stats.channel[-1:] not in rows or not fits:
-            passed_over.add(trace.id)
+            skipped.add(trace.id)
         elif stats.npts > 0:
             # six digits: SAC keeps the sample interval in single precision
             rate = float(f"{stats.sampling_rate:.6g}")
             key = stats.network, stats.station, stats.location, stats.channel[:-1], rate
             groups[key].append((source, trace, rows[stats.channel[-1]]))
     for names, what in (
-        (passed_over, f"passed over, not of the components {' '.join(rows)}, no numbers, or at {slowest:g} Hz or less"),
-        (_torn(groups), "with components at different sampling rates, each denoised without the others"),
+        (skipped, f"skipped: not of the components {' '.join(rows)}, not numeric, or at {min_rate:g} Hz or less"),
+        (_mixed(groups), "with components at different sampling rates, each denoised without the others"),
     ):
         if names:
             logger.warning(f"Channels {what}: {listed(names)}")
     return sorted(groups.items())
 
 
-def _torn(groups: dict[tuple[Any, ...], list[tuple[int, Trace, int]]]) -> set[str]:
-    """Instruments of which some components have another rate than others at the same time."""
-    # They stay apart however near their rates are: how far they drift depends on the length of the record, and so
-    # would what its samples become.
+def _mixed(groups: dict[tuple[Any, ...], list[tuple[int, Trace, int]]]) -> set[str]:
+    """Instruments whose components have different rates at the same time."""
+    # They stay apart however close their rates are: else the result would depend on how far they drift, and so on the
+    # length of the record.
     parts = defaultdict(list)
     for key, members in groups.items():
         stats = [trace.stats for _, trace, _ in members]
@@ -125,7 +129,7 @@ def cut(source: int, trace: Trace, row: int, limit: float) -> Iterator[Piece]:
     values, channel = np.ma.getdata(trace.data), trace.stats.channel
     missing = np.ma.getmaskarray(trace.data).copy()
     if values.dtype.kind == "f":
-        if values.dtype.itemsize == 2:  # half precision, in which neither the limit nor a sum has room
+        if values.dtype.itemsize == 2:  # half precision overflows at LARGEST, and in sums
             values = values.astype(np.float32)
         with np.errstate(invalid="ignore"):
             missing |= ~(np.abs(values) < LARGEST)
@@ -159,39 +163,44 @@ def divided(pieces: list[Piece], rate: float, limit: float) -> tuple[list[Piece]
     """
     Pieces of one instrument that belong together, and those of its components 1 and 2 that stand alone.
 
-    They stand alone as long as 1 lies beside N, or 2 beside E, and are cut there: what is before and after has no
-    rival for its row, and what a sample becomes depends on nothing far away.
+    1 and N share a row, as do 2 and E. Where both have samples, the numbered one stands alone::
+
+        HHN          nnnnnnn
+        HH1     11111111111111111
+        alone        1111111          (one sample more on both sides)
+
+    What is before and after stays with the others, so the result for a sample depends on nothing far away.
 
     :param pieces: Pieces of one instrument, of any letters
     :param rate: Sampling rate of their axis in Hz
     :param limit: Shorter gaps, in seconds, count as if samples were there
     """
-    beside: list[tuple[int, int]] = []
+    common: list[Span] = []
     for row in {piece.row for piece in pieces}:
-        places: tuple[list[tuple[int, int]], ...] = ([], [])
+        spans: tuple[list[Span], list[Span]] = [], []
         for piece in pieces:
             if piece.row == row:
                 place = piece.place(rate)
-                places[_numbered(piece)].append((place.start, place.stop))
-        if all(places):
-            beside += _common(*(_joined(x, limit * rate) for x in places))
-    if not beside:
+                spans[_numbered(piece)].append((place.start, place.stop))
+        common += _common(*(_joined(x, limit * rate) for x in spans))
+    if not common:
         return pieces, []
     # one sample more on both sides: the time of a piece that is cut may round otherwise
-    edges = np.array(_joined([(first - 1, stop + 1) for first, stop in beside])).ravel()
-    parts: tuple[list[Piece], list[Piece]] = ([], [])
+    edges = np.array(_joined((first - 1, stop + 1) for first, stop in common)).ravel()
+    together: list[Piece] = []
+    alone: list[Piece] = []
     for piece in pieces:
         if not _numbered(piece):
-            parts[False].append(piece)
+            together.append(piece)
             continue
         place = piece.place(rate)
-        inner = edges[np.searchsorted(edges, place.start, "right") : np.searchsorted(edges, place.stop)]
-        for first, stop in pairwise([place.start, *inner.tolist(), place.stop]):
+        inner = edges[(edges > place.start) & (edges < place.stop)].tolist()
+        for first, stop in pairwise([place.start, *inner, place.stop]):
             there = first - place.start + np.flatnonzero(~piece.missing[first - place.start : stop - place.start])
             if len(there):
-                alone = bool(np.searchsorted(edges, first, "right") % 2)
-                parts[alone].append(_part(piece, int(there[0]), int(there[-1]) + 1, rate))
-    return parts
+                inside = np.count_nonzero(edges <= first) % 2
+                (alone if inside else together).append(_part(piece, int(there[0]), int(there[-1]) + 1, rate))
+    return together, alone
 
 
 def _numbered(piece: Piece) -> bool:
@@ -204,9 +213,9 @@ def _part(piece: Piece, first: int, stop: int, rate: float) -> Piece:
     return replace(piece, offset=piece.offset + first, start=piece.start + first / rate, values=values, missing=missing)
 
 
-def _joined(spans: Iterable[tuple[int, int]], gap: float = 0) -> list[tuple[int, int]]:
+def _joined(spans: Iterable[Span], gap: float = 0) -> list[Span]:
     """Spans in order, as one where there is no more than a gap between them."""
-    joined: list[tuple[int, int]] = []
+    joined: list[Span] = []
     for first, stop in sorted(spans):
         if joined and first - joined[-1][1] <= gap:
             joined[-1] = joined[-1][0], max(joined[-1][1], stop)
@@ -215,14 +224,8 @@ def _joined(spans: Iterable[tuple[int, int]], gap: float = 0) -> list[tuple[int,
     return joined
 
 
-def _common(spans: list[tuple[int, int]], others: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """What spans have in common with others, both in order and apart."""
-    i = j = 0
-    while i < len(spans) and j < len(others):
-        first, stop = max(spans[i][0], others[j][0]), min(spans[i][1], others[j][1])
-        if first < stop:
-            yield first, stop
-        if spans[i][1] < others[j][1]:
-            i += 1
-        else:
-            j += 1
+def _common(spans: list[Span], others: list[Span]) -> list[Span]:
+    """Where two lists of spans, each without overlaps, overlap each other."""
+    ends = sorted([(at, step) for span in spans + others for at, step in zip(span, (1, -1), strict=True)])
+    depth = accumulate(step for _, step in ends)
+    return [(first, stop) for count, ((first, _), (stop, _)) in zip(depth, pairwise(ends), strict=False) if count == 2]

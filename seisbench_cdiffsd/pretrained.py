@@ -28,17 +28,16 @@ class ShippedWeights(SeisBenchModel):
     """
     A SeisBench model with weights in its own package.
 
-    Weights are looked for in the SeisBench cache and in the shipped folder, of which the newest version is taken, and
-    only then in the remote repository. Shipped weights are read where they lie: nothing is written, and no network
-    is used.
+    The newest version in the SeisBench cache and the shipped folder is loaded; the remote repository is asked only
+    where there is none. Shipped weights are read where they are: nothing is written, and no network is used.
     """
 
     @classmethod
     def shipped_path(cls) -> Path:
-        """Folder of the shipped weights: inside an installed package, beside it in a checkout."""
+        """Folder of the shipped weights: inside an installed package, next to the package in a checkout."""
         package = Path(__file__).parent
-        inside, beside = package / "weights", package.parent / "weights"
-        return inside if inside.is_dir() else beside
+        installed, checkout = package / "weights", package.parent / "weights"
+        return installed if installed.is_dir() else checkout
 
     @classmethod
     def from_pretrained(
@@ -55,8 +54,8 @@ class ShippedWeights(SeisBenchModel):
         :param name: Name of the weights, see :py:meth:`list_pretrained`
         :param version_str: Version, or "latest": the highest among cache and package, and the remote with `update`
         :param update: Ask the remote repository for a newer version
-        :param force: Start a download anew that was broken off
-        :param wait_for_file: Wait for a download that another process has begun
+        :param force: Restart a download that was interrupted
+        :param wait_for_file: Wait for a download that another process has started
         :return: The model
         :raises ValueError: If there are no such weights, or they cannot be downloaded or read
         """
@@ -114,13 +113,13 @@ class ShippedWeights(SeisBenchModel):
         """
         Load a model from two files, ``<path>.json`` and ``<path>.pt``, as :py:meth:`save` writes them.
 
-        The weights come to the CPU, wherever they were saved, and only tensors are read: no code of a file is run.
+        The weights are loaded to the CPU, and only tensors are read: no code in a file is run.
 
         :param path: Path without the suffixes
         :param version_str: Version, part of the names of the files
         :param kwargs: Passed to :py:func:`torch.load`
         :return: The model
-        :raises FileNotFoundError: If a file is not there
+        :raises FileNotFoundError: If a file is missing
         :raises ValueError: If a file is damaged, or belongs to another model
         """
         try:
@@ -149,7 +148,7 @@ class ShippedWeights(SeisBenchModel):
 
     @classmethod
     def _pretrained_path(cls, name: str, version_str: str = "") -> tuple[Path, Path]:
-        """Files of the weights and of their metadata; in the cache, also where they are nowhere yet."""
+        """Files of the weights and of their metadata; those of the cache if there are none yet."""
         cached: tuple[Path, Path] = super()._pretrained_path(name, version_str)
         shipped = cls.shipped_path() / cached[0].name, cls.shipped_path() / cached[1].name
         if not all(file.is_file() for file in cached) and all(file.is_file() for file in shipped):
@@ -158,11 +157,11 @@ class ShippedWeights(SeisBenchModel):
 
     @classmethod
     def _cleanup_local_repository(cls) -> None:
-        """SeisBench's own: gives files that were dropped into the cache without a version their names."""
+        """As SeisBench does, rename files that were put into the cache without a version."""
         try:
             super()._cleanup_local_repository()
         except (OSError, ValueError) as error:
-            seisbench.logger.warning(f"The weights in {cls._model_path()} cannot be tidied up: {_line(error)}")
+            seisbench.logger.warning(f"Cannot rename the weights in {cls._model_path()}: {_line(error)}")
 
     @classmethod
     def _local_weights(cls) -> set[tuple[str, str]]:
@@ -172,7 +171,7 @@ class ShippedWeights(SeisBenchModel):
 
     @classmethod
     def _weights(cls, files: Iterable[str]) -> set[tuple[str, str]]:
-        """Name and version of weights of which both files are there."""
+        """Name and version of weights whose two files are both there."""
         known: dict[str, set[tuple[str, str]]] = {"json": set(), "pt": set()}
         for file in files:
             name, kind, version = cls._parse_weight_filename(file)

@@ -1,8 +1,8 @@
 """The published one-component U-Net (Trappolini et al., 2024): 347,937 parameters for one component.
 
 Base width 8, multipliers 1, 2, 4 and 8, two residual blocks a level, linear attention at every level, full attention in
-the middle, a sinusoidal level embedding and group norm. It is here so that the paper's configuration can be trained and
-compared; the default network is in :py:mod:`seisbench_cdiffsd.network`.
+the middle, a sinusoidal level embedding and group norm. It serves to train and compare the paper's configuration; the
+default network is in :py:mod:`seisbench_cdiffsd.network`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+COMPONENTS = 3
 WIDTHS = (8, 8, 16, 32, 64)
 EMBEDDING = 32
 HEADS, HEAD_WIDTH = 4, 32
@@ -22,15 +23,11 @@ LEVEL_SCALE = 300
 
 
 class PublishedUNet(nn.Module):
-    """
-    One published network for each component; the components do not see each other.
+    """One published network for each component; the components do not see each other."""
 
-    :param components: Number of components
-    """
-
-    def __init__(self, components: int = 3) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.components = nn.ModuleList(ComponentUNet() for _ in range(components))
+        self.components = nn.ModuleList(ComponentUNet() for _ in range(COMPONENTS))
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         """
@@ -84,7 +81,7 @@ class Stage(nn.Module):
     One level of the U-Net: two residual blocks, linear attention, and a step to the next level.
 
     :param channels: Channels that the blocks return
-    :param skipped: Channels that each block takes from the way down, beside its own
+    :param skipped: Channels that each block takes from the way down, in addition to its own
     :param resample: Step to the next level
     """
 
@@ -95,7 +92,7 @@ class Stage(nn.Module):
 
 
 class Down(Stage):
-    """A level on the way down, which leaves the output of both blocks for the way up."""
+    """A level on the way down, which stores the output of both blocks for the way up."""
 
     def forward(self, x: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
         x = self.first(x, embedding)
@@ -106,7 +103,7 @@ class Down(Stage):
 
 
 class Up(Stage):
-    """A level on the way up, which takes what the way down has left."""
+    """A level on the way up, which takes what the way down has stored."""
 
     def forward(self, x: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
         x = self.first(torch.cat([x, skips.pop()], dim=1), embedding)

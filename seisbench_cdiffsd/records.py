@@ -3,7 +3,22 @@
 A record is the common time axis of the components of one instrument: network, station, location, band and instrument
 code (so HH and HN at one location are two) and sampling rate. It is split only where every component is missing for
 longer than a window; shorter gaps are filled for the network and left out of every output. Samples are counted
-from 1970 on, so that a record and any longer one that holds it are cut into the same windows.
+from 1970 on, so a record and any longer one that holds it are cut into the same windows.
+
+This module, with `pieces`, `axis`, `gaps`, `filtering`, `windows` and `amplitudes`, replaces the pipeline behind
+SeisBench's `annotate` (`WaveformModel` in version 0.12.6). That one is made for characteristic functions, and cannot
+return a stream sample by sample:
+
+- `_cut_fragments_array` drops fragments shorter than a window;
+- `trace_id_without_component` lacks the band and instrument code, so HH and HN at one location share an array;
+- `_filter_stream` ignores gaps (its own TODO), and `stream_to_array` sets them, and missing components, to zero: the
+  network takes them for quiet ground, and the output has samples there;
+- `_stack_options` are "avg" and "max", which leave steps at the ends of windows;
+- `_predictions_to_stream` returns the rate of the model, one start time for all components, and no channel codes;
+- `sanitize_mismatching_overlapping_records` removes overlapping traces that disagree.
+
+Three parts could go upstream on their own: grouping by band and instrument code (:py:func:`.pieces.instruments`), the
+cross-fade of :py:class:`.windows.Windows`, and filtering between gaps (:py:meth:`.axis.Axis.fill` and `gaps`).
 """
 
 from __future__ import annotations
@@ -25,7 +40,7 @@ from seisbench_cdiffsd.pieces import Piece, cut, divided, instruments, listed, s
 
 logger = logging.getLogger("seisbench")
 
-#: A stretch of samples, the time of the first of them, and their channel code.
+#: A stretch of `data`, the time of its first sample, and its channel code.
 Anchor = tuple[slice, UTCDateTime, str]
 
 
@@ -35,15 +50,14 @@ class Record:
     One instrument over one stretch of time, as the network sees it.
 
     :param stats: Network, station and location code
-    :param channels: Channel code of each component, the first where it has several one after the other, "" for none
+    :param channels: Channel code of each component, the first one if it changes, "" for a missing component
     :param rate: Sampling rate of `data` in Hz
     :param origin: Number of the first sample among all samples of this rate since 1970
-    :param data: Samples (component, samples); in gaps, what :py:func:`.gaps.fill` makes of those beside them
+    :param data: Samples (component, samples); gaps are filled by :py:func:`.gaps.fill`
     :param present: Where the stream has samples, (component, samples)
-    :param alive: Where they are a signal and not one constant, (component, samples)
-    :param anchors: For each component, its stretches of `data`; later ones have priority
-    :param pieces: The pieces of the stream it was made of, and where they lie at the rate of the stream
-    :param segments: What was filtered by itself
+    :param alive: Where they are a signal and not constant, (component, samples)
+    :param pieces: For each component, the pieces of the stream, and where they lie at the rate of the stream
+    :param segments: For each component, what was filtered by itself
     :param covered: `present` at the rate of the stream
     :param ratio: `rate` over the rate of the stream
     """
@@ -55,22 +69,22 @@ class Record:
     data: NDArray[np.float32]
     present: Mask
     alive: Mask
-    anchors: tuple[tuple[Anchor, ...], ...]
-    pieces: tuple[tuple[Piece, slice], ...]
-    segments: tuple[Segment, ...]
+    pieces: tuple[tuple[tuple[Piece, slice], ...], ...]
+    segments: tuple[tuple[Segment, ...], ...]
     covered: Mask
     ratio: Fraction
 
     def traces(self, values: NDArray[np.float32], prefix: str = "") -> Stream:
         """
-        Arrays to traces, one for every contiguous stretch that the stream had.
+        Arrays to traces, one for each contiguous stretch of the stream.
 
         :param values: Samples in the shape of `data`
         :param prefix: Put before the channel codes
         :return: Traces at the rate of the record, with their own start times
         """
         stream = Stream()
-        for row, anchors in enumerate(self.anchors):
+        for row in range(len(self.channels)):
+            anchors = self._anchors(row)
             anchor = np.zeros(values.shape[-1], dtype=np.int32)
             for i, (span, *_) in enumerate(anchors):
                 anchor[span] = i
@@ -83,16 +97,23 @@ class Record:
                     stream.append(Trace(values[row, first:stop].copy(), {**self.stats, **header}))
         return stream
 
+    def _anchors(self, row: int) -> list[Anchor]:
+        """Stretches of a component that have sample times of their own; later ones have priority."""
+        if self.ratio == 1:
+            return [(place, piece.start, piece.channel) for piece, place in self.pieces[row]]
+        # backwards, since a segment may start with samples of the one before it
+        return [(x.span, x.start, x.channel) for x in self.segments[row][::-1]]
+
     def original(self, values: NDArray[np.float32]) -> Iterator[tuple[Piece, Samples]]:
         """
         Arrays back to the rate, and the sample times, of the pieces of the stream.
 
         :param values: Samples in the shape of `data`
-        :return: Pieces and the samples that belong to them, NaN where the stream had none
+        :return: Pieces and their samples, NaN where the stream had none
         """
-        for row in range(len(self.channels)):  # one row at a time: a day of them is long
-            members = [(piece, place) for piece, place in self.pieces if piece.row == row]
-            samples = self._original_row(row, values) if members else values[row]
+        for row, members in enumerate(self.pieces):  # one row at a time: a day of them is long
+            if members:
+                samples = self._original_row(row, values)
             for piece, place in members:
                 yield piece, np.where(piece.missing, np.nan, samples[place])
 
@@ -102,7 +123,7 @@ class Record:
             samples = values[row].astype(np.float64)
         else:
             samples = np.zeros(len(covered))
-            for segment in (x for x in self.segments if x.row == row):
+            for segment in self.segments[row]:
                 back = filtering.restored(values[row, segment.span].astype(np.float64), self.ratio)
                 length = segment.place.stop - segment.place.start
                 samples[segment.place] = back[segment.padding :][:length]
@@ -118,32 +139,32 @@ def records(
     strict: bool = False,
     sos: Samples | None = None,
     zerophase: bool = True,
-    slowest: float = 0.0,
+    min_rate: float = 0.0,
 ) -> Iterator[Record]:
     """
     Records of a stream, one at a time, in the order of their ids and times. The stream stays as it is.
 
     Masked, NaN and infinite samples are gaps. Traces of one channel that touch or overlap are joined; where they
-    contradict each other their mean is taken. What a sample becomes depends on nothing that is further away than a
-    few windows, and not on the order of the traces.
+    contradict each other, their mean is used. The result for a sample depends neither on samples further away than a
+    few windows nor on the order of the traces.
 
     :param stream: Traces of any number of instruments, rates and stretches of time
     :param sampling_rate: Rate of the model in Hz; data at other rates are resampled, zero-phase
     :param window: Window of the model in samples
     :param order: Components of the model
     :param flexible: Whether components 1 and 2 stand for N and E, and the other way round
-    :param strict: Whether only samples count that all components have
+    :param strict: Whether a sample counts only where all components have one
     :param sos: Filter in second-order sections, see :py:func:`design_filter`
     :param zerophase: Whether the filter runs forward and backward
-    :param slowest: Rate in Hz up to which traces are passed over
-    :raises TypeError: If `stream` is no stream
+    :param min_rate: Traces at this rate in Hz, or a lower one, are skipped
+    :raises TypeError: If `stream` is not a stream
     """
     if not isinstance(stream, Stream):
-        told = f"Give an ObsPy Stream, not {type(stream).__name__}"
-        raise TypeError(f"{told}: obspy.read(path) opens a file, obspy.Stream([trace]) holds a trace.")
+        hint = "obspy.read(path) opens a file, obspy.Stream([trace]) holds a trace"
+        raise TypeError(f"Give an ObsPy Stream, not {type(stream).__name__}: {hint}.")
     limit = window / sampling_rate
     doubled, contradicting = set[str](), set[str]()
-    for (*names, band, _), members in instruments(stream, order, flexible, slowest):
+    for (*names, band, _), members in instruments(stream, order, flexible, min_rate):
         pieces = [piece for source, trace, row in members for piece in cut(source, trace, row, limit)]
         rate = max(trace.stats.sampling_rate for _, trace, _ in members)
         stats = dict(zip(("network", "station", "location"), names, strict=True))
@@ -153,49 +174,44 @@ def records(
             doubled.add(".".join([*names, band]))
         for stretch in chain(stretches(together, rate, limit), stretches(alone, rate, limit)):
             axis = Axis(stretch, rate, ratio, len(order))
-            codes = tuple(next((x.channel for x, _ in axis.placed if x.row == i), "") for i in range(len(order)))
-            anchors: list[tuple[Anchor, ...]] = []
-            segments: list[Segment] = []
-            for row in range(len(order)):
+            channels = tuple(placed[0][0].channel if placed else "" for placed in axis.pieces)
+            segments: list[tuple[Segment, ...]] = []
+            for row, channel in enumerate(channels):
                 values, contradiction = axis.joined(row)
                 if contradiction:
-                    contradicting.add(".".join([*names, codes[row]]))
-                segments += (found := list(axis.segments(row, values, sos, zerophase)))
-                placed = [(place, piece.start, piece.channel) for piece, place in axis.placed if piece.row == row]
-                # backwards, as a segment may begin with samples of the one before it
-                anchors.append(tuple(placed if ratio == 1 else ((x.span, x.start, x.channel) for x in found[::-1])))
+                    contradicting.add(".".join([*names, channel]))
+                segments.append(axis.fill(row, values, sos, zerophase))
             gaps.fill(axis.data, axis.alive, window)
             covered, present = axis.covered, axis.present
             if strict:
                 covered, present = (x & x.all(axis=0) for x in (covered, present))
             yield Record(
                 stats=stats,
-                channels=codes,
+                channels=channels,
                 rate=rate * float(ratio) if ratio != 1 else rate,
                 origin=int(axis.start * ratio),
                 data=axis.data,
                 present=present,
                 alive=axis.alive,
-                anchors=tuple(anchors),
-                pieces=axis.placed,
+                pieces=axis.pieces,
                 segments=tuple(segments),
                 covered=covered,
                 ratio=ratio,
             )
     if doubled:
-        logger.warning(f"Channels with horizontal components 12 beside NE: 12 stand alone: {listed(doubled)}")
+        logger.warning(f"Channels with horizontal components 12 as well as NE, 12 denoised apart: {listed(doubled)}")
     if contradicting:
-        logger.warning(f"Traces overlap and disagree, and their mean is taken: {listed(contradicting)}")
+        logger.warning(f"Channels whose traces overlap and disagree, their mean is used: {listed(contradicting)}")
 
 
 def joined(stream: Stream, limit: float) -> Stream:
     """
-    The samples that records are made of, neither filtered nor resampled: those that are missing are masked, and where
-    traces of a channel overlap they are one, with the mean of what contradicts.
+    The samples that records are made of, neither filtered nor resampled. Missing ones are masked; traces of a channel
+    that overlap are merged, with the mean where they contradict each other.
 
     :param stream: Traces, unchanged
-    :param limit: Seconds; where samples are missing for longer, a trace ends
-    :return: Traces in double precision, with the times of the first trace of each stretch
+    :param limit: Seconds; a trace ends where samples are missing for longer
+    :return: Traces in double precision, with the start time of the first trace of each stretch
     """
     channels: dict[tuple[str, str], list[Piece]] = {}
     for source, trace in enumerate(stream):
@@ -206,7 +222,7 @@ def joined(stream: Stream, limit: float) -> Stream:
     for (_, rate), pieces in sorted(channels.items()):
         for stretch in stretches(pieces, float(rate), limit):
             axis = Axis(stretch, float(rate), Fraction(1), 1)
-            first, _ = axis.placed[0]
+            first, _ = axis.pieces[0][0]
             trace = with_samples(stream[first.source], axis.joined(0)[0])
             trace.stats.starttime = first.start
             result.append(trace)
@@ -217,6 +233,6 @@ def with_samples(trace: Trace, values: Samples) -> Trace:
     """A trace with other samples; the NaN among them are masked."""
     stats = trace.stats.copy()
     if "mseed" in stats:
-        stats.mseed.pop("encoding", None)  # of the samples that were there
+        stats.mseed.pop("encoding", None)  # of the samples before
     missing = np.isnan(values)
     return Trace(np.ma.masked_array(values, missing) if missing.any() else values, stats)

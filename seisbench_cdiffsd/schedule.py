@@ -1,7 +1,7 @@
 """Levels of degradation and their weights.
 
-A level is a number in [0, 1]: 0 is the clean earthquake, 1 is the recorded, noisy trace. A schedule says how much of
-each is found at a level in between. Tables are computed in double precision and cast once, where they are used.
+A level is a number in [0, 1]: 0 is the clean earthquake, 1 is the recorded, noisy trace. A schedule defines how much
+of each a level in between holds. Tables are computed in double precision and cast once, where they are used.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ class Published:
             raise ValueError(f"The published degradation needs at least 20 levels, not {self.n_levels}.")
 
     def weights(self, level: Tensor) -> tuple[Tensor, Tensor]:
-        index = (level * self.n_levels).round().long().cpu()
-        index[(level > 0).cpu()] = index[(level > 0).cpu()].clamp(min=1)  # else a small level would hold no noise
-        signal = _alpha_bar(self.beta, self.n_levels)[index].to(level)
+        index = (level * self.n_levels).round().long()
+        index = index.maximum((level > 0).long())  # else a small level would hold no noise
+        signal = _alpha_bar(self.beta, self.n_levels)[index.cpu()].to(level)
         return signal.sqrt(), (1 - signal).sqrt()
 
 

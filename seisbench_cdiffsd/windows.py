@@ -1,4 +1,4 @@
-"""Overlapping windows of a record, their estimates faded into one another again, and the arguments that say how."""
+"""Overlapping windows of a record, their estimates faded into one another again, and the run-time options."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Windows:
     :param data: Samples, (component, samples); shorter ones than a window are repeated, there and back again
     :param window: Length of a window in samples
     :param overlap: Samples that neighbours share at least, less than `window`
-    :param blinding: Samples at the left and right of a window that are left to its neighbour, together at most
+    :param blinding: Samples at the left and right of a window that are left to its neighbour, their sum at most
         `overlap`; the ends of the record are always used
     :param stacking: "crossfade" fades neighbours into one another, "avg" averages them, "max" takes the sample with
         the largest absolute value
-    :param origin: Number of the first sample of the record on the axis whose windows begin at multiples of their
-        distance. Records that overlap thus share their windows, but for the first and the last one.
+    :param origin: Number of the first sample of the record on an axis whose windows start at multiples of their
+        distance: records that overlap share their windows, except the first and the last one
     """
 
     def __init__(
@@ -43,20 +43,20 @@ class Windows:
         self.ramp = overlap - sum(blinding) if stacking == "crossfade" else 0
         self.last = max(data.shape[-1] - window, 0)
         step = window - overlap
-        #: First samples of the windows; the first begins and the last ends with the record.
+        #: First samples of the windows; the first window starts, and the last one ends, with the record.
         self.offsets = sorted({0, *range(-origin % step, self.last, step), self.last})
         self._left = len(self.offsets)
         self._sum = np.zeros(data.shape, dtype=np.float32)
         self._weight = np.zeros(data.shape[-1], dtype=np.float32)
 
     def cut(self, offset: int) -> Values:
-        """The window that begins at `offset`, (component, window)."""
+        """The window that starts at `offset`, (component, window)."""
         values = self.data[:, offset : offset + self.window]
         missing = self.window - values.shape[-1]
         return np.pad(values, ((0, 0), (0, missing)), mode="symmetric") if missing else values
 
     def add(self, offset: int, estimate: Values) -> None:
-        """Add the estimate, (component, window), of the window that begins at `offset`."""
+        """Add the estimate, (component, window), of the window that starts at `offset`."""
         self._left -= 1
         place = slice(offset, offset + self.window)
         total, weight = self._sum[:, place], self._weight[place]
@@ -80,7 +80,7 @@ class Windows:
 
 @lru_cache
 def _taper(window: int, ramp: int, blinding: tuple[int, int], first: bool, last: bool) -> Values:
-    """Weights of the samples of a window: one, with sine-squared ramps towards its neighbours, which add up to one."""
+    """Weights of the samples of a window: one, with sine-squared ramps towards its neighbours; ramps add up to one."""
     ones = np.ones(window)
     rise = ones if first else _rise(window, ramp, blinding[0])
     fall = ones if last else _rise(window, ramp, blinding[1])[::-1]
@@ -150,7 +150,7 @@ class Options:
 
     @property
     def _blind(self) -> list[Any]:
-        sides = np.asarray(self.blinding, dtype=object)  # objects may be of any lengths, and are refused later
+        sides = np.asarray(self.blinding, dtype=object)  # takes nested tuples of any lengths, which check refuses
         return 2 * [sides.item()] if sides.ndim == 0 else sides.ravel().tolist()
 
 

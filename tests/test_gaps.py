@@ -1,4 +1,4 @@
-"""What takes the place of missing samples goes on as what lies beside them, and stays in its place."""
+"""What replaces missing samples continues what is next to them, and changes nothing else."""
 
 from itertools import pairwise
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 
 import numpy as np
 import obspy
@@ -10,21 +9,18 @@ import pytest
 import seisbench.models as sbm
 import torch
 from conftest import randomised
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from obspy import Stream, Trace, UTCDateTime
 from torch import nn
 
 from seisbench_cdiffsd.amplitudes import normalize
-from seisbench_cdiffsd.diffusion import leave_noise
 from seisbench_cdiffsd.model import CDiffSD
-from seisbench_cdiffsd.windows import STACKING, Windows
+from seisbench_cdiffsd.windows import STACKING
 
 START = UTCDateTime(2020, 1, 1)
 
 
 class Same(nn.Module):
-    """A network that takes every record for a clean one."""
+    """A network that takes every record for clean."""
 
     def forward(self, x, level):
         return x
@@ -87,13 +83,13 @@ def test_scaling_by_powers_of_two_is_exact(model, exponent):
     np.testing.assert_array_equal(arrays(model.denoise(data, steps=2)), expected)
 
 
-@pytest.mark.parametrize("scale", [1e-12, -3.7, 1e12])
+@pytest.mark.parametrize("scale", [1e-12, 3.7, 1e12])
 def test_scaling_the_input_scales_the_output(model, scale):
     data = stream()
     expected = arrays(model.denoise(data, steps=2))
     for tr in data:
-        tr.data *= abs(scale)
-    np.testing.assert_allclose(arrays(model.denoise(data, steps=2)) / abs(scale), expected, atol=1e-4)
+        tr.data *= scale
+    np.testing.assert_allclose(arrays(model.denoise(data, steps=2)) / scale, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 256])
@@ -145,33 +141,6 @@ def test_windows_leave_no_seams(same, stacking, options):
     whole.network = Same()
     expected = whole.annotate(data)
     assert_equal(same.annotate(data, stacking=stacking, **options), expected, atol=1e-5)
-
-
-@given(
-    samples=st.integers(1, 300),
-    overlap=st.integers(0, 49),
-    share=st.floats(0, 1),
-    stacking=st.sampled_from(STACKING),
-)
-@settings(max_examples=200, deadline=None)
-def test_windows_that_are_not_changed_give_the_record_back(samples, overlap, share, stacking):
-    data = np.random.default_rng(samples).standard_normal((3, samples)).astype(np.float32)
-    blinding = int(share * overlap), overlap - int(share * overlap)
-    windows = Windows(data, 50, overlap, blinding if share < 0.5 else (0, 0), stacking)
-    for offset in windows.offsets:
-        assert not windows.complete
-        windows.add(offset, windows.cut(offset))
-    assert windows.complete
-    np.testing.assert_allclose(windows.stacked(), data, rtol=1e-5)
-
-
-def test_blinded_samples_are_left_to_the_neighbour():
-    windows = Windows(np.zeros((1, 18), dtype=np.float32), 10, 2, (1, 1))
-    first, second = np.full((1, 10), 1, dtype=np.float32), np.full((1, 10), 2, dtype=np.float32)
-    first[0, -1] = second[0, 0] = np.float32(1e9)
-    windows.add(0, first)
-    windows.add(8, second)
-    np.testing.assert_array_equal(windows.stacked()[0], [1] * 9 + [2] * 9)
 
 
 # -- unusual input
@@ -304,12 +273,12 @@ def test_every_module_gets_its_mode_back(example):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_model_that_gives_no_numbers_says_so(example, value):
+def test_a_model_that_returns_nan_or_infinity_says_so(example, value):
     damaged = randomised(CDiffSD())
     with torch.no_grad():
         next(damaged.network.head.parameters())[0] = value
     for call in (damaged.annotate, damaged.denoise):
-        with pytest.raises(FloatingPointError, match="weights damaged") as error:
+        with pytest.raises(FloatingPointError, match="weights may be damaged") as error:
             call(example, steps=1)
         assert "\n" not in str(error.value)
 
@@ -433,35 +402,3 @@ def test_the_noise_floor_is_the_share_of_the_noise_that_stays(schedule, floor):
     model = CDiffSD(schedule=schedule)
     model.network = Oracle(clean / normalize(clean + noise)[1])
     torch.testing.assert_close(model.restore(clean + noise, 3, floor), clean + floor * noise, atol=1e-4, rtol=1e-4)
-
-
-def test_noise_is_lowered_to_its_margin_below_the_earthquake_and_not_further():
-    clean, noise = (torch.randn(2, 3, 800, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
-    noise *= torch.tensor([0.5, 10.0])[:, None, None]  # rms 6 dB below and 20 dB above the earthquake
-    left = leave_noise(clean + noise, clean, 0.05, 14.0, doubt=0.01) - clean
-    ratio = 20 * torch.log10(clean.square().mean((1, 2)).sqrt() / left.square().mean((1, 2)).sqrt())
-    assert ratio[0] == pytest.approx(14, abs=1e-3)
-    torch.testing.assert_close(left[1], 0.05 * noise[1])  # 14 dB below would be less than the floor
-    weak = clean + 0.01 * noise  # is lowered all the same, though it is far below the earthquake
-    torch.testing.assert_close(leave_noise(weak, clean, 0.05, 14.0, 0.3)[0], (clean + 0.3 * 0.01 * noise)[0])
-    torch.testing.assert_close(leave_noise(weak, clean, 0.5, 14.0, 0.3)[0], (clean + 0.5 * 0.01 * noise)[0])
-    assert not leave_noise(torch.zeros(1, 3, 8), torch.zeros(1, 3, 8), 0.1, 14.0).any()
-
-
-def test_an_estimate_far_below_the_noise_is_lowered_with_it():
-    estimate, noise = (torch.randn(4, 3, 900, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
-    ratios = torch.tensor([0.001, 0.1, 0.2, 0.5])[:, None, None]
-    estimate /= estimate.square().mean((1, 2), keepdim=True).sqrt()
-    parts = noise.unflatten(2, (30, 30))  # all of them as loud
-    noise = (parts / parts.square().mean((1, 3), keepdim=True).sqrt()).flatten(2)
-    estimate = ratios * estimate
-    kept = leave_noise(estimate + noise, estimate, 0.1, 14.0, doubt=0.25)
-    share = (ratios * 10 ** (-14 / 20)).clamp(min=0.1)
-    trust = torch.tensor([0.1, 0.4, 0.8, 1.0])[:, None, None]
-    torch.testing.assert_close(kept, trust * estimate + share * noise)
-    # What is doubted altogether is the noisy record at a tenth of its amplitude: nothing in it stands out.
-    torch.testing.assert_close(kept[0], 0.1 * (estimate + noise)[0])
-    noise[..., 600:690] *= 100  # a spike lowers nothing but itself
-    spiked = leave_noise(estimate + noise, estimate, 0.1, math.inf, doubt=0.25)
-    torch.testing.assert_close(spiked, trust * estimate + 0.1 * noise)
-    torch.testing.assert_close(leave_noise(estimate + noise, estimate, 0.0, float("inf")), estimate)

@@ -1,4 +1,4 @@
-"""Data as they really are, in random combinations: every sample that is there is served, and nothing is invented."""
+"""Data as they really are, in random combinations: every sample comes back, and nothing is invented."""
 
 import logging
 import warnings
@@ -25,7 +25,7 @@ RATES = [20, 40, 50, 62.5, 80, 99.999, 100, 100, 100, 120, 200, 250, 500]
 
 @pytest.fixture(scope="module")
 def small():
-    """A model with a short window and random parameters; smaller ones, so that steps do not amplify rounding."""
+    """A model with a short window and random parameters."""
     return randomised(CDiffSD(in_samples=int(WINDOW * 100), default_args={"steps": 1, "batch_size": 16}))
 
 
@@ -157,7 +157,7 @@ def test_every_sample_is_served_once_and_quietly(small, data):
             clean, noise = small.denoise(data, return_noise=True)
     finally:
         logging.getLogger("seisbench").removeHandler(handler)
-    # one a kind: passed over, torn, doubled, contradicting
+    # one of each kind: skipped, of different rates, 12 as well as NE, contradicting
     assert len(handler.lines) <= 4 and not surprising(caught)
     expected = [trace for trace in data if served(trace)]
     assert [t.id for t in clean] == [t.id for t in noise] == [t.id for t in expected]
@@ -233,7 +233,7 @@ def test_thousands_of_fragments(small):
 
 
 @pytest.mark.parametrize("kind", ["|S1", object, complex])
-def test_what_is_no_number_is_passed_over(small, kind, caplog):
+def test_what_is_not_numeric_is_skipped(small, kind, caplog):
     log = Trace(np.zeros(50, dtype=kind), {"station": "STA", "channel": "HHZ"})
     with caplog.at_level(logging.WARNING, "seisbench"):
         assert not small.denoise(Stream([log]))
@@ -241,7 +241,7 @@ def test_what_is_no_number_is_passed_over(small, kind, caplog):
 
 
 @pytest.mark.parametrize("rate", [0, 1e-6, 0.5, np.inf, np.nan])
-def test_impossible_rates_are_passed_over(small, rate, caplog):
+def test_impossible_rates_are_skipped(small, rate, caplog):
     slow = Trace(np.ones(50), {"station": "STA", "channel": "HHZ"})
     slow.stats.__dict__["sampling_rate"] = rate  # as some files have it
     with caplog.at_level(logging.WARNING, "seisbench"):
@@ -265,7 +265,7 @@ def test_one_sample_or_none(small, samples):
 @pytest.mark.parametrize(
     "data", ["day.mseed", Trace(np.zeros(100)), np.zeros((3, 3000))], ids=lambda x: type(x).__name__
 )
-def test_what_is_no_stream_is_refused_with_a_hint(small, data):
+def test_what_is_not_a_stream_is_refused_with_a_hint(small, data):
     for method in (small.denoise, small.annotate):
         with pytest.raises(TypeError, match=rf"not {type(data).__name__}: obspy.read"):
             method(data)

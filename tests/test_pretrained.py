@@ -32,7 +32,7 @@ OTHER_THAN_DEFAULT = {
 
 @pytest.fixture
 def places(tmp_path, monkeypatch):
-    """An empty cache, an empty shipped folder, and a remote repository that nobody answers for."""
+    """An empty cache, an empty shipped folder, and a remote repository that does not answer."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -196,7 +196,7 @@ def test_files_dropped_into_the_cache_without_a_version_are_found(places):
     assert_same_weights(CDiffSD.from_pretrained("some"), model)
 
 
-def test_half_a_download_is_no_version(places):
+def test_half_a_download_is_not_a_version(places):
     save(places[1])
     places[0].mkdir(parents=True)
     (places[0] / "some.json.v2").write_text("{}")
@@ -242,7 +242,7 @@ def test_an_update_that_fails_leaves_what_is_there(places):
     assert_same_weights(CDiffSD.from_pretrained("some", update=True), model)
 
 
-def test_a_remote_without_this_model_is_no_warning(places, remote, caplog):
+def test_a_remote_without_this_model_is_not_a_warning(places, remote, caplog):
     remote.rmdir()
     save(places[1])
     with caplog.at_level(logging.WARNING, "seisbench"):
@@ -271,5 +271,5 @@ def test_remote_weights_without_a_version_in_their_name(places, remote):
     assert_same_weights(CDiffSD.from_pretrained("some"), model)
 
 
-def test_the_weights_are_shipped_beside_the_package_in_a_checkout():
+def test_the_weights_are_shipped_next_to_the_package_in_a_checkout():
     assert CDiffSD.shipped_path().name == "weights"

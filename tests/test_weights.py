@@ -1,6 +1,6 @@
 """The shipped weights: they load offline, and what they do to ObsPy's example is pinned.
 
-``python tests/test_weights.py`` writes the pinned values anew, after a change that is meant.
+``python tests/test_weights.py`` rewrites the pinned values, after an intended change.
 """
 
 import json
@@ -29,7 +29,7 @@ def denoised_example(steps=2, **options):
 
 
 def pinned():
-    """By default, and with all noise removed that can be, at one step and at several: values on the example."""
+    """Values on the example by default, and with no noise left in at one step and at several."""
     silent = {"noise_floor": 0.0, "noise_margin": float("inf")}
     examples = {"default": denoised_example(), **{f"silent, {x}": denoised_example(x, **silent) for x in (1, 4)}}
     return {name: values[:, ::EVERY].round(4).tolist() for name, values in examples.items()}
@@ -50,7 +50,7 @@ def test_the_default_precision_of_torch_does_not_matter():
         torch.set_default_dtype(torch.float32)
 
 
-def test_the_noise_of_the_example_is_lowered_by_default(example):
+def test_the_noise_of_the_example_is_attenuated_by_default(example):
     peak = max(abs(trace.data).max() for trace in example)
     example.filter("bandpass", freqmin=1, freqmax=45, zerophase=True)
     noisy = np.stack([example.select(component=c)[0].data for c in "ZNE"]) / peak
@@ -68,7 +68,7 @@ def test_the_earthquake_of_the_example_stays_and_the_noise_goes(example):
 
 
 def removed(stream, **options):
-    """How much less is left of the noise in a stream, in dB, where it has samples."""
+    """By how many dB the noise in a stream is attenuated, where it has samples."""
     silent = {"noise_floor": 0.0, "noise_margin": float("inf")}
     clean = sbm.CDiffSD.from_pretrained().denoise(stream, **silent)
     before, after = (np.concatenate([np.ma.compressed(trace.data) for trace in x]) for x in (stream, clean))
@@ -90,7 +90,7 @@ def test_noise_is_removed_from_records_of_any_length(seconds):
 @pytest.mark.parametrize("components", ["ZNE", "Z"])
 @pytest.mark.parametrize("seconds", [0.1, 1, 3, 10, 25, 40, 70])
 @pytest.mark.parametrize("value", [0, np.nan])
-def test_noise_is_removed_beside_a_gap(components, seconds, value):
+def test_noise_is_removed_next_to_a_gap(components, seconds, value):
     stream = noise(9500)
     for trace in stream:
         if trace.stats.component in components:
@@ -109,20 +109,20 @@ def test_where_a_record_is_constant_the_estimate_is_zero(example):
         assert abs(trace.data).max() < 1e5
 
 
-@pytest.mark.parametrize("loudness", [30, 1e3, 1e6])
-def test_a_broken_component_does_not_take_the_earthquake_from_the_others(example, loudness):
+@pytest.mark.parametrize("ratio", [30, 1e3, 1e6])
+def test_a_broken_component_does_not_take_the_earthquake_from_the_others(example, ratio):
     broken = example.copy()
     quiet = [trace for trace in broken if trace.stats.component != "E"]
     peak = max(abs(trace.data).max() for trace in broken)
-    broken.select(component="E")[0].data = loudness * peak * np.random.default_rng(0).standard_normal(3000)
+    broken.select(component="E")[0].data = ratio * peak * np.random.default_rng(0).standard_normal(3000)
     model = sbm.CDiffSD.from_pretrained()
     alone = model.denoise(Stream(quiet))
-    beside = [trace for trace in model.denoise(broken) if trace.stats.component != "E"]
-    for one, other in zip(alone, beside, strict=True):
+    together = [trace for trace in model.denoise(broken) if trace.stats.component != "E"]
+    for one, other in zip(alone, together, strict=True):
         np.testing.assert_allclose(other.data, one.data, atol=1e-3 * peak)
 
 
-def test_a_spike_does_not_lower_the_earthquake(example):
+def test_a_spike_does_not_attenuate_the_earthquake(example):
     onset = 470
     peak = max(abs(trace.data).max() for trace in example)
     model = sbm.CDiffSD.from_pretrained()
