@@ -34,7 +34,7 @@ def normalize(batch: Tensor, norm: str = "std") -> tuple[Tensor, Tensor]:
     check_norm(norm)
     peak = batch.abs().amax(dim=(-2, -1), keepdim=True)
     factor = torch.where(peak > 0, peak, 1)
-    batch = batch / factor  # first, so that no square leaves the range of single precision
+    batch = batch / factor  # first, so no square leaves the range of single precision
     if norm == "peak":
         return batch, factor
     rms = batch.square().mean(dim=(-2, -1), keepdim=True).sqrt()

@@ -60,17 +60,18 @@ def fill(data: NDArray[np.float32], alive: Mask, reach: int) -> None:
     for row, there in zip(data, alive, strict=True):
         found = runs(there)
         ends = [(0, 0), *found, (len(row), len(row))]
-        for (begin, first), (stop, end) in pairwise(ends) if found else []:
-            count = min(stop - first, reach)
-            # from one side to the other without loss of power, and into silence late
+        # samples from left to first, a gap from first to last, samples from last to right
+        for (left, first), (last, right) in pairwise(ends) if found else []:
+            count = min(last - first, reach)
+            # where both sides reach, one fades into the other without loss of power; else into silence, over a tenth
+            tail = max(2 * count - (last - first), count - count * 9 // 10)
             fade = np.ones(count, dtype=np.float32)
-            tail = count - min(stop - first - count, count * 9 // 10)
             fade[-tail:] = np.cos(np.linspace(0, np.pi / 2, tail))
-            row[first:stop] = 0
-            if begin < first:
-                row[first : first + count] += fade * _more(row[begin:first][::-1][:count], count)
-            if stop < end:
-                row[stop - count : stop] += (fade * _more(row[stop:end][:count], count))[::-1]
+            row[first:last] = 0
+            if left < first:
+                row[first : first + count] += fade * _more(row[left:first][::-1][:count], count)
+            if last < right:
+                row[last - count : last] += (fade * _more(row[last:right][:count], count))[::-1]
 
 
 def _more(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:

@@ -189,7 +189,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
         Denoise a stream: the same traces, with the same ids, sampling rates, start times and lengths.
 
         :param stream: Stream of any number of instruments; it is not modified
-        :param return_noise: Return what was removed too, so that signal + noise is the input
+        :param return_noise: Return what was removed too: signal + noise is the input
         :param kwargs: As for :py:meth:`annotate`
         :return: One trace for each trace of the stream, in its order, in double precision. Samples that are masked, NaN
             or infinite are masked. Traces without any other samples, or of other components, are left out.

@@ -21,6 +21,8 @@ logger = logging.getLogger("seisbench")
 
 #: First and past-the-last of some samples.
 Span = tuple[int, int]
+#: Position of a trace in a stream, the trace, and its component.
+Member = tuple[int, Trace, int]
 
 #: Larger samples do not fit single precision, with room for the overshoot of a filter; they count as missing.
 LARGEST = 1e37
@@ -65,7 +67,7 @@ class Piece:
 
 def instruments(
     stream: Stream, order: str, flexible: bool, min_rate: float
-) -> list[tuple[tuple[Any, ...], list[tuple[int, Trace, int]]]]:
+) -> list[tuple[tuple[Any, ...], list[Member]]]:
     """
     Traces by instrument.
 
@@ -73,14 +75,14 @@ def instruments(
     :param order: Components of the model
     :param flexible: Whether components 1 and 2 stand for N and E, and the other way round
     :param min_rate: Traces at this rate in Hz, or a lower one, are skipped
-    :return: (network, station, location, ...) and (position, trace, component) of each trace
+    :return: (network, station, location, band and instrument code, rate), and the traces
     """
     rows = {letter: row for row, letter in enumerate(order)}
     if flexible:
         for one, other in ("1N", "2E", "N1", "E2"):
             if one in order:
                 rows.setdefault(other, rows[one])
-    groups: dict[tuple[Any, ...], list[tuple[int, Trace, int]]] = defaultdict(list)
+    groups: dict[tuple[Any, ...], list[Member]] = defaultdict(list)
     skipped = set()
     for source, trace in enumerate(stream):
         stats = trace.stats
@@ -101,7 +103,7 @@ def instruments(
     return sorted(groups.items())
 
 
-def _mixed(groups: dict[tuple[Any, ...], list[tuple[int, Trace, int]]]) -> set[str]:
+def _mixed(groups: dict[tuple[Any, ...], list[Member]]) -> set[str]:
     """Instruments whose components have different rates at the same time."""
     # They stay apart however close their rates are: else the result would depend on how far they drift, and so on the
     # length of the record.
@@ -214,7 +216,7 @@ def _part(piece: Piece, first: int, stop: int, rate: float) -> Piece:
 
 
 def _joined(spans: Iterable[Span], gap: float = 0) -> list[Span]:
-    """Spans in order, as one where there is no more than a gap between them."""
+    """Spans in order, merged where no more than a gap lies between them."""
     joined: list[Span] = []
     for first, stop in sorted(spans):
         if joined and first - joined[-1][1] <= gap:
