@@ -26,9 +26,9 @@ from train_baselines import DATA, Data
 
 from seisbench_cdiffsd import evaluation, summary
 from seisbench_cdiffsd.configfile import read_config
-from seisbench_cdiffsd.diffusion import leave_noise
 from seisbench_cdiffsd.losses import picker_probabilities
 from seisbench_cdiffsd.model import CDiffSD
+from seisbench_cdiffsd.noise_left import leave_noise
 from seisbench_cdiffsd.picking import load_picker
 
 #: Windows of noise per hour with a false pick, at which recalls are compared.

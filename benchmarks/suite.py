@@ -23,9 +23,9 @@ from seisbench_cdiffsd.baselines import (
     load_cdiffsd_denoiser,
     load_mask_denoiser,
 )
-from seisbench_cdiffsd.diffusion import leave_noise
 from seisbench_cdiffsd.evaluation import WindowDenoiser
 from seisbench_cdiffsd.model import CDiffSD
+from seisbench_cdiffsd.noise_left import leave_noise
 from seisbench_cdiffsd.picking import WeightsUnavailable, load_picker
 
 Array = NDArray[np.float32]

@@ -198,7 +198,7 @@ class CDiffSDDenoiser(Denoiser):
 
     :param model: The model
     :param steps: Number of steps; 1 is direct denoising
-    :param noise_floor: See :py:func:`~seisbench_cdiffsd.diffusion.leave_noise`; by default no noise is left in
+    :param noise_floor: See :py:func:`~seisbench_cdiffsd.noise_left.leave_noise`; by default no noise is left in
     :param noise_margin: Likewise
     """
 

@@ -14,15 +14,17 @@ from typing import Any
 import numpy as np
 from obspy import Stream, Trace, UTCDateTime
 
-from seisbench_cdiffsd import __version__, diffusion
+from seisbench_cdiffsd import noise_left
 from seisbench_cdiffsd.console import one_line
 from seisbench_cdiffsd.model import CDiffSD
 
 #: Length of a piece.
 PIECE_SECONDS = 6 * 3600.0
-#: How far a sample depends on its surroundings, in windows: a window, the filling of a gap in it, the samples mirrored
-#: for this, and the memory of the filter.
-MARGIN = 4
+#: How far the network's part in a sample depends on its surroundings, in windows: a window, the filling of a gap in it,
+#: the samples mirrored for this, and the memory of the filter.
+WINDOWS_AROUND = 4
+#: Counts up when the same weights and arguments give other samples than before.
+PROCESSING = 2
 
 #: Fraction of the sampling interval by which the time of a sample may differ between readings, as miniSEED counts in
 #: 0.1 ms: below a half, so samples half way between two times are safe too.
@@ -46,11 +48,11 @@ def denoised_pieces(
     :param options: Arguments of :py:meth:`CDiffSD.denoise`
     :return: Signal and noise of each piece with samples
     """
-    margin = MARGIN * model.in_samples / model.sampling_rate
+    around = margin(model)
     count = max(math.ceil((end - start) / piece), 1)
     for i in range(count):
         first, last = start + i * piece, min(start + (i + 1) * piece, end)
-        stream = read(first - margin, last + margin)
+        stream = read(first - around, last + around)
         if not any(len(between(trace, first, last)) for trace in stream):
             continue
         clean, noise = model.denoise(stream, return_noise=True, **options)
@@ -99,9 +101,14 @@ def load(weights: str) -> CDiffSD:
     raise ValueError(f"There are no weights {weights!r}. Names: {names}; or give the path of a model.")
 
 
+def margin(model: CDiffSD) -> float:
+    """How far a denoised sample depends on its surroundings, in seconds."""
+    return WINDOWS_AROUND * model.in_samples / model.sampling_rate + noise_left.REACH
+
+
 def fingerprint(model: CDiffSD) -> str:
     """A hash of all that the output of a model depends on: its parameters, arguments and defaults, and the code."""
-    code = __version__, diffusion.NOISE_CEILING, diffusion.DOUBT
+    code = PROCESSING, noise_left.NOISE_CEILING, noise_left.DOUBT
     arguments = model.get_model_args(), asdict(model.options())
     total = hashlib.sha256(json.dumps([arguments, code], default=str).encode())
     for name, values in model.state_dict().items():

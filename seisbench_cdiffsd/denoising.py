@@ -15,7 +15,7 @@ from seisbench.models import WaveformModel
 
 from seisbench_cdiffsd import manifest
 from seisbench_cdiffsd.console import one_line
-from seisbench_cdiffsd.continuous import MARGIN, denoised_pieces, fingerprint
+from seisbench_cdiffsd.continuous import denoised_pieces, fingerprint, margin
 from seisbench_cdiffsd.jobs import Job, jobs
 from seisbench_cdiffsd.manifest import Outcome
 from seisbench_cdiffsd.model import CDiffSD
@@ -97,7 +97,7 @@ def denoise_files(
     what = fingerprint(model), asdict(settings)
     done = manifest.load(out / DONE)
     for job in jobs(parts, usable):
-        reach = MARGIN * model.in_samples / model.sampling_rate
+        reach = margin(model)
         files = {p.path for p in job.source.parts if _near(p, job.start - reach, job.end + reach)}
         key = manifest.key(*what, job.name, sorted((str(path.absolute()), *state(path)) for path in files))
         entry = done.get(job.name, {})

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from seisbench_cdiffsd.schedule import Schedule, levels
@@ -18,12 +17,6 @@ Restore = Callable[[Tensor, Tensor], Tensor]
 
 #: Error of an estimate, ``error(clean, estimate, noise)``: one number for a batch of records.
 Error = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-#: Defaults of :py:func:`leave_noise`: smallest share of the noise to leave, decibels, largest share; and the rms of an
-#: estimate, relative to that of the noise, below which it is doubted.
-NOISE_FLOOR, NOISE_MARGIN, NOISE_CEILING, DOUBT = 0.1, 10.0, 0.4, 0.2
-#: The rms of the noise is that of the quietest of so many parts of a record.
-QUIET, PARTS = 27, 30
 
 
 def mix(schedule: Schedule, clean: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
@@ -71,47 +64,6 @@ def sample(denoise: Restore, noisy: Tensor, schedule: Schedule, steps: int = 1) 
         end = endpoint(schedule, x, clean, level)
         x = x - mix(schedule, clean, end, level) + mix(schedule, clean, end, lower)
     return x
-
-
-def leave_noise(
-    noisy: Tensor,
-    clean: Tensor,
-    floor: float = NOISE_FLOOR,
-    margin: float = NOISE_MARGIN,
-    ceiling: float = NOISE_CEILING,
-    doubt: float = DOUBT,
-) -> Tensor:
-    """
-    Put back a share of what was removed: pickers see phases in silence, and miss weak ones that were taken for noise.
-
-    Noise is attenuated to `margin` below the earthquake, in rms over the components of a record, and not further; but
-    never by more than the factor `floor`, and never by less than the factor `ceiling`. An estimate far below the noise
-    is more often a burst of noise than an earthquake: the further below `doubt`, the more it is attenuated with the
-    noise, so what little is taken for an earthquake in mere noise does not stand out.
-
-    :param noisy: Noisy records
-    :param clean: Estimates of the clean records
-    :param floor: Smallest share of the amplitude of the noise that stays
-    :param margin: Decibels from the earthquake down to the noise that stays; inf for no more than `floor`
-    :param ceiling: Largest share of the amplitude of the noise that stays, unless `floor` is larger
-    :param doubt: Ratio of the rms of earthquake and noise below which an estimate is attenuated, by the factor `floor`
-        at most; not if `floor` is 0. The loudest tenth of the noise does not count here: a spike says nothing about
-        the rest of the record
-    :return: Estimates with the noise that stays
-    """
-    noise = noisy - clean
-    # 1e-24, since the square root has no gradient at zero
-    earthquake, rest = ((x.square().mean((-2, -1), keepdim=True) + 1e-24).sqrt() for x in (clean, noise))
-    ratio = earthquake / rest
-    share = (10 ** (-margin / 20) * ratio).clamp(floor, max(floor, ceiling))
-    trust = (earthquake / _steady_rms(noise) / doubt).clamp(floor, 1) if floor else 1
-    return trust * clean + share * noise
-
-
-def _steady_rms(noise: Tensor) -> Tensor:
-    """Rms over components and samples, (batch, 1, 1), of the QUIET quietest of PARTS parts of records."""
-    parts = F.adaptive_avg_pool1d(noise.square().mean(-2), PARTS).sort(-1).values[..., :QUIET]
-    return (parts.mean(-1) + 1e-24).sqrt()[..., None, None]
 
 
 def training_loss(

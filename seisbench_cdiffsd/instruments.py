@@ -11,7 +11,7 @@ from typing import Any
 from obspy import Stream, UTCDateTime
 
 from seisbench_cdiffsd import ledger, manifest
-from seisbench_cdiffsd.continuous import MARGIN, between, denoised_pieces
+from seisbench_cdiffsd.continuous import between, denoised_pieces, margin
 from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.reading import Readable, ReadError, Source, Unavailable, index, state
 from seisbench_cdiffsd.sds import ChannelDay
@@ -161,7 +161,7 @@ def denoise_instrument(model: CDiffSD, instrument: Instrument, made: set[str]) -
     :return: What was written
     :raises Unavailable: See :py:func:`check_readable`
     """
-    channels = _select(instrument, MARGIN * model.in_samples / model.sampling_rate)
+    channels = _select(instrument, margin(model))
     writers = _write(model, instrument, channels, made) if channels else {}
     kept = _drop_empty(instrument, channels, writers)
     return {

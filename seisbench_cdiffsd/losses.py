@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seisbench_cdiffsd.diffusion import Error, leave_noise
+from seisbench_cdiffsd.diffusion import Error
+from seisbench_cdiffsd.noise_left import leave_noise
 from seisbench_cdiffsd.picking import WeightsUnavailable, load_picker
 
 #: Samples of a segment of :py:func:`log_ratio`: half a second.

@@ -22,6 +22,7 @@ from seisbench_cdiffsd import diffusion
 from seisbench_cdiffsd.amplitudes import check_norm, normalize, parted, rejoined
 from seisbench_cdiffsd.filtering import BAND, SAMPLING_RATE, design_filter, min_sampling_rate
 from seisbench_cdiffsd.network import build_network, evaluating
+from seisbench_cdiffsd.noise_left import NOISE_FLOOR, NOISE_MARGIN, leave_noise
 from seisbench_cdiffsd.pretrained import ShippedWeights
 from seisbench_cdiffsd.records import Record, records, with_samples
 from seisbench_cdiffsd.schedule import get_schedule
@@ -67,9 +68,9 @@ class CDiffSD(ShippedWeights, WaveformModel):
         "noise_floor": (
             "Smallest share of the noise amplitude to leave in; 0 for none. Above 0, estimates weaker than a fifth of "
             "the noise are attenuated with it",
-            diffusion.NOISE_FLOOR,
+            NOISE_FLOOR,
         ),
-        "noise_margin": ("Decibels below the earthquake to reduce noise to; inf for no limit", diffusion.NOISE_MARGIN),
+        "noise_margin": ("Decibels below the earthquake to reduce noise to; inf for no limit", NOISE_MARGIN),
         "batch_size": ("Batch size for the model", 32),
         "overlap": ("Overlap between windows: a fraction of their length below 1, or a number of samples", 0.3),
         "blinding": (
@@ -249,14 +250,15 @@ class CDiffSD(ShippedWeights, WaveformModel):
     def _finish(self, batch: list[Cut], options: Options) -> list[Estimate]:
         """Denoise a batch of windows, and give the records that it completes."""
         cut = torch.from_numpy(np.stack([windows.cut(offset) for _, windows, offset in batch]))
-        estimates = self.restore(cut, options.steps, options.noise_floor, options.noise_margin).cpu().numpy()
+        estimates = self.restore(cut, options.steps).cpu().numpy()
         finished = []
         for (record, windows, offset), estimate in zip(batch, estimates, strict=True):
             windows.add(offset, estimate)
             if windows.complete:
-                stacked = windows.stacked()
-                stacked *= record.alive  # samples that were filled in for the network are not a signal
-                finished.append((record, stacked))
+                noisy, clean = (torch.from_numpy(x)[None] for x in (record.data, windows.stacked()))
+                rule = options.noise_floor, options.noise_margin
+                left = leave_noise(noisy, clean, *rule, rate=self.sampling_rate, origin=record.origin)[0].numpy()
+                finished.append((record, left * record.alive))  # what was filled in for the network is not a signal
         return finished
 
     @torch.no_grad()
@@ -268,7 +270,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
 
         :param batch: Windows (batch, component, samples), filtered, of any amplitude
         :param steps: Number of steps
-        :param noise_floor: See :py:func:`.diffusion.leave_noise`
+        :param noise_floor: See :py:func:`.noise_left.leave_noise`
         :param noise_margin: Likewise
         :return: Denoised windows of the same shape
         :raises ValueError: If the model is not in single precision, or `batch` has NaN or infinite samples
@@ -279,13 +281,13 @@ class CDiffSD(ShippedWeights, WaveformModel):
         batch = batch.to(self.device, torch.float32)
         if not batch.isfinite().all():
             raise ValueError("The windows hold samples that are NaN or infinite: fill them, or use annotate.")
-        batch, which = parted(batch)
-        noisy, factor = self.annotate_batch_pre(batch, {})
+        parts, which = parted(batch)
+        noisy, factor = self.annotate_batch_pre(parts, {})
         clean = diffusion.sample(self, noisy, get_schedule(self.schedule), steps)
         if not clean.isfinite().all():  # NaN would pass for missing samples
             raise FloatingPointError("The model returned NaN or infinite samples; its weights may be damaged.")
-        clean = diffusion.leave_noise(noisy, clean, noise_floor, noise_margin)
-        return rejoined(self.annotate_batch_post(clean, factor, {}), which)
+        clean = rejoined(self.annotate_batch_post(clean, factor, {}), which)
+        return leave_noise(batch, clean, noise_floor, noise_margin, rate=self.sampling_rate)
 
     @property
     def min_sampling_rate(self) -> float:

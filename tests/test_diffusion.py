@@ -1,13 +1,11 @@
 """The heart: mixing, its inverse, the sampler, the noise that stays and the loss, with denoisers without weights."""
 
-import math
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seisbench_cdiffsd.diffusion import endpoint, leave_noise, mix, sample, training_loss
+from seisbench_cdiffsd.diffusion import endpoint, mix, sample, training_loss
 from seisbench_cdiffsd.schedule import SCHEDULES, Published, Straight
 
 ALL = [*SCHEDULES.values(), Published("linear", 20), Published("cosine", 50)]
@@ -209,35 +207,3 @@ def test_gradients_flow_through_both_terms(schedule, records):
 
     numeric = (value(0.5 + 1e-6) - value(0.5 - 1e-6)) / 2e-6
     assert gradients[1].item() == pytest.approx(numeric.item(), rel=1e-3)
-
-
-def test_noise_is_attenuated_to_its_margin_below_the_earthquake_and_not_further():
-    clean, noise = (torch.randn(2, 3, 800, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
-    noise *= torch.tensor([0.5, 10.0])[:, None, None]  # rms 6 dB below and 20 dB above the earthquake
-    left = leave_noise(clean + noise, clean, 0.05, 14.0, doubt=0.01) - clean
-    ratio = 20 * torch.log10(clean.square().mean((1, 2)).sqrt() / left.square().mean((1, 2)).sqrt())
-    assert ratio[0] == pytest.approx(14, abs=1e-3)
-    torch.testing.assert_close(left[1], 0.05 * noise[1])  # 14 dB below would be less than the floor
-    weak = clean + 0.01 * noise  # is attenuated all the same, though far below the earthquake
-    torch.testing.assert_close(leave_noise(weak, clean, 0.05, 14.0, 0.3)[0], (clean + 0.3 * 0.01 * noise)[0])
-    torch.testing.assert_close(leave_noise(weak, clean, 0.5, 14.0, 0.3)[0], (clean + 0.5 * 0.01 * noise)[0])
-    assert not leave_noise(torch.zeros(1, 3, 8), torch.zeros(1, 3, 8), 0.1, 14.0).any()
-
-
-def test_an_estimate_far_below_the_noise_is_attenuated_with_it():
-    estimate, noise = (torch.randn(4, 3, 900, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
-    ratios = torch.tensor([0.001, 0.1, 0.2, 0.5])[:, None, None]
-    estimate /= estimate.square().mean((1, 2), keepdim=True).sqrt()
-    parts = noise.unflatten(2, (30, 30))  # all of them as loud
-    noise = (parts / parts.square().mean((1, 3), keepdim=True).sqrt()).flatten(2)
-    estimate = ratios * estimate
-    kept = leave_noise(estimate + noise, estimate, 0.1, 14.0, doubt=0.25)
-    share = (ratios * 10 ** (-14 / 20)).clamp(min=0.1)
-    trust = torch.tensor([0.1, 0.4, 0.8, 1.0])[:, None, None]
-    torch.testing.assert_close(kept, trust * estimate + share * noise)
-    # What is doubted altogether is the noisy record at a tenth of its amplitude: nothing in it stands out.
-    torch.testing.assert_close(kept[0], 0.1 * (estimate + noise)[0])
-    noise[..., 600:690] *= 100  # a spike attenuates nothing but itself
-    spiked = leave_noise(estimate + noise, estimate, 0.1, math.inf, doubt=0.25)
-    torch.testing.assert_close(spiked, trust * estimate + 0.1 * noise)
-    torch.testing.assert_close(leave_noise(estimate + noise, estimate, 0.0, float("inf")), estimate)

@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from obspy import Stream, Trace, UTCDateTime
 
-from seisbench_cdiffsd import CDiffSD, continuous, diffusion, reading
+from seisbench_cdiffsd import CDiffSD, continuous, noise_left, reading
 from seisbench_cdiffsd.continuous import between, denoised_pieces, fingerprint
 from seisbench_cdiffsd.denoising import Settings, denoise_files
 from seisbench_cdiffsd.reading import ReadError, Source, index
@@ -484,7 +484,7 @@ def test_a_killed_run_continues(small, tmp_path):
     stations = [f"S{i}" for i in range(4)]
     inputs = [write(tmp_path / f"{s}.mseed", stream(1200, station=s, seed=i)) for i, s in enumerate(stations)]
     small.save(tmp_path / "model")
-    options = {"steps": 1, "noise_floor": diffusion.NOISE_FLOOR, "noise_margin": diffusion.NOISE_MARGIN}
+    options = {"steps": 1, "noise_floor": noise_left.NOISE_FLOOR, "noise_margin": noise_left.NOISE_MARGIN}
     run(small, inputs, tmp_path / "one", options=options)
     command = [sys.executable, "-m", "seisbench_cdiffsd.cli", "denoise", *map(str, inputs)]
     command += ["--steps", "1", "--weights", str(tmp_path / "model"), "--out", str(tmp_path / "two")]
@@ -513,9 +513,9 @@ def test_models_are_distinguished(small):
     ("where", "name", "value"),
     [
         (CDiffSD, "_annotate_args", {**CDiffSD._annotate_args, "noise_floor": ("", 0.05)}),
-        (diffusion, "NOISE_CEILING", 0.5),
-        (diffusion, "DOUBT", 0.1),
-        (continuous, "__version__", "1000"),
+        (noise_left, "NOISE_CEILING", 0.5),
+        (noise_left, "DOUBT", 0.1),
+        (continuous, "PROCESSING", 0),
     ],
 )
 def test_what_was_made_by_other_code_is_not_done(small, tmp_path, monkeypatch, where, name, value):

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from obspy import Stream, Trace, UTCDateTime
 
 from seisbench_cdiffsd import CDiffSD
-from seisbench_cdiffsd.continuous import MARGIN, between
+from seisbench_cdiffsd.continuous import between, margin
 
 START = UTCDateTime(2020, 1, 1)
 #: Seconds of a window of the model of these tests, which is short to be quick.
 WINDOW = 6.0
 #: How far the surroundings of a sample reach, in seconds.
-REACH = MARGIN * WINDOW
+REACH = margin(CDiffSD(in_samples=int(WINDOW * 100)))
 
 settings.register_profile("odd", max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 RATES = [20, 40, 50, 62.5, 80, 99.999, 100, 100, 100, 120, 200, 250, 500]
