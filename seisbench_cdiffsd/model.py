@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import Any, ClassVar
@@ -256,14 +255,15 @@ class CDiffSD(ShippedWeights, WaveformModel):
             windows.add(offset, estimate)
             if windows.complete:
                 noisy, clean = (torch.from_numpy(x)[None] for x in (record.data, windows.stacked()))
-                rule = options.noise_floor, options.noise_margin
-                left = leave_noise(noisy, clean, *rule, rate=self.sampling_rate, origin=record.origin)[0].numpy()
-                finished.append((record, left * record.alive))  # what was filled in for the network is not a signal
+                left = leave_noise(noisy, clean, *options.rule, rate=self.sampling_rate, origin=record.origin)[
+                    0
+                ].numpy()
+                finished.append((record, np.multiply(left, record.alive, out=left)))  # what was filled in is no signal
         return finished
 
     @torch.no_grad()
     def restore(
-        self, batch: Tensor, steps: int = 2, noise_floor: float = 0.0, noise_margin: float = math.inf
+        self, batch: Tensor, steps: int = 2, noise_floor: float = 0.0, noise_margin: float = float("inf")
     ) -> Tensor:
         """
         Denoise windows in the band of the model; by default, unlike :py:meth:`denoise`, no noise is left in them.

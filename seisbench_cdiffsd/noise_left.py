@@ -73,11 +73,11 @@ def leave_noise(
     lead = origin % hop
     estimate, noise = _powers(noisy, clean, hop, lead, round(ABOVE * 2))
     trust, share = _gains(estimate, noise, floor, margin, max(floor, ceiling), doubt)
-    rows = []
+    left = torch.empty_like(noisy)
     for row in range(noisy.shape[1]):  # one at a time: a day of them is long
         keep, add = (_at_samples(x[:, row], hop, lead, noisy.shape[-1]) for x in (trust, share))
-        rows.append(keep * clean[:, row] + add * (noisy[:, row] - clean[:, row]))
-    return torch.stack(rows, dim=1)
+        left[:, row] = torch.addcmul(keep * clean[:, row], add, noisy[:, row] - clean[:, row])
+    return left
 
 
 def _powers(noisy: Tensor, clean: Tensor, hop: int, lead: int, above: int) -> tuple[Tensor, Tensor]:
@@ -87,7 +87,7 @@ def _powers(noisy: Tensor, clean: Tensor, hop: int, lead: int, above: int) -> tu
     Frame i is centred `i * hop - lead` samples after the first one.
     """
     taper = torch.hann_window(2 * hop, dtype=noisy.dtype, device=noisy.device)
-    peak = noisy.abs().amax(dim=(-2, -1), keepdim=True)
+    peak = torch.linalg.vector_norm(noisy, math.inf, dim=(-2, -1), keepdim=True)
     scale = torch.where(peak > 0, peak, 1)
     count = -(-(noisy.shape[-1] + lead) // hop) + 1
     powers: tuple[list[Tensor], list[Tensor]] = [], []
@@ -142,5 +142,5 @@ def _mean(gains: Tensor, frames: int) -> Tensor:
 def _at_samples(gains: Tensor, hop: int, lead: int, samples: int) -> Tensor:
     """Gains (batch, frames) at each sample, by lines between frames."""
     way = torch.arange(hop, dtype=gains.dtype, device=gains.device) / hop
-    lines = gains[:, :-1, None] + (gains[:, 1:] - gains[:, :-1])[..., None] * way
+    lines = torch.addcmul(gains[:, :-1, None], (gains[:, 1:] - gains[:, :-1])[..., None], way)
     return lines.flatten(1)[:, lead : lead + samples]

@@ -143,6 +143,11 @@ class Options:
         return int(self.overlap * window if self.overlap < 1 else self.overlap)
 
     @property
+    def rule(self) -> tuple[float, float]:
+        """What noise to leave in: floor and margin."""
+        return self.noise_floor, self.noise_margin
+
+    @property
     def sides(self) -> tuple[int, int]:
         """Blinding on the left and on the right."""
         left, right = self._blind
