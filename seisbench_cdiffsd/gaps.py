@@ -53,6 +53,9 @@ def fill(data: NDArray[np.float32], alive: Mask, reach: int) -> None:
     """
     Fill gaps, in place, with the samples on both sides of them, mirrored and faded into one another.
 
+    The louder side fades out within a tenth of the reach: the network would take an earthquake that fills a long gap
+    for steady noise, and the earthquake itself with it.
+
     :param data: Samples (component, samples)
     :param alive: Which of them to keep; the others are gaps
     :param reach: A gap is filled up to this many samples from both ends; in between are zeros
@@ -63,15 +66,31 @@ def fill(data: NDArray[np.float32], alive: Mask, reach: int) -> None:
         # samples from left to first, a gap from first to last, samples from last to right
         for (left, first), (last, right) in pairwise(ends) if found else []:
             count = min(last - first, reach)
-            # where both sides reach, one fades into the other without loss of power; else into silence, over a tenth
-            tail = max(2 * count - (last - first), count - count * 9 // 10)
-            fade = np.ones(count, dtype=np.float32)
-            fade[-tail:] = np.cos(np.linspace(0, np.pi / 2, tail))
+            short = min(-(-reach // 10), count)
+            before, after = row[left:first][::-1][:count], row[last:right][:count]
+            # where the sides meet, one fades into the other without loss of power; else into silence
+            tail = max(2 * count - (last - first), short)
+            full = 2 * [count - tail]
+            if tail == count and len(before) and len(after):
+                tail, louder = short, int(_power(after[:short]) > _power(before[:short]))
+                full[louder], full[1 - louder] = 0, count - short
             row[first:last] = 0
-            if left < first:
-                row[first : first + count] += fade * _more(row[left:first][::-1][:count], count)
-            if last < right:
-                row[last - count : last] += (fade * _more(row[last:right][:count], count))[::-1]
+            if len(before):
+                row[first : first + count] += _fade(count, full[0], tail) * _more(before, count)
+            if len(after):
+                row[last - count : last] += (_fade(count, full[1], tail) * _more(after, count))[::-1]
+
+
+def _power(values: NDArray[np.float32]) -> float:
+    return float(np.mean(np.square(values, dtype=np.float64)))
+
+
+def _fade(count: int, full: int, tail: int) -> NDArray[np.float32]:
+    """Weights: ones, a quarter of a cosine, zeros; with the same tail reversed, the squares add up to one."""
+    fade = np.zeros(count, dtype=np.float32)
+    fade[:full] = 1
+    fade[full : full + tail] = np.cos(np.pi / 2 * (np.arange(tail) + 0.5) / tail)
+    return fade
 
 
 def _more(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
