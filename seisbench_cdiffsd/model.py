@@ -279,7 +279,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
         batch = batch.to(self.device, torch.float32)
         if not batch.isfinite().all():
             raise ValueError("The windows hold samples that are NaN or infinite: fill them, or use annotate.")
-        batch, which = parted(batch)
+        batch, which = parted(batch, max(round(self.sampling_rate), 1))
         noisy, factor = self.annotate_batch_pre(batch, {})
         clean = diffusion.sample(self, noisy, get_schedule(self.schedule), steps)
         if not clean.isfinite().all():  # NaN would pass for missing samples
