@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,10 +12,12 @@ from torch import Tensor
 NORMS = ("std", "peak")
 #: A component whose rms is this many times that of any other is broken, or the others are: no ground moves like that.
 BROKEN_RATIO = 15.0
-#: A quarter of a second whose rms is LOUD_RATIO times the median of its component would drown the rest of the window: a
-#: glitch, a step, or an earthquake next to a far smaller one. In such a window, what is louder than LEFT_RATIO times the
-#: median is reduced to that.
+#: A moment whose rms is LOUD_RATIO times the median of its component would drown the rest of the window: a glitch, a
+#: step, or an earthquake next to a far smaller one. It is reduced to LEFT_RATIO times the median, and with it all that
+#: would not drown beside it.
 LOUD_RATIO, LEFT_RATIO = 60.0, 10.0
+#: So often, what is left is split again: beside a moment a million times louder, one 60 times louder drowns too.
+PASSES = 3
 
 
 def check_norm(name: str) -> None:
@@ -56,11 +60,20 @@ def parted(batch: Tensor, second: int) -> tuple[Tensor, Tensor]:
     :param second: Samples of a second
     :return: Windows, the additional ones last, and the indices of the windows that those were split from
     """
-    # in this order, so a spike does not part its component from the others
-    parts, first = _split(batch, _loud_moments(normalize(batch)[0], second))
-    parts, then = _split(parts, _loud_component(normalize(parts)[0]))
-    origin = torch.cat([torch.arange(len(batch), device=batch.device), first])
-    return parts, torch.cat([first, origin[then]])
+    count = len(batch)
+    alone, which = [], []
+    for _ in range(PASSES):
+        parts, found = _split(batch, _loud_moments(normalize(batch)[0], second))
+        if not len(found):
+            break
+        batch = parts[:count]
+        alone.append(parts[count:])
+        which.append(found)
+    # components last, so a spike does not part its component from the others
+    batch = torch.cat([batch, *alone])
+    parts, found = _split(batch, _loud_component(normalize(batch)[0]))
+    origin = torch.cat([torch.arange(count, device=batch.device), *which])
+    return parts, torch.cat([*which, origin[found]])
 
 
 def _split(batch: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,8 +94,11 @@ def _loud_moments(batch: Tensor, second: int) -> Tensor:
     usual = torch.where(rms > 0, rms, torch.nan).nanmedian(-1, keepdim=True).values  # of what is not silent
     # the neighbours too, so the ramps between them lie beside a spike, not on it
     ratio = F.max_pool1d(torch.where(usual > 0, rms / usual, 0), 3, 1, 1)
-    loud = (ratio > LOUD_RATIO).flatten(1).any(1)[:, None, None]
-    reduction = F.interpolate((ratio / LEFT_RATIO).clamp(min=1).log(), samples, mode="linear")
+    loudest = ratio.amax(-1, keepdim=True)
+    loud = (loudest > LOUD_RATIO).any(1, keepdim=True)
+    # from 0 for what would drown beside the loudest moment to 1 for what would not at all
+    beside = ((ratio * LOUD_RATIO / loudest.clamp(min=LOUD_RATIO)).log() / math.log(LEFT_RATIO)).clamp(0, 1)
+    reduction = F.interpolate(beside * (ratio / LEFT_RATIO).clamp(min=1).log(), samples, mode="linear")
     return loud * (1 - (-reduction).exp())
 
 
