@@ -1,4 +1,4 @@
-"""What replaces missing samples: for the filter a straight line, for the network a mirror image.
+"""What replaces missing samples: for the filter a smooth curve, for the network a mirror image.
 
 A network that was trained on whole windows takes silence, in a gap or after a short record, for quiet ground, and what
 comes next to it, noise or not, for an arrival. So it gets more of the same instead.
@@ -35,7 +35,7 @@ def constant(values: Samples, least: int) -> Mask:
 
 def bridged(values: Samples) -> Samples:
     """
-    Samples without their mean, and with straight lines over the gaps, so a filter finds no step to ring at.
+    Samples without their mean, and with smooth curves over the gaps, so a filter finds no step or kink to ring at.
 
     :param values: Samples, NaN in the gaps, but not all of them
     """
@@ -44,9 +44,29 @@ def bridged(values: Samples) -> Samples:
         there = np.flatnonzero(~missing)
         values = values.copy()
         values[missing] = np.interp(np.flatnonzero(missing), there, values[there])
+        ends = [(0, 0), *runs(~missing), (len(values), len(values))]
+        for (left, first), (last, right) in pairwise(ends):
+            if left < first and last < right:  # not at an end
+                _bend(values, left, first, last, right)
     values = values - values[0]  # before the mean, so a constant becomes exactly zero
     values -= values.mean()
     return values
+
+
+def _bend(values: Samples, left: int, first: int, last: int, right: int) -> None:
+    """Make a cubic of the line over a gap from `first` to `last`, with the slopes of the samples beside it."""
+    steps = last - first + 1
+    count = steps // 4 + 8
+    line = (values[last] - values[first - 1]) / steps
+    before, after = (_slope(x, line) - line for x in (values[left:first][-count:], values[last:right][:count]))
+    at = np.arange(1, steps) / steps
+    values[first:last] += steps * at * (1 - at) * (before * (1 - at) - after * at)
+
+
+def _slope(values: Samples, otherwise: float) -> float:
+    """Slope of the straight line that fits samples best; of a single one, that which is given."""
+    at = np.arange(len(values)) - (len(values) - 1) / 2
+    return float(at @ values / (at @ at)) if len(values) > 1 else otherwise
 
 
 def fill(data: NDArray[np.float32], alive: Mask, reach: int) -> None:

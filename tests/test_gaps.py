@@ -32,6 +32,32 @@ def test_a_line_leads_over_a_gap():
     np.testing.assert_array_equal(bridged(np.full(5, 1e12 + 0.1)), np.zeros(5))
 
 
+@pytest.mark.parametrize("gap", [50, 90])
+@pytest.mark.parametrize("offset", [0.0, 1e9])
+def test_a_curve_leads_over_a_gap_of_a_wave(gap, offset):
+    wave = np.sin(2 * np.pi * np.arange(1000) / 500 + 1)
+    values = wave + offset
+    values[500 : 500 + gap] = np.nan
+    error = np.diff(bridged(values) - wave, 2)
+    line = np.where(
+        np.isnan(values), np.interp(np.arange(1000), np.flatnonzero(~np.isnan(values)), wave[~np.isnan(values)]), wave
+    )
+    assert abs(error).max() < 0.5 * abs(np.diff(line - wave, 2)).max()
+
+
+@pytest.mark.parametrize("scale", [1e-310, 1.0, 1e37])
+def test_any_gaps_can_be_bridged(scale):
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        values = random.standard_normal(40) * scale
+        values[random.random(40) < random.random()] = np.nan
+        values[random.integers(40)] = scale
+        result = bridged(values)
+        there = ~np.isnan(values)
+        assert abs(result).max() <= 40 * scale
+        np.testing.assert_allclose(np.diff(result[there]), np.diff(values[there]), atol=1e-9 * scale)
+
+
 def filled(values, alive, reach):
     data = np.array([values], dtype=np.float32)
     fill(data, np.array([alive], dtype=bool), reach)
