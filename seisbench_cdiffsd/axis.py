@@ -68,7 +68,11 @@ class Axis:
         self.alive = np.zeros(self.data.shape, dtype=bool)
 
     def joined(self, row: int) -> tuple[Samples, bool]:
-        """One component, NaN where it is missing, and whether some of its pieces contradict each other."""
+        """
+        One component, NaN where it is missing, and whether some of its pieces contradict each other.
+
+        Where a piece is constant, such as a gap filled with zeros, and another piece has samples, those count alone.
+        """
         members = self.pieces[row]
         values = np.full(self.length if members else 0, np.nan)
         different = np.zeros(len(values), dtype=bool)
@@ -77,13 +81,23 @@ class Axis:
             there = ~np.isnan(before)
             different[place] |= there & ~np.isnan(new) & (before != new)
             values[place] = np.where(there, before, new)
-        if different.any():
-            total, count = np.zeros(self.length), np.zeros(self.length)
-            for piece, place in members:
-                total[place] += np.where(piece.missing, 0, piece.values)
-                count[place] += ~piece.missing
-            values[different] = total[different] / count[different]
-        return values, bool(different.any())
+        if not different.any():
+            return values, False
+        varying, constant = (np.zeros((2, self.length)) for _ in range(2))  # sums and counts
+        for piece, place in members:
+            still = gaps.constant(np.where(piece.missing, np.nan, piece.values), self._least_constant)
+            for (total, count), mask in ((varying, ~still), (constant, still)):
+                mask &= ~piece.missing
+                total[place] += np.where(mask, piece.values, 0)
+                count[place] += mask
+        (total, count), (rest, others) = varying[:, different], constant[:, different]
+        values[different] = np.where(count > 0, total, rest) / np.where(count > 0, count, others)
+        return values, bool(np.any(count + others * (count == 0) > 1))
+
+    @property
+    def _least_constant(self) -> int:
+        """From how many equal samples on a channel is constant."""
+        return max(round(CONSTANT * self.rate), 2)
 
     def fill(self, row: int, values: Samples, sos: Samples | None, zerophase: bool) -> tuple[Segment, ...]:
         """
@@ -97,7 +111,7 @@ class Axis:
         if not len(values):
             return ()
         self.covered[row] = ~np.isnan(values)
-        constant = gaps.constant(values, max(round(CONSTANT * self.rate), 2))
+        constant = gaps.constant(values, self._least_constant)
         segments: list[Segment] = []
         for place, piece, at in self._parts(row):
             padding = place.start % self.ratio.denominator

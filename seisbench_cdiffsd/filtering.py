@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
+from scipy.interpolate import CubicSpline
 
 from seisbench_cdiffsd.gaps import Samples
 
@@ -22,6 +23,10 @@ RATE_TOLERANCE = 0.01
 #: Ratio of the model's rate to a record's from which on the record is not resampled. Filters without a lower corner
 #: need it (1 Hz keeps the ratio below 50), since a wrong rate, such as 1e-6 Hz, would fill the memory.
 MAX_RATIO = 100
+#: How the ends of a record are continued for the filter: blocks that the prediction is made from, at most and at least,
+#: and its order; and the longest memory of a filter in samples that is taken into account.
+TRAINED_BLOCKS, LEAST_BLOCKS, PREDICTION_ORDER = 60, 6, 24
+LONGEST_MEMORY = 10_000
 
 
 def design_filter(
@@ -72,7 +77,8 @@ def min_sampling_rate(args: Sequence[Any] | None, kwargs: dict[str, Any] | None,
 
 def filtered(values: Samples, sos: Samples | None, zerophase: bool = True) -> Samples:
     """
-    Samples in a band, by the same function as in training: :py:func:`scipy.signal.sosfiltfilt`.
+    Samples in a band, by the same function as in training, :py:func:`scipy.signal.sosfiltfilt`, but its ends
+    do not ring.
 
     :param values: Samples of a contiguous record, without mean
     :param sos: Sections of :py:func:`design_filter`; None for all frequencies
@@ -82,10 +88,75 @@ def filtered(values: Samples, sos: Samples | None, zerophase: bool = True) -> Sa
         return values
     if not zerophase:
         return signal.sosfilt(sos, values)
+    memory = _memory(sos)
+    before, after = _continuation(values[::-1], memory)[::-1], _continuation(values, memory)
+    longer = np.concatenate([before, values, after])
     # scipy's own padding, where the record is long enough for it
     ends = min(np.count_nonzero(sos[:, 2] == 0), np.count_nonzero(sos[:, 5] == 0))
-    padding = min(3 * (2 * len(sos) + 1 - ends), len(values) - 1)
-    return signal.sosfiltfilt(sos, values, padlen=padding)
+    padding = min(3 * (2 * len(sos) + 1 - ends), len(longer) - 1)
+    return signal.sosfiltfilt(sos, longer, padlen=padding)[len(before) :][: len(values)]
+
+
+def _memory(sos: Samples) -> int:
+    """In how many samples the response of a filter decays by a factor e."""
+    poles = np.concatenate([np.roots(section) for section in sos[:, 3:]])
+    slowest = np.clip(np.max(np.abs(poles), initial=0), 0.1, 1 - 1 / LONGEST_MEMORY)
+    return math.ceil(-1 / math.log(slowest))
+
+
+def _continuation(values: Samples, memory: int) -> Samples:
+    """
+    What a record may be followed by, until a filter has forgotten it: where the record ended, the filter would ring.
+
+    Means of short blocks, which follow microseism, are predicted; the rest is mirrored.
+
+    :param values: Samples
+    :param memory: See :py:func:`_memory`
+    :return: As many samples as the filter remembers; none if the record is too short to tell
+    """
+    block = max(memory // 2, 1)
+    count = min(len(values) // block, TRAINED_BLOCKS)
+    if count < LEAST_BLOCKS:
+        return values[:0]
+    ahead = 20 * memory
+    at = np.arange(count + ahead // block + 3, dtype=float)
+    means = values[len(values) - count * block :].reshape(count, block).mean(axis=1)
+    # their differences: a drift goes on, and decays
+    steps = _predicted(np.diff(means), len(at) - 1)
+    slow = CubicSpline(block * (at - count + 0.5) - 0.5, means[0] + np.concatenate([[0], np.cumsum(steps)]))
+    known = min(ahead, (count - 1) * block)
+    rest = values[len(values) - known :] - slow(np.arange(-known, 0))
+    result = slow(np.arange(ahead))
+    result[:known] += np.linspace(1, 0, known) * rest[::-1]
+    return result
+
+
+def _predicted(values: Samples, length: int) -> Samples:
+    """
+    A series and its continuation by linear prediction (Burg's method), which is stable: it does not grow.
+
+    :param values: Samples
+    :param length: Number of samples, those of `values` included
+    """
+    largest = np.abs(values).max()
+    if largest == 0:
+        return np.zeros(length)
+    forward = backward = series = values / largest
+    model, least = np.ones(1), 1e-12 * float(series @ series)
+    for _ in range(min(PREDICTION_ORDER, len(values) // 3)):
+        forward, backward = forward[1:], backward[:-1]
+        power = float(forward @ forward + backward @ backward)
+        if power <= least:
+            break
+        reflection = -2 * float(forward @ backward) / power
+        forward, backward = forward + reflection * backward, backward + reflection * forward
+        model = np.append(model, 0)
+        model = model + reflection * model[::-1]
+    order = len(model) - 1
+    result = np.concatenate([series, np.zeros(length - len(series))])
+    for i in range(len(series), length if order else 0):
+        result[i] = np.clip(-model[:0:-1] @ result[i - order : i], -2, 2)
+    return largest * result
 
 
 def simple_ratio(rate: float, target: float) -> Fraction:

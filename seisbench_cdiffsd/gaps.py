@@ -1,4 +1,4 @@
-"""What replaces missing samples: for the filter a straight line, for the network a mirror image.
+"""What replaces missing samples: for the filter a smooth curve, for the network a mirror image.
 
 A network that was trained on whole windows takes silence, in a gap or after a short record, for quiet ground, and what
 comes next to it, noise or not, for an arrival. So it gets more of the same instead.
@@ -35,7 +35,7 @@ def constant(values: Samples, least: int) -> Mask:
 
 def bridged(values: Samples) -> Samples:
     """
-    Samples without their mean, and with straight lines over the gaps, so a filter finds no step to ring at.
+    Samples without their mean, and with smooth curves over the gaps, so a filter finds no step or kink to ring at.
 
     :param values: Samples, NaN in the gaps, but not all of them
     """
@@ -44,14 +44,37 @@ def bridged(values: Samples) -> Samples:
         there = np.flatnonzero(~missing)
         values = values.copy()
         values[missing] = np.interp(np.flatnonzero(missing), there, values[there])
+        ends = [(0, 0), *runs(~missing), (len(values), len(values))]
+        for (left, first), (last, right) in pairwise(ends):
+            if left < first and last < right:  # not at an end
+                _bend(values, left, first, last, right)
     values = values - values[0]  # before the mean, so a constant becomes exactly zero
     values -= values.mean()
     return values
 
 
+def _bend(values: Samples, left: int, first: int, last: int, right: int) -> None:
+    """Make a cubic of the line over a gap from `first` to `last`, with the slopes of the samples beside it."""
+    steps = last - first + 1
+    count = steps // 4 + 8
+    line = (values[last] - values[first - 1]) / steps
+    before, after = (_slope(x, line) - line for x in (values[left:first][-count:], values[last:right][:count]))
+    at = np.arange(1, steps) / steps
+    values[first:last] += steps * at * (1 - at) * (before * (1 - at) - after * at)
+
+
+def _slope(values: Samples, otherwise: float) -> float:
+    """Slope of the straight line that fits samples best; of a single one, that which is given."""
+    at = np.arange(len(values)) - (len(values) - 1) / 2
+    return float(at @ values / (at @ at)) if len(values) > 1 else otherwise
+
+
 def fill(data: NDArray[np.float32], alive: Mask, reach: int) -> None:
     """
     Fill gaps, in place, with the samples on both sides of them, mirrored and faded into one another.
+
+    The louder side fades out within a tenth of the reach: the network would take an earthquake that fills a long gap
+    for steady noise, and the earthquake itself with it.
 
     :param data: Samples (component, samples)
     :param alive: Which of them to keep; the others are gaps
@@ -63,15 +86,31 @@ def fill(data: NDArray[np.float32], alive: Mask, reach: int) -> None:
         # samples from left to first, a gap from first to last, samples from last to right
         for (left, first), (last, right) in pairwise(ends) if found else []:
             count = min(last - first, reach)
-            # where both sides reach, one fades into the other without loss of power; else into silence, over a tenth
-            tail = max(2 * count - (last - first), count - count * 9 // 10)
-            fade = np.ones(count, dtype=np.float32)
-            fade[-tail:] = np.cos(np.linspace(0, np.pi / 2, tail))
+            short = min(-(-reach // 10), count)
+            before, after = row[left:first][::-1][:count], row[last:right][:count]
+            # where the sides meet, one fades into the other without loss of power; else into silence
+            tail = max(2 * count - (last - first), short)
+            full = 2 * [count - tail]
+            if tail == count and len(before) and len(after):
+                tail, louder = short, int(_power(after[:short]) > _power(before[:short]))
+                full[louder], full[1 - louder] = 0, count - short
             row[first:last] = 0
-            if left < first:
-                row[first : first + count] += fade * _more(row[left:first][::-1][:count], count)
-            if last < right:
-                row[last - count : last] += (fade * _more(row[last:right][:count], count))[::-1]
+            if len(before):
+                row[first : first + count] += _fade(count, full[0], tail) * _more(before, count)
+            if len(after):
+                row[last - count : last] += (_fade(count, full[1], tail) * _more(after, count))[::-1]
+
+
+def _power(values: NDArray[np.float32]) -> float:
+    return float(np.mean(np.square(values, dtype=np.float64)))
+
+
+def _fade(count: int, full: int, tail: int) -> NDArray[np.float32]:
+    """Weights: ones, a quarter of a cosine, zeros; with the same tail reversed, the squares add up to one."""
+    fade = np.zeros(count, dtype=np.float32)
+    fade[:full] = 1
+    fade[full : full + tail] = np.cos(np.pi / 2 * (np.arange(tail) + 0.5) / tail)
+    return fade
 
 
 def _more(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:

@@ -163,13 +163,13 @@ class CDiffSD(ShippedWeights, WaveformModel):
         :raises FloatingPointError: If the model returns NaN or infinite samples
         """
         self._verify_argdict(kwargs)
-        batches = self._batches(stream, self.options(**kwargs))
+        batches = self._batches(stream, options := self.options(**kwargs))
         output = obspy.Stream()
         with evaluating(self):
             # a thread keeps the event loop free, for one batch at a time
             while (finished := await asyncio.to_thread(next, batches, None)) is not None:
                 for record, estimate in finished:
-                    output += record.traces(estimate, prefix=f"{self.name}_")
+                    output += record.traces(estimate, f"{self.name}_", options)
         return output
 
     def classify_aggregate(self, annotations: obspy.Stream, argdict: dict[str, Any]) -> ClassifyOutput:
@@ -197,12 +197,12 @@ class CDiffSD(ShippedWeights, WaveformModel):
         :raises FloatingPointError: If the model returns NaN or infinite samples
         """
         self._verify_argdict(kwargs)
-        estimates = self._denoised(stream, self.options(**kwargs))
+        estimates = self._denoised(stream, options := self.options(**kwargs))
         pairs = [(stream[i], x) for i, x in sorted(estimates.items()) if not np.isnan(x).all()]
-        clean = obspy.Stream([with_samples(trace, x) for trace, x in pairs])
+        clean = obspy.Stream([with_samples(trace, x, options) for trace, x in pairs])
         if not return_noise:
             return clean
-        return clean, obspy.Stream([with_samples(trace, np.ma.getdata(trace.data) - x) for trace, x in pairs])
+        return clean, obspy.Stream([with_samples(tr, np.ma.getdata(tr.data) - x, options) for tr, x in pairs])
 
     def options(self, **given: Any) -> Options:
         """Run-time arguments: those given, else the defaults of the weights, else those of the class; unchecked."""
@@ -281,7 +281,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
         batch = batch.to(self.device, torch.float32)
         if not batch.isfinite().all():
             raise ValueError("The windows hold samples that are NaN or infinite: fill them, or use annotate.")
-        parts, which = parted(batch)
+        parts, which = parted(batch, max(round(self.sampling_rate), 1))
         noisy, factor = self.annotate_batch_pre(parts, {})
         clean = diffusion.sample(self, noisy, get_schedule(self.schedule), steps)
         if not clean.isfinite().all():  # NaN would pass for missing samples

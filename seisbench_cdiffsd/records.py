@@ -25,9 +25,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,12 +75,13 @@ class Record:
     covered: Mask
     ratio: Fraction
 
-    def traces(self, values: NDArray[np.float32], prefix: str = "") -> Stream:
+    def traces(self, values: NDArray[np.float32], prefix: str = "", options: Any = None) -> Stream:
         """
         Arrays to traces, one for each contiguous stretch of the stream.
 
         :param values: Samples in the shape of `data`
         :param prefix: Put before the channel codes
+        :param options: As for :py:func:`with_samples`
         :return: Traces at the rate of the record, with their own start times
         """
         stream = Stream()
@@ -95,6 +97,8 @@ class Record:
                     time = start + (first - span.start) / self.rate
                     header = {"starttime": time, "sampling_rate": self.rate, "channel": prefix + channel}
                     stream.append(Trace(values[row, first:stop].copy(), {**self.stats, **header}))
+                    if options is not None:
+                        stream[-1].stats.processing = [_note(options)]
         return stream
 
     def _anchors(self, row: int) -> list[Anchor]:
@@ -229,10 +233,26 @@ def joined(stream: Stream, limit: float) -> Stream:
     return result
 
 
-def with_samples(trace: Trace, values: Samples) -> Trace:
-    """A trace with other samples; the NaN among them are masked."""
+def with_samples(trace: Trace, values: Samples, options: Any = None) -> Trace:
+    """
+    A trace with other samples; the NaN among them are masked.
+
+    :param trace: Trace, unchanged
+    :param values: Its new samples
+    :param options: What they were denoised with, a dataclass; noted in the processing of the trace
+    """
     stats = trace.stats.copy()
     if "mseed" in stats:
         stats.mseed.pop("encoding", None)  # of the samples before
+    if options is not None:
+        stats.processing = [*stats.get("processing", []), _note(options)]
     missing = np.isnan(values)
     return Trace(np.ma.masked_array(values, missing) if missing.any() else values, stats)
+
+
+def _note(options: Any) -> str:
+    """Package, version and options, as ObsPy notes its own processing."""
+    from seisbench_cdiffsd import __version__  # which the package sets after it has imported this module
+
+    given = "::".join(f"{name}={value!r}" for name, value in asdict(options).items() if name != "batch_size")
+    return f"seisbench_cdiffsd {__version__}: denoise({given})"

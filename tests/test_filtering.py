@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from obspy import Trace
 from scipy import signal
 
-from seisbench_cdiffsd.filtering import design_filter, resampled, restored, simple_ratio
+from seisbench_cdiffsd.filtering import BAND, design_filter, filtered, resampled, restored, simple_ratio
 
 
 @given(rate=st.floats(0.5, 5000))
@@ -62,3 +62,49 @@ def test_filters_are_those_of_obspy(args, kwargs):
 def test_other_filters_are_refused(args, kwargs):
     with pytest.raises(ValueError, match=r"filter_args|filter_kwargs|corner frequencies"):
         design_filter(args, kwargs, 100)
+
+
+SOS, _ = design_filter(("bandpass",), BAND, 100)
+
+
+def microseism(samples, seed=0):
+    """Waves of 4 to 8 s, of unit rms."""
+    band = signal.butter(5, [0.12, 0.28], "bandpass", output="sos", fs=100)
+    values = signal.sosfilt(band, np.random.default_rng(seed).standard_normal(samples + 10_000))[10_000:]
+    return values / values.std()
+
+
+@pytest.mark.parametrize("samples", [600, 3000, 9000])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_ends_of_microseism_do_not_ring(samples, seed):
+    values = microseism(24_000, seed)
+    place = slice(8000, 8000 + samples)
+    expected = filtered(values, SOS)[place]
+    np.testing.assert_allclose(filtered(values[place], SOS), expected, atol=3e-3)
+
+
+@pytest.mark.parametrize("seconds", [2, 10, 100])
+def test_the_start_of_a_decay_does_not_ring(seconds):
+    values = np.exp(-np.arange(9000) / 100 / seconds)
+    assert abs(filtered(values, SOS)).max() < 1e-3 / seconds
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3, 100, 126, 127, 500, 5000])
+@pytest.mark.parametrize("scale", [1e-310, 1e-30, 1.0, 1e37])
+def test_all_records_can_be_filtered(samples, scale):
+    random = np.random.default_rng(samples)
+    for values in (
+        np.ones(samples),
+        random.standard_normal(samples),
+        np.sign(random.standard_normal(samples)).cumsum(),
+    ):
+        result = filtered(values * scale, SOS)
+        assert len(result) == samples and abs(result).max() <= 10 * abs(values).max() * scale
+        if scale > 1e-300:
+            np.testing.assert_allclose(result / scale, filtered(values, SOS), atol=1e-6)
+
+
+def test_the_ends_depend_on_the_last_seconds_alone():
+    values = np.random.default_rng(0).standard_normal(20_000).cumsum()
+    whole, part = filtered(values, SOS), filtered(values[10_000:], SOS)
+    np.testing.assert_allclose(part[2000:], whole[12_000:], atol=1e-6)

@@ -32,6 +32,32 @@ def test_a_line_leads_over_a_gap():
     np.testing.assert_array_equal(bridged(np.full(5, 1e12 + 0.1)), np.zeros(5))
 
 
+@pytest.mark.parametrize("gap", [50, 90])
+@pytest.mark.parametrize("offset", [0.0, 1e9])
+def test_a_curve_leads_over_a_gap_of_a_wave(gap, offset):
+    wave = np.sin(2 * np.pi * np.arange(1000) / 500 + 1)
+    values = wave + offset
+    values[500 : 500 + gap] = np.nan
+    error = np.diff(bridged(values) - wave, 2)
+    line = np.where(
+        np.isnan(values), np.interp(np.arange(1000), np.flatnonzero(~np.isnan(values)), wave[~np.isnan(values)]), wave
+    )
+    assert abs(error).max() < 0.5 * abs(np.diff(line - wave, 2)).max()
+
+
+@pytest.mark.parametrize("scale", [1e-310, 1.0, 1e37])
+def test_any_gaps_can_be_bridged(scale):
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        values = random.standard_normal(40) * scale
+        values[random.random(40) < random.random()] = np.nan
+        values[random.integers(40)] = scale
+        result = bridged(values)
+        there = ~np.isnan(values)
+        assert abs(result).max() <= 40 * scale
+        np.testing.assert_allclose(np.diff(result[there]), np.diff(values[there]), atol=1e-9 * scale)
+
+
 def filled(values, alive, reach):
     data = np.array([values], dtype=np.float32)
     fill(data, np.array([alive], dtype=bool), reach)
@@ -39,13 +65,26 @@ def filled(values, alive, reach):
 
 
 def test_a_gap_is_filled_from_both_sides():
-    values = filled([1, 2, 3, 9, 9, 9, 7, 6, 5], [1, 1, 1, 0, 0, 0, 1, 1, 1], 9)
-    half = np.sqrt(0.5)
-    np.testing.assert_allclose(values, [1, 2, 3, 3, half * (2 + 6), 7, 7, 6, 5], atol=1e-6)
+    values = filled([1, 2, 3, 9, 9, 9, 7, 6, 5], [1, 1, 1, 0, 0, 0, 1, 1, 1], 30)
+    fade, rise = np.cos(np.pi / 12 * np.array([[1, 3, 5], [5, 3, 1]]))
+    np.testing.assert_allclose(values[3:6], fade * [3, 2, 1] + rise * [5, 6, 7], atol=1e-6)
+
+
+@pytest.mark.parametrize("gap", [1, 5, 50, 99, 100])
+def test_the_quieter_side_fills_the_gap(gap):
+    quiet, loud = np.ones(100), 50 * np.ones(100)
+    alive = np.repeat([True, False, True], [100, gap, 100])
+    values = filled(np.r_[quiet, np.zeros(gap), loud], alive, 100)[100 : 100 + gap]
+    fade = min(10, gap)
+    np.testing.assert_array_equal(values[: gap - fade], 1)
+    assert (values[gap - fade :] > 1).all()
+    mirrored = filled(np.r_[loud, np.zeros(gap), quiet], alive, 100)[100 : 100 + gap]
+    np.testing.assert_array_equal(mirrored[::-1], values)
 
 
 def test_what_is_too_short_is_repeated_there_and_back_again():
-    np.testing.assert_allclose(filled([1, 2, 9, 9, 9, 9, 9], [1, 1, 0, 0, 0, 0, 0], 9)[:3], [1, 2, 2])
+    fade = np.cos(np.pi / 20)
+    np.testing.assert_allclose(filled([1, 2, 9, 9, 9, 9, 9], [1, 1, 0, 0, 0, 0, 0], 9)[:3], [1, 2, 2 * fade])
     np.testing.assert_allclose(
         np.sign(filled([-1, 2, 9, 9, 9, 9, 9], [1, 1, 0, 0, 0, 0, 0], 9)[:6]), [-1, 1, 1, -1, -1, 1]
     )

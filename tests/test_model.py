@@ -402,3 +402,14 @@ def test_the_noise_floor_is_the_share_of_the_noise_that_stays(schedule, floor):
     model = CDiffSD(schedule=schedule)
     model.network = Oracle(clean / normalize(clean + noise)[1])
     torch.testing.assert_close(model.restore(clean + noise, 3, floor), clean + floor * noise, atol=1e-4, rtol=1e-4)
+
+
+def test_the_processing_of_a_trace_says_that_it_was_denoised(model, example):
+    example.filter("highpass", freq=0.5)
+    before = list(example[0].stats.processing)
+    streams = [*model.denoise(example, return_noise=True, steps=1), model.annotate(example, steps=1)]
+    for stream, known in zip(streams, (before, before, []), strict=True):
+        *others, note = stream[0].stats.processing
+        assert others == known
+        assert note.startswith("seisbench_cdiffsd ") and "denoise(steps=1::noise_floor=" in note
+    assert example[0].stats.processing == before

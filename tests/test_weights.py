@@ -133,6 +133,20 @@ def test_a_spike_does_not_attenuate_the_earthquake(example):
     assert (expected * found).sum() / (expected**2).sum() > 0.9
 
 
+@pytest.mark.parametrize("ratio", [1e3, 1e4])
+@pytest.mark.parametrize("kind", ["spike", "step"])
+def test_a_glitch_on_one_component_does_not_attenuate_the_earthquake(example, ratio, kind):
+    onset, late = 470, 1500
+    peak = max(abs(trace.data).max() for trace in example)
+    model = sbm.CDiffSD.from_pretrained()
+    options = {"noise_floor": 0.0, "noise_margin": float("inf")}
+    expected = np.stack([trace.data for trace in model.denoise(example, **options)])[:, onset:late]
+    example[0].data[2000 : 2001 if kind == "spike" else 3000] += ratio * peak
+    found = np.stack([trace.data for trace in model.denoise(example, **options)])[:, onset:late]
+    gains = (expected * found).sum(1) / (expected**2).sum(1)
+    assert (gains > 0.9).all()
+
+
 def test_the_default_weights_say_where_they_come_from():
     model = sbm.CDiffSD.from_pretrained()
     assert DEFAULT in sbm.CDiffSD.list_pretrained(remote=False)
