@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -197,12 +197,17 @@ class CheckpointCallback(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drop the losses of updates that are repeated, and stop a training that had stopped early."""
         trainer.should_stop = self.stopped
+        # Lightning ends an update at every multiple of `accumulate` parts: count in parts of their present size
+        done = trainer.fit_loop.epoch_loop.batch_progress.current
+        other = trainer.global_step * trainer.accumulate_grad_batches - done.ready
+        for count in fields(done):
+            setattr(done, count.name, getattr(done, count.name) + other)
         path = self.out / "losses.csv"
         if trainer.is_global_zero:
-            done = pd.read_csv(path).query("step <= @trainer.global_step") if path.exists() else pd.DataFrame()
-            done = done.reindex(columns=["step", "loss"]).dropna()  # without a last line that was cut off
+            kept = pd.read_csv(path).query("step <= @trainer.global_step") if path.exists() else pd.DataFrame()
+            kept = kept.reindex(columns=["step", "loss"]).dropna()  # without a last line that was cut off
             with replacing(path) as temporary:
-                done.to_csv(temporary, index=False)
+                kept.to_csv(temporary, index=False)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Validate and write, every so many updates."""

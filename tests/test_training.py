@@ -57,24 +57,38 @@ def test_the_same_seed_gives_the_same_losses_and_another_others(finished, small_
     assert losses(tmp_path / "other") != losses(out)[:3]
 
 
-def test_an_interrupted_training_resumes_exactly(finished, small_datasets, tmp_path, monkeypatch):
-    model, out = finished
+def interrupt(monkeypatch, *args):
+    """Start a training that is interrupted in update 6, after the checkpoint of update 3."""
     step = loop.Training.training_step
 
     def broken(self, batch, batch_idx):
-        if self.trainer.global_step == 5:  # after the checkpoint of step 3
+        if self.trainer.global_step == 5:
             raise KeyboardInterrupt
         return step(self, batch, batch_idx)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop.Training, "training_step", broken)
         with pytest.raises(KeyboardInterrupt):
-            training.fit(*small_datasets, tmp_path, config())
+            training.fit(*args)
+
+
+def test_an_interrupted_training_resumes_exactly(finished, small_datasets, tmp_path, monkeypatch):
+    model, out = finished
+    interrupt(monkeypatch, *small_datasets, tmp_path, config())
     assert CDiffSD.load(tmp_path / "model")
     resumed = training.fit(*small_datasets, tmp_path, config())
     assert weights(resumed).equal(weights(model))
     assert losses(tmp_path) == losses(out)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "log.csv"), pd.read_csv(out / "log.csv"))
+
+
+def test_a_training_resumes_in_other_parts(small_datasets, tmp_path, monkeypatch):
+    training.fit(*small_datasets, tmp_path / "whole", config(batch_size=4))
+    for before, after in ((1, 2), (2, 4), (4, 1)):
+        out = tmp_path / f"{before} {after}"
+        interrupt(monkeypatch, *small_datasets, out, config(batch_size=4, machine=Machine(accumulate=before)))
+        training.fit(*small_datasets, out, config(batch_size=4, machine=Machine(accumulate=after)))
+        assert losses(out) == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
 
 
 def test_a_finished_training_is_not_started_again(finished, small_datasets):
