@@ -164,13 +164,78 @@ def test_splits_of_the_shared_data_share_no_samples(shared_data):
     assert [datasets.in_split(events.metadata, split).sum() for split in datasets.SPLITS] == [1795, 228, 282]
 
 
+def written(path, records, order="ZNE", rate=100.0, **opened):
+    """A dataset of some records, each its metadata and its waveform."""
+    path.mkdir()
+    with sbd.WaveformDataWriter(path / "metadata.csv", path / "waveforms.hdf5") as writer:
+        writer.data_format = {"dimension_order": "CW", "component_order": order, "sampling_rate": rate}
+        for metadata, waveform in records:
+            writer.add_trace({"split": "train", **metadata}, waveform)
+    return sbd.WaveformDataset(path, **{"component_order": "ZNE", **opened})
+
+
+@pytest.mark.parametrize("rate", [50, 125, 200, 250, 1000])
+def test_records_at_other_rates_neither_ring_nor_shift(tmp_path, rate):
+    random, samples = np.random.default_rng(0), 60 * rate
+    noise = 100 * random.normal(size=(3, samples))
+    stuck, spike = noise.copy(), 0.001 * noise
+    stuck[:, samples // 3 : samples // 2] = 12345.678
+    spike[:, samples // 2] = 1e4
+    label = {"trace_p_arrival_sample": samples / 2}
+    drifting = noise + 1e5 + np.linspace(0, 1e4, samples)
+    dataset = written(tmp_path / "x", [({}, drifting), (label, spike), ({}, stuck)], rate=rate)
+    options = pairs.background(pairs.band_pass(), 3000)
+    assert len(InMemory(dataset, **options)) == 2  # without the one that is stuck for ten seconds
+    first, _ = Reader(dataset, **options).read(0)
+    middle = first[:, 1000:-1000].std()
+    assert 0.7 * middle < first[:, :50].std() < 1.4 * middle and 0.7 * middle < first[:, -50:].std() < 1.4 * middle
+    waveform, metadata = Reader(dataset, **options).read(1)
+    assert metadata["trace_p_arrival_sample"] == 3000 == np.abs(waveform[0]).argmax()
+    assert metadata["trace_sampling_rate_hz"] == 100 and metadata["trace_npts"] == waveform.shape[1]
+    assert Reader(dataset, []).gigabytes() == pytest.approx(3 * 4 * 3 * 6000e-9)
+
+
+@pytest.mark.parametrize("value", [0.0, 12345.678, 1e-3])
+def test_silent_components_are_zero(tmp_path, value):
+    waveform = 100 * np.random.default_rng(0).normal(size=(3, 6000)).astype(np.float32)
+    waveform[2] = value
+    store = InMemory(written(tmp_path / "x", [({}, waveform)]), **pairs.background(pairs.band_pass(), 3000))
+    assert store.get_sample(0)[0].any(axis=1).tolist() == [True, True, False]
+
+
+def test_very_short_records_are_left_out(tmp_path):
+    short = np.random.default_rng(0).normal(size=(3, 20))
+    dataset = written(tmp_path / "x", [({"trace_p_arrival_sample": 10.0}, short)])
+    for load in (lambda: pairs.load_noise(dataset, pairs.band_pass()), lambda: quakes(dataset)):
+        with pytest.raises(ValueError, match="No usable record"):
+            load()
+
+
+def quakes(dataset):
+    return pairs.load_earthquakes(dataset, pairs.band_pass(), min_snr=10, mute=True)
+
+
+def test_rare_usable_records_are_found_on_disk_too(tmp_path):
+    records = [({"trace_number": i}, np.arange(9.0).reshape(3, 3)) for i in range(300)]
+    dataset = written(tmp_path / "x", records)
+    store = OnDisk(Reader(dataset, [], lambda metadata: metadata["trace_number"] == 150))
+    assert all(store.get_sample(i)[1]["trace_number"] == 150 for i in range(0, 300, 50))
+
+
+def test_datasets_opened_with_other_dimensions_are_refused(tmp_path):
+    dataset = written(tmp_path / "x", [({}, np.ones((3, 3)))], dimension_order="NWC")
+    with pytest.raises(ValueError, match="dimension_order='NCW'"):
+        Reader(dataset, [])
+
+
+def test_components_1_and_2_are_taken_for_n_and_e_from_cached_metadata(tmp_path):
+    dataset = written(tmp_path / "x", [({}, np.arange(9.0).reshape(3, 3))], order="Z12", metadata_cache=True)
+    np.testing.assert_array_equal(InMemory(dataset, []).get_sample(0)[0], np.arange(9).reshape(3, 3))
+
+
 def test_components_1_and_2_are_taken_for_n_and_e(tmp_path):
     for order in ("ZNE", "Z12", "Z1E"):
-        (tmp_path / order).mkdir()
-        path = tmp_path / order
-        with sbd.WaveformDataWriter(path / "metadata.csv", path / "waveforms.hdf5") as writer:
-            writer.data_format = {"dimension_order": "CW", "component_order": order, "sampling_rate": 100.0}
-            writer.add_trace({"split": "train"}, np.arange(1, 10, dtype=np.float32).reshape(3, 3))
+        written(tmp_path / order, [({}, np.arange(1, 10, dtype=np.float32).reshape(3, 3))], order)
     lettered, *others = (
         InMemory(datasets.open_chosen(DatasetChoice(str(tmp_path / x))), []) for x in ("ZNE", "Z12", "Z1E")
     )
