@@ -159,9 +159,72 @@ def test_records_that_share_samples_with_an_earlier_split_are_left_out():
     assert datasets.in_split(metadata, "dev").sum() == 2
 
 
+def test_the_length_of_a_record_decides_what_it_shares():
+    random, count = np.random.default_rng(0), 300
+    start, samples = random.integers(0, 40_000, count), random.integers(50, 30_000, count)
+    names = pd.Series(range(count)).astype(str) + "$0,:3,:" + pd.Series(samples).astype(str)
+    metadata = pd.DataFrame(
+        {
+            "split": random.choice(datasets.SPLITS, count),
+            "station_code": random.choice(["A", "B"], count),
+            "trace_start_time": pd.to_datetime(start, unit="s").astype(str),
+            "trace_sampling_rate_hz": 50.0,
+            "trace_name": names,
+            "trace_npts": np.where(random.random(count) < 0.5, samples, np.nan),
+        }
+    )
+    end, station = start + np.maximum(samples / 50, 100), metadata["station_code"].to_numpy()
+    for number, split in enumerate(datasets.SPLITS):
+        earlier = metadata["split"].isin(datasets.SPLITS[:number]).to_numpy()
+        shared = (start[:, None] <= end) & (end[:, None] >= start) & (station[:, None] == station) & earlier[:, None]
+        expected = (metadata["split"] == split) & ~shared.any(axis=0)
+        assert expected.sum() > 5 or number == 2
+        np.testing.assert_array_equal(datasets.in_split(metadata, split), expected)
+
+
+def test_records_share_samples_with_those_that_are_not_chosen_too(tmp_path):
+    times = {"station_code": "A", "trace_p_arrival_sample": 1.0}
+    records = [
+        ({**times, "split": split, "trace_start_time": time, "trace_category": category}, np.eye(3))
+        for split, time, category in (
+            ("train", "2020-01-01T00:00:00Z", "earthquake_local"),
+            ("train", "2021-01-01T00:00:00Z", "noise"),
+            ("dev", "2020-01-01T00:00:30Z", "noise"),
+            ("dev", "2022-01-01T00:00:30Z", "noise"),
+        )
+    ]
+    written(tmp_path / "x", records)
+    noise = datasets.open_chosen(DatasetChoice(str(tmp_path / "x"), category=("noise",)))
+    assert datasets.take_split(noise, "dev")["trace_start_time"].tolist() == ["2022-01-01T00:00:30Z"]
+
+
+def test_labelled_records_without_a_category_are_no_noise(tmp_path):
+    records = [({"trace_p_arrival_sample": p, "trace_number": i}, np.eye(3)) for i, p in enumerate((1.0, np.nan, 2.0))]
+    dataset = written(tmp_path / "x", records)
+    assert datasets.noise_of(dataset)["trace_number"].tolist() == [1]
+    assert len(datasets.noise_of(dataset, ("any",))) == 3
+    with pytest.raises(ValueError, match="holds no noise: all of its records have a P label"):
+        datasets.noise_of(dataset.filter(dataset["trace_number"] != 1, inplace=False))
+
+
+@pytest.mark.parametrize("names", [("P", "S"), ("Pg", "Sg")])
+def test_labels_are_found_under_the_names_that_seisbench_has(tmp_path, names):
+    p, s = (f"trace_{name}_arrival_sample" for name in names)
+    records = [({p: 1.0, s: 2.0}, np.eye(3)), ({p: np.nan, "trace_Pn_arrival_sample": 3.0}, np.eye(3)), ({}, np.eye(3))]
+    dataset = written(tmp_path / "x", records[:1] if names[0] == "P" else records, metadata_cache=True)
+    labelled = datasets.earthquakes_of(dataset)
+    assert labelled["trace_p_arrival_sample"].tolist() == [1, 3][: len(labelled)] == [1, 3][: len(dataset) - 1 or 1]
+    assert labelled.get_sample(0)[1]["trace_s_arrival_sample"] == 2
+    assert "trace_p_arrival_sample" in datasets.open_dataset(str(tmp_path / "x")).metadata
+    assert "trace_p_arrival_sample" not in dataset.metadata
+
+
 def test_splits_of_the_shared_data_share_no_samples(shared_data):
     events = datasets.open_chosen(DatasetChoice(str(shared_data / "data" / "events")))
     assert [datasets.in_split(events.metadata, split).sum() for split in datasets.SPLITS] == [1795, 228, 282]
+
+
+LABEL = {"trace_p_arrival_sample": 10.0}
 
 
 def written(path, records, order="ZNE", rate=100.0, **opened):
@@ -205,14 +268,11 @@ def test_silent_components_are_zero(tmp_path, value):
 
 def test_very_short_records_are_left_out(tmp_path):
     short = np.random.default_rng(0).normal(size=(3, 20))
-    dataset = written(tmp_path / "x", [({"trace_p_arrival_sample": 10.0}, short)])
-    for load in (lambda: pairs.load_noise(dataset, pairs.band_pass()), lambda: quakes(dataset)):
-        with pytest.raises(ValueError, match="No usable record"):
-            load()
-
-
-def quakes(dataset):
-    return pairs.load_earthquakes(dataset, pairs.band_pass(), min_snr=10, mute=True)
+    quiet, quakes = (written(tmp_path / name, [(label, short)]) for name, label in (("a", {}), ("b", LABEL)))
+    with pytest.raises(ValueError, match="No usable record"):
+        pairs.load_noise(quiet, pairs.band_pass())
+    with pytest.raises(ValueError, match="No usable record"):
+        pairs.load_earthquakes(quakes, pairs.band_pass(), min_snr=10, mute=True)
 
 
 def test_rare_usable_records_are_found_on_disk_too(tmp_path):
