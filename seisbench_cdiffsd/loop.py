@@ -182,7 +182,8 @@ class CheckpointCallback(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The state that a checkpoint stores."""
-        return {"data": self.data.fingerprint, "rows": self.rows, "stopped": self.stopped}
+        data = {"data": self.data.fingerprint, "contents": self.data.contents}
+        return {**data, "rows": self.rows, "stopped": self.stopped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """
@@ -190,7 +191,9 @@ class CheckpointCallback(Callback):
 
         :raises ValueError: If that training was on other data
         """
-        if state_dict["data"] != self.data.fingerprint:
+        same = state_dict["data"] == self.data.fingerprint
+        # older checkpoints have the names alone
+        if not same or state_dict.get("contents", self.data.contents) != self.data.contents:
             raise ValueError(f"{self.out} holds a training on other data: choose another folder or delete it.")
         self.rows, self.stopped = state_dict["rows"], state_dict["stopped"]
 

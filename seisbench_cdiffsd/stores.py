@@ -114,14 +114,19 @@ class Reader:
         return ValueError(f"No usable record among the {tried} of dataset {self.dataset.name}. Wanted: {self.wanted}.")
 
     def gigabytes(self) -> float:
-        """Memory that all records take, estimated from a few of them."""
-        probes = np.unique(np.linspace(0, len(self.dataset) - 1, PROBES).astype(int))
-        sizes = []
-        for probe in probes:
+        """Memory that all records take at 100 Hz, estimated from a few of them."""
+        sizes = [waveform.size * SAMPLING_RATE / rate for waveform, rate in self._probes()]
+        return 4e-9 * float(np.mean(sizes)) * len(self.dataset)
+
+    def probes(self) -> Iterator[Array]:
+        """Waveforms of a few records as they were recorded, always the same ones."""
+        return (waveform for waveform, _ in self._probes())
+
+    def _probes(self) -> Iterator[tuple[Array, float]]:
+        for probe in np.unique(np.linspace(0, len(self.dataset) - 1, PROBES).astype(int)):
             with self._naming(probe):
                 waveform, metadata = self._raw(probe)
-                sizes.append(waveform.size * SAMPLING_RATE / metadata[RATE_KEY])
-        return 4e-9 * float(np.mean(sizes)) * len(self.dataset)
+            yield waveform, float(metadata[RATE_KEY])
 
     @contextmanager
     def _naming(self, index: int) -> Iterator[None]:

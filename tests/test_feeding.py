@@ -1,10 +1,13 @@
 """Batches: the same in any process, shared without overlap, and with errors that name what is wrong with a record."""
 
 import copy
+import shutil
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
+import seisbench.data as sbd
 
 from seisbench_cdiffsd import feeding, pairs
 from seisbench_cdiffsd.config import DatasetChoice, Machine, TrainingConfig
@@ -76,4 +79,23 @@ def test_other_data_have_another_fingerprint(small_datasets, parts, data):
         feeding.load_data([(events, DatasetChoice("a"))], parts[1], CONFIG, pairs.band_pass()).fingerprint
         != data.fingerprint
     )
-    assert feeding.load_data(*parts, CONFIG, pairs.band_pass()).fingerprint == data.fingerprint
+    again = feeding.load_data(*parts, CONFIG, pairs.band_pass())
+    assert (again.fingerprint, again.contents) == (data.fingerprint, data.contents)
+
+
+def test_data_of_the_same_names_are_told_apart(small_datasets, parts, tmp_path):
+    def contents(events, noise=parts[1], weight=1.0, **changes):
+        chosen = [(events, DatasetChoice("a")), (small_datasets[0], DatasetChoice("b", weight=weight))]
+        return feeding.load_data(chosen, noise, replace(CONFIG, **changes), pairs.band_pass()).contents
+
+    events = small_datasets[0]
+    moved = events.filter(np.ones(len(events), dtype=bool), inplace=False)
+    moved.metadata["trace_s_arrival_sample"] += 50
+    shutil.copytree(events.path, tmp_path / "louder")
+    with h5py.File(tmp_path / "louder" / "waveforms.hdf5", "r+") as file:
+        for bucket in file["data"].values():
+            bucket[:] *= 2
+    louder = sbd.WaveformDataset(tmp_path / "louder", component_order="ZNE")
+    seen = [contents(events), contents(moved), contents(louder), contents(events, weight=2.0)]
+    assert len({*seen, contents(events, balance=False)}) == 5
+    assert contents(events) == seen[0]
