@@ -159,6 +159,17 @@ def test_fine_tuning_starts_from_the_given_weights(finished, small_datasets, tmp
         training.fit(*small_datasets, tmp_path / "x", config(init_from=str(out / "model"), schedule="published-linear"))
 
 
+def test_a_fine_tuning_resumes_without_its_first_weights(finished, small_datasets, tmp_path, monkeypatch):
+    for kind in ("pt", "json"):
+        (tmp_path / f"first.{kind}").write_bytes((finished[1] / f"model.{kind}").read_bytes())
+    settings = config(init_from=str(tmp_path / "first"))
+    training.fit(*small_datasets, tmp_path / "whole", settings)
+    interrupt(monkeypatch, *small_datasets, tmp_path / "run", settings)
+    (tmp_path / "first.pt").unlink()
+    training.fit(*small_datasets, tmp_path / "run", settings)
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+
+
 def test_another_configuration_in_the_same_folder_is_refused(finished, small_datasets):
     with pytest.raises(ValueError, match=r"other settings.*seed"):
         training.fit(*small_datasets, finished[1], config(seed=3))
