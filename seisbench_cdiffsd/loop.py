@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from seisbench_cdiffsd.amplitudes import normalize
 from seisbench_cdiffsd.config import TrainingConfig
 from seisbench_cdiffsd.diffusion import training_loss
-from seisbench_cdiffsd.feeding import Data, checked, loader
+from seisbench_cdiffsd.feeding import Data, loader
 from seisbench_cdiffsd.losses import make_loss
 from seisbench_cdiffsd.metrics import cross_correlation, sdr_db
 from seisbench_cdiffsd.model import CDiffSD
@@ -86,21 +86,28 @@ class Training(LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The loss of a batch, or of this process's part of it."""
-        config, batch = self.config, checked(batch)
+        loss, error = None, batch.get("error")
+        if error is None:
+            loss = self._loss(batch)
+            if not torch.isfinite(loss):
+                step, names = self.trainer.global_step, "; ".join(batch["names"])
+                error = FloatingPointError(
+                    f"The loss is {loss.item()} at step {step}; the last model is usable. Of: {names}."
+                )
+        raise_together(error, self.trainer.world_size, self.device)
+        assert loss is not None
+        self.parts.append(loss.detach())
+        self.log("loss", loss, prog_bar=True, logger=False)
+        return loss
+
+    def _loss(self, batch: dict[str, Any]) -> Tensor:
+        config = self.config
         noisy, factor = normalize(batch["clean"] + batch["noise"], config.norm)
         level, lower = batch["level"], batch["lower"][: batch["unfolded"]]
         # the second term is a mean over the whole batch, of which the parts may hold unequal shares
         weight = config.unfolded * len(lower) * config.machine.parts / max(config.unfolded_count, 1)
         clean = batch["clean"] / factor
-        loss = training_loss(self.model, clean, noisy, level, lower, self.schedule, self.error, weight)
-        if not torch.isfinite(loss):
-            step, names = self.trainer.global_step, "; ".join(batch["names"])
-            raise FloatingPointError(
-                f"The loss is {loss.item()} at step {step}; the last model is usable. Of: {names}."
-            )
-        self.parts.append(loss.detach())
-        self.log("loss", loss, prog_bar=True, logger=False)
-        return loss
+        return training_loss(self.model, clean, noisy, level, lower, self.schedule, self.error, weight)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """An update of the weights and of their average."""
@@ -110,6 +117,32 @@ class Training(LightningModule):
         loss = self.trainer.strategy.reduce(torch.stack(self.parts).mean(), reduce_op="mean")
         self.losses.append((step, float(loss)))
         self.parts = []
+
+
+class ReportedElsewhere(Exception):
+    """Another of the processes that share a training reports why it ends."""
+
+
+def raise_together(error: Exception | None, processes: int, device: torch.device) -> None:
+    """
+    Raise an error that this process or another one has, so that none waits for the others.
+
+    :param error: What went wrong in this process, if anything
+    :param processes: Number of processes that share the training
+    :param device: Device of this process
+    :raises ReportedElsewhere: In all processes but the first
+    """
+    if processes > 1:
+        failed = torch.tensor(float(error is not None), device=device)
+        torch.distributed.all_reduce(failed)
+        if failed:
+            errors: list[Exception | None] = [None] * processes
+            torch.distributed.all_gather_object(errors, error)
+            error = next(x for x in errors if x is not None)
+            if torch.distributed.get_rank() > 0:
+                raise ReportedElsewhere(str(error))
+    if error is not None:
+        raise error
 
 
 def learning_rate_factor(config: TrainingConfig, step: int) -> float:
