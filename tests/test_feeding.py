@@ -55,6 +55,29 @@ def test_batches_have_what_an_update_needs(data):
     assert clean.equal(batch["clean"]) and noise.equal(batch["noise"])
 
 
+def test_sources_are_balanced_by_the_root_of_their_records(small_datasets, parts):
+    events, noise = (dataset.filter(np.ones(len(dataset), dtype=bool), inplace=False) for dataset in small_datasets)
+    for dataset, column in ((events, "trace_source"), (noise, "station_code")):
+        rare = [number == 1 for number in range(len(dataset))]  # one of those to train on
+        dataset.metadata[column] = np.where(rare, "rare", "common")
+    chosen = [[(events, DatasetChoice("a"))], [(noise, DatasetChoice("b"))]]
+    for balance in (True, False):
+        data = feeding.load_data(*chosen, replace(CONFIG, balance=balance), pairs.band_pass())
+        store = data.pairs.dataset
+        rare = (store.metadata["trace_source"] == "rare").to_numpy()
+        assert rare.sum() == 1
+        common = len(rare) - 1
+        assert data.chances[rare] / data.chances[~rare].sum() == pytest.approx(common**-0.5 if balance else 1 / common)
+        single = replace(CONFIG.augmentations, mixed_noise=0.0)
+        data = feeding.load_data(*chosen, replace(CONFIG, balance=balance, augmentations=single), pairs.band_pass())
+        examples, rare_noise = feeding.Examples(data, CONFIG), noise["trace_name"].iloc[1]
+        names = [str(examples[0, i]["names"]).partition(" + ") for i in range(400)]
+        share = np.mean([rare_noise in noise_name for _, _, noise_name in names])
+        assert share == pytest.approx(1 / (1 + 5**0.5) if balance else 1 / 6, abs=0.06)
+        share = np.mean([store.metadata["trace_name"][np.flatnonzero(rare)[0]] in name for name, _, _ in names])
+        assert share == pytest.approx(data.chances[rare][0], abs=0.06)
+
+
 def test_weights_of_datasets_are_their_shares(small_datasets, parts):
     (events, _), _ = parts[0][0], parts[1][0]
     twice = [(events, DatasetChoice("a", weight=3)), (events, DatasetChoice("b"))]

@@ -196,6 +196,72 @@ def test_a_loss_that_is_not_finite_stops_the_training_with_the_names(small_datas
         training.fit(*small_datasets, tmp_path, settings)
 
 
+def test_the_average_is_that_of_the_weights_after_each_update():
+    settings = config(averaging=0.9)
+    model, average = (torch.nn.Linear(1, 1, bias=False).double() for _ in range(2))
+    average.load_state_dict(model.state_dict())
+    expected, random = average.weight.item(), np.random.default_rng(0)
+    for step, value in [(1, 3.0), *((step, random.normal()) for step in range(2, 400))]:
+        model.weight.data.fill_(value)
+        loop.update_ema(average, model, settings, step)
+        decay = min(0.9, step / (step + 20))
+        expected = decay * expected + (1 - decay) * value
+        assert average.weight.item() == pytest.approx(expected)
+    last = np.random.default_rng(0).normal(size=398)[::-1]
+    weights = 0.1 * 0.9 ** np.arange(200)  # of the latest values, long after the short averages of the start
+    assert average.weight.item() == pytest.approx((weights * last[:200]).sum(), abs=1e-6)
+
+
+def test_the_average_is_what_is_kept(small_datasets, tmp_path):
+    settings = {"steps": 3, "validate_every": 3}
+    kept = training.fit(*small_datasets, tmp_path / "averaged", config(averaging=0.998, **settings))
+    last = training.fit(*small_datasets, tmp_path / "last", config(averaging=0.0, **settings))
+    trained = torch.load(tmp_path / "averaged" / "last.ckpt", weights_only=True)["state_dict"]
+    for name, value in last.state_dict().items():
+        torch.testing.assert_close(trained[f"model.{name}"], value)
+    assert not weights(kept).allclose(weights(last))
+
+
+def test_gradients_are_clipped(small_datasets, tmp_path, monkeypatch):
+    norms = []
+    step = torch.optim.Adam.step
+
+    def watched(self, *args, **kwargs):
+        result = step(self, *args, **kwargs)
+        gradients = [
+            p.grad.square().sum() for group in self.param_groups for p in group["params"] if p.grad is not None
+        ]
+        norms.append(float(torch.stack(gradients).sum().sqrt()))
+        return result
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    settings = {"optimizer": "adam", "steps": 2, "validate_every": 2, "learning_rate": 1e-6}
+    training.fit(*small_datasets, tmp_path / "free", config(clip=0.0, **settings))
+    free, limit = list(norms), 0.1 * min(norms)
+    norms.clear()
+    training.fit(*small_datasets, tmp_path / "clipped", config(clip=limit, **settings))
+    assert min(free) > 5 * limit and norms == pytest.approx([limit] * 2, rel=1e-3)
+
+
+def test_the_best_model_is_kept_when_the_score_falls_again(small_datasets, tmp_path, monkeypatch):
+    scores, validated = iter((1.0, 5.0, 3.0)), []
+
+    def validate(model, mixtures):
+        validated.append(weights(model).clone())
+        score = next(scores)
+        return {"sdr_1": -score, "correlation_1": 0.5, "sdr_2": score, "correlation_2": 0.5}
+
+    monkeypatch.setattr(loop, "validate", validate)
+    best = training.fit(*small_datasets, tmp_path, config(steps=3, validate_every=1))
+    assert weights(best).equal(validated[1]) and not weights(best).equal(validated[2])
+    assert json.loads(best.weights_docstring)["log"] == {**best_row(tmp_path), "step": 2}
+
+
+def best_row(out):
+    log = pd.read_csv(out / "log.csv")
+    return log.loc[log["sdr_2"].idxmax()].to_dict()
+
+
 def test_the_learning_rate_rises_and_falls():
     cosine, steps = config(steps=60, warmup=10), config(steps=60, warmup=1, decay="steps")
     assert [loop.learning_rate_factor(cosine, step) for step in (0, 60)] == pytest.approx([0.1, 0])
