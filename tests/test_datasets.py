@@ -182,6 +182,16 @@ def test_the_length_of_a_record_decides_what_it_shares():
         np.testing.assert_array_equal(datasets.in_split(metadata, split), expected)
 
 
+def test_records_that_do_not_tell_their_length_count_as_long_as_others(tmp_path):
+    times = {"train": "2020-01-01T00:00:00Z", "dev": "2020-01-01T00:01:50Z", "test": "2020-01-01T00:10:00Z"}
+    records = [({"trace_name": x, "split": x, "station_code": "A", "trace_start_time": times[x]}) for x in times]
+    dataset = written(tmp_path / "x", [(metadata, np.ones((3, 18_000))) for metadata in records])
+    assert not dataset["trace_name"].str.contains("18000").any()
+    assert len(datasets.take_split(dataset, "test")) == 1
+    with pytest.raises(ValueError, match="no dev split"):
+        datasets.take_split(dataset, "dev")
+
+
 def test_records_share_samples_with_those_that_are_not_chosen_too(tmp_path):
     times = {"station_code": "A", "trace_p_arrival_sample": 1.0}
     records = [
