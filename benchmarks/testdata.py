@@ -206,7 +206,9 @@ def natural_records(events: sbd.WaveformDataset, options: Options) -> tuple[np.n
         steps = [sbg.Normalize(demean_axis=-1), pairs.band_pass(), aug.RecordSNR()]
         chosen = subset(events.filter(manual, inplace=False), limit, options.seed)
         try:
-            records = pairs.InMemory(chosen, steps, lambda metadata: -np.inf < metadata[SNR_KEY] < NOISY_SNR)
+            records = pairs.InMemory(
+                chosen, steps, lambda metadata: -np.inf < metadata[SNR_KEY] < NOISY_SNR, shortest=int(RATE)
+            )
         except ValueError:
             records = None
         for index in range(len(records) if records else 0):

@@ -24,6 +24,8 @@ State = dict[str, tuple[Any, Any]]
 
 P_KEY, S_KEY = "trace_p_arrival_sample", "trace_s_arrival_sample"
 RATE_KEY, SNR_KEY, ALIVE_KEY = "trace_sampling_rate_hz", "trace_record_snr_db", "trace_alive"
+#: Components are silent if they are below this share of the others.
+SILENCE = 1e-6
 
 
 class NoiseWindows(Protocol):
@@ -32,6 +34,12 @@ class NoiseWindows(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+
+def living(waveform: Array) -> NDArray[np.bool_]:
+    """Which components of a record have motion; what a filter leaves of times before a window does not count."""
+    peaks = np.abs(waveform).max(axis=-1)
+    return peaks > SILENCE * peaks.max()
 
 
 class RecordSNR:
@@ -247,7 +255,7 @@ class CoupleNoise:
     def __call__(self, state: State) -> None:
         clean, metadata = state["X"]
         noise = self._noise_window(clean.shape[-1], state)
-        clean = clean * noise.any(-1, keepdims=True)  # a component without noise would give the earthquake away
+        clean = clean * living(noise)[:, None]  # a component without noise would give the earthquake away
         scale = self._published_scale(clean, noise) if self.factor else self._snr_scale(clean, noise, metadata)
         clean = clean * (np.random.rand() >= self.noise_only)
         noise = scale * noise

@@ -60,7 +60,7 @@ def train(args: argparse.Namespace) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     try:
-        from seisbench_cdiffsd import training
+        from seisbench_cdiffsd import loop, training
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in EXTRA:
             raise
@@ -70,6 +70,8 @@ def train(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         tell("cdiffsd: interrupted; the same command resumes from the last validation.", sys.stderr)
         return INTERRUPTED
+    except loop.ReportedElsewhere:
+        return 0  # with another status, Lightning would kill the process that reports
     if training.is_first():
         tell(training.closing_sentence(model, args.out, config))
     return 0

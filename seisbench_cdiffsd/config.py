@@ -11,7 +11,7 @@ import torch
 
 from seisbench_cdiffsd.amplitudes import NORMS
 from seisbench_cdiffsd.filtering import SAMPLING_RATE
-from seisbench_cdiffsd.losses import check_loss
+from seisbench_cdiffsd.losses import SEGMENT, check_loss
 from seisbench_cdiffsd.network import NETWORKS
 from seisbench_cdiffsd.schedule import get_schedule
 
@@ -112,6 +112,7 @@ class Augmentations:
             raise ValueError("noise_only and untouched must be at most 1 together.")
         if not 0 < self.stretch_range[0] <= self.stretch_range[1]:
             raise ValueError(f"stretch_range is (smallest, largest), both positive, not {self.stretch_range}.")
+        _check_finite(self, "stretch_range", "onset")
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,7 @@ class TrainingConfig:
     machine: Machine = field(default_factory=Machine)
 
     def __post_init__(self) -> None:
-        _check_counts(self, "window", "steps", "batch_size", "warmup", "validate_every", "validation_events")
+        _check_counts(self, "steps", "batch_size", "warmup", "validate_every", "validation_events")
         if not (0 <= self.top <= 1 and 0 <= self.unfolded_share <= 1 and 0 <= self.averaging < 1):
             raise ValueError("top and unfolded_share must lie in [0, 1], averaging in [0, 1).")
         if not (min(self.learning_rate, self.kernel_rate or 1) > 0 and self.unfolded >= 0):
@@ -238,6 +239,11 @@ class TrainingConfig:
         get_schedule(self.schedule)
         check_loss(self.loss)
         _check_ranges(self)
+        _check_finite(self, "snr", "factor")
+        if self.window < SEGMENT:
+            raise ValueError(f"window must be at least {SEGMENT} samples, half a second, not {self.window}.")
+        if self.seed >= 2**63:
+            raise ValueError(f"seed must be less than 2**63, not {self.seed}.")
         if self.factor is not None and self.factor[0] <= 0:
             raise ValueError(f"factor is (lowest, highest), both positive, not {self.factor}.")
         if self.splits[0] == self.splits[1]:
@@ -266,6 +272,13 @@ def _check_counts(config: Machine | TrainingConfig, *names: str) -> None:
     for name in names:
         if getattr(config, name) < 1:
             raise ValueError(f"{name} must be at least 1, not {getattr(config, name)}.")
+
+
+def _check_finite(config: Augmentations | TrainingConfig, *names: str) -> None:
+    for name in names:
+        limits = getattr(config, name)
+        if limits is not None and not all(map(math.isfinite, limits)):
+            raise ValueError(f"{name} must have finite limits, not {limits}.")
 
 
 def _check_ranges(config: DatasetChoice | TrainingConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,18 @@ import seisbench.data as sbd
 from numpy.typing import NDArray
 from seisbench.data import WaveformDataset
 
-from seisbench_cdiffsd.augmentations import P_KEY, S_KEY
+from seisbench_cdiffsd.augmentations import P_KEY, RATE_KEY, S_KEY
 from seisbench_cdiffsd.config import DatasetChoice
-from seisbench_cdiffsd.stores import COMPONENTS
+from seisbench_cdiffsd.stores import COMPONENTS, PROBES
 
 #: Splits in order: none may share samples with an earlier one.
 SPLITS = ("train", "dev", "test")
-#: Records of a station that start within so many seconds of each other may share samples.
+#: Least length of a record in seconds, for the question whether it shares samples with another.
 OVERLAP_SECONDS = 100.0
+#: What says which split a record is in, where it was recorded, and when.
+SPLIT_COLUMNS = ("split", "station_network_code", "station_code", "trace_start_time")
+#: Names of the first arrivals of P and of S in the metadata of SeisBench's datasets.
+PHASES = ("p", "pg", "pn", "p1"), ("s", "sg", "sn", "s1")
 #: Columns with epicentral distances, and their unit in kilometres.
 DISTANCES = {"path_ep_distance_km": 1.0, "source_distance_km": 1.0, "path_ep_distance_deg": 111.19}
 
@@ -32,6 +37,7 @@ def open_chosen(choice: DatasetChoice) -> WaveformDataset:
     :raises ValueError: If there is no such dataset, it lacks a column to choose by, or no record is left
     """
     dataset = open_dataset(choice.dataset, choice.download)
+    _forget_shared(dataset)
     left = pd.Series(True, index=dataset.metadata.index)
     for what, chosen in _masks(dataset.metadata, choice).items():
         left &= chosen
@@ -50,7 +56,7 @@ def open_dataset(name: str, download: bool = False) -> WaveformDataset:
     """
     if Path(name).is_dir() or "/" in name:
         try:
-            return WaveformDataset(name, component_order=COMPONENTS, name=Path(name).name)
+            return _labelled(WaveformDataset(name, component_order=COMPONENTS, name=Path(name).name))
         except (OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{name} is not a dataset in SeisBench's format: {reason}") from error
@@ -66,7 +72,7 @@ def open_dataset(name: str, download: bool = False) -> WaveformDataset:
             f"Dataset {name} is not in SeisBench's cache ({cache}): set download = true, "
             f"or make it by seisbench.data.{name}(...)."
         )
-    return kind(component_order=COMPONENTS)
+    return _labelled(kind(component_order=COMPONENTS))
 
 
 def take_split(dataset: WaveformDataset, split: str) -> WaveformDataset:
@@ -75,7 +81,7 @@ def take_split(dataset: WaveformDataset, split: str) -> WaveformDataset:
 
     :raises ValueError: If it has no such split
     """
-    chosen = in_split(dataset.metadata, split)
+    chosen = in_split(dataset.metadata, split, _usual_seconds(dataset))
     if not chosen.any():
         raise ValueError(
             f"Dataset {dataset.name} has no {split} split among the chosen records: "
@@ -84,33 +90,69 @@ def take_split(dataset: WaveformDataset, split: str) -> WaveformDataset:
     return dataset.filter(chosen, inplace=False)
 
 
-def in_split(metadata: pd.DataFrame, split: str) -> NDArray[np.bool_]:
+def _usual_seconds(dataset: WaveformDataset) -> float:
+    """Length of the longest of a few records, for those whose metadata do not tell theirs."""
+    seconds = [OVERLAP_SECONDS]
+    if {"station_code", "trace_start_time"} <= set(dataset.metadata) and _seconds(dataset.metadata).isna().any():
+        for place in np.unique(np.linspace(0, len(dataset) - 1, PROBES).astype(int)):
+            with suppress(Exception):  # a record that cannot be read is reported when it is needed
+                waveform, metadata = dataset.get_sample(place)
+                seconds.append(waveform.shape[-1] / float(metadata[RATE_KEY]))
+    return max(seconds)
+
+
+def _seconds(metadata: pd.DataFrame) -> pd.Series:
+    """Lengths of records, NaN where the metadata do not tell."""
+    columns = metadata.reindex(columns=["trace_npts", "trace_name", RATE_KEY])
+    # SeisBench's own writer has the number of samples in the name: "bucket0$0,:3,:6000"
+    written = columns["trace_name"].astype(str).str.extract(r":(\d+)$", expand=False)
+    seconds = _numbers(columns["trace_npts"]).fillna(_numbers(written)) / _numbers(columns[RATE_KEY])
+    return seconds.where(seconds < np.inf)
+
+
+def in_split(metadata: pd.DataFrame, split: str, unknown: float = OVERLAP_SECONDS) -> NDArray[np.bool_]:
     """
     Which records are in a split. Datasets are split by event, and records of successive events may share samples: those
-    that start within 100 s of a record of the same station in an earlier split (of train, dev, test) are left out.
+    that overlap with a record of the same station in an earlier split (of train, dev, test) are left out. Records count
+    as 100 s long at least.
 
     :param metadata: Metadata of all splits
     :param split: Name of the split
+    :param unknown: Length in seconds of records whose metadata do not tell theirs
     """
-    names = metadata.get("split", pd.Series(index=metadata.index, dtype=object))
+    columns = metadata.reindex(columns=SPLIT_COLUMNS)
+    names = columns["split"]
     chosen, earlier = names == split, names.isin(SPLITS[: SPLITS.index(split)] if split in SPLITS else ())
-    if not (earlier.any() and {"station_code", "trace_start_time"} <= set(metadata)):
-        return chosen.to_numpy()
-    network = metadata.get("station_network_code", pd.Series("", index=metadata.index))
-    starts = pd.DataFrame(
+    start = pd.to_datetime(columns["trace_start_time"], utc=True, format="ISO8601", errors="coerce").dt.as_unit("ns")
+    length = _seconds(metadata).fillna(unknown).clip(lower=OVERLAP_SECONDS)
+    network = columns["station_network_code"].astype(object).fillna("")
+    records = pd.DataFrame(
         {
-            "time": pd.to_datetime(metadata["trace_start_time"], utc=True, format="ISO8601", errors="coerce"),
-            "station": network.astype(str).str.cat(metadata["station_code"].astype(str), "."),
-            "row": np.arange(len(metadata)),
+            "start": start,
+            "end": start + pd.to_timedelta(length, unit="s"),
+            "station": network.astype(str) + "." + columns["station_code"].astype(str),
+            "row": np.arange(len(columns)),
         }
     )
-    starts = starts[starts["time"].notna()].sort_values("time")
-    late, early = (starts[mask.to_numpy()[starts["row"]]] for mask in (chosen, earlier))
-    tolerance = pd.Timedelta(seconds=OVERLAP_SECONDS)
-    near = pd.merge_asof(late, early, on="time", by="station", direction="nearest", tolerance=tolerance)
+    known = start.notna() & columns["station_code"].notna()
+    late, early = records[chosen & known].sort_values("end"), records[earlier & known].sort_values("start")
+    # for each record, when the last of the earlier ones that start before its end is over
+    early["over"] = early.groupby("station")["end"].cummax()
+    early = early.drop(columns="end").rename(columns={"start": "end"})
+    near = pd.merge_asof(late, early, on="end", by="station")
     result = chosen.to_numpy().copy()
-    result[near.loc[near["row_y"].notna(), "row_x"]] = False
+    result[near.loc[near["over"] >= near["start"], "row_x"]] = False
     return result
+
+
+def _forget_shared(dataset: WaveformDataset) -> None:
+    """Take records out of their split that may share samples with an earlier one, whether or not that is chosen."""
+    metadata = dataset.metadata
+    shared, unknown = np.zeros(len(metadata), dtype=bool), _usual_seconds(dataset)
+    for split in SPLITS if "split" in metadata else ():
+        shared |= (metadata["split"] == split).to_numpy() & ~in_split(metadata, split, unknown)
+    if shared.any():
+        metadata.loc[shared, "split"] = None
 
 
 def earthquakes_of(dataset: WaveformDataset, category: tuple[str, ...] = (), clipped: bool = False) -> WaveformDataset:
@@ -121,6 +163,7 @@ def earthquakes_of(dataset: WaveformDataset, category: tuple[str, ...] = (), cli
     :param clipped: Whether to take records that are marked as clipped
     :raises ValueError: If there is none, or a label is not a number
     """
+    dataset = _labelled(dataset)
     metadata = dataset.metadata
     if P_KEY not in metadata or not metadata[P_KEY].notna().any():
         raise ValueError(f"Dataset {dataset.name} has no P labels in {P_KEY}: earthquakes need them.")
@@ -136,7 +179,25 @@ def earthquakes_of(dataset: WaveformDataset, category: tuple[str, ...] = (), cli
         # a single text makes pandas read the whole column as text
         if key in left.metadata and not pd.api.types.is_numeric_dtype(left.metadata[key]):
             left.metadata[key] = _labels(left, key)
+    left.metadata_cache = left.metadata_cache  # which SeisBench makes again
     return left
+
+
+def _labelled(dataset: WaveformDataset) -> WaveformDataset:
+    """A dataset with its labels of P and S where STEAD has them; the earliest of those such as Pg and Pn."""
+    metadata, labels = dataset.metadata, {}
+    for key, phases in ((P_KEY, PHASES[0]), (S_KEY, PHASES[1])):
+        wanted = [f"trace_{phase}_arrival_sample" for phase in phases]
+        columns = [name for name in metadata if name.lower() in wanted]
+        if key not in metadata and columns:
+            labels[key] = metadata[columns[0]] if len(columns) == 1 else metadata[columns].apply(_numbers).min(axis=1)
+    if not labels:
+        return dataset
+    dataset = dataset.filter(np.ones(len(dataset), dtype=bool), inplace=False)
+    for key, values in labels.items():
+        dataset.metadata[key] = values.to_numpy()
+    dataset.metadata_cache = dataset.metadata_cache  # which SeisBench makes again
+    return dataset
 
 
 def _labels(dataset: WaveformDataset, key: str) -> pd.Series:
@@ -156,15 +217,22 @@ def noise_of(dataset: WaveformDataset, category: tuple[str, ...] = ()) -> Wavefo
     """
     The noise of a dataset, which may hold earthquakes as well.
 
-    :param category: Values of ``trace_category`` that the records were chosen by; by default "noise", if there is that
-        column
+    :param category: Values of ``trace_category`` that the records were chosen by; by default "noise", or without that
+        column all records without a P label
     :raises ValueError: If there is none
     """
-    if category or "trace_category" not in dataset.metadata:
+    dataset = _labelled(dataset)
+    metadata = dataset.metadata
+    if category:
         return dataset
-    chosen = dataset.metadata["trace_category"] == "noise"
+    if "trace_category" in metadata:
+        chosen, reason = metadata["trace_category"] == "noise", "none of its trace_category is 'noise'"
+    elif P_KEY in metadata:
+        chosen, reason = metadata[P_KEY].isna(), "all of its records have a P label, and there is no trace_category"
+    else:
+        return dataset
     if not chosen.any():
-        raise ValueError(f"Dataset {dataset.name} holds no noise: none of its trace_category is 'noise'.")
+        raise ValueError(f"Dataset {dataset.name} holds no noise: {reason}.")
     return dataset.filter(chosen.to_numpy(), inplace=False)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import seisbench.generate as sbg
 from numpy.typing import NDArray
 from scipy.signal import butter, sosfiltfilt
 
@@ -23,6 +24,7 @@ from seisbench_cdiffsd.augmentations import (
     State,
     add_name,
     draw_window,
+    living,
 )
 from seisbench_cdiffsd.filtering import SAMPLING_RATE
 
@@ -132,6 +134,16 @@ class SecondNoise:
         add_name(state, other)
 
 
+class Rotate(sbg.RotateHorizontalComponents):
+    """Rotates the horizontal components by a random angle, unless one of the two is silent and would get the other."""
+
+    def __call__(self, state: State) -> None:
+        waveform, metadata = state["X"]
+        order = metadata["trace_component_order"]
+        if living(waveform)[[order.index(component) for component in self.components]].sum() != 1:
+            super().__call__(state)
+
+
 class NarrowBand:
     """
     Removes low or high frequencies, or both, from both parts of a pair, as another instrument or digitizer does.
@@ -166,6 +178,7 @@ class NarrowBand:
 class Glitches:
     """
     Adds spikes or steps, in the model's band, to one or all components of a noise record, as faulty electronics do.
+    Silent components stay silent.
 
     :param band: The band-pass that the result goes through
     :param probability: Share of the records
@@ -194,6 +207,7 @@ class Glitches:
             end = min(start + np.random.randint(1, 4), samples) if np.random.rand() < 0.5 else samples
             size = peak * np.exp(np.random.uniform(*np.log(self.amplitude)))
             fault[components, start:end] += np.random.choice([-1, 1]) * size
+        fault *= living(waveform)[:, None]
         filtered: State = {"X": (fault, {RATE_KEY: metadata[RATE_KEY]})}
         self.band(filtered)
         state["X"] = ((waveform + filtered["X"][0]).astype(waveform.dtype), metadata)

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from seisbench_cdiffsd import pairs
-from seisbench_cdiffsd.augmentations import draw
+from seisbench_cdiffsd.augmentations import P_KEY, S_KEY, draw
 from seisbench_cdiffsd.config import DatasetChoice, TrainingConfig
 from seisbench_cdiffsd.datasets import earthquakes_of, noise_of, take_split
 from seisbench_cdiffsd.stores import InMemory, Joined, OnDisk, Reader, Store, shares
@@ -43,12 +43,14 @@ class Data:
     :param chances: Probability of each earthquake
     :param validation: Fixed mixtures of the other split
     :param fingerprint: Hash of the names of all traces
+    :param contents: Hash of their labels and probabilities, and of the samples of some
     """
 
     pairs: sbg.GenericGenerator
     chances: NDArray[np.float64]
     validation: pairs.Mixtures
     fingerprint: str
+    contents: str = ""
 
 
 def load_data(
@@ -88,7 +90,23 @@ def load_data(
     validation = pairs.mixtures(held_clean, held_quiet, config.validation_events, windowlen=config.window)
     stores = (*clean, *quiet, held_clean, held_quiet)
     names = [name for store in stores for name in store.metadata["trace_name"].astype(str)]
-    return Data(generator, chances, validation, hashlib.sha256("\n".join(names).encode()).hexdigest())
+    fingerprint = hashlib.sha256("\n".join(names).encode()).hexdigest()
+    datasets = (*train_events, *train_noise, *dev_events, *dev_noise)
+    return Data(generator, chances, validation, fingerprint, _contents(stores, (chances, noise_chances), datasets))
+
+
+def _contents(
+    stores: Sequence[Store], chances: Sequence[NDArray[np.float64]], datasets: Sequence[WaveformDataset]
+) -> str:
+    """A hash of what has the same name in other data; of nothing computed that another machine rounds otherwise."""
+    digest = hashlib.sha256()
+    labels = [store.metadata.reindex(columns=[P_KEY, S_KEY]).to_numpy(dtype=float).ravel() for store in stores]
+    for numbers in (*labels, *chances):
+        digest.update(" ".join(f"{number:.3g}" for number in numbers).encode())
+    for dataset in datasets:
+        for waveform in Reader(dataset, []).probes():
+            digest.update(waveform.astype("<f4").tobytes())
+    return digest.hexdigest()
 
 
 def _earthquakes(chosen: Sequence[ChosenDataset], split: str, clipped: bool) -> list[WaveformDataset]:

@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from seisbench_cdiffsd.amplitudes import normalize
 from seisbench_cdiffsd.config import TrainingConfig
 from seisbench_cdiffsd.diffusion import training_loss
-from seisbench_cdiffsd.feeding import Data, checked, loader
+from seisbench_cdiffsd.feeding import Data, loader
 from seisbench_cdiffsd.losses import make_loss
 from seisbench_cdiffsd.metrics import cross_correlation, sdr_db
 from seisbench_cdiffsd.model import CDiffSD
@@ -86,21 +86,28 @@ class Training(LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The loss of a batch, or of this process's part of it."""
-        config, batch = self.config, checked(batch)
+        loss, error = None, batch.get("error")
+        if error is None:
+            loss = self._loss(batch)
+            if not torch.isfinite(loss):
+                step, names = self.trainer.global_step, "; ".join(batch["names"])
+                error = FloatingPointError(
+                    f"The loss is {loss.item()} at step {step}; the last model is usable. Of: {names}."
+                )
+        raise_together(error, self.trainer.world_size, self.device)
+        assert loss is not None
+        self.parts.append(loss.detach())
+        self.log("loss", loss, prog_bar=True, logger=False)
+        return loss
+
+    def _loss(self, batch: dict[str, Any]) -> Tensor:
+        config = self.config
         noisy, factor = normalize(batch["clean"] + batch["noise"], config.norm)
         level, lower = batch["level"], batch["lower"][: batch["unfolded"]]
         # the second term is a mean over the whole batch, of which the parts may hold unequal shares
         weight = config.unfolded * len(lower) * config.machine.parts / max(config.unfolded_count, 1)
         clean = batch["clean"] / factor
-        loss = training_loss(self.model, clean, noisy, level, lower, self.schedule, self.error, weight)
-        if not torch.isfinite(loss):
-            step, names = self.trainer.global_step, "; ".join(batch["names"])
-            raise FloatingPointError(
-                f"The loss is {loss.item()} at step {step}; the last model is usable. Of: {names}."
-            )
-        self.parts.append(loss.detach())
-        self.log("loss", loss, prog_bar=True, logger=False)
-        return loss
+        return training_loss(self.model, clean, noisy, level, lower, self.schedule, self.error, weight)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """An update of the weights and of their average."""
@@ -110,6 +117,32 @@ class Training(LightningModule):
         loss = self.trainer.strategy.reduce(torch.stack(self.parts).mean(), reduce_op="mean")
         self.losses.append((step, float(loss)))
         self.parts = []
+
+
+class ReportedElsewhere(Exception):
+    """Another of the processes that share a training reports why it ends."""
+
+
+def raise_together(error: Exception | None, processes: int, device: torch.device) -> None:
+    """
+    Raise an error that this process or another one has, so that none waits for the others.
+
+    :param error: What went wrong in this process, if anything
+    :param processes: Number of processes that share the training
+    :param device: Device of this process
+    :raises ReportedElsewhere: In all processes but the first
+    """
+    if processes > 1:
+        failed = torch.tensor(float(error is not None), device=device)
+        torch.distributed.all_reduce(failed)
+        if failed:
+            errors: list[Exception | None] = [None] * processes
+            torch.distributed.all_gather_object(errors, error)
+            error = next(x for x in errors if x is not None)
+            if torch.distributed.get_rank() > 0:
+                raise ReportedElsewhere(str(error))
+    if error is not None:
+        raise error
 
 
 def learning_rate_factor(config: TrainingConfig, step: int) -> float:
@@ -182,7 +215,8 @@ class CheckpointCallback(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The state that a checkpoint stores."""
-        return {"data": self.data.fingerprint, "rows": self.rows, "stopped": self.stopped}
+        data = {"data": self.data.fingerprint, "contents": self.data.contents}
+        return {**data, "rows": self.rows, "stopped": self.stopped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """
@@ -190,19 +224,26 @@ class CheckpointCallback(Callback):
 
         :raises ValueError: If that training was on other data
         """
-        if state_dict["data"] != self.data.fingerprint:
+        same = state_dict["data"] == self.data.fingerprint
+        # older checkpoints have the names alone
+        if not same or state_dict.get("contents", self.data.contents) != self.data.contents:
             raise ValueError(f"{self.out} holds a training on other data: choose another folder or delete it.")
         self.rows, self.stopped = state_dict["rows"], state_dict["stopped"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drop the losses of updates that are repeated, and stop a training that had stopped early."""
         trainer.should_stop = self.stopped
+        # Lightning ends an update at every multiple of `accumulate` parts: count in parts of their present size
+        done = trainer.fit_loop.epoch_loop.batch_progress.current
+        other = trainer.global_step * trainer.accumulate_grad_batches - done.ready
+        for count in fields(done):
+            setattr(done, count.name, getattr(done, count.name) + other)
         path = self.out / "losses.csv"
         if trainer.is_global_zero:
-            done = pd.read_csv(path).query("step <= @trainer.global_step") if path.exists() else pd.DataFrame()
-            done = done.reindex(columns=["step", "loss"]).dropna()  # without a last line that was cut off
+            kept = pd.read_csv(path).query("step <= @trainer.global_step") if path.exists() else pd.DataFrame()
+            kept = kept.reindex(columns=["step", "loss"]).dropna()  # without a last line that was cut off
             with replacing(path) as temporary:
-                done.to_csv(temporary, index=False)
+                kept.to_csv(temporary, index=False)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Validate and write, every so many updates."""

@@ -76,14 +76,19 @@ def target(band: sbg.Filter, min_snr: float, mute: bool) -> dict[str, Any]:
     if mute:
         steps.append(aug.MuteBeforeOnset())
     keep, wanted = partial(_reaches, SNR_KEY, min_snr), f"an SNR of at least {min_snr:g} dB"
-    return {"augmentations": steps, "keep": keep, "wanted": wanted}
+    return {"augmentations": steps, "keep": keep, "wanted": wanted, "shortest": int(SAMPLING_RATE)}
 
 
 def background(band: sbg.Filter, windowlen: int) -> dict[str, Any]:
     """Arguments of :py:class:`~.stores.Reader` for noise, see :py:func:`load_noise`."""
-    steps, keep = [aug.Alive(), *_condition(band)], partial(_reaches, aug.ALIVE_KEY, True)
-    wanted = f"{windowlen / SAMPLING_RATE:g} s, the length of a window, with motion in each second"
-    return {"augmentations": steps, "keep": keep, "wanted": wanted, "shortest": windowlen}
+    keep, wanted = partial(_reaches, aug.ALIVE_KEY, True), f"{windowlen / SAMPLING_RATE:g} s, the length of a window"
+    return {
+        "raw": [aug.Alive()],
+        "augmentations": _condition(band),
+        "keep": keep,
+        "wanted": f"{wanted}, with motion in each second",
+        "shortest": windowlen,
+    }
 
 
 def _reaches(name: str, least: float, metadata: dict[str, Any]) -> bool:
@@ -117,7 +122,7 @@ def training_pairs(
     :param couple: See :py:class:`~seisbench_cdiffsd.augmentations.CoupleNoise`
     """
     on = settings or Augmentations()
-    flip_and_rotate: list[Any] = [aug.FlipPolarity()] * on.flip + [sbg.RotateHorizontalComponents()] * on.rotate
+    flip_and_rotate: list[Any] = [aug.FlipPolarity()] * on.flip + [disturbances.Rotate()] * on.rotate
     low, high = (int(SAMPLING_RATE * x) for x in on.onset)
     plain, noise_windows = sbg.GenericGenerator(noise), sbg.GenericGenerator(noise)
     others, pairs = sbg.GenericGenerator(earthquakes), sbg.GenericGenerator(earthquakes)

@@ -13,7 +13,7 @@ from seisbench.data import WaveformDataset
 from tqdm.auto import tqdm
 
 from seisbench_cdiffsd.augmentations import RATE_KEY, Array, State
-from seisbench_cdiffsd.filtering import SAMPLING_RATE
+from seisbench_cdiffsd.filtering import MAX_RATIO, SAMPLING_RATE, resampled, simple_ratio
 
 #: Components that the models work with.
 COMPONENTS = "ZNE"
@@ -41,13 +41,17 @@ class Reader:
     """
     Reads the records of a dataset, one at a time, through some augmentations.
 
+    Components that are constant are silent: they become zero. Records at another rate than 100 Hz are resampled
+    zero-phase, as in ``annotate``.
+
     :param dataset: SeisBench dataset
     :param augmentations: Augmentations that give the same result every time, such as the band-pass
     :param keep: Whether a record is usable, by its metadata after the augmentations
     :param wanted: What `keep` requires, in words
     :param damaged: "skip" records with NaN or infinite samples, or "stop"
     :param shortest: Fewest samples of a usable record
-    :raises ValueError: If the components are not ZNE
+    :param raw: Augmentations for the record as it was recorded, at its own sampling rate
+    :raises ValueError: If the components are not ZNE, or the dimensions not NCW
     """
 
     def __init__(
@@ -58,10 +62,12 @@ class Reader:
         wanted: str = "finite samples that are not all zero",
         damaged: str = "skip",
         shortest: int = 0,
+        raw: Sequence[Callable[[State], None]] = (),
     ) -> None:
-        if "".join(dataset.component_order) != COMPONENTS:
-            raise ValueError(f"Open dataset {dataset.name} with component_order={COMPONENTS!r}.")
-        self.dataset, self.augmentations = _lettered(dataset), augmentations
+        for name, wanted_order in (("component_order", COMPONENTS), ("dimension_order", "NCW")):
+            if "".join(getattr(dataset, name)) != wanted_order:
+                raise ValueError(f"Open dataset {dataset.name} with {name}={wanted_order!r}.")
+        self.dataset, self.augmentations, self.raw = _lettered(dataset), augmentations, raw
         self.keep, self.wanted, self.damaged, self.shortest = keep, wanted, damaged, shortest
 
     def read(self, index: int) -> Sample | None:
@@ -75,7 +81,7 @@ class Reader:
             return self._read(index)
 
     def _read(self, index: int) -> Sample | None:
-        state: State = {"X": self.dataset.get_sample(index, sampling_rate=SAMPLING_RATE)}
+        state: State = {"X": self._raw(index)}
         if not np.isfinite(state["X"][0]).all():
             if self.damaged == "stop":
                 name = state["X"][1]["trace_name"]
@@ -83,25 +89,44 @@ class Reader:
             return None
         # The dataset returns this order, whatever its files have; SeisBench's rotation reads the metadata.
         state["X"][1]["trace_component_order"] = COMPONENTS
+        for augmentation in self.raw:
+            augmentation(state)
+        _silence(state)
+        _resample(state)
+        if state["X"][0].shape[-1] < max(self.shortest, 1):  # filters refuse records that are very short
+            return None
         for augmentation in self.augmentations:
             augmentation(state)
         waveform, metadata = state["X"]
-        if not (waveform.shape[-1] >= self.shortest and waveform.any() and self.keep(metadata)):
+        if not (waveform.any() and self.keep(metadata)):
             return None
         return np.ascontiguousarray(waveform, dtype=np.float32), metadata
+
+    def _raw(self, index: int) -> Sample:
+        """A record at its own sampling rate, since SeisBench's resampling shifts and rings."""
+        rate = float(self.dataset.metadata[RATE_KEY].iloc[index])
+        if not SAMPLING_RATE / MAX_RATIO <= rate < np.inf:
+            raise ValueError(f"its {RATE_KEY} is {rate}")
+        return self.dataset.get_sample(index, sampling_rate=rate)
 
     def none_usable(self, tried: int) -> ValueError:
         """The error if none of so many records is usable."""
         return ValueError(f"No usable record among the {tried} of dataset {self.dataset.name}. Wanted: {self.wanted}.")
 
     def gigabytes(self) -> float:
-        """Memory that all records take, estimated from a few of them."""
-        probes = np.unique(np.linspace(0, len(self.dataset) - 1, PROBES).astype(int))
-        sizes = []
-        for probe in probes:
-            with self._naming(probe):
-                sizes.append(self.dataset.get_sample(probe, sampling_rate=SAMPLING_RATE)[0].size)
+        """Memory that all records take at 100 Hz, estimated from a few of them."""
+        sizes = [waveform.size * SAMPLING_RATE / rate for waveform, rate in self._probes()]
         return 4e-9 * float(np.mean(sizes)) * len(self.dataset)
+
+    def probes(self) -> Iterator[Array]:
+        """Waveforms of a few records as they were recorded, always the same ones."""
+        return (waveform for waveform, _ in self._probes())
+
+    def _probes(self) -> Iterator[tuple[Array, float]]:
+        for probe in np.unique(np.linspace(0, len(self.dataset) - 1, PROBES).astype(int)):
+            with self._naming(probe):
+                waveform, metadata = self._raw(probe)
+            yield waveform, float(metadata[RATE_KEY])
 
     @contextmanager
     def _naming(self, index: int) -> Iterator[None]:
@@ -112,10 +137,7 @@ class Reader:
             raise
         except Exception as error:
             row = self.dataset.metadata.iloc[index]
-            rate = row.get(RATE_KEY)
-            if rate is None or not 0 < rate < np.inf:
-                reason = f"its {RATE_KEY} is {rate}"
-            elif isinstance(error, KeyError):
+            if isinstance(error, KeyError):
                 reason = f"its waveform, or a column of its metadata, is missing ({error.args[0]})"
             else:
                 reason = str(error) or type(error).__name__
@@ -123,6 +145,30 @@ class Reader:
                 f"Trace {row.get('trace_name', index)} of dataset {self.dataset.name} cannot be read: "
                 f"{' '.join(reason.split()).rstrip('.')}. Fix it, or remove its row from the metadata."
             ) from error
+
+
+def _silence(state: State) -> None:
+    """Set components that are constant to zero: without its mean, a constant would leave rounding errors."""
+    waveform, metadata = state["X"]
+    if waveform.shape[-1]:
+        state["X"] = (np.where(np.ptp(waveform, axis=-1, keepdims=True) > 0, waveform, 0), metadata)
+
+
+def _resample(state: State) -> None:
+    """Bring a record to 100 Hz, by the function that ``annotate`` uses; its mean is removed if that changes it."""
+    waveform, metadata = state["X"]
+    rate = float(metadata[RATE_KEY])
+    ratio = simple_ratio(rate, SAMPLING_RATE)
+    if ratio != 1 and waveform.shape[-1]:
+        waveform = waveform - waveform.mean(axis=-1, keepdims=True, dtype=np.float64)
+        waveform = np.stack([resampled(component, ratio) for component in waveform])
+        for name in metadata:
+            # STEAD's end of the coda is text: "[[2789.]]".
+            if name.endswith("_sample") and not isinstance(metadata[name], str):
+                metadata[name] = metadata[name] * float(ratio)
+    metadata |= {RATE_KEY: np.float64(SAMPLING_RATE), "trace_dt_s": 1 / SAMPLING_RATE}
+    metadata["trace_npts"] = waveform.shape[-1]
+    state["X"] = (waveform, metadata)
 
 
 def _lettered(dataset: WaveformDataset) -> WaveformDataset:
@@ -135,6 +181,7 @@ def _lettered(dataset: WaveformDataset) -> WaveformDataset:
     dataset = dataset.filter(np.ones(len(dataset), dtype=bool), inplace=False)
     dataset.metadata["trace_component_order"] = renamed
     dataset.component_order = COMPONENTS  # makes SeisBench look up anew where each component is in the files
+    dataset.metadata_cache = dataset.metadata_cache  # likewise, its cache of the metadata
     return dataset
 
 
@@ -166,7 +213,8 @@ class InMemory:
 
 class OnDisk:
     """
-    All records of a dataset, read when they are needed. An unusable one is replaced by another, always the same one.
+    All records of a dataset, read when they are needed. An unusable one is replaced by another, always the same one;
+    by the first that is known to be usable, if it has to be.
 
     :param reader: Reads a record
     :raises ValueError: If none of the records that were tried is usable
@@ -174,7 +222,10 @@ class OnDisk:
 
     def __init__(self, reader: Reader) -> None:
         self.reader, self.metadata = reader, reader.dataset.metadata
-        self.get_sample(0)
+        order = np.random.default_rng(0).permutation(len(self))[: TRIALS**2]
+        self.usable = next((int(place) for place in (0, *order) if reader.read(int(place)) is not None), -1)
+        if self.usable < 0:
+            raise reader.none_usable(len(order))
 
     def __len__(self) -> int:
         return len(self.metadata)
@@ -186,7 +237,9 @@ class OnDisk:
             sample = self.reader.read(place)
             if sample is not None:
                 return sample
-        raise self.reader.none_usable(min(TRIALS, len(self)))
+        sample = self.reader.read(self.usable)
+        assert sample is not None
+        return sample
 
 
 class Joined:

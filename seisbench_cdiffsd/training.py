@@ -7,7 +7,8 @@ import logging
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,11 @@ from seisbench_cdiffsd.config import DatasetChoice, TrainingConfig
 from seisbench_cdiffsd.configfile import read_table
 from seisbench_cdiffsd.continuous import load
 from seisbench_cdiffsd.datasets import open_chosen
-from seisbench_cdiffsd.feeding import ChosenDataset, load_data
+from seisbench_cdiffsd.feeding import ChosenDataset, Data, load_data
 from seisbench_cdiffsd.loop import Batches, CheckpointCallback, Training, validated_steps
 from seisbench_cdiffsd.losses import make_loss
 from seisbench_cdiffsd.model import CDiffSD
-from seisbench_cdiffsd.writing import folder_for, replacing
+from seisbench_cdiffsd.writing import folder_for, only_run, replacing
 
 #: Settings that may differ when a training resumes: the machine, and the datasets, which are compared by their traces.
 FREE = ("machine", "events", "noise")
@@ -74,6 +75,7 @@ def fit(
     :raises ValueError: If a dataset lacks what is needed, there is no such device, or `out` holds a training with other
         settings
     :raises FloatingPointError: If data or the loss are NaN or infinite
+    :raises ReportedElsewhere: If that is so in a training on several devices, in all processes but the first
     :raises KeyboardInterrupt: If it was interrupted; the last model and checkpoint are usable
     """
     config = config or TrainingConfig()
@@ -89,10 +91,14 @@ def _parts(dataset: WaveformDataset | MultiWaveformDataset) -> list[ChosenDatase
 
 
 def _fit(events: Sequence[ChosenDataset], noise: Sequence[ChosenDataset], out: Path, config: TrainingConfig) -> CDiffSD:
-    model = _new_model(config)
+    model = _new_model(config, resumed=(out / "last.ckpt").is_file())
     band = pairs.band_pass(model.filter_kwargs)
     data = load_data(events, noise, config, band)
-    _claim(out, config)
+    with _claimed(out, config):
+        return _run(model, data, out, config)
+
+
+def _run(model: CDiffSD, data: Data, out: Path, config: TrainingConfig) -> CDiffSD:
     trainer = _trainer(out, config, CheckpointCallback(out, config, data))
     last, handler = out / "last.ckpt", signal.getsignal(signal.SIGINT)
     with warnings.catch_warnings():
@@ -111,11 +117,11 @@ def _fit(events: Sequence[ChosenDataset], noise: Sequence[ChosenDataset], out: P
     return CDiffSD.load(out / "model")
 
 
-def _new_model(config: TrainingConfig) -> CDiffSD:
+def _new_model(config: TrainingConfig, resumed: bool) -> CDiffSD:
     torch.manual_seed(config.seed)
     wanted: dict[str, Any] = {"network": config.network, "schedule": config.schedule, "norm": config.norm}
     model = CDiffSD(**wanted, in_samples=config.window)
-    if config.init_from is None:
+    if config.init_from is None or resumed:  # a checkpoint has the weights
         return model
     start = load(config.init_from)
     given = start.get_model_args()
@@ -188,11 +194,18 @@ def _check(out: Path, config: TrainingConfig) -> None:
             ) from error
 
 
-@rank_zero_only
-def _claim(out: Path, config: TrainingConfig) -> None:
-    """Make the folder of a training, with its settings."""
-    with folder_for(out), replacing(out / "config.json") as path:
-        path.write_text(json.dumps(asdict(config), indent=4))
+@contextmanager
+def _claimed(out: Path, config: TrainingConfig) -> Iterator[None]:
+    """Make the folder of a training, with its settings, and keep other trainings out of it."""
+    if not is_first():
+        yield
+        return
+    with ExitStack() as held:
+        with folder_for(out):
+            held.enter_context(only_run(out))
+            with replacing(out / "config.json") as path:
+                path.write_text(json.dumps(asdict(config), indent=4))
+        yield
 
 
 def is_first() -> bool:

@@ -105,6 +105,26 @@ def _lock(file: BinaryIO, wait: bool = False) -> None:
     fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
+@contextmanager
+def only_run(out: Path) -> Iterator[None]:
+    """
+    Keep other runs out of a folder. On systems and file systems without locks this does nothing.
+
+    :param out: Folder
+    :raises ValueError: If another run is using it
+    """
+    with (out / ".lock").open("ab") as file:
+        if fcntl is not None:
+            try:
+                # a lock of this process alone, which ends with it and not with the workers that it forked
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                raise ValueError(f"Another run is writing to {out}: wait for it, or choose another folder.") from None
+            except OSError:
+                pass
+        yield
+
+
 def _escaped(text: str) -> str:
     return "".join(f"[{c}]" if c in "[*?" else c for c in text)
 

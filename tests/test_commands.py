@@ -91,6 +91,31 @@ def test_two_processes_train_as_one(unbroken, small_datasets, tmp_path):
     assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "one"), rel=1e-3)
 
 
+def test_two_processes_report_a_damaged_record_once(small_datasets, tmp_path):
+    events, noise = small_datasets
+    odd = SimpleNamespace(path=shutil.copytree(noise.path, tmp_path / "odd"))
+    bucket, number = re.match(r"(\w+)\$(\d+)", noise["trace_name"].iloc[3]).groups()
+    with h5py.File(odd.path / "waveforms.hdf5", "r+") as file:
+        file["data"][bucket][int(number), 1, 100] = np.nan
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    arguments = command((events, odd), tmp_path / "run", "machine.devices=2", "memory=0")
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True)
+    lines = [line for line in done.stderr.splitlines() if "cdiffsd" in line or "Traceback" in line]
+    assert done.returncode == 2 and len(lines) == 1, done.stderr
+    assert "of dataset odd has NaN or infinite samples" in lines[0]
+
+
+def test_a_folder_in_use_is_refused(small_datasets, tmp_path, capsys):
+    process = subprocess.Popen(command(small_datasets, tmp_path, steps=10_000), stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: (tmp_path / "last.ckpt").exists() or process.poll() is not None)
+        assert cli.main(command(small_datasets, tmp_path, steps=10_000)[3:]) == 2
+        assert "Another run is writing to" in one_line(capsys) and process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
 @pytest.fixture(scope="module")
 def stead(tmp_path_factory):
     """

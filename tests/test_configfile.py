@@ -144,6 +144,12 @@ def test_values_are_read_as_in_toml():
         ("machine.devices=5", "multiple of devices"),
         ("machine.device.x=1", "does not belong to a table"),
         ("steps", "KEY=VALUE"),
+        ("snr=[-inf, 0]", "snr must have finite limits"),
+        ("factor=[1, inf]", "factor must have finite limits"),
+        ("augmentations.stretch_range=[0.5, inf]", "stretch_range must have finite limits"),
+        ("augmentations.onset=[-inf, 3]", "onset must have finite limits"),
+        ("window=40", "window must be at least 50"),
+        ("seed=9223372036854775808", "seed must be less"),
     ],
 )
 def test_invalid_settings_are_reported_in_one_line(file, override, message):

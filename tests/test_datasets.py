@@ -159,18 +159,153 @@ def test_records_that_share_samples_with_an_earlier_split_are_left_out():
     assert datasets.in_split(metadata, "dev").sum() == 2
 
 
+def test_the_length_of_a_record_decides_what_it_shares():
+    random, count = np.random.default_rng(0), 300
+    start, samples = random.integers(0, 40_000, count), random.integers(50, 30_000, count)
+    names = pd.Series(range(count)).astype(str) + "$0,:3,:" + pd.Series(samples).astype(str)
+    metadata = pd.DataFrame(
+        {
+            "split": random.choice(datasets.SPLITS, count),
+            "station_code": random.choice(["A", "B"], count),
+            "trace_start_time": pd.to_datetime(start, unit="s").astype(str),
+            "trace_sampling_rate_hz": 50.0,
+            "trace_name": names,
+            "trace_npts": np.where(random.random(count) < 0.5, samples, np.nan),
+        }
+    )
+    end, station = start + np.maximum(samples / 50, 100), metadata["station_code"].to_numpy()
+    for number, split in enumerate(datasets.SPLITS):
+        earlier = metadata["split"].isin(datasets.SPLITS[:number]).to_numpy()
+        shared = (start[:, None] <= end) & (end[:, None] >= start) & (station[:, None] == station) & earlier[:, None]
+        expected = (metadata["split"] == split) & ~shared.any(axis=0)
+        assert expected.sum() > 5 or number == 2
+        np.testing.assert_array_equal(datasets.in_split(metadata, split), expected)
+
+
+def test_records_that_do_not_tell_their_length_count_as_long_as_others(tmp_path):
+    times = {"train": "2020-01-01T00:00:00Z", "dev": "2020-01-01T00:01:50Z", "test": "2020-01-01T00:10:00Z"}
+    records = [({"trace_name": x, "split": x, "station_code": "A", "trace_start_time": times[x]}) for x in times]
+    dataset = written(tmp_path / "x", [(metadata, np.ones((3, 18_000))) for metadata in records])
+    assert not dataset["trace_name"].str.contains("18000").any()
+    assert len(datasets.take_split(dataset, "test")) == 1
+    with pytest.raises(ValueError, match="no dev split"):
+        datasets.take_split(dataset, "dev")
+
+
+def test_records_share_samples_with_those_that_are_not_chosen_too(tmp_path):
+    times = {"station_code": "A", "trace_p_arrival_sample": 1.0}
+    records = [
+        ({**times, "split": split, "trace_start_time": time, "trace_category": category}, np.eye(3))
+        for split, time, category in (
+            ("train", "2020-01-01T00:00:00Z", "earthquake_local"),
+            ("train", "2021-01-01T00:00:00Z", "noise"),
+            ("dev", "2020-01-01T00:00:30Z", "noise"),
+            ("dev", "2022-01-01T00:00:30Z", "noise"),
+        )
+    ]
+    written(tmp_path / "x", records)
+    noise = datasets.open_chosen(DatasetChoice(str(tmp_path / "x"), category=("noise",)))
+    assert datasets.take_split(noise, "dev")["trace_start_time"].tolist() == ["2022-01-01T00:00:30Z"]
+
+
+def test_labelled_records_without_a_category_are_no_noise(tmp_path):
+    records = [({"trace_p_arrival_sample": p, "trace_number": i}, np.eye(3)) for i, p in enumerate((1.0, np.nan, 2.0))]
+    dataset = written(tmp_path / "x", records)
+    assert datasets.noise_of(dataset)["trace_number"].tolist() == [1]
+    assert len(datasets.noise_of(dataset, ("any",))) == 3
+    with pytest.raises(ValueError, match="holds no noise: all of its records have a P label"):
+        datasets.noise_of(dataset.filter(dataset["trace_number"] != 1, inplace=False))
+
+
+@pytest.mark.parametrize("names", [("P", "S"), ("Pg", "Sg")])
+def test_labels_are_found_under_the_names_that_seisbench_has(tmp_path, names):
+    p, s = (f"trace_{name}_arrival_sample" for name in names)
+    records = [({p: 1.0, s: 2.0}, np.eye(3)), ({p: np.nan, "trace_Pn_arrival_sample": 3.0}, np.eye(3)), ({}, np.eye(3))]
+    dataset = written(tmp_path / "x", records[:1] if names[0] == "P" else records, metadata_cache=True)
+    labelled = datasets.earthquakes_of(dataset)
+    assert labelled["trace_p_arrival_sample"].tolist() == [1, 3][: len(labelled)] == [1, 3][: len(dataset) - 1 or 1]
+    assert labelled.get_sample(0)[1]["trace_s_arrival_sample"] == 2
+    assert "trace_p_arrival_sample" in datasets.open_dataset(str(tmp_path / "x")).metadata
+    assert "trace_p_arrival_sample" not in dataset.metadata
+
+
 def test_splits_of_the_shared_data_share_no_samples(shared_data):
     events = datasets.open_chosen(DatasetChoice(str(shared_data / "data" / "events")))
     assert [datasets.in_split(events.metadata, split).sum() for split in datasets.SPLITS] == [1795, 228, 282]
 
 
+LABEL = {"trace_p_arrival_sample": 10.0}
+
+
+def written(path, records, order="ZNE", rate=100.0, **opened):
+    """A dataset of some records, each its metadata and its waveform."""
+    path.mkdir()
+    with sbd.WaveformDataWriter(path / "metadata.csv", path / "waveforms.hdf5") as writer:
+        writer.data_format = {"dimension_order": "CW", "component_order": order, "sampling_rate": rate}
+        for metadata, waveform in records:
+            writer.add_trace({"split": "train", **metadata}, waveform)
+    return sbd.WaveformDataset(path, **{"component_order": "ZNE", **opened})
+
+
+@pytest.mark.parametrize("rate", [50, 125, 200, 250, 1000])
+def test_records_at_other_rates_neither_ring_nor_shift(tmp_path, rate):
+    random, samples = np.random.default_rng(0), 60 * rate
+    noise = 100 * random.normal(size=(3, samples))
+    stuck, spike = noise.copy(), 0.001 * noise
+    stuck[:, samples // 3 : samples // 2] = 12345.678
+    spike[:, samples // 2] = 1e4
+    label = {"trace_p_arrival_sample": samples / 2}
+    drifting = noise + 1e5 + np.linspace(0, 1e4, samples)
+    dataset = written(tmp_path / "x", [({}, drifting), (label, spike), ({}, stuck)], rate=rate)
+    options = pairs.background(pairs.band_pass(), 3000)
+    assert len(InMemory(dataset, **options)) == 2  # without the one that is stuck for ten seconds
+    first, _ = Reader(dataset, **options).read(0)
+    middle = first[:, 1000:-1000].std()
+    assert 0.7 * middle < first[:, :50].std() < 1.4 * middle and 0.7 * middle < first[:, -50:].std() < 1.4 * middle
+    waveform, metadata = Reader(dataset, **options).read(1)
+    assert metadata["trace_p_arrival_sample"] == 3000 == np.abs(waveform[0]).argmax()
+    assert metadata["trace_sampling_rate_hz"] == 100 and metadata["trace_npts"] == waveform.shape[1]
+    assert Reader(dataset, []).gigabytes() == pytest.approx(3 * 4 * 3 * 6000e-9)
+
+
+@pytest.mark.parametrize("value", [0.0, 12345.678, 1e-3])
+def test_silent_components_are_zero(tmp_path, value):
+    waveform = 100 * np.random.default_rng(0).normal(size=(3, 6000)).astype(np.float32)
+    waveform[2] = value
+    store = InMemory(written(tmp_path / "x", [({}, waveform)]), **pairs.background(pairs.band_pass(), 3000))
+    assert store.get_sample(0)[0].any(axis=1).tolist() == [True, True, False]
+
+
+def test_very_short_records_are_left_out(tmp_path):
+    short = np.random.default_rng(0).normal(size=(3, 20))
+    quiet, quakes = (written(tmp_path / name, [(label, short)]) for name, label in (("a", {}), ("b", LABEL)))
+    with pytest.raises(ValueError, match="No usable record"):
+        pairs.load_noise(quiet, pairs.band_pass())
+    with pytest.raises(ValueError, match="No usable record"):
+        pairs.load_earthquakes(quakes, pairs.band_pass(), min_snr=10, mute=True)
+
+
+def test_rare_usable_records_are_found_on_disk_too(tmp_path):
+    records = [({"trace_number": i}, np.arange(9.0).reshape(3, 3)) for i in range(300)]
+    dataset = written(tmp_path / "x", records)
+    store = OnDisk(Reader(dataset, [], lambda metadata: metadata["trace_number"] == 150))
+    assert all(store.get_sample(i)[1]["trace_number"] == 150 for i in range(0, 300, 50))
+
+
+def test_datasets_opened_with_other_dimensions_are_refused(tmp_path):
+    dataset = written(tmp_path / "x", [({}, np.ones((3, 3)))], dimension_order="NWC")
+    with pytest.raises(ValueError, match="dimension_order='NCW'"):
+        Reader(dataset, [])
+
+
+def test_components_1_and_2_are_taken_for_n_and_e_from_cached_metadata(tmp_path):
+    dataset = written(tmp_path / "x", [({}, np.arange(9.0).reshape(3, 3))], order="Z12", metadata_cache=True)
+    np.testing.assert_array_equal(InMemory(dataset, []).get_sample(0)[0], np.arange(9).reshape(3, 3))
+
+
 def test_components_1_and_2_are_taken_for_n_and_e(tmp_path):
     for order in ("ZNE", "Z12", "Z1E"):
-        (tmp_path / order).mkdir()
-        path = tmp_path / order
-        with sbd.WaveformDataWriter(path / "metadata.csv", path / "waveforms.hdf5") as writer:
-            writer.data_format = {"dimension_order": "CW", "component_order": order, "sampling_rate": 100.0}
-            writer.add_trace({"split": "train"}, np.arange(1, 10, dtype=np.float32).reshape(3, 3))
+        written(tmp_path / order, [({}, np.arange(1, 10, dtype=np.float32).reshape(3, 3))], order)
     lettered, *others = (
         InMemory(datasets.open_chosen(DatasetChoice(str(tmp_path / x))), []) for x in ("ZNE", "Z12", "Z1E")
     )

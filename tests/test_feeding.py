@@ -1,10 +1,13 @@
 """Batches: the same in any process, shared without overlap, and with errors that name what is wrong with a record."""
 
 import copy
+import shutil
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
+import seisbench.data as sbd
 
 from seisbench_cdiffsd import feeding, pairs
 from seisbench_cdiffsd.config import DatasetChoice, Machine, TrainingConfig
@@ -52,6 +55,29 @@ def test_batches_have_what_an_update_needs(data):
     assert clean.equal(batch["clean"]) and noise.equal(batch["noise"])
 
 
+def test_sources_are_balanced_by_the_root_of_their_records(small_datasets, parts):
+    events, noise = (dataset.filter(np.ones(len(dataset), dtype=bool), inplace=False) for dataset in small_datasets)
+    for dataset, column in ((events, "trace_source"), (noise, "station_code")):
+        rare = [number == 1 for number in range(len(dataset))]  # one of those to train on
+        dataset.metadata[column] = np.where(rare, "rare", "common")
+    chosen = [[(events, DatasetChoice("a"))], [(noise, DatasetChoice("b"))]]
+    for balance in (True, False):
+        data = feeding.load_data(*chosen, replace(CONFIG, balance=balance), pairs.band_pass())
+        store = data.pairs.dataset
+        rare = (store.metadata["trace_source"] == "rare").to_numpy()
+        assert rare.sum() == 1
+        common = len(rare) - 1
+        assert data.chances[rare] / data.chances[~rare].sum() == pytest.approx(common**-0.5 if balance else 1 / common)
+        single = replace(CONFIG.augmentations, mixed_noise=0.0)
+        data = feeding.load_data(*chosen, replace(CONFIG, balance=balance, augmentations=single), pairs.band_pass())
+        examples, rare_noise = feeding.Examples(data, CONFIG), noise["trace_name"].iloc[1]
+        names = [str(examples[0, i]["names"]).partition(" + ") for i in range(400)]
+        share = np.mean([rare_noise in noise_name for _, _, noise_name in names])
+        assert share == pytest.approx(1 / (1 + 5**0.5) if balance else 1 / 6, abs=0.06)
+        share = np.mean([store.metadata["trace_name"][np.flatnonzero(rare)[0]] in name for name, _, _ in names])
+        assert share == pytest.approx(data.chances[rare][0], abs=0.06)
+
+
 def test_weights_of_datasets_are_their_shares(small_datasets, parts):
     (events, _), _ = parts[0][0], parts[1][0]
     twice = [(events, DatasetChoice("a", weight=3)), (events, DatasetChoice("b"))]
@@ -76,4 +102,23 @@ def test_other_data_have_another_fingerprint(small_datasets, parts, data):
         feeding.load_data([(events, DatasetChoice("a"))], parts[1], CONFIG, pairs.band_pass()).fingerprint
         != data.fingerprint
     )
-    assert feeding.load_data(*parts, CONFIG, pairs.band_pass()).fingerprint == data.fingerprint
+    again = feeding.load_data(*parts, CONFIG, pairs.band_pass())
+    assert (again.fingerprint, again.contents) == (data.fingerprint, data.contents)
+
+
+def test_data_of_the_same_names_are_told_apart(small_datasets, parts, tmp_path):
+    def contents(events, noise=parts[1], weight=1.0, **changes):
+        chosen = [(events, DatasetChoice("a")), (small_datasets[0], DatasetChoice("b", weight=weight))]
+        return feeding.load_data(chosen, noise, replace(CONFIG, **changes), pairs.band_pass()).contents
+
+    events = small_datasets[0]
+    moved = events.filter(np.ones(len(events), dtype=bool), inplace=False)
+    moved.metadata["trace_s_arrival_sample"] += 50
+    shutil.copytree(events.path, tmp_path / "louder")
+    with h5py.File(tmp_path / "louder" / "waveforms.hdf5", "r+") as file:
+        for bucket in file["data"].values():
+            bucket[:] *= 2
+    louder = sbd.WaveformDataset(tmp_path / "louder", component_order="ZNE")
+    seen = [contents(events), contents(moved), contents(louder), contents(events, weight=2.0)]
+    assert len({*seen, contents(events, balance=False)}) == 5
+    assert contents(events) == seen[0]

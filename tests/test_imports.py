@@ -99,7 +99,7 @@ ALLOWED = {
     },
     "arguments": {"writing"},
     "export": {"configfile", "model", "writing"},
-    "commands": {"arguments", "config", "configfile", "console", "export", "training"},
+    "commands": {"arguments", "config", "configfile", "console", "export", "loop", "training"},
     "sds": {"manifest"},
     "ledger": {"manifest", "sds"},
     "instruments": {"continuous", "ledger", "manifest", "model", "reading", "sds", "writing"},

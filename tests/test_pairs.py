@@ -1,5 +1,7 @@
 """Pairs and mixtures from small SeisBench datasets, written here in SeisBench's own format."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -56,6 +58,29 @@ def test_datasets_without_labels_or_usable_records_are_named(small_datasets):
         pairs.load_earthquakes(small_datasets[1], pairs.band_pass(), min_snr=10, mute=True)
     with pytest.raises(ValueError, match="No usable record"):
         pairs.load_earthquakes(small_datasets[0], pairs.band_pass(), min_snr=1000, mute=True)
+
+
+@pytest.mark.parametrize("settings", [{"rotate": True}, {"rotate": False, "glitches": 1.0}])
+def test_earthquakes_are_silent_where_the_noise_is(earthquakes, noise, settings):
+    silent = copy.copy(noise)
+    silent.samples = [(waveform * np.float32([[1], [1], [0]]), metadata) for waveform, metadata in noise.samples]
+    on = Augmentations(mixed_noise=0, drop_components=0, narrow=0, noise_only=0, **settings)
+    generator = pairs.training_pairs(earthquakes, silent, pairs.band_pass(), settings=on)
+    with pairs.seeded(0):
+        for index in range(20):
+            pair = generator[index % len(earthquakes)]
+            assert not pair["clean"][2].any() and not pair["noise"][2].any() and pair["noise"][1].any()
+
+
+def test_earthquakes_are_silent_in_noise_that_has_stopped(earthquakes, noise):
+    stopped = copy.copy(noise)
+    waveform = np.random.default_rng(0).normal(size=(3, 6000))
+    waveform[2, 500:] = 0
+    state = {"X": (waveform, {"trace_sampling_rate_hz": 100.0})}
+    pairs.band_pass()(state)
+    stopped.samples = [(state["X"][0][:, 1500:].astype(np.float32), noise.samples[0][1])]
+    mixtures = pairs.mixtures(earthquakes, stopped, limit=2)
+    assert not mixtures.clean[:, 2].any() and mixtures.clean[:, 1].any()
 
 
 def test_training_pairs_never_repeat_but_follow_the_seed(earthquakes, noise):

@@ -57,24 +57,38 @@ def test_the_same_seed_gives_the_same_losses_and_another_others(finished, small_
     assert losses(tmp_path / "other") != losses(out)[:3]
 
 
-def test_an_interrupted_training_resumes_exactly(finished, small_datasets, tmp_path, monkeypatch):
-    model, out = finished
+def interrupt(monkeypatch, *args):
+    """Start a training that is interrupted in update 6, after the checkpoint of update 3."""
     step = loop.Training.training_step
 
     def broken(self, batch, batch_idx):
-        if self.trainer.global_step == 5:  # after the checkpoint of step 3
+        if self.trainer.global_step == 5:
             raise KeyboardInterrupt
         return step(self, batch, batch_idx)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop.Training, "training_step", broken)
         with pytest.raises(KeyboardInterrupt):
-            training.fit(*small_datasets, tmp_path, config())
+            training.fit(*args)
+
+
+def test_an_interrupted_training_resumes_exactly(finished, small_datasets, tmp_path, monkeypatch):
+    model, out = finished
+    interrupt(monkeypatch, *small_datasets, tmp_path, config())
     assert CDiffSD.load(tmp_path / "model")
     resumed = training.fit(*small_datasets, tmp_path, config())
     assert weights(resumed).equal(weights(model))
     assert losses(tmp_path) == losses(out)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "log.csv"), pd.read_csv(out / "log.csv"))
+
+
+def test_a_training_resumes_in_other_parts(small_datasets, tmp_path, monkeypatch):
+    training.fit(*small_datasets, tmp_path / "whole", config(batch_size=4))
+    for before, after in ((1, 2), (2, 4), (4, 1)):
+        out = tmp_path / f"{before} {after}"
+        interrupt(monkeypatch, *small_datasets, out, config(batch_size=4, machine=Machine(accumulate=before)))
+        training.fit(*small_datasets, out, config(batch_size=4, machine=Machine(accumulate=after)))
+        assert losses(out) == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
 
 
 def test_a_finished_training_is_not_started_again(finished, small_datasets):
@@ -145,6 +159,17 @@ def test_fine_tuning_starts_from_the_given_weights(finished, small_datasets, tmp
         training.fit(*small_datasets, tmp_path / "x", config(init_from=str(out / "model"), schedule="published-linear"))
 
 
+def test_a_fine_tuning_resumes_without_its_first_weights(finished, small_datasets, tmp_path, monkeypatch):
+    for kind in ("pt", "json"):
+        (tmp_path / f"first.{kind}").write_bytes((finished[1] / f"model.{kind}").read_bytes())
+    settings = config(init_from=str(tmp_path / "first"))
+    training.fit(*small_datasets, tmp_path / "whole", settings)
+    interrupt(monkeypatch, *small_datasets, tmp_path / "run", settings)
+    (tmp_path / "first.pt").unlink()
+    training.fit(*small_datasets, tmp_path / "run", settings)
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+
+
 def test_another_configuration_in_the_same_folder_is_refused(finished, small_datasets):
     with pytest.raises(ValueError, match=r"other settings.*seed"):
         training.fit(*small_datasets, finished[1], config(seed=3))
@@ -169,6 +194,72 @@ def test_a_loss_that_is_not_finite_stops_the_training_with_the_names(small_datas
     settings = config(learning_rate=1e30, kernel_rate=None, warmup=1)
     with pytest.raises(FloatingPointError, match=r"step 1; .* Of: bucket"):
         training.fit(*small_datasets, tmp_path, settings)
+
+
+def test_the_average_is_that_of_the_weights_after_each_update():
+    settings = config(averaging=0.9)
+    model, average = (torch.nn.Linear(1, 1, bias=False).double() for _ in range(2))
+    average.load_state_dict(model.state_dict())
+    expected, random = average.weight.item(), np.random.default_rng(0)
+    for step, value in [(1, 3.0), *((step, random.normal()) for step in range(2, 400))]:
+        model.weight.data.fill_(value)
+        loop.update_ema(average, model, settings, step)
+        decay = min(0.9, step / (step + 20))
+        expected = decay * expected + (1 - decay) * value
+        assert average.weight.item() == pytest.approx(expected)
+    last = np.random.default_rng(0).normal(size=398)[::-1]
+    weights = 0.1 * 0.9 ** np.arange(200)  # of the latest values, long after the short averages of the start
+    assert average.weight.item() == pytest.approx((weights * last[:200]).sum(), abs=1e-6)
+
+
+def test_the_average_is_what_is_kept(small_datasets, tmp_path):
+    settings = {"steps": 3, "validate_every": 3}
+    kept = training.fit(*small_datasets, tmp_path / "averaged", config(averaging=0.998, **settings))
+    last = training.fit(*small_datasets, tmp_path / "last", config(averaging=0.0, **settings))
+    trained = torch.load(tmp_path / "averaged" / "last.ckpt", weights_only=True)["state_dict"]
+    for name, value in last.state_dict().items():
+        torch.testing.assert_close(trained[f"model.{name}"], value)
+    assert not weights(kept).allclose(weights(last))
+
+
+def test_gradients_are_clipped(small_datasets, tmp_path, monkeypatch):
+    norms = []
+    step = torch.optim.Adam.step
+
+    def watched(self, *args, **kwargs):
+        result = step(self, *args, **kwargs)
+        gradients = [
+            p.grad.square().sum() for group in self.param_groups for p in group["params"] if p.grad is not None
+        ]
+        norms.append(float(torch.stack(gradients).sum().sqrt()))
+        return result
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    settings = {"optimizer": "adam", "steps": 2, "validate_every": 2, "learning_rate": 1e-6}
+    training.fit(*small_datasets, tmp_path / "free", config(clip=0.0, **settings))
+    free, limit = list(norms), 0.1 * min(norms)
+    norms.clear()
+    training.fit(*small_datasets, tmp_path / "clipped", config(clip=limit, **settings))
+    assert min(free) > 5 * limit and norms == pytest.approx([limit] * 2, rel=1e-3)
+
+
+def test_the_best_model_is_kept_when_the_score_falls_again(small_datasets, tmp_path, monkeypatch):
+    scores, validated = iter((1.0, 5.0, 3.0)), []
+
+    def validate(model, mixtures):
+        validated.append(weights(model).clone())
+        score = next(scores)
+        return {"sdr_1": -score, "correlation_1": 0.5, "sdr_2": score, "correlation_2": 0.5}
+
+    monkeypatch.setattr(loop, "validate", validate)
+    best = training.fit(*small_datasets, tmp_path, config(steps=3, validate_every=1))
+    assert weights(best).equal(validated[1]) and not weights(best).equal(validated[2])
+    assert json.loads(best.weights_docstring)["log"] == {**best_row(tmp_path), "step": 2}
+
+
+def best_row(out):
+    log = pd.read_csv(out / "log.csv")
+    return log.loc[log["sdr_2"].idxmax()].to_dict()
 
 
 def test_the_learning_rate_rises_and_falls():
