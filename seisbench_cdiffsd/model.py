@@ -65,8 +65,8 @@ class CDiffSD(ShippedWeights, WaveformModel):
     _annotate_args: ClassVar[dict[str, tuple[str, Any]]] = {
         "steps": ("Number of steps from the noisy to the clean record; 1 is direct denoising", 2),
         "noise_floor": (
-            "Smallest share of the noise amplitude to leave in; 0 for none. Above 0, estimates weaker than a quarter of "
-            "the noise are attenuated with it",
+            "Smallest share of the noise amplitude to leave in; 0 for none. Above 0, estimates weaker than a quarter "
+            "of the noise are attenuated with it",
             NOISE_FLOOR,
         ),
         "noise_margin": ("Decibels below the earthquake to reduce noise to; inf for no limit", NOISE_MARGIN),
