@@ -127,7 +127,7 @@ def add_archive(commands: Any) -> None:
         "--threads", type=arguments.positive, default=1, metavar="N", help="threads of a worker (%(default)s)"
     )
     parser.add_argument(
-        "--retries", type=arguments.count, default=2, metavar="N", help="of a failed task (%(default)s)"
+        "--retries", type=arguments.count, default=2, metavar="N", help="how often to retry a failed task (%(default)s)"
     )
     parser.add_argument("--scheduler", type=arguments.address, metavar="ADDRESS", help="of a running Dask scheduler")
     parser.add_argument(
@@ -199,7 +199,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "--noise-floor",
         type=arguments.share,
         metavar="X",
-        help=f"smallest share of the noise amplitude to leave in; 0 for none ({default['noise_floor']})",
+        help=f"least share of the noise to leave in; with --noise-margin inf, 0 leaves none ({default['noise_floor']})",
     )
     parser.add_argument(
         "--noise-margin",
@@ -209,9 +209,11 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--weights", default=DEFAULT, metavar="NAME", help="name, or path of a model (%(default)s)")
     parser.add_argument(
-        "--encoding", choices=ENCODINGS, default=ENCODINGS[0], help="of the samples in miniSEED (%(default)s)"
+        "--encoding", choices=ENCODINGS, default=ENCODINGS[0], help="sample format in miniSEED (%(default)s)"
     )
-    parser.add_argument("--scale", type=arguments.scale, default=1.0, metavar="X", help="int32 are samples times X (1)")
+    parser.add_argument(
+        "--scale", type=arguments.scale, default=1.0, metavar="X", help="factor of samples before they become int32 (1)"
+    )
     parser.add_argument("--location", type=arguments.code, metavar="CODE", help="location code to write (the input's)")
 
 

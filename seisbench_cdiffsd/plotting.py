@@ -111,11 +111,12 @@ def _draw(ax: Axes, trace: Trace, mean: float, colour: str) -> None:
 
 def _mark(ax: Axes, picks: pd.DataFrame | None, label: bool) -> None:
     """Draw picks over the whole height and, if there are few, name them above the axes."""
+    few = picks is not None and len(picks) <= MAX_NAMED_PICKS  # many would hide the trace
     for pick in [] if picks is None else picks.itertuples():
         colour = PHASES.get(pick.phase, "#009e73")
         time = pick.time.datetime
-        ax.axvline(time, color=colour, lw=1.4, alpha=0.9, zorder=0)
-        if label and picks is not None and len(picks) <= MAX_NAMED_PICKS:
+        ax.axvline(time, color=colour, lw=1.4 if few else 0.6, alpha=0.9 if few else 0.4, zorder=0)
+        if label and few:
             text = f"{pick.phase} {pick.probability:.2f}" if hasattr(pick, "probability") else pick.phase
             ha = "right" if pick.phase == "P" else "left"
             transform = ax.get_xaxis_transform()
