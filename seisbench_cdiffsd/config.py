@@ -157,6 +157,8 @@ class TrainingConfig:
     :param window: Samples of a window, at 100 Hz
     :param init_from: Weights to start from, by name or path (fine-tuning)
     :param loss: Weights of the terms of the error of an estimate, see :py:func:`seisbench_cdiffsd.losses.make_loss`
+    :param presence: Weight of a further term, which the default network learns by to tell whether there is an
+        earthquake; at 0 it does not tell
     :param unfolded: Weight of the second term of the loss
     :param unfolded_share: Share of a batch that the second term is computed for
     :param top: Share of examples at level 1, where sampling starts; the others are between 0.05 and 1
@@ -194,6 +196,7 @@ class TrainingConfig:
     window: int = 3000
     init_from: str | None = None
     loss: Mapping[str, float] = field(default_factory=lambda: {"log-ratio": 1.0, "spectrum": 10.0, "mask": 10.0})
+    presence: float = 1.0
     unfolded: float = 1.0
     unfolded_share: float = 0.5
     top: float = 0.5
@@ -227,8 +230,10 @@ class TrainingConfig:
         _check_counts(self, "steps", "batch_size", "warmup", "validate_every", "validation_events")
         if not (0 <= self.top <= 1 and 0 <= self.unfolded_share <= 1 and 0 <= self.averaging < 1):
             raise ValueError("top and unfolded_share must lie in [0, 1], averaging in [0, 1).")
-        if not (min(self.learning_rate, self.kernel_rate or 1) > 0 and self.unfolded >= 0):
-            raise ValueError("learning_rate and kernel_rate must be positive, unfolded must not be negative.")
+        if not (min(self.learning_rate, self.kernel_rate or 1) > 0 and min(self.unfolded, self.presence) >= 0):
+            raise ValueError(
+                "learning_rate and kernel_rate must be positive, unfolded and presence must not be negative."
+            )
         for name in ("clip", "patience", "memory", "seed"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}.")
@@ -257,6 +262,11 @@ class TrainingConfig:
             raise ValueError(
                 f"batch_size {self.batch_size} must be a multiple of devices x nodes x accumulate, {parts}."
             )
+
+    @property
+    def tells(self) -> bool:
+        """Whether the network learns to tell if there is an earthquake: it needs windows without one."""
+        return self.presence > 0 and self.network == "default" and self.augmentations.noise_only > 0
 
     @property
     def unfolded_count(self) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from obspy import Stream, Trace, UTCDateTime
 
-from seisbench_cdiffsd import noise_left
+from seisbench_cdiffsd import noise_left, presence
 from seisbench_cdiffsd.console import one_line
 from seisbench_cdiffsd.model import CDiffSD
 
@@ -24,7 +24,7 @@ PIECE_SECONDS = 6 * 3600.0
 #: the samples mirrored for this, and the memory of the filter.
 WINDOWS_AROUND = 4
 #: Counts up when the same weights and arguments give other samples than before.
-PROCESSING = 2
+PROCESSING = 3
 
 #: Fraction of the sampling interval by which the time of a sample may differ between readings, as miniSEED counts in
 #: 0.1 ms: below a half, so samples half way between two times are safe too.
@@ -108,7 +108,7 @@ def margin(model: CDiffSD) -> float:
 
 def fingerprint(model: CDiffSD) -> str:
     """A hash of all that the output of a model depends on: its parameters, arguments and defaults, and the code."""
-    code = PROCESSING, noise_left.NOISE_CEILING, noise_left.DOUBT
+    code = PROCESSING, noise_left.NOISE_CEILING, noise_left.DOUBT, presence.ODDS
     arguments = model.get_model_args(), asdict(model.options())
     total = hashlib.sha256(json.dumps([arguments, code], default=str).encode())
     for name, values in model.state_dict().items():

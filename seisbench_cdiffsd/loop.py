@@ -29,6 +29,7 @@ from seisbench_cdiffsd.metrics import cross_correlation, sdr_db
 from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.optimizers import make_optimizer
 from seisbench_cdiffsd.pairs import Mixtures
+from seisbench_cdiffsd.presence import Listening
 from seisbench_cdiffsd.schedule import get_schedule
 from seisbench_cdiffsd.writing import replacing
 
@@ -107,7 +108,11 @@ class Training(LightningModule):
         # the second term is a mean over the whole batch, of which the parts may hold unequal shares
         weight = config.unfolded * len(lower) * config.machine.parts / max(config.unfolded_count, 1)
         clean = batch["clean"] / factor
-        return training_loss(self.model, clean, noisy, level, lower, self.schedule, self.error, weight)
+        denoise = Listening(self.model.with_odds)
+        loss = training_loss(denoise, clean, noisy, level, lower, self.schedule, self.error, weight)
+        if not self.model.presence:
+            return loss
+        return loss + config.presence * denoise.error(clean, config.augmentations.noise_only, weight)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """An update of the weights and of their average."""

@@ -6,12 +6,11 @@ import asyncio
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import obspy
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from seisbench.models import WaveformModel
 from seisbench.util import ClassifyOutput
@@ -20,12 +19,14 @@ from torch import Tensor
 from seisbench_cdiffsd import diffusion
 from seisbench_cdiffsd.amplitudes import check_norm, normalize, parted, rejoined
 from seisbench_cdiffsd.filtering import BAND, SAMPLING_RATE, design_filter, min_sampling_rate
-from seisbench_cdiffsd.network import build_network, evaluating
-from seisbench_cdiffsd.noise_left import NOISE_FLOOR, NOISE_MARGIN, leave_noise
+from seisbench_cdiffsd.network import SpectralUNet, build_network, evaluating
+from seisbench_cdiffsd.noise_left import DOUBT, NOISE_CEILING, leave_noise
+from seisbench_cdiffsd.options import ARGUMENTS, STACKING, Options
+from seisbench_cdiffsd.presence import Listening
 from seisbench_cdiffsd.pretrained import ShippedWeights
 from seisbench_cdiffsd.records import Record, records, with_samples
 from seisbench_cdiffsd.schedule import get_schedule
-from seisbench_cdiffsd.windows import STACKING, Options, Windows
+from seisbench_cdiffsd.windows import Windows
 
 CITATION = (
     "Trappolini, D., Laurenti, L., Poggiali, G., Tinti, E., Galasso, F., Michelini, A., & Marone, C. (2024). "
@@ -37,9 +38,6 @@ CITATION = (
 Estimate = tuple[Record, NDArray[np.float32]]
 #: A window of a record: where it starts.
 Cut = tuple[Record, Windows, int]
-
-#: The network gets a multiple of this many samples: the published one halves them three times.
-MULTIPLE = 8
 
 
 class CDiffSD(ShippedWeights, WaveformModel):
@@ -57,33 +55,14 @@ class CDiffSD(ShippedWeights, WaveformModel):
     :param norm: What a window is divided by, see :py:func:`normalize`
     :param filter_args: Type of the band filter, as for ``obspy.Stream.filter``, or None for no filter
     :param filter_kwargs: Its arguments
+    :param presence: Whether the network tells, too, if there is an earthquake; where it is improbable, what is left in
+        noise counts as noise (see :py:mod:`.noise_left`)
     :param kwargs: Passed to :py:class:`~seisbench.models.WaveformModel`
     :raises ValueError: If one of the names is unknown
     """
 
     _stack_options: ClassVar[set[str]] = set(STACKING)
-    _annotate_args: ClassVar[dict[str, tuple[str, Any]]] = {
-        "steps": ("Number of steps from the noisy to the clean record; 1 is direct denoising", 2),
-        "noise_floor": (
-            "Smallest share of the noise amplitude to leave in; 0 for none. Above 0, estimates weaker than a quarter "
-            "of the noise are attenuated with it",
-            NOISE_FLOOR,
-        ),
-        "noise_margin": ("Decibels below the earthquake to reduce noise to; inf for no limit", NOISE_MARGIN),
-        "batch_size": ("Batch size for the model", 32),
-        "overlap": ("Overlap between windows: a fraction of their length below 1, or a number of samples", 0.3),
-        "blinding": (
-            "Number of samples to discard on each side of a window where a neighbour covers them, or a tuple for left "
-            "and right; their sum is at most the overlap",
-            (0, 0),
-        ),
-        "stacking": ("Stacking of windows: 'crossfade', 'avg' or 'max' (the largest absolute value)", "crossfade"),
-        "strict": (
-            "Only return samples that all components have; otherwise missing components are zeros, never returned",
-            False,
-        ),
-        "flexible_horizontal_components": ("If true, accepts traces with Z12 components as ZNE and vice versa.", True),
-    }
+    _annotate_args: ClassVar[dict[str, tuple[str, Any]]] = ARGUMENTS
 
     def __init__(
         self,
@@ -95,6 +74,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
         norm: str = "std",
         filter_args: Sequence[str] | None = ("bandpass",),
         filter_kwargs: dict[str, Any] | None = None,
+        presence: bool = False,
         **kwargs: Any,
     ) -> None:
         filter_args = None if filter_args is None else tuple(filter_args)
@@ -120,11 +100,11 @@ class CDiffSD(ShippedWeights, WaveformModel):
         design_filter(filter_args, filter_kwargs, sampling_rate)
         get_schedule(schedule)
         check_norm(norm)
-        self.network_name, self.schedule, self.norm = network, schedule, norm
-        self.network = build_network(network)
+        self.network_name, self.schedule, self.norm, self.presence = network, schedule, norm, presence
+        self.network = build_network(network, presence)
         self.float()  # even where double precision is torch's default
 
-    def forward(self, x: Tensor, level: Tensor | float | None = None) -> Tensor:
+    def forward(self, x: Tensor, level: Tensor | float = 1.0) -> Tensor:
         """
         Estimate the clean record in one evaluation of the network.
 
@@ -132,10 +112,13 @@ class CDiffSD(ShippedWeights, WaveformModel):
         :param level: Levels in [0, 1], (batch,) or one for all; 1, the observation, by default
         :return: Estimates in the shape of `x`
         """
-        level = torch.as_tensor(1.0 if level is None else level, dtype=x.dtype, device=x.device)
-        padding = -x.shape[-1] % MULTIPLE
-        estimate = self.network(F.pad(x, (0, padding)) if padding else x, level.expand(len(x)))
-        return estimate[..., : x.shape[-1]]
+        return self.network(x, torch.as_tensor(level).to(x).expand(len(x)))
+
+    def with_odds(self, x: Tensor, level: Tensor | float) -> tuple[Tensor, Tensor | None]:
+        """As :py:meth:`forward`; and the natural logarithm of the odds of an earthquake, (batch,), if it is told."""
+        if not self.presence:
+            return self(x, level), None
+        return cast(SpectralUNet, self.network).with_odds(x, torch.as_tensor(level).to(x).expand(len(x)))
 
     def annotate_batch_pre(self, batch: Tensor, argdict: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Normalise windows; the piggyback is their factors, zero for silent windows, so they stay silent."""
@@ -249,17 +232,21 @@ class CDiffSD(ShippedWeights, WaveformModel):
     def _finish(self, batch: list[Cut], options: Options) -> list[Estimate]:
         """Denoise a batch of windows, and give the records that it completes."""
         cut = torch.from_numpy(np.stack([windows.cut(offset) for _, windows, offset in batch]))
-        estimates = self.restore(cut, options.steps).cpu().numpy()
+        clean, trust = self._restore(cut, options.steps)
+        if trust is not None:  # stacked as another row
+            clean = torch.cat([clean, trust[:, None, None].expand(-1, 1, clean.shape[-1])], dim=1)
         finished = []
-        for (record, windows, offset), estimate in zip(batch, estimates, strict=True):
+        for (record, windows, offset), estimate in zip(batch, clean.cpu().numpy(), strict=True):
             windows.add(offset, estimate)
             if windows.complete:
-                noisy, clean = (torch.from_numpy(x)[None] for x in (record.data, windows.stacked()))
-                left = leave_noise(noisy, clean, *options.rule, rate=self.sampling_rate, origin=record.origin)[
-                    0
-                ].numpy()
+                left = self._with_noise(record, torch.from_numpy(windows.stacked()), options)
                 finished.append((record, np.multiply(left, record.alive, out=left)))  # what was filled in is no signal
         return finished
+
+    def _with_noise(self, record: Record, stacked: Tensor, options: Options) -> NDArray[np.float32]:
+        noisy, (clean, *trust) = torch.from_numpy(record.data), stacked.split(len(record.data))
+        where = self.sampling_rate, record.origin
+        return leave_noise(noisy[None], clean[None], *options.rule, NOISE_CEILING, DOUBT, *where, *trust)[0].numpy()
 
     @torch.no_grad()
     def restore(
@@ -276,6 +263,13 @@ class CDiffSD(ShippedWeights, WaveformModel):
         :raises ValueError: If the model is not in single precision, or `batch` has NaN or infinite samples
         :raises FloatingPointError: If the model returns NaN or infinite samples
         """
+        clean, trust = self._restore(batch, steps)
+        trust = None if trust is None else trust[:, None]
+        return leave_noise(batch.to(clean), clean, noise_floor, noise_margin, rate=self.sampling_rate, trust=trust)
+
+    @torch.no_grad()
+    def _restore(self, batch: Tensor, steps: int) -> tuple[Tensor, Tensor | None]:
+        """Estimates of windows, and how far to trust them, (batch,), if the network tells."""
         if self.dtype != torch.float32:
             raise ValueError(f"The model is in {self.dtype}: call .float() first.")
         batch = batch.to(self.device, torch.float32)
@@ -283,11 +277,14 @@ class CDiffSD(ShippedWeights, WaveformModel):
             raise ValueError("The windows hold samples that are NaN or infinite: fill them, or use annotate.")
         parts, which = parted(batch, max(round(self.sampling_rate), 1))
         noisy, factor = self.annotate_batch_pre(parts, {})
-        clean = diffusion.sample(self, noisy, get_schedule(self.schedule), steps)
+        denoise = Listening(self.with_odds)
+        clean = diffusion.sample(denoise, noisy, get_schedule(self.schedule), steps)
         if not clean.isfinite().all():  # NaN would pass for missing samples
             raise FloatingPointError("The model returned NaN or infinite samples; its weights may be damaged.")
-        clean = rejoined(self.annotate_batch_post(clean, factor, {}), which)
-        return leave_noise(batch, clean, noise_floor, noise_margin, rate=self.sampling_rate)
+        clean, trust = rejoined(self.annotate_batch_post(clean, factor, {}), which), denoise.trust()
+        if trust is not None:  # of a window that was denoised in parts, the most trusted one counts
+            trust = trust[: len(clean)].scatter_reduce(0, which, trust[len(clean) :], "amax")
+        return clean, trust
 
     @property
     def min_sampling_rate(self) -> float:
@@ -297,4 +294,4 @@ class CDiffSD(ShippedWeights, WaveformModel):
     def get_model_args(self) -> dict[str, Any]:
         """All arguments of the constructor."""
         names = ("schedule", "in_samples", "sampling_rate", "component_order", "norm", "filter_args", "filter_kwargs")
-        return {"network": self.network_name, **{name: getattr(self, name) for name in names}}
+        return {"network": self.network_name, **{name: getattr(self, name) for name in (*names, "presence")}}

@@ -24,6 +24,8 @@ LEVEL_WIDTH, FASTEST = 64, 30.0
 BANK_FRAME, BANK_HOP = 64, 16
 #: Exponent of the amplitudes that the network sees: compressed, so weak arrivals count.
 COMPRESSION = 0.3
+#: Width of the layer that tells whether there is an earthquake.
+PRESENCE_WIDTH = 64
 
 
 class SpectralUNet(nn.Module):
@@ -35,9 +37,10 @@ class SpectralUNet(nn.Module):
     noise looks alike at all stations, whatever the spectrum of that noise.
 
     :param widths: Channels at each depth; each depth has half as many frames as the one above
+    :param presence: Whether to tell, too, if there is an earthquake; see :py:meth:`with_odds`
     """
 
-    def __init__(self, widths: tuple[int, ...] = (96, 96, 128, 160)) -> None:
+    def __init__(self, widths: tuple[int, ...] = (96, 96, 128, 160), presence: bool = False) -> None:
         super().__init__()
         self.multiple = 2 ** (len(widths) - 1)
         self.bank = FilterBank(BANK_FRAME, BANK_HOP)
@@ -52,6 +55,11 @@ class SpectralUNet(nn.Module):
         self.head = nn.Conv1d(widths[0], 2 * bins, 1)
         for parameter in self.head.parameters():
             nn.init.zeros_(parameter)
+        self.presence = (
+            nn.Sequential(nn.Conv1d(widths[-1], PRESENCE_WIDTH, 1), nn.SiLU(), nn.Conv1d(PRESENCE_WIDTH, 1, 1))
+            if presence
+            else None
+        )
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         """
@@ -60,6 +68,14 @@ class SpectralUNet(nn.Module):
         :param x: Records of unit power, (batch, component, samples), of any length
         :param level: Levels in [0, 1], (batch,)
         :return: Estimates in the shape of `x`
+        """
+        return self.with_odds(x, level)[0]
+
+    def with_odds(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor | None]:
+        """
+        Estimate the clean record, and how probable it is that there is an earthquake.
+
+        :return: Estimates, and the natural logarithm of the odds, (batch,); None from a network that does not tell
         """
         full_precision = torch.autocast(x.device.type, enabled=False)
         with full_precision:  # the layers may be rounded, the spectrum that the mask is applied to must not
@@ -71,15 +87,18 @@ class SpectralUNet(nn.Module):
             log_power = 0.1 * power.log()  # about -1 to 1
             above = log_power - log_power.mean(-1, keepdim=True)
             seen = torch.cat([real * gain, imaginary * gain, log_power, above], dim=1)
-        mask = self._unet(seen.flatten(1, 2), embed(level)).view_as(spectrum)
+        mask, deepest = self._unet(seen.flatten(1, 2), embed(level))
+        mask = mask.view_as(spectrum)
+        # a soft maximum: an earthquake need not fill the window
+        odds = None if self.presence is None else self.presence(deepest).float().logsumexp(-1)[:, 0]
         with full_precision:
             mask_real, mask_imaginary = mask.to(x.dtype).unbind(2)
             noise = torch.stack(
                 [real * mask_real - imaginary * mask_imaginary, real * mask_imaginary + imaginary * mask_real], dim=2
             )
-            return x - self.bank.synthesise(noise, x.shape[-1])
+            return x - self.bank.synthesise(noise, x.shape[-1]), odds
 
-    def _unet(self, x: Tensor, level: Tensor) -> Tensor:
+    def _unet(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         level = self.embedding(level)
         x = self.stem(x)
         skips = []
@@ -89,9 +108,10 @@ class SpectralUNet(nn.Module):
             x = shrink(x)
         for block in self.middle:
             x = block(x, level)
+        deepest = x
         for grow, block in zip(self.grow, self.up, strict=True):
             x = block(grow(x) + skips.pop(), level)
-        return self.head(x)
+        return self.head(x), deepest
 
 
 class FilterBank(nn.Module):
@@ -179,16 +199,21 @@ def embed(level: Tensor) -> Tensor:
 NETWORKS: dict[str, type[nn.Module]] = {"default": SpectralUNet, "published": PublishedUNet}
 
 
-def build_network(name: str) -> nn.Module:
+def build_network(name: str, presence: bool = False) -> nn.Module:
     """
     A three-component network by name, with fresh weights: ``network(x, level)``.
 
     :param name: "default" or "published"
-    :raises ValueError: If there is no such network
+    :param presence: Whether it tells, too, if there is an earthquake, as :py:meth:`SpectralUNet.with_odds`
+    :raises ValueError: If there is no such network, or the published one is to tell
     """
     if name not in NETWORKS:
         raise ValueError(f"Unknown network {name!r}. Available: {', '.join(NETWORKS)}.")
-    return NETWORKS[name]()
+    if not presence:
+        return NETWORKS[name]()
+    if name != "default":
+        raise ValueError(f"The network {name!r} does not tell whether there is an earthquake: leave out presence.")
+    return SpectralUNet(presence=True)
 
 
 @contextmanager

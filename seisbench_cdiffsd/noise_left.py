@@ -1,9 +1,9 @@
 """What is left of the noise: pickers see phases in silence, and miss weak ones that were taken for noise.
 
 Noise is attenuated to `margin` decibels below the earthquake and not further; but never by more than the factor
-`floor`, and never by less than the factor `ceiling`. An estimate far below the noise is more often a burst of noise
-than an earthquake: the further below `doubt`, the more it is attenuated with the noise, so what little is taken for an
-earthquake in noise alone does not stand out of it.
+`floor`, and never by less than the factor `ceiling`. What is taken for an earthquake in noise alone must not stand out
+of it: the less probable an earthquake, the more an estimate is attenuated with the noise. A network that does not tell
+how probable one is, is doubted where its estimates are far below the noise.
 
 Both gains follow the powers of half a minute around each second, on a grid that starts in 1970: they do not depend on
 how a record is cut into windows. The share of the noise changes over a further minute, too slowly for an amplitude
@@ -52,6 +52,7 @@ def leave_noise(
     doubt: float = DOUBT,
     rate: float = SAMPLING_RATE,
     origin: int = 0,
+    trust: Tensor | None = None,
 ) -> Tensor:
     """
     Put back a share of what was removed.
@@ -65,6 +66,8 @@ def leave_noise(
         with a `floor` of 0 it is not
     :param rate: Sampling rate in Hz
     :param origin: Number of the first sample among all samples of this rate since 1970
+    :param trust: Gains of the estimates, at each sample, (batch, samples), or (batch, 1), in place of those by `doubt`;
+        the largest within a quarter of a minute counts, and `floor` at least
     :return: Estimates with the noise that stays
     """
     if floor == 0 and math.isinf(margin):
@@ -72,10 +75,13 @@ def leave_noise(
     hop = max(round(rate), 1)
     lead = origin % hop
     estimate, noise = _powers(noisy, clean, hop, lead, round(ABOVE * 2))
-    trust, share = _gains(estimate, noise, floor, margin, max(floor, ceiling), doubt)
+    strength, share = _gains(estimate, noise, floor, margin, max(floor, ceiling), doubt)
+    if trust is not None and floor:
+        frames = (torch.arange(share.shape[-1], device=trust.device) * hop - lead).clamp(0, trust.shape[-1] - 1)
+        strength = _largest(trust[:, frames].clamp(min=floor), AROUND)[:, None].expand_as(share)
     left = torch.empty_like(noisy)
     for row in range(noisy.shape[1]):  # one at a time: a day of them is long
-        keep, add = (_at_samples(x[:, row], hop, lead, noisy.shape[-1]) for x in (trust, share))
+        keep, add = (_at_samples(x[:, row], hop, lead, noisy.shape[-1]) for x in (strength, share))
         left[:, row] = torch.addcmul(keep * clean[:, row], add, noisy[:, row] - clean[:, row])
     return left
 

@@ -20,6 +20,8 @@ EMBEDDING = 32
 HEADS, HEAD_WIDTH = 4, 32
 #: The paper counts levels 0 ... T; the embedding sees the largest of its T.
 LEVEL_SCALE = 300
+#: Each level but the deepest halves the number of samples.
+MULTIPLE = 2 ** (len(WIDTHS) - 2)
 
 
 class PublishedUNet(nn.Module):
@@ -33,11 +35,14 @@ class PublishedUNet(nn.Module):
         """
         Estimate the clean record.
 
-        :param x: Records, (batch, component, samples), samples a multiple of 8
+        :param x: Records, (batch, component, samples)
         :param level: Levels in [0, 1], (batch,)
         :return: Estimates in the shape of `x`
         """
-        return torch.cat([net(x[:, i : i + 1], level) for i, net in enumerate(self.components)], dim=1)
+        samples = x.shape[-1]
+        x = F.pad(x, (0, -samples % MULTIPLE))
+        estimates = [net(x[:, i : i + 1], level) for i, net in enumerate(self.components)]
+        return torch.cat(estimates, dim=1)[..., :samples]
 
 
 class ComponentUNet(nn.Module):

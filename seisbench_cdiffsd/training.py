@@ -120,7 +120,7 @@ def _run(model: CDiffSD, data: Data, out: Path, config: TrainingConfig) -> CDiff
 def _new_model(config: TrainingConfig, resumed: bool) -> CDiffSD:
     torch.manual_seed(config.seed)
     wanted: dict[str, Any] = {"network": config.network, "schedule": config.schedule, "norm": config.norm}
-    model = CDiffSD(**wanted, in_samples=config.window)
+    model = CDiffSD(**wanted, in_samples=config.window, presence=config.tells)
     if config.init_from is None or resumed:  # a checkpoint has the weights
         return model
     start = load(config.init_from)
@@ -131,9 +131,10 @@ def _new_model(config: TrainingConfig, resumed: bool) -> CDiffSD:
                 f"The weights {config.init_from} have {name} {given[name]!r}: set that instead of {value!r}."
             )
     for name, value in model.get_model_args().items():
-        if name != "in_samples" and given[name] != value:
+        if name not in ("in_samples", "presence") and given[name] != value:
             raise ValueError(f"The weights {config.init_from} have {name} {given[name]!r}; training is for {value!r}.")
-    model.load_state_dict(start.state_dict())
+    known = model.state_dict()
+    model.load_state_dict(known | {name: values for name, values in start.state_dict().items() if name in known})
     return model
 
 

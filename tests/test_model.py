@@ -14,7 +14,7 @@ from torch import nn
 
 from seisbench_cdiffsd.amplitudes import normalize
 from seisbench_cdiffsd.model import CDiffSD
-from seisbench_cdiffsd.windows import STACKING
+from seisbench_cdiffsd.options import STACKING
 
 START = UTCDateTime(2020, 1, 1)
 

@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seisbench_cdiffsd.windows import STACKING, Windows
+from seisbench_cdiffsd.options import STACKING
+from seisbench_cdiffsd.windows import Windows
 
 
 @given(
