@@ -156,6 +156,7 @@ class TrainingConfig:
     :param norm: Normalisation of a window, "std" or "peak"
     :param window: Samples of a window, at 100 Hz
     :param init_from: Weights to start from, by name or path (fine-tuning)
+    :param only: Train only the parameters whose names begin with this, such as "network.presence"; by default all
     :param loss: Weights of the terms of the error of an estimate, see :py:func:`seisbench_cdiffsd.losses.make_loss`
     :param presence: Weight of a further term, which the default network learns by to tell whether there is an
         earthquake; at 0 it does not tell
@@ -195,6 +196,7 @@ class TrainingConfig:
     norm: str = "std"
     window: int = 3000
     init_from: str | None = None
+    only: str = ""
     loss: Mapping[str, float] = field(default_factory=lambda: {"log-ratio": 1.0, "spectrum": 10.0, "mask": 10.0})
     presence: float = 1.0
     unfolded: float = 1.0

@@ -55,8 +55,15 @@ class SpectralUNet(nn.Module):
         self.head = nn.Conv1d(widths[0], 2 * bins, 1)
         for parameter in self.head.parameters():
             nn.init.zeros_(parameter)
+        features = 2 * sum(widths)  # means and maxima
         self.presence = (
-            nn.Sequential(nn.Conv1d(widths[-1], PRESENCE_WIDTH, 1), nn.SiLU(), nn.Conv1d(PRESENCE_WIDTH, 1, 1))
+            nn.Sequential(
+                nn.LayerNorm(features),
+                nn.Linear(features, PRESENCE_WIDTH),
+                nn.SiLU(),
+                nn.Dropout(0.2),
+                nn.Linear(PRESENCE_WIDTH, 1),
+            )
             if presence
             else None
         )
@@ -87,10 +94,12 @@ class SpectralUNet(nn.Module):
             log_power = 0.1 * power.log()  # about -1 to 1
             above = log_power - log_power.mean(-1, keepdim=True)
             seen = torch.cat([real * gain, imaginary * gain, log_power, above], dim=1)
-        mask, deepest = self._unet(seen.flatten(1, 2), embed(level))
+        mask, depths = self._unet(seen.flatten(1, 2), embed(level))
         mask = mask.view_as(spectrum)
-        # a soft maximum: an earthquake need not fill the window
-        odds = None if self.presence is None else self.presence(deepest).float().logsumexp(-1)[:, 0]
+        odds = None
+        if self.presence is not None:  # wherever in the window the earthquake is
+            features = torch.cat([x.mean(-1) for x in depths] + [x.amax(-1) for x in depths], dim=1)
+            odds = self.presence(features)[:, 0]
         with full_precision:
             mask_real, mask_imaginary = mask.to(x.dtype).unbind(2)
             noise = torch.stack(
@@ -98,7 +107,7 @@ class SpectralUNet(nn.Module):
             )
             return x - self.bank.synthesise(noise, x.shape[-1]), odds
 
-    def _unet(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+    def _unet(self, x: Tensor, level: Tensor) -> tuple[Tensor, list[Tensor]]:
         level = self.embedding(level)
         x = self.stem(x)
         skips = []
@@ -108,10 +117,11 @@ class SpectralUNet(nn.Module):
             x = shrink(x)
         for block in self.middle:
             x = block(x, level)
-        deepest = x
+        depths = [x]
         for grow, block in zip(self.grow, self.up, strict=True):
             x = block(grow(x) + skips.pop(), level)
-        return self.head(x), deepest
+            depths.append(x)
+        return self.head(x), depths
 
 
 class FilterBank(nn.Module):

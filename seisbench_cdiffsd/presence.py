@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 #: Odds below which an estimate is attenuated, by the square of what is lacking.
-ODDS = 6.0
+ODDS = 2.0
 #: Share of an earthquake in the power of a window below which there is none.
 FAINT = 1e-3
 

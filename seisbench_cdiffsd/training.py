@@ -121,6 +121,12 @@ def _new_model(config: TrainingConfig, resumed: bool) -> CDiffSD:
     torch.manual_seed(config.seed)
     wanted: dict[str, Any] = {"network": config.network, "schedule": config.schedule, "norm": config.norm}
     model = CDiffSD(**wanted, in_samples=config.window, presence=config.tells)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(config.only))
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(
+            f"No parameter's name begins with {config.only!r}, the setting only: there is nothing to train."
+        )
     if config.init_from is None or resumed:  # a checkpoint has the weights
         return model
     start = load(config.init_from)
