@@ -190,6 +190,25 @@ def test_a_dataset_without_splits_is_named(small_datasets, tmp_path):
         training.fit(events, bare, tmp_path, config())
 
 
+def test_what_tells_of_earthquakes_is_added_to_weights_without_it_and_trained_alone(small_datasets, tmp_path):
+    torch.manual_seed(0)
+    CDiffSD().save(tmp_path / "silent")
+    start = str(tmp_path / "silent")
+    quarter = Augmentations(noise_only=0.25)
+    alone = config(init_from=start, only="network.presence", presence=1.0, augmentations=quarter)
+    model = training.fit(*small_datasets, tmp_path / "alone", alone)
+    kept, before = model.state_dict(), CDiffSD.load(start).state_dict()
+    for name, values in before.items():
+        assert kept[name].equal(values), name
+    fresh = training._new_model(alone, resumed=False).state_dict()
+    assert not kept["network.presence.1.weight"].equal(fresh["network.presence.1.weight"])
+    assert not training.fit(*small_datasets, tmp_path / "without", config(init_from=start, presence=0.0)).presence
+    never = config(init_from=start, augmentations=Augmentations(noise_only=0.0))  # nothing to tell earthquakes from
+    assert not training.fit(*small_datasets, tmp_path / "never", never).presence
+    with pytest.raises(ValueError, match="nothing to train"):
+        training.fit(*small_datasets, tmp_path / "nothing", config(only="nothing"))
+
+
 def test_a_loss_that_is_not_finite_stops_the_training_with_the_names(small_datasets, tmp_path):
     settings = config(learning_rate=1e30, kernel_rate=None, warmup=1)
     with pytest.raises(FloatingPointError, match=r"step 1; .* Of: bucket"):
