@@ -55,18 +55,7 @@ class SpectralUNet(nn.Module):
         self.head = nn.Conv1d(widths[0], 2 * bins, 1)
         for parameter in self.head.parameters():
             nn.init.zeros_(parameter)
-        features = 2 * sum(widths)  # means and maxima
-        self.presence = (
-            nn.Sequential(
-                nn.LayerNorm(features),
-                nn.Linear(features, PRESENCE_WIDTH),
-                nn.SiLU(),
-                nn.Dropout(0.2),
-                nn.Linear(PRESENCE_WIDTH, 1),
-            )
-            if presence
-            else None
-        )
+        self.presence = _presence_head(2 * sum(widths)) if presence else None
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         """
@@ -122,6 +111,13 @@ class SpectralUNet(nn.Module):
             x = block(grow(x) + skips.pop(), level)
             depths.append(x)
         return self.head(x), depths
+
+
+def _presence_head(features: int) -> nn.Sequential:
+    """From the means and maxima over the frames of all depths to the logarithm of odds."""
+    return nn.Sequential(
+        nn.LayerNorm(features), nn.Linear(features, PRESENCE_WIDTH), nn.SiLU(), nn.Linear(PRESENCE_WIDTH, 1)
+    )
 
 
 class FilterBank(nn.Module):

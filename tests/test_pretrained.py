@@ -27,6 +27,7 @@ OTHER_THAN_DEFAULT = {
     "norm": "peak",
     "filter_args": ("highpass",),
     "filter_kwargs": {"freq": 2.0},
+    "presence": False,  # the published network does not tell
 }
 
 
