@@ -284,7 +284,7 @@ class CheckpointCallback(Callback):
         tqdm.write(", ".join(f"{name} {value:.4g}" for name, value in row.items()), file=sys.stderr)
 
     def _save_if_best(self, average: CDiffSD, row: dict[str, float]) -> None:
-        if self.rows and score(row) <= max(map(score, self.rows)):
+        if self.rows and score(row) < max(map(score, self.rows)):  # of equal ones the last: `only` may change no score
             return
         model = CDiffSD(**average.get_model_args())
         model.load_state_dict(average.state_dict())

@@ -279,7 +279,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
         noisy, factor = self.annotate_batch_pre(parts, {})
         denoise = Listening(self.with_odds)
         clean = diffusion.sample(denoise, noisy, get_schedule(self.schedule), steps)
-        if not clean.isfinite().all():  # NaN would pass for missing samples
+        if not all(x.isfinite().all() for x in (clean, *denoise.told)):  # NaN would pass for missing samples
             raise FloatingPointError("The model returned NaN or infinite samples; its weights may be damaged.")
         clean, trust = rejoined(self.annotate_batch_post(clean, factor, {}), which), denoise.trust()
         if trust is not None:  # of a window that was denoised in parts, the most trusted one counts

@@ -75,13 +75,13 @@ def leave_noise(
     hop = max(round(rate), 1)
     lead = origin % hop
     estimate, noise = _powers(noisy, clean, hop, lead, round(ABOVE * 2))
-    strength, share = _gains(estimate, noise, floor, margin, max(floor, ceiling), doubt)
+    gain, share = _gains(estimate, noise, floor, margin, max(floor, ceiling), doubt)
     if trust is not None and floor:
         frames = (torch.arange(share.shape[-1], device=trust.device) * hop - lead).clamp(0, trust.shape[-1] - 1)
-        strength = _largest(trust[:, frames].clamp(min=floor), AROUND)[:, None].expand_as(share)
+        gain = _largest(trust[:, frames].clamp(min=floor), AROUND)[:, None].expand_as(share)
     left = torch.empty_like(noisy)
     for row in range(noisy.shape[1]):  # one at a time: a day of them is long
-        keep, add = (_at_samples(x[:, row], hop, lead, noisy.shape[-1]) for x in (strength, share))
+        keep, add = (_at_samples(x[:, row], hop, lead, noisy.shape[-1]) for x in (gain, share))
         left[:, row] = torch.addcmul(keep * clean[:, row], add, noisy[:, row] - clean[:, row])
     return left
 

@@ -96,6 +96,14 @@ def test_without_an_earthquake_what_is_left_is_the_input_attenuated(floor):
     torch.testing.assert_close(certain(-1).restore(x, 2), clean)  # nothing is left in, so nothing is attenuated
 
 
+def test_odds_that_are_not_finite_are_an_error():
+    model = certain(1)
+    with torch.no_grad():
+        model.network.presence[-1].bias.fill_(math.nan)
+    with pytest.raises(FloatingPointError, match="weights may be damaged"):
+        model.restore(noise(1, 3, 3000))
+
+
 def test_annotate_asks_as_well():
     stream = obspy.read()
     options = {"noise_margin": math.inf, "noise_floor": 0.1}

@@ -197,6 +197,7 @@ def test_what_tells_of_earthquakes_is_added_to_weights_without_it_and_trained_al
     quarter = Augmentations(noise_only=0.25)
     alone = config(init_from=start, only="network.presence", presence=1.0, augmentations=quarter)
     model = training.fit(*small_datasets, tmp_path / "alone", alone)
+    assert json.loads(model.weights_docstring)["log"]["step"] == alone.steps  # the last, as no score changes
     kept, before = model.state_dict(), CDiffSD.load(start).state_dict()
     for name, values in before.items():
         assert kept[name].equal(values), name
