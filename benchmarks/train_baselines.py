@@ -3,7 +3,8 @@
 ``python benchmarks/train_baselines.py NAME --like benchmarks/base.json`` takes the number of updates, the batch size,
 the input SNRs, the seed and the validation of a training of CDiffSD, sees the very same pairs in the same order, keeps
 a moving average of the weights, validates on the same mixtures and keeps the best. A second call resumes an interrupted
-one. The result goes to ``benchmarks/weights``, with matrices in half precision.
+one. The result goes to ``benchmarks/weights``, with matrices in half precision. With ``--init-from WEIGHTS``, a mask
+network goes on from weights that it has, and the result is the mean of the two, as for the weights of the package.
 
 deepdenoiser, seisdae
     SeisBench's classes with their own preprocessing, their masks as labels and cross-entropy as loss (Zhu et al., 2019;
@@ -140,12 +141,14 @@ class MaskTraining:
     :param data: Pairs and validation mixtures
     :param out: Folder for ``log.csv``, ``last.ckpt`` and the best ``model``
     :param device: Device to train on
+    :param init_from: Weights to begin with, as ``save`` writes them; otherwise random ones
     """
 
-    def __init__(self, name: str, data: Data, out: Path, device: str = "cpu") -> None:
+    def __init__(self, name: str, data: Data, out: Path, device: str = "cpu", init_from: Path | None = None) -> None:
         self.config, self.data, self.out, self.device = data.config, data, out, device
         torch.manual_seed(self.config.seed)
-        self.model = MASKS[name]().to(device, memory_format=torch.channels_last)
+        model = MASKS[name].load(init_from) if init_from else MASKS[name]()
+        self.model = model.float().to(device, memory_format=torch.channels_last)
         self.averaged = MASKS[name]().to(device)
         self.averaged.load_state_dict(self.model.state_dict())
         self.optimizer = make_optimizer(self.model, self.config.learning_rate, self.config.kernel_rate)
@@ -224,10 +227,23 @@ def choose_wiener(mixtures: pairs.Mixtures) -> dict[str, float]:
     return {**dict(zip(GRID, best, strict=True)), "sdr": scores[best]}
 
 
-def publish(source: Path, target: Path) -> None:
-    """Copy a saved model with its matrices in half precision, which keeps the repository small."""
+def publish(source: Path, target: Path, average_with: Path | None = None) -> None:
+    """
+    Copy a saved model with its matrices in half precision, which keeps the repository small.
+
+    :param average_with: Saved model whose weights are averaged with those of `source`
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    weights = torch.load(source.with_name(source.name + ".pt"), map_location="cpu", weights_only=True)
+    weights, *others = (
+        torch.load(path.with_name(path.name + ".pt"), map_location="cpu", weights_only=True)
+        for path in (source, average_with)
+        if path
+    )
+    for other in others:
+        weights = {
+            name: (value.float() + other[name].float()) / 2 if value.is_floating_point() else value
+            for name, value in weights.items()
+        }
     small = {
         name: value.half() if value.is_floating_point() and value.dim() > 1 else value
         for name, value in weights.items()
@@ -245,6 +261,7 @@ def main() -> None:
     parser.add_argument("--noise", type=Path, default=DATA / "noise", help="dataset of noise")
     parser.add_argument("--like", type=Path, help="config.json of the training to compare with")
     parser.add_argument("--out", type=Path, help="folder of the run (runs/NAME)")
+    parser.add_argument("--init-from", type=Path, help="weights to go on from, without .pt (deepdenoiser, seisdae)")
     parser.add_argument("--steps", type=int, help="updates, if not as in --like")
     parser.add_argument("--validate-every", type=int, help="updates between validations, likewise")
     parser.add_argument("--batch-size", type=int, help="windows of an update, likewise")
@@ -253,6 +270,8 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=FOLDER / "weights", help="folder for the result")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    if args.init_from and args.name not in MASKS:
+        parser.error(f"--init-from is for {' and '.join(MASKS)}; CDiffSD goes on with cdiffsd train --init-from.")
     changes = {"steps": args.steps, "validate_every": args.validate_every, "batch_size": args.batch_size}
     changes = {name: value for name, value in changes.items() if value is not None}
     config = read_config(args.like or "default", **changes, events=(), noise=())
@@ -268,14 +287,14 @@ def main() -> None:
         if (out / "config.json").exists() and (out / "config.json").read_text() != text:
             parser.error(f"{out} holds a training with other settings: choose another --out.")
         (out / "config.json").write_text(text)
-        MaskTraining(args.name, Data(events, noise, config), out, args.device).run()
+        MaskTraining(args.name, Data(events, noise, config), out, args.device, args.init_from).run()
     else:
         if args.name == "published":
             config = replace(config, **PUBLISHED)
         elif args.name != "from-scratch":
             noise.coloured = args.name == "gaussian-coloured"
         fit(events, noise, out, config, args.device)
-    publish(out / "model", args.weights / args.name)
+    publish(out / "model", args.weights / args.name, args.init_from)
 
 
 if __name__ == "__main__":

@@ -240,6 +240,22 @@ def test_a_mask_network_learns(name, tmp_path):
     assert losses[-1] < losses[0] and np.isfinite(losses).all()
 
 
+def test_a_mask_network_goes_on_from_weights_and_is_averaged_with_them(tmp_path):
+    first = train_baselines.MaskTraining("deepdenoiser", FewPairs(), tmp_path)
+    first.model.save(tmp_path / "first")
+    second = train_baselines.MaskTraining("deepdenoiser", FewPairs(), tmp_path, init_from=tmp_path / "first")
+    before, after = first.model.state_dict(), second.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+    second.update()
+    second.model.save(tmp_path / "second")
+    train_baselines.publish(tmp_path / "second", tmp_path / "mean", average_with=tmp_path / "first")
+    mean, after = torch.load(tmp_path / "mean.pt"), second.model.state_dict()
+    name = next(name for name, value in after.items() if value.dim() > 1)
+    assert not torch.equal(before[name], after[name])
+    assert torch.allclose(mean[name].float(), (before[name] + after[name]) / 2, atol=1e-3)
+
+
 def test_masks_are_those_of_the_oracle():
     clean, noise = torch.randn(2, 1, 3000).unbind()
     mask = train_baselines.masks(clean, noise)
