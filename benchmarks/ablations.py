@@ -22,16 +22,16 @@ from scipy.signal import butter, sosfiltfilt
 from seisbench.data import WaveformDataset
 from train_baselines import DATA, GaussianNoise
 
-from seisbench_cdiffsd import pairs
-from seisbench_cdiffsd.augmentations import RATE_KEY, State
-from seisbench_cdiffsd.config import TrainingConfig
-from seisbench_cdiffsd.configfile import read_config
-from seisbench_cdiffsd.datasets import take_split
-from seisbench_cdiffsd.disturbances import Glitches
-from seisbench_cdiffsd.feeding import CLEAN_SNR
+from seisbench_cdiffsd.data import pairs
+from seisbench_cdiffsd.data.augmentations import RATE_KEY, State
+from seisbench_cdiffsd.data.datasets import take_split
+from seisbench_cdiffsd.data.disturbances import Glitches
 from seisbench_cdiffsd.metrics import sdr_db, suppression_db
 from seisbench_cdiffsd.model import CDiffSD
-from seisbench_cdiffsd.training import fit
+from seisbench_cdiffsd.training.config import TrainingConfig
+from seisbench_cdiffsd.training.configfile import read_config
+from seisbench_cdiffsd.training.feeding import CLEAN_SNR
+from seisbench_cdiffsd.training.run import fit
 
 #: What each arm changes in the default settings, and the condition that it is made for.
 ARMS: dict[str, tuple[dict[str, object], str]] = {

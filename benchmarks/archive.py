@@ -30,9 +30,9 @@ import psutil
 import torch
 from obspy import Stream, Trace, UTCDateTime
 
-from seisbench_cdiffsd.continuous import between, denoised_pieces, load
-from seisbench_cdiffsd.reading import Source, index
-from seisbench_cdiffsd.sds import ChannelDay
+from seisbench_cdiffsd.archive.sds import ChannelDay
+from seisbench_cdiffsd.files.continuous import between, denoised_pieces, load
+from seisbench_cdiffsd.files.reading import Source, index
 
 RESULTS = Path(__file__).parent / "results"
 FIRST = date(2020, 12, 30)

@@ -16,12 +16,12 @@ import torch
 from obspy import Stream, Trace
 from report import markdown
 
-from seisbench_cdiffsd import pairs
-from seisbench_cdiffsd.augmentations import P_KEY
-from seisbench_cdiffsd.continuous import load
-from seisbench_cdiffsd.datasets import open_dataset
-from seisbench_cdiffsd.feeding import CLEAN_SNR
+from seisbench_cdiffsd.data import pairs
+from seisbench_cdiffsd.data.augmentations import P_KEY
+from seisbench_cdiffsd.data.datasets import open_dataset
+from seisbench_cdiffsd.files.continuous import load
 from seisbench_cdiffsd.model import CDiffSD
+from seisbench_cdiffsd.training.feeding import CLEAN_SNR
 
 #: Seconds of a piece, and its lowest SNR in dB against the noise before P.
 PIECE_SECONDS, CLEAR = 5.0, 15.0

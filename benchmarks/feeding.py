@@ -20,16 +20,16 @@ import numpy as np
 import torch
 from seisbench.data import WaveformDataset, WaveformDataWriter
 
-from seisbench_cdiffsd import pairs
-from seisbench_cdiffsd.amplitudes import normalize
-from seisbench_cdiffsd.config import DatasetChoice, TrainingConfig
-from seisbench_cdiffsd.configfile import read_config
+from seisbench_cdiffsd.data import pairs
 from seisbench_cdiffsd.diffusion import training_loss
-from seisbench_cdiffsd.feeding import load_data, loader
-from seisbench_cdiffsd.losses import make_loss
 from seisbench_cdiffsd.model import CDiffSD
-from seisbench_cdiffsd.optimizers import make_optimizer
 from seisbench_cdiffsd.schedule import get_schedule
+from seisbench_cdiffsd.streams.amplitudes import normalize
+from seisbench_cdiffsd.training.config import DatasetChoice, TrainingConfig
+from seisbench_cdiffsd.training.configfile import read_config
+from seisbench_cdiffsd.training.feeding import load_data, loader
+from seisbench_cdiffsd.training.losses import make_loss
+from seisbench_cdiffsd.training.optimizers import make_optimizer
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -25,11 +25,11 @@ from tqdm.auto import tqdm
 from train_baselines import DATA, Data
 
 from seisbench_cdiffsd import evaluation, summary
-from seisbench_cdiffsd.configfile import read_config
-from seisbench_cdiffsd.losses import picker_probabilities
 from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.noise_left import leave_noise
 from seisbench_cdiffsd.picking import load_picker
+from seisbench_cdiffsd.training.configfile import read_config
+from seisbench_cdiffsd.training.losses import picker_probabilities
 
 #: Windows of noise per hour with a false pick, at which recalls are compared.
 RATE = 20.0

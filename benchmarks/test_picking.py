@@ -7,8 +7,8 @@ import testdata
 from report import grouped
 
 from seisbench_cdiffsd import evaluation
-from seisbench_cdiffsd.augmentations import SNR_KEY
-from seisbench_cdiffsd.pairs import Mixtures
+from seisbench_cdiffsd.data.augmentations import SNR_KEY
+from seisbench_cdiffsd.data.pairs import Mixtures
 
 #: SNR in dB above which a record counts as clean without any doubt.
 VERY_CLEAN = 30.0

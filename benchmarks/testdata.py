@@ -11,13 +11,13 @@ import pandas as pd
 import seisbench.data as sbd
 import seisbench.generate as sbg
 
-from seisbench_cdiffsd import augmentations as aug
-from seisbench_cdiffsd import pairs
-from seisbench_cdiffsd.augmentations import P_KEY, RATE_KEY, S_KEY, SNR_KEY, State
 from seisbench_cdiffsd.baselines import BandPass
-from seisbench_cdiffsd.datasets import in_split, open_dataset, take_split
-from seisbench_cdiffsd.feeding import CLEAN_SNR
-from seisbench_cdiffsd.filtering import SAMPLING_RATE as RATE
+from seisbench_cdiffsd.data import augmentations as aug
+from seisbench_cdiffsd.data import pairs
+from seisbench_cdiffsd.data.augmentations import P_KEY, RATE_KEY, S_KEY, SNR_KEY, State
+from seisbench_cdiffsd.data.datasets import in_split, open_dataset, take_split
+from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE as RATE
+from seisbench_cdiffsd.training.feeding import CLEAN_SNR
 
 SHARED = Path(__file__).parents[2] / "shared"
 #: Samples of a window.

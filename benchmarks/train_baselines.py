@@ -41,16 +41,16 @@ from seisbench.data import WaveformDataset
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from seisbench_cdiffsd import pairs
 from seisbench_cdiffsd.baselines import MaskDenoiser, Wiener, prepare
-from seisbench_cdiffsd.config import DatasetChoice, TrainingConfig
-from seisbench_cdiffsd.configfile import read_config
-from seisbench_cdiffsd.feeding import load_data, whole_batch
-from seisbench_cdiffsd.loop import learning_rate_factor, update_ema
-from seisbench_cdiffsd.losses import mask_spectrum
+from seisbench_cdiffsd.data import pairs
 from seisbench_cdiffsd.metrics import cross_correlation, sdr_db
-from seisbench_cdiffsd.optimizers import make_optimizer
-from seisbench_cdiffsd.training import fit
+from seisbench_cdiffsd.training.config import DatasetChoice, TrainingConfig
+from seisbench_cdiffsd.training.configfile import read_config
+from seisbench_cdiffsd.training.feeding import load_data, whole_batch
+from seisbench_cdiffsd.training.loop import learning_rate_factor, update_ema
+from seisbench_cdiffsd.training.losses import mask_spectrum
+from seisbench_cdiffsd.training.optimizers import make_optimizer
+from seisbench_cdiffsd.training.run import fit
 
 FOLDER = Path(__file__).parent
 DATA = FOLDER.parents[1] / "shared" / "data"
@@ -135,7 +135,7 @@ def mask_loss(model: torch.nn.Module, clean: Tensor, noise: Tensor) -> Tensor:
 
 class MaskTraining:
     """
-    A training of DeepDenoiser or SeisDAE, with the recipe of ``seisbench_cdiffsd.training``.
+    A training of DeepDenoiser or SeisDAE, with the recipe of ``seisbench_cdiffsd.training.run``.
 
     :param name: Which of the two
     :param data: Pairs and validation mixtures

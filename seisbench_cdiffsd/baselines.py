@@ -20,11 +20,11 @@ from scipy import ndimage, signal
 from seisbench.models import WaveformModel
 from torch import Tensor
 
-from seisbench_cdiffsd.filtering import BAND, SAMPLING_RATE, design_filter, filtered
-from seisbench_cdiffsd.losses import MASK_FRAME, MASK_TRANSFORM
 from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.picking import WeightsUnavailable, load_seisbench_model
 from seisbench_cdiffsd.pretrained import DEFAULT, UNREADABLE
+from seisbench_cdiffsd.streams.filtering import BAND, SAMPLING_RATE, design_filter, filtered
+from seisbench_cdiffsd.training.losses import MASK_FRAME, MASK_TRANSFORM
 
 Array = NDArray[np.float32]
 

@@ -16,11 +16,11 @@ from seisbench.models import WaveformModel
 from tqdm.auto import tqdm
 
 from seisbench_cdiffsd import metrics
-from seisbench_cdiffsd.augmentations import P_KEY, S_KEY
 from seisbench_cdiffsd.baselines import oracle_mask
-from seisbench_cdiffsd.filtering import SAMPLING_RATE
-from seisbench_cdiffsd.pairs import Mixtures
+from seisbench_cdiffsd.data.augmentations import P_KEY, S_KEY
+from seisbench_cdiffsd.data.pairs import Mixtures
 from seisbench_cdiffsd.picking import PICK_COLUMNS, match_labels, pick_windows
+from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
 from seisbench_cdiffsd.summary import TOLERANCES
 
 Array = NDArray[np.float32]

@@ -17,16 +17,16 @@ from seisbench.util import ClassifyOutput
 from torch import Tensor
 
 from seisbench_cdiffsd import diffusion
-from seisbench_cdiffsd.amplitudes import check_norm, normalize, parted, rejoined
-from seisbench_cdiffsd.filtering import BAND, SAMPLING_RATE, design_filter, min_sampling_rate
 from seisbench_cdiffsd.network import SpectralUNet, build_network, evaluating
 from seisbench_cdiffsd.noise_left import DOUBT, NOISE_CEILING, leave_noise
 from seisbench_cdiffsd.options import ARGUMENTS, STACKING, Options
 from seisbench_cdiffsd.presence import Listening
 from seisbench_cdiffsd.pretrained import ShippedWeights
-from seisbench_cdiffsd.records import Record, records, with_samples
 from seisbench_cdiffsd.schedule import get_schedule
-from seisbench_cdiffsd.windows import Windows
+from seisbench_cdiffsd.streams.amplitudes import check_norm, normalize, parted, rejoined
+from seisbench_cdiffsd.streams.filtering import BAND, SAMPLING_RATE, design_filter, min_sampling_rate
+from seisbench_cdiffsd.streams.records import Record, records, with_samples
+from seisbench_cdiffsd.streams.windows import Windows
 
 CITATION = (
     "Trappolini, D., Laurenti, L., Poggiali, G., Tinti, E., Galasso, F., Michelini, A., & Marone, C. (2024). "

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seisbench_cdiffsd.amplitudes import BROKEN_RATIO
-from seisbench_cdiffsd.filtering import SAMPLING_RATE
+from seisbench_cdiffsd.streams.amplitudes import BROKEN_RATIO
+from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
 
 #: What is left by default: smallest share, decibels, largest share; and the rms of an estimate, relative to that of the
 #: noise, below which it is doubted.

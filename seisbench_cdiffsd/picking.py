@@ -24,7 +24,7 @@ from obspy import Stream, Trace, UTCDateTime
 from seisbench.models import WaveformModel
 
 from seisbench_cdiffsd import metrics
-from seisbench_cdiffsd.filtering import SAMPLING_RATE
+from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
 
 #: A record that is shorter than the window of the picker by more than so many seconds is tapered over as many.
 TAPER = 1.0

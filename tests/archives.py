@@ -6,10 +6,10 @@ import numpy as np
 from obspy import Stream, Trace, UTCDateTime
 
 from seisbench_cdiffsd import cli
-from seisbench_cdiffsd.archive import write_manifest
-from seisbench_cdiffsd.continuous import between
-from seisbench_cdiffsd.sds import ChannelDay, scan
-from seisbench_cdiffsd.workers import run_here
+from seisbench_cdiffsd.archive.days import write_manifest
+from seisbench_cdiffsd.archive.sds import ChannelDay, scan
+from seisbench_cdiffsd.archive.workers import run_here
+from seisbench_cdiffsd.files.continuous import between
 
 START = UTCDateTime(2020, 12, 30)
 FIRST, LAST = date(2020, 12, 30), date(2021, 1, 2)

@@ -20,8 +20,8 @@ import seisbench.data as sbd
 import torch
 
 import seisbench_cdiffsd
-from seisbench_cdiffsd.continuous import fingerprint
-from seisbench_cdiffsd.instruments import ArchiveSettings
+from seisbench_cdiffsd.archive.instruments import ArchiveSettings
+from seisbench_cdiffsd.files.continuous import fingerprint
 
 torch.set_num_threads(1)
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seisbench_cdiffsd.amplitudes import BROKEN_RATIO, LEFT_RATIO, normalize, parted, rejoined
+from seisbench_cdiffsd.streams.amplitudes import BROKEN_RATIO, LEFT_RATIO, normalize, parted, rejoined
 
 
 def noise(*scales, seed=0):

@@ -11,11 +11,11 @@ import pytest
 from archives import FIRST, START, content, record, run, samples, states, store
 from obspy import Stream, Trace
 
-from seisbench_cdiffsd import reading
-from seisbench_cdiffsd.archive import denoise_day
-from seisbench_cdiffsd.ledger import all_entries, place
-from seisbench_cdiffsd.manifest import described
-from seisbench_cdiffsd.sds import scan
+from seisbench_cdiffsd.archive.days import denoise_day
+from seisbench_cdiffsd.archive.ledger import all_entries, place
+from seisbench_cdiffsd.archive.sds import scan
+from seisbench_cdiffsd.files import reading
+from seisbench_cdiffsd.files.manifest import described
 
 #: The days with samples of one station.
 DAYS = FIRST, FIRST + timedelta(days=1)
@@ -144,7 +144,7 @@ def test_what_a_kill_leaves_is_not_believed(settings, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as context:
-        context.setattr("seisbench_cdiffsd.ledger.commit", killed)
+        context.setattr("seisbench_cdiffsd.archive.ledger.commit", killed)
         with pytest.raises(KeyboardInterrupt):
             denoise_day(task, changed)
     assert states(denoise_day(task, settings)) == ["done"]  # though the sizes are the same

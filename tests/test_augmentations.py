@@ -5,8 +5,8 @@ import pytest
 import seisbench.generate as sbg
 from mixtures import mixture_snr_db
 
-from seisbench_cdiffsd import augmentations as aug
-from seisbench_cdiffsd.pairs import seeded
+from seisbench_cdiffsd.data import augmentations as aug
+from seisbench_cdiffsd.data.pairs import seeded
 
 ONSET, RATE = 2000, 100
 

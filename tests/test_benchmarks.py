@@ -17,9 +17,9 @@ from scipy import stats
 
 from seisbench_cdiffsd import evaluation, metrics
 from seisbench_cdiffsd.baselines import MaskDenoiser, load_mask_denoiser, oracle_mask
-from seisbench_cdiffsd.pairs import Mixtures
-from seisbench_cdiffsd.stores import InMemory
-from seisbench_cdiffsd.training import TrainingConfig
+from seisbench_cdiffsd.data.pairs import Mixtures
+from seisbench_cdiffsd.data.stores import InMemory
+from seisbench_cdiffsd.training.run import TrainingConfig
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 coda, report, retrain_picker, suite, testdata, train_baselines = (

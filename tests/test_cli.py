@@ -14,7 +14,8 @@ import seisbench
 import torch
 
 from seisbench_cdiffsd import CDiffSD, cli
-from seisbench_cdiffsd.picklists import describe
+from seisbench_cdiffsd.cli import archive
+from seisbench_cdiffsd.files.picklists import describe
 
 NAME = "BW.RJOB..EH.20090824T002003"
 
@@ -332,7 +333,7 @@ def test_workers_are_as_many_as_cores_are_allowed():
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})
     try:
-        assert cli._cores() == 1
+        assert archive._cores() == 1
     finally:
         os.sched_setaffinity(0, before)
 

@@ -21,9 +21,13 @@ import seisbench.data as sbd
 import torch
 
 import seisbench_cdiffsd
-from seisbench_cdiffsd import CDiffSD, cli, loop, stores, training
-from seisbench_cdiffsd.commands import settings
-from seisbench_cdiffsd.continuous import load
+from seisbench_cdiffsd import CDiffSD, cli
+from seisbench_cdiffsd.cli import app
+from seisbench_cdiffsd.cli.training import settings
+from seisbench_cdiffsd.data import stores
+from seisbench_cdiffsd.files.continuous import load
+from seisbench_cdiffsd.training import loop
+from seisbench_cdiffsd.training import run as training
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["batch_size=4", "validate_every=3", "validation_events=1", "warmup=2"]
@@ -241,7 +245,7 @@ def test_user_errors_are_reported_in_one_line(small_datasets, tmp_path, capsys, 
 
 
 def test_the_option_of_the_loss_names_all_its_terms(tmp_path):
-    args = cli.build_parser().parse_args(["train", "published", "--out", str(tmp_path), "--loss", "mask=1", "l1=2"])
+    args = app.build_parser().parse_args(["train", "published", "--out", str(tmp_path), "--loss", "mask=1", "l1=2"])
     assert settings(args).loss == {"mask": 1, "l1": 2}
 
 
@@ -351,9 +355,9 @@ def test_a_file_in_place_of_the_folder_is_reported_before_data_are_read(small_da
 
 
 def test_without_lightning_the_extra_is_named(small_datasets, tmp_path, capsys, monkeypatch):
-    for name in ("training", "loop"):
-        monkeypatch.delitem(sys.modules, f"seisbench_cdiffsd.{name}", raising=False)
-        monkeypatch.delattr(seisbench_cdiffsd, name, raising=False)
+    for name in ("run", "loop"):
+        monkeypatch.delitem(sys.modules, f"seisbench_cdiffsd.training.{name}")
+        monkeypatch.delattr(seisbench_cdiffsd.training, name)
     for name in [name for name in sys.modules if name.partition(".")[0] == "lightning"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "lightning", None)

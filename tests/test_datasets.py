@@ -6,9 +6,9 @@ import pytest
 import seisbench
 import seisbench.data as sbd
 
-from seisbench_cdiffsd import datasets, pairs
-from seisbench_cdiffsd.config import DatasetChoice
-from seisbench_cdiffsd.stores import Damaged, InMemory, Joined, OnDisk, Reader, shares
+from seisbench_cdiffsd.data import datasets, pairs
+from seisbench_cdiffsd.data.stores import Damaged, InMemory, Joined, OnDisk, Reader, shares
+from seisbench_cdiffsd.training.config import DatasetChoice
 
 
 @pytest.fixture(scope="module")

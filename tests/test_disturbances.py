@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.fft import rfft, rfftfreq
 
-from seisbench_cdiffsd import disturbances, pairs
-from seisbench_cdiffsd.augmentations import P_KEY, RATE_KEY, S_KEY, SNR_KEY
+from seisbench_cdiffsd.data import disturbances, pairs
+from seisbench_cdiffsd.data.augmentations import P_KEY, RATE_KEY, S_KEY, SNR_KEY
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from seisbench_cdiffsd import evaluation, metrics, picking, summary
-from seisbench_cdiffsd.pairs import Mixtures
+from seisbench_cdiffsd.data.pairs import Mixtures
 
 
 def make_mixtures(events=4, per_event=2):

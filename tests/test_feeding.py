@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import seisbench.data as sbd
 
-from seisbench_cdiffsd import feeding, pairs
-from seisbench_cdiffsd.config import DatasetChoice, Machine, TrainingConfig
+from seisbench_cdiffsd.data import pairs
+from seisbench_cdiffsd.training import feeding
+from seisbench_cdiffsd.training.config import DatasetChoice, Machine, TrainingConfig
 
 CONFIG = TrainingConfig(batch_size=8, steps=4, validation_events=1)
 

@@ -23,11 +23,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from obspy import Stream, Trace, UTCDateTime
 
-from seisbench_cdiffsd import CDiffSD, continuous, noise_left, reading
-from seisbench_cdiffsd.continuous import between, denoised_pieces, fingerprint
-from seisbench_cdiffsd.denoising import Settings, denoise_files
-from seisbench_cdiffsd.reading import ReadError, Source, index
-from seisbench_cdiffsd.writing import MseedWriter, Unwritable, replacing
+from seisbench_cdiffsd import CDiffSD, noise_left
+from seisbench_cdiffsd.files import continuous, reading
+from seisbench_cdiffsd.files.continuous import between, denoised_pieces, fingerprint
+from seisbench_cdiffsd.files.denoising import Settings, denoise_files
+from seisbench_cdiffsd.files.reading import ReadError, Source, index
+from seisbench_cdiffsd.files.writing import MseedWriter, Unwritable, replacing
 
 START = UTCDateTime(2020, 1, 1)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from obspy import Trace
 from scipy import signal
 
-from seisbench_cdiffsd.filtering import BAND, design_filter, filtered, resampled, restored, simple_ratio
+from seisbench_cdiffsd.streams.filtering import BAND, design_filter, filtered, resampled, restored, simple_ratio
 
 
 @given(rate=st.floats(0.5, 5000))

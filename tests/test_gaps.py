@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seisbench_cdiffsd.gaps import bridged, constant, fill, runs
+from seisbench_cdiffsd.streams.gaps import bridged, constant, fill, runs
 
 
 @given(st.lists(st.booleans(), max_size=30))

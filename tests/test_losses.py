@@ -5,7 +5,7 @@ import pytest
 import seisbench
 import torch
 
-from seisbench_cdiffsd import losses
+from seisbench_cdiffsd.training import losses
 
 
 @pytest.fixture

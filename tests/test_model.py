@@ -12,9 +12,9 @@ from conftest import randomised
 from obspy import Stream, Trace, UTCDateTime
 from torch import nn
 
-from seisbench_cdiffsd.amplitudes import normalize
 from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.options import STACKING
+from seisbench_cdiffsd.streams.amplitudes import normalize
 
 START = UTCDateTime(2020, 1, 1)
 

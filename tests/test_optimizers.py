@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from seisbench_cdiffsd.network import SpectralUNet
-from seisbench_cdiffsd.optimizers import Muon, make_optimizer, orthogonal
+from seisbench_cdiffsd.training.optimizers import Muon, make_optimizer, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(20, 60), (60, 20), (30, 30)])

@@ -8,9 +8,9 @@ import pytest
 import seisbench.generate as sbg
 from mixtures import mixture_snr_db
 
-from seisbench_cdiffsd import pairs
-from seisbench_cdiffsd.augmentations import P_KEY, S_KEY, SNR_KEY
-from seisbench_cdiffsd.config import Augmentations
+from seisbench_cdiffsd.data import pairs
+from seisbench_cdiffsd.data.augmentations import P_KEY, S_KEY, SNR_KEY
+from seisbench_cdiffsd.training.config import Augmentations
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from obspy import Stream, Trace, UTCDateTime
 from scipy import signal
 
-from seisbench_cdiffsd import gaps
-from seisbench_cdiffsd.filtering import BAND, design_filter
-from seisbench_cdiffsd.records import joined, records
+from seisbench_cdiffsd.streams import gaps
+from seisbench_cdiffsd.streams.filtering import BAND, design_filter
+from seisbench_cdiffsd.streams.records import joined, records
 
 START = UTCDateTime(2020, 1, 1)
 SOS, _ = design_filter(("bandpass",), BAND, 100)

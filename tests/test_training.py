@@ -8,9 +8,10 @@ import pytest
 import seisbench.data as sbd
 import torch
 
-from seisbench_cdiffsd import loop, training
-from seisbench_cdiffsd.config import Augmentations, Machine, TrainingConfig
 from seisbench_cdiffsd.model import CDiffSD
+from seisbench_cdiffsd.training import loop
+from seisbench_cdiffsd.training import run as training
+from seisbench_cdiffsd.training.config import Augmentations, Machine, TrainingConfig
 
 SHORT = {"batch_size": 2, "steps": 6, "validate_every": 3, "validation_events": 1, "warmup": 2}
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seisbench_cdiffsd.options import STACKING
-from seisbench_cdiffsd.windows import Windows
+from seisbench_cdiffsd.streams.windows import Windows
 
 
 @given(

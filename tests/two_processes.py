@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from seisbench_cdiffsd import cli, feeding, loop
+from seisbench_cdiffsd import cli
+from seisbench_cdiffsd.training import feeding, loop
 
 places = []
 getitem = feeding.Examples.__getitem__

@@ -1,0 +1,7 @@
+"""``python -m seisbench_cdiffsd.cli`` is the same as ``cdiffsd``."""
+
+import sys
+
+from seisbench_cdiffsd.cli.app import main
+
+sys.exit(main())

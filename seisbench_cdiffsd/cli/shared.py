@@ -1,0 +1,88 @@
+"""What the denoising commands share: the model and its options, how samples are written, and errors of one line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from seisbench_cdiffsd.cli import arguments
+from seisbench_cdiffsd.files.console import one_line
+from seisbench_cdiffsd.files.continuous import load
+from seisbench_cdiffsd.files.writing import ENCODINGS
+from seisbench_cdiffsd.model import CDiffSD
+from seisbench_cdiffsd.pretrained import DEFAULT
+
+#: Exit status after an interrupt, as shells have it.
+INTERRUPTED = 130
+
+
+class CommandError(Exception):
+    """An error that the user can fix; its message is one line."""
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that both denoising commands have."""
+    default = {name: value for name, (_, value) in CDiffSD._annotate_args.items()}
+    parser.add_argument(
+        "--steps", type=arguments.positive, metavar="N", help=f"sampling steps; 1 is direct ({default['steps']})"
+    )
+    parser.add_argument(
+        "--noise-floor",
+        type=arguments.share,
+        metavar="X",
+        help=f"least share of the noise to leave in; with --noise-margin inf, 0 leaves none ({default['noise_floor']})",
+    )
+    parser.add_argument(
+        "--noise-margin",
+        type=arguments.decibels,
+        metavar="DB",
+        help=f"attenuate noise to DB below the earthquake; inf for no limit ({default['noise_margin']:g})",
+    )
+    parser.add_argument("--weights", default=DEFAULT, metavar="NAME", help="name, or path of a model (%(default)s)")
+    parser.add_argument(
+        "--encoding", choices=ENCODINGS, default=ENCODINGS[0], help="sample format in miniSEED (%(default)s)"
+    )
+    parser.add_argument(
+        "--scale", type=arguments.scale, default=1.0, metavar="X", help="factor of samples before they become int32 (1)"
+    )
+    parser.add_argument("--location", type=arguments.code, metavar="CODE", help="location code to write (the input's)")
+
+
+def options_of(args: argparse.Namespace, model: CDiffSD) -> dict[str, Any]:
+    """Arguments of :py:meth:`CDiffSD.denoise`; by default those of the model."""
+    names = "steps", "noise_floor", "noise_margin"
+    options = model.options(**{name: getattr(args, name) for name in names if getattr(args, name) is not None})
+    return {name: getattr(options, name) for name in names}
+
+
+def format_of(args: argparse.Namespace) -> dict[str, Any]:
+    """How samples are written, as keywords of the settings."""
+    if args.scale != 1 and args.encoding != "int32":
+        raise CommandError("--scale is for integers: add --encoding int32.")
+    return {"encoding": args.encoding, "scale": args.scale, "location": args.location}
+
+
+def load_model(weights: str) -> CDiffSD:
+    """
+    Load weights from this machine.
+
+    :param weights: Name of weights, or path of a saved model
+    :return: The model
+    :raises CommandError: If they cannot be loaded
+    """
+    try:
+        return load(weights)
+    except ValueError as error:
+        raise CommandError(one_line(error)) from error
+
+
+@contextmanager
+def write_errors(folder: Path, remedy: str) -> Iterator[None]:
+    """Report files that cannot be written as an error that the user can fix."""
+    try:
+        yield
+    except OSError as error:
+        raise CommandError(f"Cannot write to {folder}: {error.strerror or error}. {remedy}.") from error

@@ -1,0 +1,1 @@
+"""SeisBench datasets to pairs of earthquake and noise: ``datasets`` → ``stores`` → ``augmentations`` → ``pairs``."""

@@ -1,0 +1,296 @@
+"""SeisBench datasets by name or path, and the choice of their records, by metadata alone."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seisbench
+import seisbench.data as sbd
+from numpy.typing import NDArray
+from seisbench.data import WaveformDataset
+
+from seisbench_cdiffsd.data.augmentations import P_KEY, RATE_KEY, S_KEY
+from seisbench_cdiffsd.data.settings import DatasetChoice
+from seisbench_cdiffsd.data.stores import COMPONENTS, PROBES
+
+#: Splits in order: none may share samples with an earlier one.
+SPLITS = ("train", "dev", "test")
+#: Least length of a record in seconds, for the question whether it shares samples with another.
+OVERLAP_SECONDS = 100.0
+#: What says which split a record is in, where it was recorded, and when.
+SPLIT_COLUMNS = ("split", "station_network_code", "station_code", "trace_start_time")
+#: Names of the first arrivals of P and of S in the metadata of SeisBench's datasets.
+PHASES = ("p", "pg", "pn", "p1"), ("s", "sg", "sn", "s1")
+#: Columns with epicentral distances, and their unit in kilometres.
+DISTANCES = {"path_ep_distance_km": 1.0, "source_distance_km": 1.0, "path_ep_distance_deg": 111.19}
+
+
+def open_chosen(choice: DatasetChoice) -> WaveformDataset:
+    """
+    Open a dataset, with components ZNE, and take the chosen records. No waveform is read.
+
+    :param choice: Which dataset, and which of its records
+    :raises ValueError: If there is no such dataset, it lacks a column to choose by, or no record is left
+    """
+    dataset = open_dataset(choice.dataset, choice.download)
+    _forget_shared(dataset)
+    left = pd.Series(True, index=dataset.metadata.index)
+    for what, chosen in _masks(dataset.metadata, choice).items():
+        left &= chosen
+        if not left.any():
+            raise ValueError(f"No record of dataset {choice.dataset} is left with {what}.")
+    return dataset if left.all() else dataset.filter(left.to_numpy(), inplace=False)
+
+
+def open_dataset(name: str, download: bool = False) -> WaveformDataset:
+    """
+    Open a dataset, with components ZNE.
+
+    :param name: Folder, or name in ``seisbench.data``
+    :param download: Whether to download it if it is not in SeisBench's cache
+    :raises ValueError: If there is no such dataset, or it cannot be read
+    """
+    if Path(name).is_dir() or "/" in name:
+        try:
+            return _labelled(WaveformDataset(name, component_order=COMPONENTS, name=Path(name).name))
+        except (OSError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{name} is not a dataset in SeisBench's format: {reason}") from error
+    kind: Any = getattr(sbd, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, sbd.WaveformBenchmarkDataset)):
+        problem = "neither a folder nor a name in seisbench.data"
+        if isinstance(kind, type) and issubclass(kind, sbd.MultiWaveformDataset):
+            problem = "seisbench.data has several in one under this name: name each of them"
+        raise ValueError(f"There is no dataset {name!r}: {problem}.")
+    cache = Path(seisbench.cache_data_root) / name.lower()
+    if not (download or any(cache.glob("metadata*.csv"))):
+        raise ValueError(
+            f"Dataset {name} is not in SeisBench's cache ({cache}): set download = true, "
+            f"or make it by seisbench.data.{name}(...)."
+        )
+    return _labelled(kind(component_order=COMPONENTS))
+
+
+def take_split(dataset: WaveformDataset, split: str) -> WaveformDataset:
+    """
+    One split of a dataset, without records that may share samples with an earlier one, see :py:func:`in_split`.
+
+    :raises ValueError: If it has no such split
+    """
+    chosen = in_split(dataset.metadata, split, _usual_seconds(dataset))
+    if not chosen.any():
+        raise ValueError(
+            f"Dataset {dataset.name} has no {split} split among the chosen records: "
+            "its metadata need a column 'split' with it."
+        )
+    return dataset.filter(chosen, inplace=False)
+
+
+def _usual_seconds(dataset: WaveformDataset) -> float:
+    """Length of the longest of a few records, for those whose metadata do not tell theirs."""
+    seconds = [OVERLAP_SECONDS]
+    if {"station_code", "trace_start_time"} <= set(dataset.metadata) and _seconds(dataset.metadata).isna().any():
+        for place in np.unique(np.linspace(0, len(dataset) - 1, PROBES).astype(int)):
+            with suppress(Exception):  # a record that cannot be read is reported when it is needed
+                waveform, metadata = dataset.get_sample(place)
+                seconds.append(waveform.shape[-1] / float(metadata[RATE_KEY]))
+    return max(seconds)
+
+
+def _seconds(metadata: pd.DataFrame) -> pd.Series:
+    """Lengths of records, NaN where the metadata do not tell."""
+    columns = metadata.reindex(columns=["trace_npts", "trace_name", RATE_KEY])
+    # SeisBench's own writer has the number of samples in the name: "bucket0$0,:3,:6000"
+    written = columns["trace_name"].astype(str).str.extract(r":(\d+)$", expand=False)
+    seconds = _numbers(columns["trace_npts"]).fillna(_numbers(written)) / _numbers(columns[RATE_KEY])
+    return seconds.where(seconds < np.inf)
+
+
+def in_split(metadata: pd.DataFrame, split: str, unknown: float = OVERLAP_SECONDS) -> NDArray[np.bool_]:
+    """
+    Which records are in a split. Datasets are split by event, and records of successive events may share samples: those
+    that overlap with a record of the same station in an earlier split (of train, dev, test) are left out. Records count
+    as 100 s long at least.
+
+    :param metadata: Metadata of all splits
+    :param split: Name of the split
+    :param unknown: Length in seconds of records whose metadata do not tell theirs
+    """
+    columns = metadata.reindex(columns=SPLIT_COLUMNS)
+    names = columns["split"]
+    chosen, earlier = names == split, names.isin(SPLITS[: SPLITS.index(split)] if split in SPLITS else ())
+    start = pd.to_datetime(columns["trace_start_time"], utc=True, format="ISO8601", errors="coerce").dt.as_unit("ns")
+    length = _seconds(metadata).fillna(unknown).clip(lower=OVERLAP_SECONDS)
+    network = columns["station_network_code"].astype(object).fillna("")
+    records = pd.DataFrame(
+        {
+            "start": start,
+            "end": start + pd.to_timedelta(length, unit="s"),
+            "station": network.astype(str) + "." + columns["station_code"].astype(str),
+            "row": np.arange(len(columns)),
+        }
+    )
+    known = start.notna() & columns["station_code"].notna()
+    late, early = records[chosen & known].sort_values("end"), records[earlier & known].sort_values("start")
+    # for each record, when the last of the earlier ones that start before its end is over
+    early["over"] = early.groupby("station")["end"].cummax()
+    early = early.drop(columns="end").rename(columns={"start": "end"})
+    near = pd.merge_asof(late, early, on="end", by="station")
+    result = chosen.to_numpy().copy()
+    result[near.loc[near["over"] >= near["start"], "row_x"]] = False
+    return result
+
+
+def _forget_shared(dataset: WaveformDataset) -> None:
+    """Take records out of their split that may share samples with an earlier one, whether or not that is chosen."""
+    metadata = dataset.metadata
+    shared, unknown = np.zeros(len(metadata), dtype=bool), _usual_seconds(dataset)
+    for split in SPLITS if "split" in metadata else ():
+        shared |= (metadata["split"] == split).to_numpy() & ~in_split(metadata, split, unknown)
+    if shared.any():
+        metadata.loc[shared, "split"] = None
+
+
+def earthquakes_of(dataset: WaveformDataset, category: tuple[str, ...] = (), clipped: bool = False) -> WaveformDataset:
+    """
+    The labelled earthquakes of a dataset, which may hold noise as well.
+
+    :param category: Values of ``trace_category`` that the records were chosen by; by default all but noise is taken
+    :param clipped: Whether to take records that are marked as clipped
+    :raises ValueError: If there is none, or a label is not a number
+    """
+    dataset = _labelled(dataset)
+    metadata = dataset.metadata
+    if P_KEY not in metadata or not metadata[P_KEY].notna().any():
+        raise ValueError(f"Dataset {dataset.name} has no P labels in {P_KEY}: earthquakes need them.")
+    chosen = metadata[P_KEY].notna()
+    if "trace_category" in metadata and not category:
+        chosen &= metadata["trace_category"] != "noise"
+    if "trace_clipped" in metadata and not clipped:
+        chosen &= ~metadata["trace_clipped"].fillna(False).astype(bool)
+    if not chosen.any():
+        raise ValueError(f"Dataset {dataset.name} has no earthquakes with a P label that are not clipped.")
+    left = dataset.filter(chosen.to_numpy(), inplace=False)
+    for key in (P_KEY, S_KEY):
+        # a single text makes pandas read the whole column as text
+        if key in left.metadata and not pd.api.types.is_numeric_dtype(left.metadata[key]):
+            left.metadata[key] = _labels(left, key)
+    left.metadata_cache = left.metadata_cache  # which SeisBench makes again
+    return left
+
+
+def _labelled(dataset: WaveformDataset) -> WaveformDataset:
+    """A dataset with its labels of P and S where STEAD has them; the earliest of those such as Pg and Pn."""
+    metadata, labels = dataset.metadata, {}
+    for key, phases in ((P_KEY, PHASES[0]), (S_KEY, PHASES[1])):
+        wanted = [f"trace_{phase}_arrival_sample" for phase in phases]
+        columns = [name for name in metadata if name.lower() in wanted]
+        if key not in metadata and columns:
+            labels[key] = metadata[columns[0]] if len(columns) == 1 else metadata[columns].apply(_numbers).min(axis=1)
+    if not labels:
+        return dataset
+    dataset = dataset.filter(np.ones(len(dataset), dtype=bool), inplace=False)
+    for key, values in labels.items():
+        dataset.metadata[key] = values.to_numpy()
+    dataset.metadata_cache = dataset.metadata_cache  # which SeisBench makes again
+    return dataset
+
+
+def _labels(dataset: WaveformDataset, key: str) -> pd.Series:
+    column = dataset.metadata[key]
+    labels = _numbers(column)
+    wrong = labels.isna() & column.notna()
+    if wrong.any():
+        row = dataset.metadata[wrong].iloc[0]
+        raise ValueError(
+            f"Trace {row.get('trace_name', row.name)} of dataset {dataset.name} has {row[key]!r} for {key}, which is "
+            "not a number. Fix it, or remove its row from the metadata."
+        )
+    return labels
+
+
+def noise_of(dataset: WaveformDataset, category: tuple[str, ...] = ()) -> WaveformDataset:
+    """
+    The noise of a dataset, which may hold earthquakes as well.
+
+    :param category: Values of ``trace_category`` that the records were chosen by; by default "noise", or without that
+        column all records without a P label
+    :raises ValueError: If there is none
+    """
+    dataset = _labelled(dataset)
+    metadata = dataset.metadata
+    if category:
+        return dataset
+    if "trace_category" in metadata:
+        chosen, reason = metadata["trace_category"] == "noise", "none of its trace_category is 'noise'"
+    elif P_KEY in metadata:
+        chosen, reason = metadata[P_KEY].isna(), "all of its records have a P label, and there is no trace_category"
+    else:
+        return dataset
+    if not chosen.any():
+        raise ValueError(f"Dataset {dataset.name} holds no noise: {reason}.")
+    return dataset.filter(chosen.to_numpy(), inplace=False)
+
+
+def _masks(metadata: pd.DataFrame, choice: DatasetChoice) -> dict[str, pd.Series]:
+    """Each condition of a choice, in words, and which records meet it."""
+    masks: dict[str, pd.Series] = {}
+    if choice.category:
+        column = _column(metadata, choice, "trace_category")
+        masks[f"category {', '.join(choice.category)}"] = column.isin(choice.category)
+    if choice.instrument:
+        column = _column(metadata, choice, "trace_channel").astype(str)
+        masks[f"instrument {', '.join(choice.instrument)}"] = column.str.startswith(choice.instrument)
+    for name, values in (
+        ("snr", lambda: _snr(metadata, choice)),
+        ("magnitude", lambda: _numbers(_column(metadata, choice, "source_magnitude"))),
+        ("distance", lambda: _distance(metadata, choice)),
+    ):
+        limits = getattr(choice, name)
+        if limits is not None:
+            masks[f"{name} from {limits[0]:g} to {limits[1]:g}"] = values().between(*limits)
+    for name, wanted in choice.where.items():
+        column = _column(metadata, choice, name)
+        is_range = len(wanted) == 2 and all(isinstance(x, int | float) and not isinstance(x, bool) for x in wanted)
+        masks[f"{name} {list(wanted)}"] = _numbers(column).between(*wanted) if is_range else column.isin(wanted)
+    return masks
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """Values as numbers; NaN for what is not a number."""
+    return pd.to_numeric(column, errors="coerce")
+
+
+def _column(metadata: pd.DataFrame, choice: DatasetChoice, name: str) -> pd.Series:
+    if name not in metadata:
+        raise ValueError(f"Dataset {choice.dataset} has no column {name!r} to choose records by.")
+    return metadata[name]
+
+
+def _snr(metadata: pd.DataFrame, choice: DatasetChoice) -> pd.Series:
+    """Mean SNR in dB: of STEAD's list of three, "[56.7 55.4 47.4]", or of a column for each component."""
+    if "trace_snr_db" in metadata:
+        return metadata["trace_snr_db"].map(_mean)
+    columns = [name for name in (f"trace_{component}_snr_db" for component in COMPONENTS) if name in metadata]
+    if not columns:
+        raise ValueError(f"Dataset {choice.dataset} has no column such as 'trace_snr_db' to choose records by.")
+    return metadata[columns].mean(axis=1)
+
+
+def _mean(value: Any) -> float:
+    try:
+        numbers = np.array(str(value).strip("[]").replace(",", " ").split(), dtype=float)
+    except ValueError:
+        return np.nan
+    return float(numbers.mean()) if numbers.size else np.nan
+
+
+def _distance(metadata: pd.DataFrame, choice: DatasetChoice) -> pd.Series:
+    for name, kilometres in DISTANCES.items():
+        if name in metadata:
+            return kilometres * pd.to_numeric(metadata[name], errors="coerce")
+    raise ValueError(f"Dataset {choice.dataset} has no column such as {next(iter(DISTANCES))!r} to choose records by.")

@@ -1,0 +1,274 @@
+"""Where the samples of a dataset come from: memory, computed once, or the disk, read when they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from seisbench.data import WaveformDataset
+from tqdm.auto import tqdm
+
+from seisbench_cdiffsd.data.augmentations import RATE_KEY, Array, State
+from seisbench_cdiffsd.streams.filtering import MAX_RATIO, SAMPLING_RATE, resampled, simple_ratio
+
+#: Components that the models work with.
+COMPONENTS = "ZNE"
+#: Records that are tried to find a usable one, and records that are read to estimate the size of a dataset.
+TRIALS, PROBES = 100, 8
+
+Sample = tuple[Array, dict[str, Any]]
+
+
+class Damaged(ValueError):
+    """A record with NaN or infinite samples."""
+
+
+class Store(Protocol):
+    """Samples, as a SeisBench generator takes them, and their metadata."""
+
+    metadata: pd.DataFrame
+
+    def __len__(self) -> int: ...
+
+    def get_sample(self, index: int) -> Sample: ...
+
+
+class Reader:
+    """
+    Reads the records of a dataset, one at a time, through some augmentations.
+
+    Components that are constant are silent: they become zero. Records at another rate than 100 Hz are resampled
+    zero-phase, as in ``annotate``.
+
+    :param dataset: SeisBench dataset
+    :param augmentations: Augmentations that give the same result every time, such as the band-pass
+    :param keep: Whether a record is usable, by its metadata after the augmentations
+    :param wanted: What `keep` requires, in words
+    :param damaged: "skip" records with NaN or infinite samples, or "stop"
+    :param shortest: Fewest samples of a usable record
+    :param raw: Augmentations for the record as it was recorded, at its own sampling rate
+    :raises ValueError: If the components are not ZNE, or the dimensions not NCW
+    """
+
+    def __init__(
+        self,
+        dataset: WaveformDataset,
+        augmentations: Sequence[Callable[[State], None]],
+        keep: Callable[[dict[str, Any]], bool] = lambda metadata: True,
+        wanted: str = "finite samples that are not all zero",
+        damaged: str = "skip",
+        shortest: int = 0,
+        raw: Sequence[Callable[[State], None]] = (),
+    ) -> None:
+        for name, wanted_order in (("component_order", COMPONENTS), ("dimension_order", "NCW")):
+            if "".join(getattr(dataset, name)) != wanted_order:
+                raise ValueError(f"Open dataset {dataset.name} with {name}={wanted_order!r}.")
+        self.dataset, self.augmentations, self.raw = _lettered(dataset), augmentations, raw
+        self.keep, self.wanted, self.damaged, self.shortest = keep, wanted, damaged, shortest
+
+    def read(self, index: int) -> Sample | None:
+        """
+        A record, or None if it is not usable.
+
+        :raises Damaged: If it has NaN or infinite samples, unless these are skipped
+        :raises ValueError: If it cannot be read, as its waveform is missing or its metadata are wrong
+        """
+        with self._naming(index):
+            return self._read(index)
+
+    def _read(self, index: int) -> Sample | None:
+        state: State = {"X": self._raw(index)}
+        if not np.isfinite(state["X"][0]).all():
+            if self.damaged == "stop":
+                name = state["X"][1]["trace_name"]
+                raise Damaged(f"Trace {name} of dataset {self.dataset.name} has NaN or infinite samples.")
+            return None
+        # The dataset returns this order, whatever its files have; SeisBench's rotation reads the metadata.
+        state["X"][1]["trace_component_order"] = COMPONENTS
+        for augmentation in self.raw:
+            augmentation(state)
+        _silence(state)
+        _resample(state)
+        if state["X"][0].shape[-1] < max(self.shortest, 1):  # filters refuse records that are very short
+            return None
+        for augmentation in self.augmentations:
+            augmentation(state)
+        waveform, metadata = state["X"]
+        if not (waveform.any() and self.keep(metadata)):
+            return None
+        return np.ascontiguousarray(waveform, dtype=np.float32), metadata
+
+    def _raw(self, index: int) -> Sample:
+        """A record at its own sampling rate, since SeisBench's resampling shifts and rings."""
+        rate = float(self.dataset.metadata[RATE_KEY].iloc[index])
+        if not SAMPLING_RATE / MAX_RATIO <= rate < np.inf:
+            raise ValueError(f"its {RATE_KEY} is {rate}")
+        return self.dataset.get_sample(index, sampling_rate=rate)
+
+    def none_usable(self, tried: int) -> ValueError:
+        """The error if none of so many records is usable."""
+        return ValueError(f"No usable record among the {tried} of dataset {self.dataset.name}. Wanted: {self.wanted}.")
+
+    def gigabytes(self) -> float:
+        """Memory that all records take at 100 Hz, estimated from a few of them."""
+        sizes = [waveform.size * SAMPLING_RATE / rate for waveform, rate in self._probes()]
+        return 4e-9 * float(np.mean(sizes)) * len(self.dataset)
+
+    def probes(self) -> Iterator[Array]:
+        """Waveforms of a few records as they were recorded, always the same ones."""
+        return (waveform for waveform, _ in self._probes())
+
+    def _probes(self) -> Iterator[tuple[Array, float]]:
+        for probe in np.unique(np.linspace(0, len(self.dataset) - 1, PROBES).astype(int)):
+            with self._naming(probe):
+                waveform, metadata = self._raw(probe)
+            yield waveform, float(metadata[RATE_KEY])
+
+    @contextmanager
+    def _naming(self, index: int) -> Iterator[None]:
+        """Turn whatever SeisBench, h5py and numpy raise about a record into one line that names it."""
+        try:
+            yield
+        except (Damaged, MemoryError):
+            raise
+        except Exception as error:
+            row = self.dataset.metadata.iloc[index]
+            if isinstance(error, KeyError):
+                reason = f"its waveform, or a column of its metadata, is missing ({error.args[0]})"
+            else:
+                reason = str(error) or type(error).__name__
+            raise ValueError(
+                f"Trace {row.get('trace_name', index)} of dataset {self.dataset.name} cannot be read: "
+                f"{' '.join(reason.split()).rstrip('.')}. Fix it, or remove its row from the metadata."
+            ) from error
+
+
+def _silence(state: State) -> None:
+    """Set components that are constant to zero: without its mean, a constant would leave rounding errors."""
+    waveform, metadata = state["X"]
+    if waveform.shape[-1]:
+        state["X"] = (np.where(np.ptp(waveform, axis=-1, keepdims=True) > 0, waveform, 0), metadata)
+
+
+def _resample(state: State) -> None:
+    """Bring a record to 100 Hz, by the function that ``annotate`` uses; its mean is removed if that changes it."""
+    waveform, metadata = state["X"]
+    rate = float(metadata[RATE_KEY])
+    ratio = simple_ratio(rate, SAMPLING_RATE)
+    if ratio != 1 and waveform.shape[-1]:
+        waveform = waveform - waveform.mean(axis=-1, keepdims=True, dtype=np.float64)
+        waveform = np.stack([resampled(component, ratio) for component in waveform])
+        for name in metadata:
+            # STEAD's end of the coda is text: "[[2789.]]".
+            if name.endswith("_sample") and not isinstance(metadata[name], str):
+                metadata[name] = metadata[name] * float(ratio)
+    metadata |= {RATE_KEY: np.float64(SAMPLING_RATE), "trace_dt_s": 1 / SAMPLING_RATE}
+    metadata["trace_npts"] = waveform.shape[-1]
+    state["X"] = (waveform, metadata)
+
+
+def _lettered(dataset: WaveformDataset) -> WaveformDataset:
+    """A dataset whose components 1 and 2 are called N and E, as in ``annotate``, in records without an N or E."""
+    renamed = orders = dataset.metadata["trace_component_order"].astype(str)
+    for number, letter in ("1N", "2E"):
+        renamed = renamed.where(renamed.str.contains(letter), renamed.str.replace(number, letter))
+    if renamed.equals(orders):
+        return dataset
+    dataset = dataset.filter(np.ones(len(dataset), dtype=bool), inplace=False)
+    dataset.metadata["trace_component_order"] = renamed
+    dataset.component_order = COMPONENTS  # makes SeisBench look up anew where each component is in the files
+    dataset.metadata_cache = dataset.metadata_cache  # likewise, its cache of the metadata
+    return dataset
+
+
+class InMemory:
+    """
+    The usable records of a dataset, read once and held in memory.
+
+    :param dataset: SeisBench dataset
+    :param options: See :py:class:`Reader`
+    :raises ValueError: If no record is usable
+    """
+
+    def __init__(self, dataset: WaveformDataset, *options: Any, **named: Any) -> None:
+        reader = Reader(dataset, *options, **named)
+        numbers = tqdm(range(len(dataset)), desc=f"Loading {dataset.name}", leave=False, disable=None)
+        self.samples = [sample for sample in map(reader.read, numbers) if sample is not None]
+        if not self.samples:
+            raise reader.none_usable(len(dataset))
+        self.metadata = pd.DataFrame([metadata for _, metadata in self.samples])
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def get_sample(self, index: int) -> Sample:
+        """A waveform (component, samples) and its metadata, both of them copies."""
+        waveform, metadata = self.samples[index]
+        return waveform.copy(), metadata.copy()
+
+
+class OnDisk:
+    """
+    All records of a dataset, read when they are needed. An unusable one is replaced by another, always the same one;
+    by the first that is known to be usable, if it has to be.
+
+    :param reader: Reads a record
+    :raises ValueError: If none of the records that were tried is usable
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader, self.metadata = reader, reader.dataset.metadata
+        order = np.random.default_rng(0).permutation(len(self))[: TRIALS**2]
+        self.usable = next((int(place) for place in (0, *order) if reader.read(int(place)) is not None), -1)
+        if self.usable < 0:
+            raise reader.none_usable(len(order))
+
+    def __len__(self) -> int:
+        return len(self.metadata)
+
+    def get_sample(self, index: int) -> Sample:
+        """A waveform (component, samples) and its metadata."""
+        for trial in range(TRIALS):
+            place = index if trial == 0 else int(np.random.default_rng((index, trial)).integers(len(self)))
+            sample = self.reader.read(place)
+            if sample is not None:
+                return sample
+        sample = self.reader.read(self.usable)
+        assert sample is not None
+        return sample
+
+
+class Joined:
+    """
+    Several stores, concatenated.
+
+    :param parts: The stores
+    """
+
+    def __init__(self, parts: Sequence[Store]) -> None:
+        self.parts = parts
+        self.borders = np.cumsum([len(part) for part in parts])
+        self.metadata = pd.concat([part.metadata for part in parts], ignore_index=True)
+
+    def __len__(self) -> int:
+        return int(self.borders[-1])
+
+    def get_sample(self, index: int) -> Sample:
+        """A waveform (component, samples) and its metadata."""
+        part = int(np.searchsorted(self.borders, index, side="right"))
+        return self.parts[part].get_sample(int(index - self.borders[part] + len(self.parts[part])))
+
+
+def shares(parts: Sequence[NDArray[np.float64]], weights: Sequence[float]) -> NDArray[np.float64]:
+    """
+    Probability of each record of several stores, concatenated.
+
+    :param parts: Probabilities within each store, which add up to 1
+    :param weights: Weights of the stores
+    """
+    total = sum(weights)
+    return np.concatenate([part * weight / total for part, weight in zip(parts, weights, strict=True)])

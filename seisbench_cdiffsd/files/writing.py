@@ -1,0 +1,237 @@
+"""Files written completely or not at all, and seismograms in miniSEED, with the losses of its encodings."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from obspy import Stream, Trace
+
+from seisbench_cdiffsd.files.console import one_line
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
+#: Names of the encodings: 32-bit floats, or integers compressed by Steim's second scheme.
+ENCODINGS = ("float32", "int32")
+#: Steim's second scheme holds differences of 30 bits, sign included: samples must be below this.
+TOO_LARGE = 2**28
+#: Maximum lengths of the codes in miniSEED.
+CODE_LENGTHS = {"network": 2, "station": 5, "location": 2, "channel": 3}
+
+
+class Unwritable(ValueError):
+    """Samples that an encoding cannot hold."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """
+    A temporary path in the same folder, renamed to `path` at the end, and removed after a failure.
+
+    Temporary files that killed runs left for this path are removed too, those of live runs are not.
+
+    :param path: File
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{_escaped(path.stem)}.{8 * '[0-9a-f]'}.part{_escaped(path.suffix)}"):
+        with suppress(OSError), left.open("rb") as abandoned:
+            _lock(abandoned)
+            left.unlink()
+    temporary, file = _open_temporary(path)
+    try:
+        with file:
+            yield temporary
+            os.fsync(file.fileno())  # otherwise a power cut may leave the name without the content
+            if fcntl is None:
+                file.close()  # Windows cannot rename an open file
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_file(path: Path) -> Iterator[BinaryIO]:
+    """The temporary file of :py:func:`replacing`, open for writing."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        yield file
+
+
+@contextmanager
+def folder_for(out: Path) -> Iterator[None]:
+    """
+    Create a folder for results, and say what to do if it, or something in it, cannot be written.
+
+    :param out: Folder
+    :raises OSError: If it cannot be created or written to
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        reason = error.strerror or one_line(error)
+        raise OSError(f"The folder {out} cannot be written ({reason}): choose another with --out.") from error
+
+
+def _open_temporary(path: Path) -> tuple[Path, BinaryIO]:
+    """A new temporary file for `path`, open and locked."""
+    while True:
+        temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+        file = temporary.open("xb")
+        with suppress(OSError):  # some network drives have no locks
+            _lock(file, wait=True)
+        if temporary.exists():
+            return temporary, file
+        file.close()  # another run removed it as abandoned before it was locked
+
+
+def _lock(file: BinaryIO, wait: bool = False) -> None:
+    """
+    Lock an open file until it is closed.
+
+    :raises OSError: If it cannot be locked, or is locked already and `wait` is false
+    """
+    if fcntl is None:
+        raise OSError("There are no locks on this system.")
+    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+@contextmanager
+def only_run(out: Path) -> Iterator[None]:
+    """
+    Keep other runs out of a folder. On systems and file systems without locks this does nothing.
+
+    :param out: Folder
+    :raises ValueError: If another run is using it
+    """
+    with (out / ".lock").open("ab") as file:
+        if fcntl is not None:
+            try:
+                # a lock of this process alone, which ends with it and not with the workers that it forked
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                raise ValueError(f"Another run is writing to {out}: wait for it, or choose another folder.") from None
+            except OSError:
+                pass
+        yield
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"[{c}]" if c in "[*?" else c for c in text)
+
+
+class MseedWriter:
+    """
+    Writes streams to an open file, one after the other, and measures what the encoding loses.
+
+    :param file: File, open for writing
+    :param encoding: "float32", or "int32" for samples times `scale`, rounded
+    :param scale: Integers per unit of the input
+    :param location: Location code to write instead of the input's, or None
+    """
+
+    def __init__(
+        self, file: BinaryIO, encoding: str = "float32", scale: float = 1.0, location: str | None = None
+    ) -> None:
+        self.file, self.encoding, self.scale, self.location = file, encoding, scale, location
+        #: Ids with codes too long for miniSEED.
+        self.cut: set[str] = set()
+        self.largest_error, self._error, self._power = 0.0, 0.0, 0.0
+        #: Largest sample of each channel, as given and as written.
+        self._largest: dict[str, tuple[float, float]] = {}
+
+    def write(self, stream: Stream) -> None:
+        """
+        Append traces. Masked samples are left out.
+
+        :param stream: Stream, unchanged
+        :raises Unwritable: If samples do not fit into the encoding
+        :raises OSError: If the file cannot be written
+        """
+        for trace in stream:
+            for part in trace.split() if np.ma.isMaskedArray(trace.data) else [trace]:
+                if len(part):
+                    self._write(part)
+
+    def _write(self, trace: Trace) -> None:
+        samples, header = np.ma.getdata(trace.data), {k: trace.stats[k] for k in (*CODE_LENGTHS, "starttime")}
+        header["sampling_rate"] = trace.stats.sampling_rate
+        header["mseed"] = {"dataquality": trace.stats.get("mseed", {}).get("dataquality", "D")}
+        if self.location is not None:
+            header["location"] = self.location
+        if any(len(header[code]) > length for code, length in CODE_LENGTHS.items()):
+            self.cut.add(trace.id)
+            header.update({code: header[code][:length] for code, length in CODE_LENGTHS.items()})
+        values, encoding = self._encoded(samples)
+        given, written = self._largest.get(trace.id, (0.0, 0.0))
+        self._largest[trace.id] = (
+            max(given, float(np.abs(samples).max())),
+            max(written, float(np.abs(values).max())),
+        )
+        memory = io.BytesIO()  # ObsPy would not report a full disk
+        Stream([Trace(values, header)]).write(memory, format="MSEED", encoding=encoding, reclen=4096)
+        self.file.write(memory.getbuffer())
+
+    def _encoded(self, samples: Any) -> tuple[Any, str]:
+        if self.encoding == "float32":
+            values = samples.astype(np.float32)
+            if not np.isfinite(values).all():
+                raise Unwritable("Samples are too large for single precision.")
+            back, encoding = values, "FLOAT32"
+        else:
+            rounded = np.rint(samples * self.scale)
+            largest = np.abs(rounded).max(initial=0)
+            if largest >= TOO_LARGE:
+                raise Unwritable(f"Samples of {largest:.3g} do not fit into integers: choose a smaller --scale.")
+            values, encoding = rounded.astype(np.int32), "STEIM2"
+            back = rounded / self.scale
+        error = np.abs(samples - back, dtype=np.float64)
+        self.largest_error = max(self.largest_error, float(error.max(initial=0)))
+        self._error += float(np.sum(error**2))
+        self._power += float(np.sum(np.square(samples, dtype=np.float64)))
+        return values, encoding
+
+    def check(self) -> None:
+        """
+        Check the whole file, after the last stream.
+
+        :raises Unwritable: If all samples of a channel that is not zero were rounded to zero
+        """
+        lost = {channel: given for channel, (given, written) in self._largest.items() if given and not written}
+        if lost:
+            raise Unwritable(
+                f"As integers, all samples of {', '.join(sorted(lost))}, up to {max(lost.values()):.2g}, are zeros: "
+                "choose a larger --scale."
+            )
+
+    @property
+    def empty(self) -> bool:
+        """Whether no sample was written."""
+        return not self._largest
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing was lost."""
+        return self._error == 0
+
+    @property
+    def ratio(self) -> float:
+        """How far what the encoding lost lies below the signal, in dB."""
+        return math.inf if self.exact else 10 * math.log10(self._power / self._error)
+
+    @property
+    def loss(self) -> str:
+        """What the encoding lost, in one line."""
+        if self.exact:
+            return f"{self.encoding}, exact"
+        scaled = f" times {self.scale:g}" if self.scale != 1 else ""
+        return f"{self.encoding}{scaled}, largest error {self.largest_error:.2g}, {self.ratio:.0f} dB below the signal"

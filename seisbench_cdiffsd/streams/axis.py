@@ -1,0 +1,152 @@
+"""The common time axis of the components of one instrument: its samples joined, resampled and filtered."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+from obspy import UTCDateTime
+
+from seisbench_cdiffsd.streams import filtering, gaps
+from seisbench_cdiffsd.streams.gaps import Mask, Samples
+from seisbench_cdiffsd.streams.pieces import Piece
+
+#: Gaps of up to this many seconds are bridged for the filter. Both sides of a longer one are filtered by themselves: a
+#: line from one to the other would carry steps and microseism into the band.
+BRIDGED = 1.0
+#: Samples that stay the same for this many seconds are not a signal.
+CONSTANT = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """
+    A stretch of one channel without long gaps: what is bridged, resampled and filtered by itself.
+
+    :param place: Where it lies at the rate of the stream, counted from the start of the record
+    :param padding: Samples put before it, so its resampled samples lie on the grid of the record
+    :param span: Where it lies in the data of the record
+    :param start: Time of the first sample of `span`
+    :param channel: Its channel code
+    """
+
+    place: slice
+    padding: int
+    span: slice
+    start: UTCDateTime
+    channel: str
+
+
+class Axis:
+    """
+    The common time axis of a record while it is filled.
+
+    :param pieces: Pieces of one instrument
+    :param rate: Their sampling rate in Hz
+    :param ratio: Rate of the record over theirs
+    :param rows: Number of components
+    """
+
+    def __init__(self, pieces: list[Piece], rate: float, ratio: Fraction, rows: int) -> None:
+        # the sum makes ties independent of the order of the traces
+        pieces = sorted(pieces, key=lambda p: (p.start, len(p.values), float(np.sum(p.values, where=~p.missing))))
+        first = pieces[0].place(rate).start
+        #: The record starts where its samples and those of the stream coincide, in any cut of the stream.
+        self.start = first - first % ratio.denominator
+        placed = [(piece, piece.place(rate, self.start)) for piece in pieces]
+        #: The pieces of each component, in order of time, and where they lie in the record at the rate of the stream.
+        self.pieces = tuple(tuple(x for x in placed if x[0].row == row) for row in range(rows))
+        self.rate, self.ratio = rate, ratio
+        self.length = max(place.stop for _, place in placed)
+        self.covered = np.zeros((rows, self.length), dtype=bool)
+        self.data = np.zeros((rows, filtering.resampled_length(self.length, ratio)), dtype=np.float32)
+        self.present = self.covered if ratio == 1 else np.zeros(self.data.shape, dtype=bool)
+        self.alive = np.zeros(self.data.shape, dtype=bool)
+
+    def joined(self, row: int) -> tuple[Samples, bool]:
+        """
+        One component, NaN where it is missing, and whether some of its pieces contradict each other.
+
+        Where a piece is constant, such as a gap filled with zeros, and another piece has samples, those count alone.
+        """
+        members = self.pieces[row]
+        values = np.full(self.length if members else 0, np.nan)
+        different = np.zeros(len(values), dtype=bool)
+        for piece, place in members:
+            before, new = values[place], np.where(piece.missing, np.nan, piece.values)
+            there = ~np.isnan(before)
+            different[place] |= there & ~np.isnan(new) & (before != new)
+            values[place] = np.where(there, before, new)
+        if not different.any():
+            return values, False
+        varying, constant = (np.zeros((2, self.length)) for _ in range(2))  # sums and counts
+        for piece, place in members:
+            still = gaps.constant(np.where(piece.missing, np.nan, piece.values), self._least_constant)
+            for (total, count), mask in ((varying, ~still), (constant, still)):
+                mask &= ~piece.missing
+                total[place] += np.where(mask, piece.values, 0)
+                count[place] += mask
+        (total, count), (rest, others) = varying[:, different], constant[:, different]
+        values[different] = np.where(count > 0, total, rest) / np.where(count > 0, count, others)
+        return values, bool(np.any(count + others * (count == 0) > 1))
+
+    @property
+    def _least_constant(self) -> int:
+        """From how many equal samples on a channel is constant."""
+        return max(round(CONSTANT * self.rate), 2)
+
+    def fill(self, row: int, values: Samples, sos: Samples | None, zerophase: bool) -> tuple[Segment, ...]:
+        """
+        Bridge, resample and filter one component, segment by segment.
+
+        :param row: Component
+        :param values: Its samples, as :py:meth:`joined` returns them
+        :param sos: Filter in second-order sections, or None
+        :param zerophase: Whether the filter runs forward and backward
+        """
+        if not len(values):
+            return ()
+        self.covered[row] = ~np.isnan(values)
+        constant = gaps.constant(values, self._least_constant)
+        segments: list[Segment] = []
+        for place, piece, at in self._parts(row):
+            padding = place.start % self.ratio.denominator
+            part, present, alive = self._conditioned(values[place], constant[place], padding)
+            begin = int((place.start - padding) * self.ratio)
+            end = begin + len(part)
+            # at another rate, two segments may share a sample: the earlier one keeps it
+            first = max(begin, segments[-1].span.stop) if segments else begin
+            here, new = (row, slice(first, end)), slice(first - begin, None)
+            self.data[here] = filtering.filtered(part, sos, zerophase)[new]
+            self.present[here], self.alive[here] = present[new], alive[new]
+            start = piece.start + (place.start - padding - at.start) / self.rate
+            segments.append(Segment(place, padding, slice(begin, end), start, piece.channel))
+        return tuple(segments)
+
+    def _parts(self, row: int) -> Iterator[tuple[slice, Piece, slice]]:
+        """Where a component has one channel code and no long gaps; with the piece that starts there, and its place."""
+        there = np.flatnonzero(self.covered[row])
+        pieces = self.pieces[row]
+        changes = [place.start for (old, _), (new, place) in pairwise(pieces) if old.channel != new.channel]
+        begins = np.diff(there, prepend=-np.inf) - 1 > BRIDGED * self.rate  # true for the first sample
+        begins[np.searchsorted(there, changes)] = True
+        starts = [place.start for _, place in pieces]
+        for part in np.split(there, np.flatnonzero(begins)[1:]):
+            piece, at = pieces[bisect_right(starts, part[0]) - 1]
+            yield slice(int(part[0]), int(part[-1]) + 1), piece, at
+
+    def _conditioned(self, values: Samples, constant: Mask, padding: int) -> tuple[Samples, Mask, Mask]:
+        """Samples of a part at the rate of the record, bridged; where they are present, and where alive."""
+        present = ~np.isnan(values)
+        alive = present & ~constant
+        part = gaps.bridged(np.where(alive, values, np.nan) if alive.any() else values)
+        if self.ratio == 1:
+            return part, present, alive
+        part = filtering.resampled(np.pad(part, (padding, 0), mode="edge"), self.ratio)
+        present, alive = (filtering.resampled_mask(np.pad(mask, (padding, 0)), self.ratio) for mask in (present, alive))
+        present[-1] |= not present.any()  # shorter than one sample of the record: returned all the same
+        return part, present, alive

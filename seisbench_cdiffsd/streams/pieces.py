@@ -1,0 +1,233 @@
+"""Traces grouped by instrument, and cut where samples are missing for long."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import accumulate, combinations, pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from obspy import Stream, Trace, UTCDateTime
+
+from seisbench_cdiffsd.streams.gaps import Mask
+
+logger = logging.getLogger("seisbench")
+
+#: First and past-the-last of some samples.
+Span = tuple[int, int]
+#: Position of a trace in a stream, the trace, and its component.
+Member = tuple[int, Trace, int]
+
+#: Larger samples do not fit single precision, with room for the overshoot of a filter; they count as missing.
+LARGEST = 1e37
+
+#: A warning lists this many channels, and counts the rest.
+MOST_LISTED = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """
+    A stretch of one trace of a stream.
+
+    :param source: Position of the trace in the stream
+    :param offset: Where the piece starts in the trace, in samples
+    :param start: Time of its first sample
+    :param values: Its samples, as in the trace: a view
+    :param missing: Which of them are masked, NaN or infinite
+    :param row: Component, in the order of the model
+    :param channel: Channel code
+    """
+
+    source: int
+    offset: int
+    start: UTCDateTime
+    values: NDArray[Any]
+    missing: Mask
+    row: int
+    channel: str
+
+    def place(self, rate: float, origin: int = 0) -> slice:
+        """
+        Where the piece lies among all samples since 1970, to the nearest one: the same however a stream is cut.
+
+        :param rate: Sampling rate of the axis in Hz
+        :param origin: Number of the sample that counts as the first
+        """
+        # no sample time of a usual rate lies where this rounds up, so its jitter decides nothing
+        first = math.floor(self.start.ns * Fraction(rate) / 10**9 + Fraction(51, 100)) - origin
+        return slice(first, first + len(self.values))
+
+
+def instruments(
+    stream: Stream, order: str, flexible: bool, min_rate: float
+) -> list[tuple[tuple[Any, ...], list[Member]]]:
+    """
+    Traces by instrument.
+
+    :param stream: Traces
+    :param order: Components of the model
+    :param flexible: Whether components 1 and 2 stand for N and E, and the other way round
+    :param min_rate: Traces at this rate in Hz, or a lower one, are skipped
+    :return: (network, station, location, band and instrument code, rate), and the traces
+    """
+    rows = {letter: row for row, letter in enumerate(order)}
+    if flexible:
+        for one, other in ("1N", "2E", "N1", "E2"):
+            if one in order:
+                rows.setdefault(other, rows[one])
+    groups: dict[tuple[Any, ...], list[Member]] = defaultdict(list)
+    skipped = set()
+    for source, trace in enumerate(stream):
+        stats = trace.stats
+        fits = min_rate < stats.sampling_rate < np.inf and trace.data.dtype.kind in "iufb"
+        if stats.channel[-1:] not in rows or not fits:
+            skipped.add(trace.id)
+        elif stats.npts > 0:
+            # six digits: SAC keeps the sample interval in single precision
+            rate = float(f"{stats.sampling_rate:.6g}")
+            key = stats.network, stats.station, stats.location, stats.channel[:-1], rate
+            groups[key].append((source, trace, rows[stats.channel[-1]]))
+    for names, what in (
+        (skipped, f"skipped: not of the components {' '.join(rows)}, not numeric, or at {min_rate:g} Hz or less"),
+        (_mixed(groups), "with components at different sampling rates, each denoised without the others"),
+    ):
+        if names:
+            logger.warning(f"Channels {what}: {listed(names)}")
+    return sorted(groups.items())
+
+
+def _mixed(groups: dict[tuple[Any, ...], list[Member]]) -> set[str]:
+    """Instruments whose components have different rates at the same time."""
+    # They stay apart however close their rates are: else the result would depend on how far they drift, and so on the
+    # length of the record.
+    parts = defaultdict(list)
+    for key, members in groups.items():
+        stats = [trace.stats for _, trace, _ in members]
+        rows = {row for *_, row in members}
+        parts[".".join(key[:4])].append((rows, min(x.starttime for x in stats), max(x.endtime for x in stats)))
+    return {
+        name
+        for name, found in parts.items()
+        for (rows, start, end), (others, first, last) in combinations(found, 2)
+        if rows != others and start <= last and first <= end
+    }
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in order, the first few of many."""
+    first, rest = sorted(names)[:MOST_LISTED], len(set(names)) - MOST_LISTED
+    return ", ".join(first) + (f" and {rest} more" if rest > 0 else "")
+
+
+def cut(source: int, trace: Trace, row: int, limit: float) -> Iterator[Piece]:
+    """Pieces of a trace, cut where samples are missing for longer than `limit` seconds."""
+    values, channel = np.ma.getdata(trace.data), trace.stats.channel
+    missing = np.ma.getmaskarray(trace.data).copy()
+    if values.dtype.kind == "f":
+        if values.dtype.itemsize == 2:  # half precision overflows at LARGEST, and in sums
+            values = values.astype(np.float32)
+        with np.errstate(invalid="ignore"):
+            missing |= ~(np.abs(values) < LARGEST)
+    if not missing.any():
+        yield Piece(source, 0, trace.stats.starttime, values, missing, row, channel)
+        return
+    there = np.flatnonzero(~missing)
+    breaks = np.flatnonzero(np.diff(there) - 1 > limit * trace.stats.sampling_rate)
+    for part in np.split(there, breaks + 1) if len(there) else []:
+        first, stop = int(part[0]), int(part[-1]) + 1
+        start = trace.stats.starttime + first / trace.stats.sampling_rate
+        yield Piece(source, first, start, values[first:stop], missing[first:stop], row, channel)
+
+
+def stretches(pieces: Iterable[Piece], rate: float, limit: float) -> Iterator[list[Piece]]:
+    """Pieces of one instrument, cut where all components are missing for longer than `limit` seconds."""
+    stretch: list[Piece] = []
+    end = UTCDateTime(0)
+    for piece in sorted(pieces, key=lambda p: p.start):
+        if stretch and piece.start - end > limit:
+            yield stretch
+            stretch = []
+        stop = piece.start + len(piece.values) / rate
+        end = max(end, stop) if stretch else stop
+        stretch.append(piece)
+    if stretch:
+        yield stretch
+
+
+def divided(pieces: list[Piece], rate: float, limit: float) -> tuple[list[Piece], list[Piece]]:
+    """
+    Pieces of one instrument that belong together, and those of its components 1 and 2 that stand alone.
+
+    1 and N share a row, as do 2 and E. Where both have samples, the numbered one stands alone::
+
+        HHN          nnnnnnn
+        HH1     11111111111111111
+        alone        1111111          (one sample more on both sides)
+
+    What is before and after stays with the others, so the result for a sample depends on nothing far away.
+
+    :param pieces: Pieces of one instrument, of any letters
+    :param rate: Sampling rate of their axis in Hz
+    :param limit: Shorter gaps, in seconds, count as if samples were there
+    """
+    common: list[Span] = []
+    for row in {piece.row for piece in pieces}:
+        spans: tuple[list[Span], list[Span]] = [], []
+        for piece in pieces:
+            if piece.row == row:
+                place = piece.place(rate)
+                spans[_numbered(piece)].append((place.start, place.stop))
+        common += _common(*(_joined(x, limit * rate) for x in spans))
+    if not common:
+        return pieces, []
+    # one sample more on both sides: the time of a piece that is cut may round otherwise
+    edges = np.array(_joined((first - 1, stop + 1) for first, stop in common)).ravel()
+    together: list[Piece] = []
+    alone: list[Piece] = []
+    for piece in pieces:
+        if not _numbered(piece):
+            together.append(piece)
+            continue
+        place = piece.place(rate)
+        inner = edges[(edges > place.start) & (edges < place.stop)].tolist()
+        for first, stop in pairwise([place.start, *inner, place.stop]):
+            there = first - place.start + np.flatnonzero(~piece.missing[first - place.start : stop - place.start])
+            if len(there):
+                inside = np.count_nonzero(edges <= first) % 2
+                (alone if inside else together).append(_part(piece, int(there[0]), int(there[-1]) + 1, rate))
+    return together, alone
+
+
+def _numbered(piece: Piece) -> bool:
+    return piece.channel[-1] in "12"
+
+
+def _part(piece: Piece, first: int, stop: int, rate: float) -> Piece:
+    """Some samples of a piece, where they lie on its axis."""
+    values, missing = piece.values[first:stop], piece.missing[first:stop]
+    return replace(piece, offset=piece.offset + first, start=piece.start + first / rate, values=values, missing=missing)
+
+
+def _joined(spans: Iterable[Span], gap: float = 0) -> list[Span]:
+    """Spans in order, merged where no more than a gap lies between them."""
+    joined: list[Span] = []
+    for first, stop in sorted(spans):
+        if joined and first - joined[-1][1] <= gap:
+            joined[-1] = joined[-1][0], max(joined[-1][1], stop)
+        else:
+            joined.append((first, stop))
+    return joined
+
+
+def _common(spans: list[Span], others: list[Span]) -> list[Span]:
+    """Where two lists of spans, each without overlaps, overlap each other."""
+    ends = sorted([(at, step) for span in spans + others for at, step in zip(span, (1, -1), strict=True)])
+    depth = accumulate(step for _, step in ends)
+    return [(first, stop) for count, ((first, _), (stop, _)) in zip(depth, pairwise(ends), strict=False) if count == 2]

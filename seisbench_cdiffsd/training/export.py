@@ -1,0 +1,114 @@
+"""The best model of a training as weight files for SeisBench, with a model card."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from seisbench_cdiffsd.files.writing import folder_for, replacing
+from seisbench_cdiffsd.model import CITATION, CDiffSD
+from seisbench_cdiffsd.training.configfile import read_table
+
+
+def export_weights(
+    run: str | Path, name: str, out: str | Path, version: str = "1", docstring: str | None = None
+) -> list[Path]:
+    """
+    Write ``NAME.pt.vV`` and ``NAME.json.vV``, as SeisBench's cache has them, and the model card ``NAME.vV.md``.
+
+    :param run: Folder of a training
+    :param name: Name of the weights: lower-case letters, digits, "-" and "_"
+    :param out: Folder to write to
+    :param version: Version of the weights, such as "1" or "1.2"
+    :param docstring: Description of the weights, in a sentence; by default made from the settings
+    :return: Paths of the files
+    :raises ValueError: If there is no model in the folder, or name or version are invalid, or taken
+    :raises OSError: If the folder cannot be made or written to
+    """
+    run, out = Path(run), Path(out)
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
+        raise ValueError(f"The name must have only lower-case letters, digits, '-' and '_', unlike {name!r}.")
+    if not re.fullmatch(r"\d+(\.\d+)*", version):
+        raise ValueError(f"The version must be a number such as 1 or 1.2, not {version!r}.")
+    for needed in ("model.pt", "model.json", "config.json", "log.csv"):
+        if not (run / needed).is_file():
+            raise ValueError(f"{run} has no {needed}: give the folder of a training that has been validated.")
+    card = out / f"{name}.v{version}.md"
+    targets = [out / f"{name}.{kind}.v{version}" for kind in ("pt", "json")]
+    taken = [str(path) for path in targets if path.exists()]
+    if taken:
+        raise ValueError(f"{taken[0]} exists already: choose another --version.")
+    model = CDiffSD.load(run / "model")
+    facts = _facts(model, run)
+    text = docstring or f"CDiffSD ({model.network_name}), trained on {facts['events']} with noise of {facts['noise']}."
+    card_text = _card(text, name, version, model, facts, run)
+    with folder_for(out):
+        model.save(out / name, weights_docstring=_docstring(text, card.name, facts), version_str=version)
+        description = json.loads(targets[1].read_text())
+        with replacing(targets[1]) as path:
+            path.write_text(json.dumps({**description, "citation": CITATION}, indent=4))
+        card.write_text(card_text, encoding="utf-8")
+    return [*targets, card]
+
+
+def _facts(model: CDiffSD, run: Path) -> dict[str, Any]:
+    """Settings and scores of a training."""
+    try:
+        facts = json.loads(model.weights_docstring or "")
+    except ValueError:
+        facts = {}
+    config = facts.get("config") or read_table(run / "config.json")
+    names = {
+        kind: ", ".join(Path(source["dataset"]).name for source in config.get(kind, [])) or "datasets not named"
+        for kind in ("events", "noise")
+    }
+    return {"config": config, "log": facts.get("log", {}), **names}
+
+
+def _docstring(text: str, card: str, facts: dict[str, Any]) -> str:
+    """The docstring that SeisBench shows; the settings are at its end, in JSON."""
+    return f"{text} Model card: {card}. Reference: {CITATION} Settings: {json.dumps(facts)}"
+
+
+def _card(text: str, name: str, version: str, model: CDiffSD, facts: dict[str, Any], run: Path) -> str:
+    config, best = facts["config"], facts["log"]
+    count = sum(parameter.numel() for parameter in model.parameters())
+    log = pd.read_csv(run / "log.csv")
+    band = ", ".join(f"{key} {value}" for key, value in (model.filter_kwargs or {}).items())
+    rows = "\n".join(
+        "| " + " | ".join(f"{row[column]:.4g}" for column in log.columns) + " |" for _, row in log.iterrows()
+    )
+    return f"""# Model card: `{name}`, version {version}
+
+{text}
+
+- Network: `{model.network_name}`, {count:,} parameters; degradation `{model.schedule}`; normalisation `{model.norm}`.
+- Windows of {model.in_samples / model.sampling_rate:g} s at {model.sampling_rate:g} Hz, components \
+{model.component_order}; band: {band}.
+- Earthquakes: {facts["events"]}. Noise: {facts["noise"]}. Trained on split {config.get("splits", ["train"])[0]!r}.
+- {config["steps"]} updates of {config["batch_size"]} windows were planned; the best by validation is update \
+{best.get("step", "unknown")}.
+
+## Validation
+
+Means over the fixed mixtures of the dev split: in-band SDR in dB and correlation, with one sampling step and with the
+default number.
+
+| {" | ".join(log.columns)} |
+|{"---|" * len(log.columns)}
+{rows}
+
+## Settings
+
+```json
+{json.dumps(config, indent=4)}
+```
+
+## Citation
+
+{CITATION}
+"""
