@@ -64,7 +64,7 @@ def main() -> None:
     table = {}
     for name in args.models:
         model = load(name)
-        for how, options in {"noise left": {}, "no noise left": {"noise_floor": 0.0, "noise_margin": np.inf}}.items():
+        for how, options in {"noise left": {}, "no noise left": {"leave_noise": False}}.items():
             parts = []
             for record, metadata in records.samples:
                 if metadata[P_KEY] > testdata.RATE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -15,12 +16,13 @@ STACKING = ("crossfade", "avg", "max")
 #: Arguments of :py:meth:`CDiffSD.annotate`, as SeisBench documents them: name -> (meaning, default).
 ARGUMENTS: dict[str, tuple[str, Any]] = {
     "steps": ("Number of steps from the noisy to the clean record; 1 is direct denoising", 2),
-    "noise_floor": (
-        "Smallest share of the noise amplitude to leave in; 0 for none. Above 0, estimates are attenuated with the "
-        "noise where an earthquake is improbable",
-        NOISE_FLOOR,
+    "leave_noise": (
+        "Leave some noise in, as pickers need it, and attenuate estimates with it where an earthquake is improbable; "
+        "False for waveforms and amplitudes",
+        True,
     ),
-    "noise_margin": ("Decibels below the earthquake to reduce noise to; inf for no limit", NOISE_MARGIN),
+    "noise_floor": ("If noise is left: smallest share of its amplitude to leave in", NOISE_FLOOR),
+    "noise_margin": ("If noise is left: decibels below the earthquake to reduce it to; inf for no limit", NOISE_MARGIN),
     "batch_size": ("Batch size for the model", 32),
     "overlap": ("Overlap between windows: a fraction of their length below 1, or a number of samples", 0.3),
     "blinding": (
@@ -42,6 +44,7 @@ class Options:
     """The run-time arguments: those of ``ARGUMENTS``."""
 
     steps: int
+    leave_noise: bool
     noise_floor: float
     noise_margin: float
     batch_size: int
@@ -86,7 +89,7 @@ class Options:
     @property
     def rule(self) -> tuple[float, float]:
         """What noise to leave in: floor and margin."""
-        return self.noise_floor, self.noise_margin
+        return (self.noise_floor, self.noise_margin) if self.leave_noise else (0.0, math.inf)
 
     @property
     def sides(self) -> tuple[int, int]:

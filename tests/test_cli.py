@@ -121,8 +121,9 @@ def test_noise_is_left_in_as_asked_for(weights, tmp_path):
         assert run("denoise", "example", *args) == 0
         return obspy.read(str(tmp_path / name / "*.mseed")).sort()
 
-    noisy = denoised("default"), denoised("half", "--noise-floor", "0.5"), denoised("inf", "--noise-margin", "inf")
-    asked_for = {}, {"noise_floor": 0.5}, {"noise_margin": np.inf}
+    asked_for = {}, {"noise_floor": 0.5}, {"noise_margin": np.inf}, {"leave_noise": False}
+    commands = [], ["--noise-floor", "0.5"], ["--noise-margin", "inf"], ["--leave-no-noise"]
+    noisy = [denoised(str(number), *args) for number, args in enumerate(commands)]
     model = CDiffSD.load(weights)
     for found, options in zip(noisy, asked_for, strict=True):
         expected = model.denoise(obspy.read(), steps=1, **options).sort()

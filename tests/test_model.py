@@ -346,6 +346,12 @@ def test_arguments_may_be_numbers_of_numpy(model, example):
     assert_equal(model.denoise(example, **few), model.denoise(example, **many), rtol=0)
 
 
+def test_no_noise_is_left_on_request(model, example):
+    alone = model.denoise(example, leave_noise=False)
+    assert_equal(alone, model.denoise(example, noise_floor=0, noise_margin=np.inf), rtol=0)
+    assert not np.allclose(arrays(alone), arrays(model.denoise(example)))
+
+
 def test_unknown_arguments_are_named(model, example, caplog):
     with caplog.at_level(logging.WARNING, "seisbench"):
         model.annotate(example, step=1, steps=1)
@@ -411,5 +417,5 @@ def test_the_processing_of_a_trace_says_that_it_was_denoised(model, example):
     for stream, known in zip(streams, (before, before, []), strict=True):
         *others, note = stream[0].stats.processing
         assert others == known
-        assert note.startswith("seisbench_cdiffsd ") and "denoise(steps=1::noise_floor=" in note
+        assert note.startswith("seisbench_cdiffsd ") and "denoise(steps=1::leave_noise=True::noise_floor=" in note
     assert example[0].stats.processing == before

@@ -30,10 +30,17 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--steps", type=arguments.positive, metavar="N", help=f"sampling steps; 1 is direct ({default['steps']})"
     )
     parser.add_argument(
+        "--leave-no-noise",
+        dest="leave_noise",
+        action="store_false",
+        default=None,  # as the weights have it
+        help="for waveforms and amplitudes; pickers need what is left of the noise otherwise",
+    )
+    parser.add_argument(
         "--noise-floor",
         type=arguments.share,
         metavar="X",
-        help=f"least share of the noise to leave in; with --noise-margin inf, 0 leaves none ({default['noise_floor']})",
+        help=f"least share of the noise to leave in ({default['noise_floor']})",
     )
     parser.add_argument(
         "--noise-margin",
@@ -53,9 +60,10 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def options_of(args: argparse.Namespace, model: CDiffSD) -> dict[str, Any]:
     """Arguments of :py:meth:`CDiffSD.denoise`; by default those of the model."""
-    names = "steps", "noise_floor", "noise_margin"
+    names = "steps", "leave_noise", "noise_floor", "noise_margin"
     options = model.options(**{name: getattr(args, name) for name in names if getattr(args, name) is not None})
-    return {name: getattr(options, name) for name in names}
+    floor, margin = options.rule
+    return {"steps": options.steps, "noise_floor": floor, "noise_margin": margin}
 
 
 def format_of(args: argparse.Namespace) -> dict[str, Any]:

@@ -1,0 +1,35 @@
+"""What documents name exists: modules and names of the package, and files of the repository."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("weights/*.md"), *ROOT.glob("benchmarks/*.md")])
+SOURCES = sorted([*ROOT.glob("seisbench_cdiffsd/**/*.py"), *ROOT.glob("seisbench_cdiffsd/**/*.toml"), *DOCUMENTS])
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_in_documents_work(path):
+    for module, names in re.findall(
+        r"^from (seisbench_cdiffsd\S*) import (.+)$", path.read_text("utf-8"), re.MULTILINE
+    ):
+        found = importlib.import_module(module)
+        assert all(hasattr(found, name.strip()) for name in names.split(","))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_in_documents_lead_somewhere(path):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", path.read_text("utf-8")):
+        assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_names_of_the_package_exist(path):
+    for name in re.findall(r"(?<![\w/])seisbench_cdiffsd((?:\.\w+)+)", path.read_text("utf-8")):
+        found = importlib.import_module("seisbench_cdiffsd")
+        for part in name[1:].split("."):
+            is_known = hasattr(found, part)
+            found = getattr(found, part) if is_known else importlib.import_module(f"{found.__name__}.{part}")
