@@ -24,8 +24,8 @@ from train_baselines import DATA, GaussianNoise
 
 from seisbench_cdiffsd.data import pairs
 from seisbench_cdiffsd.data.augmentations import RATE_KEY, State
-from seisbench_cdiffsd.data.datasets import take_split
 from seisbench_cdiffsd.data.disturbances import Glitches
+from seisbench_cdiffsd.data.splits import take_split
 from seisbench_cdiffsd.metrics import sdr_db, suppression_db
 from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.training.config import TrainingConfig

@@ -15,7 +15,8 @@ from seisbench_cdiffsd.baselines import BandPass
 from seisbench_cdiffsd.data import augmentations as aug
 from seisbench_cdiffsd.data import pairs
 from seisbench_cdiffsd.data.augmentations import P_KEY, RATE_KEY, S_KEY, SNR_KEY, State
-from seisbench_cdiffsd.data.datasets import in_split, open_dataset, take_split
+from seisbench_cdiffsd.data.datasets import open_dataset
+from seisbench_cdiffsd.data.splits import in_split, take_split
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE as RATE
 from seisbench_cdiffsd.training.feeding import CLEAN_SNR
 

@@ -64,7 +64,8 @@ ALLOWED = {
     "data.augmentations": {"metrics", "streams.filtering"},
     "data.disturbances": {"data.augmentations", "streams.filtering"},
     "data.stores": {"data.augmentations", "streams.filtering"},
-    "data.datasets": {"data.augmentations", "data.settings", "data.stores"},
+    "data.splits": {"data.augmentations", "data.stores"},
+    "data.datasets": {"data.augmentations", "data.settings", "data.splits", "data.stores"},
     "data.pairs": {
         "data.augmentations",
         "data.datasets",
@@ -113,6 +114,7 @@ ALLOWED = {
         "data.datasets",
         "data.pairs",
         "data.settings",
+        "data.splits",
         "data.stores",
         "training.config",
     },

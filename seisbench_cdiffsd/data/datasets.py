@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,13 @@ import numpy as np
 import pandas as pd
 import seisbench
 import seisbench.data as sbd
-from numpy.typing import NDArray
 from seisbench.data import WaveformDataset
 
-from seisbench_cdiffsd.data.augmentations import P_KEY, RATE_KEY, S_KEY
+from seisbench_cdiffsd.data.augmentations import P_KEY, S_KEY
 from seisbench_cdiffsd.data.settings import DatasetChoice
-from seisbench_cdiffsd.data.stores import COMPONENTS, PROBES
+from seisbench_cdiffsd.data.splits import forget_shared
+from seisbench_cdiffsd.data.stores import COMPONENTS
 
-#: Splits in order: none may share samples with an earlier one.
-SPLITS = ("train", "dev", "test")
-#: Least length of a record in seconds, for the question whether it shares samples with another.
-OVERLAP_SECONDS = 100.0
-#: What says which split a record is in, where it was recorded, and when.
-SPLIT_COLUMNS = ("split", "station_network_code", "station_code", "trace_start_time")
 #: Names of the first arrivals of P and of S in the metadata of SeisBench's datasets.
 PHASES = ("p", "pg", "pn", "p1"), ("s", "sg", "sn", "s1")
 #: Columns with epicentral distances, and their unit in kilometres.
@@ -37,7 +30,7 @@ def open_chosen(choice: DatasetChoice) -> WaveformDataset:
     :raises ValueError: If there is no such dataset, it lacks a column to choose by, or no record is left
     """
     dataset = open_dataset(choice.dataset, choice.download)
-    _forget_shared(dataset)
+    forget_shared(dataset)
     left = pd.Series(True, index=dataset.metadata.index)
     for what, chosen in _masks(dataset.metadata, choice).items():
         left &= chosen
@@ -73,86 +66,6 @@ def open_dataset(name: str, download: bool = False) -> WaveformDataset:
             f"or make it by seisbench.data.{name}(...)."
         )
     return _labelled(kind(component_order=COMPONENTS))
-
-
-def take_split(dataset: WaveformDataset, split: str) -> WaveformDataset:
-    """
-    One split of a dataset, without records that may share samples with an earlier one, see :py:func:`in_split`.
-
-    :raises ValueError: If it has no such split
-    """
-    chosen = in_split(dataset.metadata, split, _usual_seconds(dataset))
-    if not chosen.any():
-        raise ValueError(
-            f"Dataset {dataset.name} has no {split} split among the chosen records: "
-            "its metadata need a column 'split' with it."
-        )
-    return dataset.filter(chosen, inplace=False)
-
-
-def _usual_seconds(dataset: WaveformDataset) -> float:
-    """Length of the longest of a few records, for those whose metadata do not tell theirs."""
-    seconds = [OVERLAP_SECONDS]
-    if {"station_code", "trace_start_time"} <= set(dataset.metadata) and _seconds(dataset.metadata).isna().any():
-        for place in np.unique(np.linspace(0, len(dataset) - 1, PROBES).astype(int)):
-            with suppress(Exception):  # a record that cannot be read is reported when it is needed
-                waveform, metadata = dataset.get_sample(place)
-                seconds.append(waveform.shape[-1] / float(metadata[RATE_KEY]))
-    return max(seconds)
-
-
-def _seconds(metadata: pd.DataFrame) -> pd.Series:
-    """Lengths of records, NaN where the metadata do not tell."""
-    columns = metadata.reindex(columns=["trace_npts", "trace_name", RATE_KEY])
-    # SeisBench's own writer has the number of samples in the name: "bucket0$0,:3,:6000"
-    written = columns["trace_name"].astype(str).str.extract(r":(\d+)$", expand=False)
-    seconds = _numbers(columns["trace_npts"]).fillna(_numbers(written)) / _numbers(columns[RATE_KEY])
-    return seconds.where(seconds < np.inf)
-
-
-def in_split(metadata: pd.DataFrame, split: str, unknown: float = OVERLAP_SECONDS) -> NDArray[np.bool_]:
-    """
-    Which records are in a split. Datasets are split by event, and records of successive events may share samples: those
-    that overlap with a record of the same station in an earlier split (of train, dev, test) are left out. Records count
-    as 100 s long at least.
-
-    :param metadata: Metadata of all splits
-    :param split: Name of the split
-    :param unknown: Length in seconds of records whose metadata do not tell theirs
-    """
-    columns = metadata.reindex(columns=SPLIT_COLUMNS)
-    names = columns["split"]
-    chosen, earlier = names == split, names.isin(SPLITS[: SPLITS.index(split)] if split in SPLITS else ())
-    start = pd.to_datetime(columns["trace_start_time"], utc=True, format="ISO8601", errors="coerce").dt.as_unit("ns")
-    length = _seconds(metadata).fillna(unknown).clip(lower=OVERLAP_SECONDS)
-    network = columns["station_network_code"].astype(object).fillna("")
-    records = pd.DataFrame(
-        {
-            "start": start,
-            "end": start + pd.to_timedelta(length, unit="s"),
-            "station": network.astype(str) + "." + columns["station_code"].astype(str),
-            "row": np.arange(len(columns)),
-        }
-    )
-    known = start.notna() & columns["station_code"].notna()
-    late, early = records[chosen & known].sort_values("end"), records[earlier & known].sort_values("start")
-    # for each record, when the last of the earlier ones that start before its end is over
-    early["over"] = early.groupby("station")["end"].cummax()
-    early = early.drop(columns="end").rename(columns={"start": "end"})
-    near = pd.merge_asof(late, early, on="end", by="station")
-    result = chosen.to_numpy().copy()
-    result[near.loc[near["over"] >= near["start"], "row_x"]] = False
-    return result
-
-
-def _forget_shared(dataset: WaveformDataset) -> None:
-    """Take records out of their split that may share samples with an earlier one, whether or not that is chosen."""
-    metadata = dataset.metadata
-    shared, unknown = np.zeros(len(metadata), dtype=bool), _usual_seconds(dataset)
-    for split in SPLITS if "split" in metadata else ():
-        shared |= (metadata["split"] == split).to_numpy() & ~in_split(metadata, split, unknown)
-    if shared.any():
-        metadata.loc[shared, "split"] = None
 
 
 def earthquakes_of(dataset: WaveformDataset, category: tuple[str, ...] = (), clipped: bool = False) -> WaveformDataset:

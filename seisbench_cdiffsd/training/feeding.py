@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from seisbench_cdiffsd.data import pairs
 from seisbench_cdiffsd.data.augmentations import P_KEY, S_KEY, draw
-from seisbench_cdiffsd.data.datasets import earthquakes_of, noise_of, take_split
+from seisbench_cdiffsd.data.datasets import earthquakes_of, noise_of
+from seisbench_cdiffsd.data.splits import take_split
 from seisbench_cdiffsd.data.stores import InMemory, Joined, OnDisk, Reader, Store, shares
 from seisbench_cdiffsd.training.config import DatasetChoice, TrainingConfig
 

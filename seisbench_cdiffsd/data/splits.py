@@ -1,0 +1,112 @@
+"""Splits of datasets that share no samples, by metadata alone: who recorded what, from when to when."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from seisbench.data import WaveformDataset
+
+from seisbench_cdiffsd.data.augmentations import RATE_KEY
+from seisbench_cdiffsd.data.stores import PROBES
+
+#: Splits in order: none may share samples with an earlier one.
+SPLITS = ("train", "dev", "test")
+#: Least length of a record in seconds, for the question whether it shares samples with another.
+OVERLAP_SECONDS = 100.0
+#: What says where a record was made, and when.
+PLACE_COLUMNS = ("station_network_code", "station_code", "trace_start_time")
+
+
+def take_split(dataset: WaveformDataset, split: str) -> WaveformDataset:
+    """
+    One split of a dataset, without records that may share samples with an earlier one, see :py:func:`in_split`.
+
+    :raises ValueError: If it has no such split
+    """
+    chosen = in_split(dataset.metadata, split, usual_seconds(dataset))
+    if not chosen.any():
+        raise ValueError(
+            f"Dataset {dataset.name} has no {split} split among the chosen records: "
+            "its metadata need a column 'split' with it."
+        )
+    return dataset.filter(chosen, inplace=False)
+
+
+def in_split(metadata: pd.DataFrame, split: str, unknown: float = OVERLAP_SECONDS) -> NDArray[np.bool_]:
+    """
+    Which records are in a split. Datasets are split by event, and records of successive events may share samples: those
+    that overlap with a record of the same station in an earlier split (of train, dev, test) are left out. Records count
+    as 100 s long at least.
+
+    :param metadata: Metadata of all splits
+    :param split: Name of the split
+    :param unknown: Length in seconds of records whose metadata do not tell theirs
+    """
+    names = metadata["split"] if "split" in metadata else pd.Series(index=metadata.index, dtype=object)
+    chosen = (names == split).to_numpy(dtype=bool, copy=True)
+    earlier = names.isin(SPLITS[: SPLITS.index(split)] if split in SPLITS else ()).to_numpy()
+    records = _spans(metadata, unknown, OVERLAP_SECONDS)
+    chosen[chosen] = ~_overlapping(records[chosen], records[earlier])
+    return chosen
+
+
+def forget_shared(dataset: WaveformDataset) -> None:
+    """Take records out of their split that may share samples with an earlier one, whether or not that is chosen."""
+    metadata = dataset.metadata
+    shared, unknown = np.zeros(len(metadata), dtype=bool), usual_seconds(dataset)
+    for split in SPLITS if "split" in metadata else ():
+        shared |= (metadata["split"] == split).to_numpy() & ~in_split(metadata, split, unknown)
+    if shared.any():
+        metadata.loc[shared, "split"] = None
+
+
+def usual_seconds(dataset: WaveformDataset) -> float:
+    """Length of the longest of a few records, for those whose metadata do not tell theirs; 100 s at least."""
+    seconds = [OVERLAP_SECONDS]
+    if {"station_code", "trace_start_time"} <= set(dataset.metadata) and _seconds(dataset.metadata).isna().any():
+        for place in np.unique(np.linspace(0, len(dataset) - 1, PROBES).astype(int)):
+            with suppress(Exception):  # a record that cannot be read is reported when it is needed
+                waveform, metadata = dataset.get_sample(place)
+                seconds.append(waveform.shape[-1] / float(metadata[RATE_KEY]))
+    return max(seconds)
+
+
+def _seconds(metadata: pd.DataFrame) -> pd.Series:
+    """Lengths of records, NaN where the metadata do not tell."""
+    columns = metadata.reindex(columns=["trace_npts", "trace_name", RATE_KEY])
+    # SeisBench's own writer has the number of samples in the name: "bucket0$0,:3,:6000"
+    written = columns.pop("trace_name").astype(str).str.extract(r":(\d+)$", expand=False)
+    samples, rate = (pd.to_numeric(columns[name], errors="coerce") for name in columns)
+    seconds = samples.fillna(pd.to_numeric(written, errors="coerce")) / rate
+    return seconds.where(seconds < np.inf)
+
+
+def _spans(metadata: pd.DataFrame, unknown: float, least: float) -> pd.DataFrame:
+    """Station, start and end of records; the start is missing where it, or the station, is not known."""
+    columns = metadata.reindex(columns=PLACE_COLUMNS)
+    start = pd.to_datetime(columns["trace_start_time"], utc=True, format="ISO8601", errors="coerce").dt.as_unit("ns")
+    length = _seconds(metadata).fillna(unknown).clip(lower=least)
+    network = columns["station_network_code"].astype(object).fillna("")
+    return pd.DataFrame(
+        {
+            "start": start.where(columns["station_code"].notna()),
+            "end": start + pd.to_timedelta(length, unit="s"),
+            "station": network.astype(str) + "." + columns["station_code"].astype(str),
+        }
+    )
+
+
+def _overlapping(records: pd.DataFrame, others: pd.DataFrame) -> NDArray[np.bool_]:
+    """Which records overlap with one of others at their station; both as :py:func:`_spans` returns them."""
+    late = records.assign(row=np.arange(len(records))).dropna(subset="start").sort_values("end")
+    early = others.dropna(subset="start").sort_values("start")
+    # for each record, when the last of those others that start before its end is over
+    early["over"] = early.groupby("station")["end"].cummax()
+    early = early.drop(columns="end").rename(columns={"start": "end"})
+    near = pd.merge_asof(late, early, on="end", by="station")
+    result = np.zeros(len(records), dtype=bool)
+    result[near.loc[near["over"] >= near["start"], "row"]] = True
+    return result
