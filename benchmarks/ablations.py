@@ -24,6 +24,7 @@ from train_baselines import DATA, GaussianNoise
 
 from seisbench_cdiffsd.data import pairs
 from seisbench_cdiffsd.data.augmentations import RATE_KEY, State
+from seisbench_cdiffsd.data.datasets import noise_apart
 from seisbench_cdiffsd.data.disturbances import Glitches
 from seisbench_cdiffsd.data.splits import take_split
 from seisbench_cdiffsd.metrics import sdr_db, suppression_db
@@ -166,7 +167,7 @@ def main() -> None:
     events, noise = (WaveformDataset(x, component_order="ZNE") for x in (args.events, args.noise))
     held = pairs.mixtures(
         pairs.load_earthquakes(take_split(events, "dev"), band, CLEAN_SNR, mute=False),
-        pairs.load_noise(take_split(noise, "dev"), band),
+        pairs.load_noise(noise_apart(take_split(noise, "dev"), [events], "dev"), band),
     )
     table, rows = conditions(held, band), {}
     if args.held_out:

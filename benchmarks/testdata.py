@@ -15,7 +15,7 @@ from seisbench_cdiffsd.baselines import BandPass
 from seisbench_cdiffsd.data import augmentations as aug
 from seisbench_cdiffsd.data import pairs
 from seisbench_cdiffsd.data.augmentations import P_KEY, RATE_KEY, S_KEY, SNR_KEY, State
-from seisbench_cdiffsd.data.datasets import open_dataset
+from seisbench_cdiffsd.data.datasets import noise_apart, open_dataset
 from seisbench_cdiffsd.data.splits import in_split, take_split
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE as RATE
 from seisbench_cdiffsd.training.feeding import CLEAN_SNR
@@ -87,7 +87,8 @@ def load_data(options: Options, folder: Path) -> Data:
         test, quiet = split_of(events, options.split), noise_only(split_of(noise, options.split))
         chosen = labelled(subset(test, few, options.seed))
         earthquakes = pairs.load_earthquakes(chosen, band, options.clean_snr, mute=False)
-        silence = pairs.load_noise(subset(quiet, few, options.seed), band, WINDOW)
+        apart = noise_apart(subset(quiet, few, options.seed), [events], options.split)
+        silence = pairs.load_noise(apart, band, WINDOW)
     except ValueError as error:
         raise DataError(str(error)) from error
     mixtures = mix(earthquakes, silence, options)

@@ -149,6 +149,16 @@ def test_noise_comes_from_the_dataset_of_the_events_where_it_has_some(tmp_path):
     assert list(testdata.noise_only(dataset).metadata["trace_category"]) == ["noise"]
 
 
+def test_noise_that_overlaps_an_earthquake_of_another_split_is_left_out(example_data, tmp_path):
+    times = [f"2020-01-0{day}T00:00:00Z" for day in (1, 2, 3)]
+    noise = write(tmp_path / "some", [(6000, {"station_code": "A", "trace_start_time": time}) for time in times])
+    label = {testdata.P_KEY: 3000, "station_code": "A"}
+    splits = zip(("train", "test", "dev"), times, strict=True)
+    rows = [(6000, {**label, "split": split, "trace_start_time": time}) for split, time in splits]
+    data = load(example_data, tmp_path, events=write(tmp_path / "quakes", rows), noise=noise, clean_snr=-np.inf)
+    assert set(data.noise_metadata["trace_start_time"]) == {times[1]}
+
+
 def test_unknown_models_and_pickers_are_reported_and_missing_weights_are_rows():
     with pytest.raises(testdata.DataError, match="knows no nonsense"):
         suite.load_denoisers(testdata.Options(models=("nonsense",)))

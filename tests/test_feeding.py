@@ -79,6 +79,24 @@ def test_sources_are_balanced_by_the_root_of_their_records(small_datasets, parts
         assert share == pytest.approx(data.chances[rare][0], abs=0.06)
 
 
+def test_noise_that_overlaps_an_earthquake_of_another_split_is_left_out(small_datasets):
+    events, noise = (dataset.filter(np.ones(len(dataset), dtype=bool), inplace=False) for dataset in small_datasets)
+    # on the day of noise 1, which is of train, is event 4 of dev; on that of noise 4, of dev, is event 1 of train
+    for dataset, days in ((events, range(1, 13)), (noise, (1, 5, 3, 4, 2, 6, 7, 8))):
+        dataset.metadata["station_code"] = "A"
+        dataset.metadata["trace_start_time"] = [f"2020-01-{day:02d}T00:00:00Z" for day in days]
+
+    def load(noise):
+        chosen = [(events, DatasetChoice("a"))], [(noise, DatasetChoice("b"))]
+        return feeding.load_data(*chosen, CONFIG, pairs.band_pass())
+
+    data, apart = load(noise), load(noise.filter(~np.isin(np.arange(8), [1, 4]), inplace=False))
+    assert data.fingerprint == apart.fingerprint
+    np.testing.assert_array_equal(data.validation.noise, apart.validation.noise)
+    noise.metadata["station_code"] = "B"
+    assert load(noise).fingerprint != apart.fingerprint
+
+
 def test_weights_of_datasets_are_their_shares(small_datasets, parts):
     (events, _), _ = parts[0][0], parts[1][0]
     twice = [(events, DatasetChoice("a", weight=3)), (events, DatasetChoice("b"))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from seisbench.data import WaveformDataset
 
 from seisbench_cdiffsd.data.augmentations import P_KEY, S_KEY
 from seisbench_cdiffsd.data.settings import DatasetChoice
-from seisbench_cdiffsd.data.splits import forget_shared
+from seisbench_cdiffsd.data.splits import forget_shared, share_samples, usual_seconds
 from seisbench_cdiffsd.data.stores import COMPONENTS
 
 #: Names of the first arrivals of P and of S in the metadata of SeisBench's datasets.
@@ -80,9 +81,7 @@ def earthquakes_of(dataset: WaveformDataset, category: tuple[str, ...] = (), cli
     metadata = dataset.metadata
     if P_KEY not in metadata or not metadata[P_KEY].notna().any():
         raise ValueError(f"Dataset {dataset.name} has no P labels in {P_KEY}: earthquakes need them.")
-    chosen = metadata[P_KEY].notna()
-    if "trace_category" in metadata and not category:
-        chosen &= metadata["trace_category"] != "noise"
+    chosen = metadata[P_KEY].notna() if category else _are_earthquakes(metadata)
     if "trace_clipped" in metadata and not clipped:
         chosen &= ~metadata["trace_clipped"].fillna(False).astype(bool)
     if not chosen.any():
@@ -94,6 +93,12 @@ def earthquakes_of(dataset: WaveformDataset, category: tuple[str, ...] = (), cli
             left.metadata[key] = _labels(left, key)
     left.metadata_cache = left.metadata_cache  # which SeisBench makes again
     return left
+
+
+def _are_earthquakes(metadata: pd.DataFrame) -> pd.Series:
+    """Which records have a P label and are not marked as noise."""
+    labelled = metadata.reindex(columns=[P_KEY])[P_KEY].notna()
+    return labelled & (metadata["trace_category"] != "noise") if "trace_category" in metadata else labelled
 
 
 def _labelled(dataset: WaveformDataset) -> WaveformDataset:
@@ -147,6 +152,28 @@ def noise_of(dataset: WaveformDataset, category: tuple[str, ...] = ()) -> Wavefo
     if not chosen.any():
         raise ValueError(f"Dataset {dataset.name} holds no noise: {reason}.")
     return dataset.filter(chosen.to_numpy(), inplace=False)
+
+
+def noise_apart(noise: WaveformDataset, events: Sequence[WaveformDataset], split: str) -> WaveformDataset:
+    """
+    The noise for a split, without what overlaps an earthquake record of its station in another split: earthquakes are
+    split by event and noise by station, so that both may hold the same samples on different sides.
+
+    :param noise: Noise of that split
+    :param events: Datasets with the earthquakes of all splits, and maybe noise as well
+    :param split: Name of the split
+    :raises ValueError: If none is left
+    """
+    shared = np.zeros(len(noise), dtype=bool)
+    for dataset in map(_labelled, events):
+        metadata = dataset.metadata
+        names = metadata.reindex(columns=["split"])["split"]
+        others = metadata[names.notna() & (names != split) & _are_earthquakes(metadata)]
+        if len(others):
+            shared |= share_samples(noise.metadata, others, (usual_seconds(noise), usual_seconds(dataset)))
+    if shared.all():
+        raise ValueError(f"All {split} noise of dataset {noise.name} overlaps earthquake records of other splits.")
+    return noise.filter(~shared, inplace=False) if shared.any() else noise
 
 
 def _masks(metadata: pd.DataFrame, choice: DatasetChoice) -> dict[str, pd.Series]:

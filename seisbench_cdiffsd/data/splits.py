@@ -53,6 +53,21 @@ def in_split(metadata: pd.DataFrame, split: str, unknown: float = OVERLAP_SECOND
     return chosen
 
 
+def share_samples(
+    metadata: pd.DataFrame, others: pd.DataFrame, unknown: tuple[float, float] = (OVERLAP_SECONDS, OVERLAP_SECONDS)
+) -> NDArray[np.bool_]:
+    """
+    Which records overlap with one of the same station in other metadata. Those without a start time or a station
+    cannot be compared and count as apart.
+
+    :param metadata: Metadata of the records
+    :param others: Metadata to compare with
+    :param unknown: Length in seconds of records whose metadata do not tell theirs, in either
+    """
+    parts = ((metadata, unknown[0]), (others, unknown[1]))
+    return _overlapping(*(_spans(table, seconds, least=0.0) for table, seconds in parts))
+
+
 def forget_shared(dataset: WaveformDataset) -> None:
     """Take records out of their split that may share samples with an earlier one, whether or not that is chosen."""
     metadata = dataset.metadata

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from seisbench_cdiffsd.data import pairs
 from seisbench_cdiffsd.data.augmentations import P_KEY, S_KEY, draw
-from seisbench_cdiffsd.data.datasets import earthquakes_of, noise_of
+from seisbench_cdiffsd.data.datasets import earthquakes_of, noise_apart, noise_of
 from seisbench_cdiffsd.data.splits import take_split
 from seisbench_cdiffsd.data.stores import InMemory, Joined, OnDisk, Reader, Store, shares
 from seisbench_cdiffsd.training.config import DatasetChoice, TrainingConfig
@@ -71,7 +71,7 @@ def load_data(
     target = pairs.target(band, config.min_snr, settings.mute)
     held_target = pairs.target(band, CLEAN_SNR, mute=False)
     train_events, dev_events = (_earthquakes(events, split, settings.clipped) for split in (train, dev))
-    train_noise, dev_noise = (_noise(noise, split) for split in (train, dev))
+    train_noise, dev_noise = (_noise(noise, events, split) for split in (train, dev))
     clean = [_store(dataset, target, config) for dataset in train_events]
     quiet = [_store(dataset, background, config) for dataset in train_noise]
     held_clean = _held_out(dev_events, held_target, config)
@@ -114,8 +114,12 @@ def _earthquakes(chosen: Sequence[ChosenDataset], split: str, clipped: bool) -> 
     return [earthquakes_of(take_split(dataset, split), choice.category, clipped) for dataset, choice in chosen]
 
 
-def _noise(chosen: Sequence[ChosenDataset], split: str) -> list[WaveformDataset]:
-    return [noise_of(take_split(dataset, split), choice.category) for dataset, choice in chosen]
+def _noise(chosen: Sequence[ChosenDataset], events: Sequence[ChosenDataset], split: str) -> list[WaveformDataset]:
+    earthquakes = [dataset for dataset, _ in events]
+    return [
+        noise_apart(noise_of(take_split(dataset, split), choice.category), earthquakes, split)
+        for dataset, choice in chosen
+    ]
 
 
 def _held_out(datasets: Sequence[WaveformDataset], options: dict[str, Any], config: TrainingConfig) -> Store:
