@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    events = testdata.labelled(testdata.split_of(open_dataset(args.events), args.split))
+    events = testdata.split_of(open_dataset(args.events), args.split)
     records = pairs.load_earthquakes(events, pairs.band_pass(), CLEAN_SNR, mute=False)
     table = {}
     for name in args.models:

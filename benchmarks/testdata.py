@@ -15,7 +15,7 @@ from seisbench_cdiffsd.baselines import BandPass
 from seisbench_cdiffsd.data import augmentations as aug
 from seisbench_cdiffsd.data import pairs
 from seisbench_cdiffsd.data.augmentations import P_KEY, RATE_KEY, S_KEY, SNR_KEY, State
-from seisbench_cdiffsd.data.datasets import noise_apart, open_dataset
+from seisbench_cdiffsd.data.datasets import noise_apart, noise_of, open_dataset, some
 from seisbench_cdiffsd.data.splits import in_split, take_split
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE as RATE
 from seisbench_cdiffsd.training.feeding import CLEAN_SNR
@@ -84,10 +84,9 @@ def load_data(options: Options, folder: Path) -> Data:
     band, few = pairs.band_pass(), None if options.limit is None else SPARE * options.limit
     try:
         events, noise = (open_dataset(name, options.download) for name in (events_name, noise_name))
-        test, quiet = split_of(events, options.split), noise_only(split_of(noise, options.split))
-        chosen = labelled(subset(test, few, options.seed))
-        earthquakes = pairs.load_earthquakes(chosen, band, options.clean_snr, mute=False)
-        apart = noise_apart(subset(quiet, few, options.seed), [events], options.split)
+        test, quiet = split_of(events, options.split), noise_of(split_of(noise, options.split))
+        earthquakes = pairs.load_earthquakes(some(test, few, options.seed), band, options.clean_snr, mute=False)
+        apart = noise_apart(some(quiet, few, options.seed), [events], options.split)
         silence = pairs.load_noise(apart, band, WINDOW)
     except ValueError as error:
         raise DataError(str(error)) from error
@@ -145,35 +144,6 @@ def split_of(dataset: sbd.WaveformDataset, split: str) -> sbd.WaveformDataset:
     return take_split(dataset, split) if "split" in dataset.metadata else dataset
 
 
-def noise_only(dataset: sbd.WaveformDataset) -> sbd.WaveformDataset:
-    """The records of a dataset that are noise: by their category, or without one, those without a P label."""
-    metadata = dataset.metadata
-    quiet = pd.Series(True, index=metadata.index)
-    if "trace_category" in metadata and metadata["trace_category"].astype(str).str.contains("noise").any():
-        quiet = metadata["trace_category"].astype(str).str.contains("noise")
-    elif P_KEY in metadata:
-        quiet = metadata[P_KEY].isna()
-    if not quiet.any():
-        raise ValueError(f"Dataset {dataset.name} has no noise records: name a dataset of noise by --noise.")
-    return dataset.filter(quiet, inplace=False)
-
-
-def labelled(dataset: sbd.WaveformDataset) -> sbd.WaveformDataset:
-    """The records of a dataset with a P label; the dataset itself if there is none."""
-    if P_KEY not in dataset.metadata or dataset.metadata[P_KEY].isna().all():
-        return dataset  # load_earthquakes reports it
-    return dataset.filter(dataset.metadata[P_KEY].notna(), inplace=False)
-
-
-def subset(dataset: sbd.WaveformDataset, count: int | None, seed: int) -> sbd.WaveformDataset:
-    """At most `count` records of a dataset, at random."""
-    if count is None or count >= len(dataset):
-        return dataset
-    chosen = np.zeros(len(dataset), bool)
-    chosen[np.random.default_rng(seed).permutation(len(dataset))[:count]] = True
-    return dataset.filter(chosen, inplace=False)
-
-
 def cut_noise(noise: pairs.InMemory) -> tuple[np.ndarray, pd.DataFrame]:
     """
     Whole windows of noise records, at most 40 per station, spread over all of its records; and their metadata.
@@ -206,7 +176,7 @@ def natural_records(events: sbd.WaveformDataset, options: Options) -> tuple[np.n
     if manual.any():
         limit = None if options.limit is None else SPARE * options.limit
         steps = [sbg.Normalize(demean_axis=-1), pairs.band_pass(), aug.RecordSNR()]
-        chosen = subset(events.filter(manual, inplace=False), limit, options.seed)
+        chosen = some(events.filter(manual, inplace=False), limit, options.seed)
         try:
             records = pairs.InMemory(
                 chosen, steps, lambda metadata: -np.inf < metadata[SNR_KEY] < NOISY_SNR, shortest=int(RATE)

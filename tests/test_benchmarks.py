@@ -83,7 +83,8 @@ def test_full_band_mixtures_are_the_same_in_band(shared_data, tmp_path):
         ("events", [(6000, {"trace_p_arrival_sample": 3000})], "No usable record"),
         ("events", [(6000, {"trace_p_arrival_sample": 3000, "split": "train"})], "no test split"),
         ("noise", [(2000, {})], "No usable record .* Wanted: 30 s, the length of a window"),
-        ("noise", [(6000, {"trace_p_arrival_sample": 3000})], "no noise records"),
+        ("noise", [(6000, {"trace_p_arrival_sample": 3000})], "holds no noise: all of its records have a P label"),
+        ("noise", [(6000, {"trace_category": "noise_ambient"})], "holds no noise: none of its trace_category"),
     ],
 )
 def test_unusable_data_are_reported_in_one_line(example_data, tmp_path, option, records, message):
@@ -144,9 +145,10 @@ def test_full_band_records_are_found_by_chunk_and_name(tmp_path):
 
 
 def test_noise_comes_from_the_dataset_of_the_events_where_it_has_some(tmp_path):
-    both = [(6000, {"trace_category": "noise"}), (6000, {"trace_category": "earthquake_local"})]
-    dataset = testdata.open_dataset(write(tmp_path / "both", both))
-    assert list(testdata.noise_only(dataset).metadata["trace_category"]) == ["noise"]
+    quake = {"trace_category": "earthquake_local", testdata.P_KEY: 3000}
+    both = write(tmp_path / "both", [(6000, {"trace_category": "noise"}), (6000, quake), (6000, quake)])
+    data = testdata.load_data(testdata.Options(both, clean_snr=-np.inf), tmp_path)
+    assert set(data.noise_metadata["trace_category"]) == {"noise"} and len(data.mixtures.clean) == 10
 
 
 def test_noise_that_overlaps_an_earthquake_of_another_split_is_left_out(example_data, tmp_path):

@@ -229,3 +229,10 @@ def test_components_1_and_2_are_taken_for_n_and_e(tmp_path):
     )
     for numbered in others:
         np.testing.assert_array_equal(numbered.get_sample(0)[0], lettered.get_sample(0)[0])
+
+
+def test_some_records_are_the_same_ones_each_time_and_others_with_another_seed(tmp_path):
+    dataset = written(tmp_path / "x", [({"trace_number": i}, np.eye(3)) for i in range(50)])
+    first, again, other = (datasets.some(dataset, 9, seed)["trace_number"].tolist() for seed in (0, 0, 1))
+    assert len(set(first)) == 9 and first == again != other and first == sorted(first)
+    assert datasets.some(dataset, None) is datasets.some(dataset, 50) is dataset

@@ -176,6 +176,15 @@ def noise_apart(noise: WaveformDataset, events: Sequence[WaveformDataset], split
     return noise.filter(~shared, inplace=False) if shared.any() else noise
 
 
+def some(dataset: WaveformDataset, count: int | None, seed: int = 0) -> WaveformDataset:
+    """At most so many records of a dataset, at random but always the same; all of them if `count` is None."""
+    if count is None or len(dataset) <= count:
+        return dataset
+    chosen = np.zeros(len(dataset), dtype=bool)
+    chosen[np.random.default_rng(seed).permutation(len(dataset))[:count]] = True
+    return dataset.filter(chosen, inplace=False)
+
+
 def _masks(metadata: pd.DataFrame, choice: DatasetChoice) -> dict[str, pd.Series]:
     """Each condition of a choice, in words, and which records meet it."""
     masks: dict[str, pd.Series] = {}

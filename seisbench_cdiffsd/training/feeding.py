@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from seisbench_cdiffsd.data import pairs
 from seisbench_cdiffsd.data.augmentations import P_KEY, S_KEY, draw
-from seisbench_cdiffsd.data.datasets import earthquakes_of, noise_apart, noise_of
+from seisbench_cdiffsd.data.datasets import earthquakes_of, noise_apart, noise_of, some
 from seisbench_cdiffsd.data.splits import take_split
 from seisbench_cdiffsd.data.stores import InMemory, Joined, OnDisk, Reader, Store, shares
 from seisbench_cdiffsd.training.config import DatasetChoice, TrainingConfig
@@ -125,7 +125,7 @@ def _noise(chosen: Sequence[ChosenDataset], events: Sequence[ChosenDataset], spl
 def _held_out(datasets: Sequence[WaveformDataset], options: dict[str, Any], config: TrainingConfig) -> Store:
     """Records to validate on, in memory."""
     count = SPARE * config.validation_events
-    return _joined([InMemory(_some(dataset, count), **options, damaged=config.damaged) for dataset in datasets])
+    return _joined([InMemory(some(dataset, count), **options, damaged=config.damaged) for dataset in datasets])
 
 
 def _store(dataset: WaveformDataset, options: dict[str, Any], config: TrainingConfig) -> Store:
@@ -142,15 +142,6 @@ def _chances(stores: Sequence[Store], chosen: Sequence[ChosenDataset], column: s
 
 def _joined(stores: Sequence[Store]) -> Store:
     return stores[0] if len(stores) == 1 else Joined(stores)
-
-
-def _some(dataset: WaveformDataset, count: int) -> WaveformDataset:
-    """At most so many records of a dataset, at random but always the same."""
-    if len(dataset) <= count:
-        return dataset
-    mask = np.zeros(len(dataset), dtype=bool)
-    mask[np.random.default_rng(0).choice(len(dataset), count, replace=False)] = True
-    return dataset.filter(mask, inplace=False)
 
 
 class Examples(Dataset):
