@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import testdata
 import torch
 from report import markdown
 from scipy.signal import butter, sosfiltfilt
@@ -24,7 +25,7 @@ from train_baselines import DATA, GaussianNoise
 
 from seisbench_cdiffsd.data import pairs
 from seisbench_cdiffsd.data.augmentations import RATE_KEY, State
-from seisbench_cdiffsd.data.datasets import noise_apart
+from seisbench_cdiffsd.data.datasets import noise_apart, noise_of
 from seisbench_cdiffsd.data.disturbances import Glitches
 from seisbench_cdiffsd.data.splits import take_split
 from seisbench_cdiffsd.metrics import sdr_db, suppression_db
@@ -63,6 +64,14 @@ ARMS: dict[str, tuple[dict[str, object], str]] = {
     "Gaussian noise": ({}, "all"),
     "coloured Gaussian noise": ({}, "all"),
 }
+
+
+def held_mixtures(events: WaveformDataset, noise: WaveformDataset) -> pairs.Mixtures:
+    """The mixtures of the benchmarks, of the dev split."""
+    band = pairs.band_pass()
+    earthquakes = pairs.load_earthquakes(take_split(events, "dev"), band, CLEAN_SNR, mute=False)
+    quiet = pairs.load_noise(noise_apart(noise_of(take_split(noise, "dev")), [events], "dev"), band)
+    return testdata.mix(earthquakes, quiet, testdata.Options(limit=None))
 
 
 def conditions(mixtures: pairs.Mixtures, band: Callable[[State], None]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -165,10 +174,7 @@ def main() -> None:
     )
     band = pairs.band_pass()
     events, noise = (WaveformDataset(x, component_order="ZNE") for x in (args.events, args.noise))
-    held = pairs.mixtures(
-        pairs.load_earthquakes(take_split(events, "dev"), band, CLEAN_SNR, mute=False),
-        pairs.load_noise(noise_apart(take_split(noise, "dev"), [events], "dev"), band),
-    )
+    held = held_mixtures(events, noise)
     table, rows = conditions(held, band), {}
     if args.held_out:
         table["unseen noise"] = (held.clean, noise_of_stations(noise, args.held_out, held))

@@ -22,9 +22,9 @@ from seisbench_cdiffsd.data.stores import InMemory
 from seisbench_cdiffsd.training.run import TrainingConfig
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-coda, report, retrain_picker, suite, testdata, train_baselines = (
+ablations, coda, report, retrain_picker, suite, testdata, train_baselines = (
     pytest.importorskip(name, reason="the benchmarks are not here")
-    for name in ("coda", "report", "retrain_picker", "suite", "testdata", "train_baselines")
+    for name in ("ablations", "coda", "report", "retrain_picker", "suite", "testdata", "train_baselines")
 )
 
 
@@ -159,6 +159,13 @@ def test_noise_that_overlaps_an_earthquake_of_another_split_is_left_out(example_
     rows = [(6000, {**label, "split": split, "trace_start_time": time}) for split, time in splits]
     data = load(example_data, tmp_path, events=write(tmp_path / "quakes", rows), noise=noise, clean_snr=-np.inf)
     assert set(data.noise_metadata["trace_start_time"]) == {times[1]}
+
+
+def test_ablations_are_evaluated_on_the_mixtures_of_the_benchmarks(small_datasets, tmp_path):
+    events, noise = small_datasets
+    options = testdata.Options(str(events.path), str(noise.path), split="dev", limit=None)
+    expected = testdata.load_data(options, tmp_path).mixtures
+    np.testing.assert_array_equal(ablations.held_mixtures(events, noise).noisy, expected.noisy)
 
 
 def test_unknown_models_and_pickers_are_reported_and_missing_weights_are_rows():

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import seisbench.data as sbd
+from written import written
 
 from seisbench_cdiffsd.data import pairs
 from seisbench_cdiffsd.training import feeding
@@ -77,6 +78,24 @@ def test_sources_are_balanced_by_the_root_of_their_records(small_datasets, parts
         assert share == pytest.approx(1 / (1 + 5**0.5) if balance else 1 / 6, abs=0.06)
         share = np.mean([store.metadata["trace_name"][np.flatnonzero(rare)[0]] in name for name, _, _ in names])
         assert share == pytest.approx(data.chances[rare][0], abs=0.06)
+
+
+@pytest.mark.parametrize("balance", [True, False])
+def test_validation_draws_its_noise_as_the_training_does(small_datasets, tmp_path, balance):
+    random, records = np.random.default_rng(0), []
+    for number in range(7):  # one to train on, and of one station a single record, which is silent on E
+        waveform = random.normal(size=(3, 6000)) * [[1], [1], [number != 1]]
+        metadata = {"split": "dev" if number else "train", "station_code": "rare" if number == 1 else "common"}
+        records.append((metadata, waveform))
+    noise = written(tmp_path / "noise", records)
+    config = replace(CONFIG, balance=balance, validation_events=200)
+    swapped = small_datasets[0].filter(np.ones(len(small_datasets[0]), dtype=bool), inplace=False)
+    swapped.metadata["split"] = swapped.metadata["split"].map({"train": "dev", "dev": "train"})  # more to validate on
+    data = feeding.load_data(
+        [(swapped, DatasetChoice("a"))] * 20, [(noise, DatasetChoice("b"))], config, pairs.band_pass()
+    )
+    rare = ~data.validation.noise[:, 2].any(axis=1)
+    assert len(rare) > 700 and rare.mean() == pytest.approx(1 / (1 + 5**0.5) if balance else 1 / 6, abs=0.06)
 
 
 def test_noise_that_overlaps_an_earthquake_of_another_split_is_left_out(small_datasets):

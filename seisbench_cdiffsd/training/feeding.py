@@ -76,8 +76,9 @@ def load_data(
     quiet = [_store(dataset, background, config) for dataset in train_noise]
     held_clean = _held_out(dev_events, held_target, config)
     held_quiet = _held_out(dev_noise, background, config)
+    by_station = "station_code" if config.balance else None
     chances = _chances(clean, events, "trace_source" if config.balance else None)
-    noise_chances = _chances(quiet, noise, "station_code" if config.balance else None)
+    noise_chances, held_chances = (_chances(stores, noise, by_station) for stores in (quiet, held_quiet))
     generator = pairs.training_pairs(
         _joined(clean),
         _joined(quiet),
@@ -88,12 +89,19 @@ def load_data(
         snr=config.snr,
         factor=config.factor,
     )
-    validation = pairs.mixtures(held_clean, held_quiet, config.validation_events, windowlen=config.window)
-    stores = (*clean, *quiet, held_clean, held_quiet)
+    validation = pairs.mixtures(
+        _joined(held_clean),
+        _joined(held_quiet),
+        config.validation_events,
+        windowlen=config.window,
+        noise_chances=held_chances,
+    )
+    stores = (*clean, *quiet, *held_clean, *held_quiet)
     names = [name for store in stores for name in store.metadata["trace_name"].astype(str)]
     fingerprint = hashlib.sha256("\n".join(names).encode()).hexdigest()
     datasets = (*train_events, *train_noise, *dev_events, *dev_noise)
-    return Data(generator, chances, validation, fingerprint, _contents(stores, (chances, noise_chances), datasets))
+    every = (chances, noise_chances, held_chances)
+    return Data(generator, chances, validation, fingerprint, _contents(stores, every, datasets))
 
 
 def _contents(
@@ -122,10 +130,10 @@ def _noise(chosen: Sequence[ChosenDataset], events: Sequence[ChosenDataset], spl
     ]
 
 
-def _held_out(datasets: Sequence[WaveformDataset], options: dict[str, Any], config: TrainingConfig) -> Store:
+def _held_out(datasets: Sequence[WaveformDataset], options: dict[str, Any], config: TrainingConfig) -> list[Store]:
     """Records to validate on, in memory."""
     count = SPARE * config.validation_events
-    return _joined([InMemory(some(dataset, count), **options, damaged=config.damaged) for dataset in datasets])
+    return [InMemory(some(dataset, count), **options, damaged=config.damaged) for dataset in datasets]
 
 
 def _store(dataset: WaveformDataset, options: dict[str, Any], config: TrainingConfig) -> Store:
