@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 #: Denoises in-band windows (batch, 3, samples) at the model's rate.
 WindowDenoiser = Callable[[Array], Array]
 
-#: Lowest probability of a pick, by picker, and for others.
+#: Lowest probability of a pick, by class of the picker, and for others.
 THRESHOLDS, THRESHOLD = {"PhaseNet": 0.3, "EQTransformer": 0.1}, 0.3
 #: Thresholds at which picks are found, to compare denoisers where false picks are equally rare. At a low one, arrivals
 #: are one pick if the probability does not fall below half of it between them.
@@ -144,7 +144,7 @@ def _evaluate_all(
         rows = base.assign(denoiser=name, **(waveforms(name, estimate) if waveforms else {}))
         together = base.assign(denoiser=f"{name} + noisy")
         for picker_name, picker in pickers.items():
-            threshold = THRESHOLDS.get(picker_name, THRESHOLD)
+            threshold = THRESHOLDS.get(type(picker).__name__, THRESHOLD)
             picks, *others = pick_windows(picker, estimate, (threshold, *LADDER), rate)
             scores = _scores(picker_name, picks, labels, rate), _highest(picker_name, pd.concat(others), labels, rate)
             rows = pd.concat([rows, *scores], axis=1)

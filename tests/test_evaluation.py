@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+import seisbench.models as sbm
+import torch
 from scipy import stats
 
 from seisbench_cdiffsd import evaluation, metrics, picking, summary
@@ -229,6 +231,23 @@ def test_groups_and_seeds(mixtures):
     table = summary.summarize(rows, by=("denoiser", "input_snr_db"), resamples=50)
     assert set(table["input_snr_db"]) == {0.0, 10.0} and (table["events"] == 4).all() and (table["records"] == 4).all()
     pd.testing.assert_frame_equal(table, summary.summarize(rows, by=("denoiser", "input_snr_db"), resamples=50))
+
+
+@pytest.mark.parametrize(("kind", "counts"), [(sbm.EQTransformer, True), (sbm.PhaseNet, False)])
+def test_pick_thresholds_are_those_of_its_class_whatever_a_picker_is_called(mixtures, kind, counts):
+    picker = kind().eval()
+    bump = 0.2 * torch.exp(-(((torch.arange(picker.in_samples) - 1000) / 20) ** 2))  # picks of probability 0.2
+
+    def forward(x, logits=False):
+        phases = bump.expand(len(x), 3, -1)
+        return phases if kind is sbm.PhaseNet else tuple(phases.unbind(1))
+
+    picker.forward = forward
+    name = f"{kind.__name__}:volpick"
+    rows = evaluation.evaluate(mixtures, {}, {name: picker, "other": picker})
+    for phase in "PS":
+        assert (rows[f"{name}_{phase}_picks"] == counts).all() and (rows[f"other_{phase}_picks"] == counts).all()
+        assert rows[f"{name}_{phase}_highest"].max() == pytest.approx(0.2, abs=0.01)
 
 
 def test_a_real_picker_finds_the_example_and_unions_have_rows(pickers, example):
