@@ -1,6 +1,7 @@
 """Training on small synthetic data sets: it learns, resumes exactly, and refuses invalid settings."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -81,6 +82,25 @@ def test_an_interrupted_training_resumes_exactly(finished, small_datasets, tmp_p
     assert weights(resumed).equal(weights(model))
     assert losses(tmp_path) == losses(out)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "log.csv"), pd.read_csv(out / "log.csv"))
+
+
+def test_a_kill_between_the_last_checkpoint_and_the_log_loses_no_row(finished, small_datasets, tmp_path, monkeypatch):
+    _, out = finished
+    replace = Path.replace
+
+    def killed(self, target):
+        replace(self, target)
+        if Path(target).name == "last.ckpt" and torch.load(target, weights_only=True)["global_step"] == 6:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            training.fit(*small_datasets, tmp_path, config())
+    assert pd.read_csv(tmp_path / "log.csv")["step"].tolist() == [3]
+    training.fit(*small_datasets, tmp_path, config())
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "log.csv"), pd.read_csv(out / "log.csv"))
+    assert losses(tmp_path) == losses(out)
 
 
 def test_a_training_resumes_in_other_parts(small_datasets, tmp_path, monkeypatch):

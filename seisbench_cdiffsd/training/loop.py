@@ -229,11 +229,15 @@ class CheckpointCallback(Callback):
 
         :raises ValueError: If that training was on other data
         """
-        same = state_dict["data"] == self.data.fingerprint
-        # older checkpoints have the names alone
-        if not same or state_dict.get("contents", self.data.contents) != self.data.contents:
+        found = state_dict["data"], state_dict.get("contents", self.data.contents)  # older ones have the names alone
+        if found != (self.data.fingerprint, self.data.contents):
             raise ValueError(f"{self.out} holds a training on other data: choose another folder or delete it.")
         self.rows, self.stopped = state_dict["rows"], state_dict["stopped"]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the log that the checkpoint has: a kill may have come between the two."""
+        if trainer.is_global_zero and self.rows:
+            self._write("log.csv", pd.DataFrame(self.rows))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drop the losses of updates that are repeated, and stop a training that had stopped early."""
@@ -246,9 +250,7 @@ class CheckpointCallback(Callback):
         path = self.out / "losses.csv"
         if trainer.is_global_zero:
             kept = pd.read_csv(path).query("step <= @trainer.global_step") if path.exists() else pd.DataFrame()
-            kept = kept.reindex(columns=["step", "loss"]).dropna()  # without a last line that was cut off
-            with replacing(path) as temporary:
-                kept.to_csv(temporary, index=False)
+            self._write(path.name, kept.reindex(columns=["step", "loss"]).dropna())  # without a line that was cut off
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Validate and write, every so many updates."""
@@ -268,10 +270,13 @@ class CheckpointCallback(Callback):
         trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
             temporary.replace(self.out / "last.ckpt")
-            with replacing(self.out / "log.csv") as path:
-                pd.DataFrame(self.rows).to_csv(path, index=False)
+            self._write("log.csv", pd.DataFrame(self.rows))
         pl_module.losses = []
         trainer.should_stop = self.stopped
+
+    def _write(self, name: str, table: pd.DataFrame) -> None:
+        with replacing(self.out / name) as path:
+            table.to_csv(path, index=False)
 
     def _show(self, trainer: Trainer, row: dict[str, float], losses: list[tuple[int, float]]) -> None:
         with (self.out / "losses.csv").open("a", encoding="utf-8") as file:
