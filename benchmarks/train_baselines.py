@@ -10,8 +10,8 @@ deepdenoiser, seisdae
     SeisBench's classes with their own preprocessing, their masks as labels and cross-entropy as loss (Zhu et al., 2019;
     Heuel and Friederich, 2022). They work on one component at a time and get all three of each window.
 published
-    CDiffSD as published: network, degradation, normalisation, noise factor and loss. An update takes some 3 s for 8
-    windows on one core.
+    CDiffSD with network, degradation, normalisation, noise factor and loss as published, and the recipe of the others:
+    optimiser, learning rate, averaging, augmentations, budget. An update takes some 3 s for 8 windows on one core.
 gaussian, gaussian-coloured
     CDiffSD with Gaussian instead of recorded noise: white, or with the spectrum of a recorded one. Validation and test
     are on recorded noise, as for all.
@@ -55,16 +55,6 @@ from seisbench_cdiffsd.training.run import fit
 FOLDER = Path(__file__).parent
 DATA = FOLDER.parents[1] / "shared" / "data"
 MASKS = {"deepdenoiser": sbm.DeepDenoiser, "seisdae": sbm.SeisDAE}
-#: Settings of the published configuration.
-PUBLISHED = {
-    "network": "published",
-    "schedule": "published-linear",
-    "norm": "peak",
-    "loss": {"l1": 1.0},
-    "unfolded": 3.0,
-    "top": 0.0,
-    "factor": (0.4, 0.65),
-}
 GRID = {
     "frame": (50, 100, 200),
     "quantile": (0.1, 0.2, 0.3),
@@ -108,6 +98,12 @@ class Data:
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Earthquakes and noise of a step, (batch, 3, samples)."""
         return whole_batch(self.data, self.config, step)
+
+
+def published(like: TrainingConfig) -> TrainingConfig:
+    """The settings of another training, with what is published from the config of that name in the package."""
+    settings, names = read_config("published"), ("network", "schedule", "norm", "loss", "unfolded", "top", "factor")
+    return replace(like, **{name: getattr(settings, name) for name in names})
 
 
 def masks(clean: Tensor, noise: Tensor) -> Tensor:
@@ -290,7 +286,7 @@ def main() -> None:
         MaskTraining(args.name, Data(events, noise, config), out, args.device, args.init_from).run()
     else:
         if args.name == "published":
-            config = replace(config, **PUBLISHED)
+            config = published(config)
         elif args.name != "from-scratch":
             noise.coloured = args.name == "gaussian-coloured"
         fit(events, noise, out, config, args.device)

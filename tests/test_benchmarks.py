@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +21,8 @@ from seisbench_cdiffsd.data.pairs import Mixtures
 from seisbench_cdiffsd.data.stores import InMemory
 from seisbench_cdiffsd.training.run import TrainingConfig
 
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+sys.path.append(str(FOLDER))
 ablations, coda, report, retrain_picker, suite, testdata, train_baselines = (
     pytest.importorskip(name, reason="the benchmarks are not here")
     for name in ("ablations", "coda", "report", "retrain_picker", "suite", "testdata", "train_baselines")
@@ -322,7 +323,18 @@ def test_settings_are_taken_from_another_training(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"steps": 7, "snr": [-5, 5], "factor": None, "loss": {"l1": 1}}))
     config = train_baselines.read_config(tmp_path / "config.json", validate_every=3)
     assert (config.steps, config.snr, config.validate_every) == (7, (-5, 5), 3)
-    assert replace(config, **train_baselines.PUBLISHED).network == "published"
+
+
+def test_the_published_row_has_what_is_published_and_else_the_recipe_of_the_others():
+    like = train_baselines.read_config(FOLDER / "base.json", steps=1300, validate_every=325, batch_size=8)
+    config, recipe = train_baselines.published(like), train_baselines.read_config("published")
+    for name in ("network", "schedule", "norm", "loss", "unfolded", "top", "factor"):
+        assert getattr(config, name) == getattr(recipe, name) != getattr(like, name)
+    made_with = json.loads(json.loads((FOLDER / "weights" / "published.json").read_text())["docstring"])["config"]
+    wanted = json.loads(json.dumps(asdict(config)))
+    known = {name: wanted["augmentations"][name] for name in made_with["augmentations"]}
+    # of the committed weights, whose settings had fewer names
+    assert {name: wanted[name] for name in made_with} | {"augmentations": known} == made_with
 
 
 def test_a_picker_learns_what_the_most_confident_teacher_sees_in_the_clean_record():
