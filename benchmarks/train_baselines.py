@@ -24,17 +24,16 @@ wiener
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import json
 import math
-import os
 import shutil
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import seisbench.models as sbm
 import torch
 from seisbench.data import WaveformDataset
@@ -43,6 +42,7 @@ from tqdm.auto import tqdm
 
 from seisbench_cdiffsd.baselines import MaskDenoiser, Wiener, prepare
 from seisbench_cdiffsd.data import pairs
+from seisbench_cdiffsd.files.writing import replacing
 from seisbench_cdiffsd.metrics import cross_correlation, sdr_db
 from seisbench_cdiffsd.training.config import DatasetChoice, TrainingConfig
 from seisbench_cdiffsd.training.configfile import read_config
@@ -134,27 +134,27 @@ class MaskTraining:
     A training of DeepDenoiser or SeisDAE, with the recipe of ``seisbench_cdiffsd.training.run``.
 
     :param name: Which of the two
-    :param data: Pairs and validation mixtures
+    :param data: Pairs, validation mixtures and settings
     :param out: Folder for ``log.csv``, ``last.ckpt`` and the best ``model``
     :param device: Device to train on
-    :param init_from: Weights to begin with, as ``save`` writes them; otherwise random ones
     """
 
-    def __init__(self, name: str, data: Data, out: Path, device: str = "cpu", init_from: Path | None = None) -> None:
+    def __init__(self, name: str, data: Data, out: Path, device: str = "cpu") -> None:
         self.config, self.data, self.out, self.device = data.config, data, out, device
         torch.manual_seed(self.config.seed)
-        model = MASKS[name].load(init_from) if init_from else MASKS[name]()
+        model = MASKS[name].load(self.config.init_from) if self.config.init_from else MASKS[name]()
         self.model = model.float().to(device, memory_format=torch.channels_last)
         self.averaged = MASKS[name]().to(device)
         self.averaged.load_state_dict(self.model.state_dict())
         self.optimizer = make_optimizer(self.model, self.config.learning_rate, self.config.kernel_rate)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.step, self.best = 0, -math.inf
+        self.step, self.best, self.rows = 0, -math.inf, list[dict[str, float]]()
         if (out / "last.ckpt").is_file():
             state = torch.load(out / "last.ckpt", map_location=device, weights_only=True)
-            self.step, self.best = state["step"], state["best"]
+            self.step, self.best, self.rows = state["step"], state["best"], state["rows"]
             for part in ("model", "averaged", "optimizer"):
                 getattr(self, part).load_state_dict(state[part])
+            self.write_log()  # a kill may have come between the checkpoint and the log
 
     def run(self, until: int | None = None) -> None:
         """Train to the last step, or only to an earlier one."""
@@ -198,19 +198,20 @@ class MaskTraining:
         }
 
     def keep(self, row: dict[str, float]) -> None:
-        """Append to the log, save the best weights, and write a checkpoint to resume from."""
+        """Save the best weights, and write a checkpoint to resume from and the log."""
+        self.rows.append(row)
         if row["sdr"] > self.best:
             self.best = row["sdr"]
             self.averaged.save(self.out / "model", weights_docstring=json.dumps({**asdict(self.config), **row}))
         state = {part: getattr(self, part).state_dict() for part in ("model", "averaged", "optimizer")}
-        torch.save({**state, "step": self.step, "best": self.best}, self.out / "last.part")
-        os.replace(self.out / "last.part", self.out / "last.ckpt")
-        new = not (self.out / "log.csv").exists()
-        with (self.out / "log.csv").open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        with replacing(self.out / "last.ckpt") as path:
+            torch.save({**state, "step": self.step, "best": self.best, "rows": self.rows}, path)
+        self.write_log()
+
+    def write_log(self) -> None:
+        """Write the rows of all validations so far."""
+        with replacing(self.out / "log.csv") as path:
+            pd.DataFrame(self.rows).to_csv(path, index=False)
 
 
 def choose_wiener(mixtures: pairs.Mixtures) -> dict[str, float]:
@@ -270,7 +271,8 @@ def main() -> None:
         parser.error(f"--init-from is for {' and '.join(MASKS)}; CDiffSD goes on with cdiffsd train --init-from.")
     changes = {"steps": args.steps, "validate_every": args.validate_every, "batch_size": args.batch_size}
     changes = {name: value for name, value in changes.items() if value is not None}
-    config = read_config(args.like or "default", **changes, events=(), noise=())
+    init_from = args.init_from and str(args.init_from)  # a setting like others: to resume, it must be the same
+    config = read_config(args.like or "default", **changes, events=(), noise=(), init_from=init_from)
     dataset = GaussianNoise if args.name.startswith("gaussian") else WaveformDataset
     events, noise = WaveformDataset(args.events, component_order="ZNE"), dataset(args.noise, component_order="ZNE")
     if args.name == "wiener":
@@ -279,11 +281,12 @@ def main() -> None:
     out = args.out or Path("runs") / args.name
     if args.name in MASKS:
         out.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(asdict(config), indent=4)
-        if (out / "config.json").exists() and (out / "config.json").read_text() != text:
-            parser.error(f"{out} holds a training with other settings: choose another --out.")
-        (out / "config.json").write_text(text)
-        MaskTraining(args.name, Data(events, noise, config), out, args.device, args.init_from).run()
+        path, text = out / "config.json", json.dumps(asdict(config), indent=4)
+        stored, wanted = json.loads(path.read_text() if path.exists() else text), json.loads(text)
+        if differing := [name for name in wanted if name not in stored or stored[name] != wanted[name]]:
+            parser.error(f"{out} holds a training with other settings ({', '.join(differing)}): choose another --out.")
+        path.write_text(text)
+        MaskTraining(args.name, Data(events, noise, config), out, args.device).run()
     else:
         if args.name == "published":
             config = published(config)

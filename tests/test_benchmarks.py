@@ -1,6 +1,7 @@
 """What the benchmarks share: usable and unusable data, reports, and the training of the baselines."""
 
 import json
+import os
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -252,6 +253,25 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(name, tmp_path)
     pd.testing.assert_frame_equal(*logs)
 
 
+def test_a_kill_between_the_checkpoint_of_a_baseline_and_its_log_neither_loses_nor_doubles_a_row(tmp_path, monkeypatch):
+    os_replace = os.replace
+
+    def killed(source, target):
+        os_replace(source, target)
+        if Path(target).name == "last.ckpt":
+            raise KeyboardInterrupt
+
+    def run():
+        train_baselines.MaskTraining("deepdenoiser", FewPairs(), tmp_path).run()
+
+    for _ in range(2):  # at each of the two checkpoints
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(os, "replace", killed)
+            run()
+    run()
+    assert pd.read_csv(tmp_path / "log.csv")["step"].tolist() == [2, 4]
+
+
 @pytest.mark.parametrize("name", train_baselines.MASKS)
 def test_a_mask_network_learns(name, tmp_path):
     training = train_baselines.MaskTraining(name, FewPairs(replace(CONFIG, steps=100)), tmp_path)
@@ -263,7 +283,8 @@ def test_a_mask_network_learns(name, tmp_path):
 def test_a_mask_network_goes_on_from_weights_and_is_averaged_with_them(tmp_path):
     first = train_baselines.MaskTraining("deepdenoiser", FewPairs(), tmp_path)
     first.model.save(tmp_path / "first")
-    second = train_baselines.MaskTraining("deepdenoiser", FewPairs(), tmp_path, init_from=tmp_path / "first")
+    again = FewPairs(replace(CONFIG, init_from=str(tmp_path / "first")))
+    second = train_baselines.MaskTraining("deepdenoiser", again, tmp_path)
     before, after = first.model.state_dict(), second.model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -335,6 +356,28 @@ def test_the_published_row_has_what_is_published_and_else_the_recipe_of_the_othe
     known = {name: wanted["augmentations"][name] for name in made_with["augmentations"]}
     # of the committed weights, whose settings had fewer names
     assert {name: wanted[name] for name in made_with} | {"augmentations": known} == made_with
+
+
+def test_a_resume_without_the_weights_that_it_began_with_is_refused(small_datasets, tmp_path, monkeypatch, capsys):
+    train_baselines.MASKS["deepdenoiser"]().save(tmp_path / "first")
+    (tmp_path / "like.toml").write_text("steps = 1\nbatch_size = 2\nvalidation_events = 1\nvalidate_every = 1\n")
+    folders = {"like": "like.toml", "out": "run", "weights": "weights"}
+    names = [word for name, path in folders.items() for word in (f"--{name}", str(tmp_path / path))]
+    events, noise = (str(dataset.path) for dataset in small_datasets)
+    names += ["--events", events, "--noise", noise]
+
+    def train(*more):
+        monkeypatch.setattr(sys, "argv", ["train_baselines.py", "deepdenoiser", *names, *more])
+        train_baselines.main()
+
+    train("--init-from", str(tmp_path / "first"))
+    before = (tmp_path / "weights" / "deepdenoiser.pt").read_bytes()
+    for other in ([], ["--init-from", str(tmp_path / "run" / "model")]):
+        with pytest.raises(SystemExit):
+            train(*other)
+        assert "other settings (init_from)" in capsys.readouterr().err
+    train("--init-from", str(tmp_path / "first"))
+    assert (tmp_path / "weights" / "deepdenoiser.pt").read_bytes() == before
 
 
 def test_a_picker_learns_what_the_most_confident_teacher_sees_in_the_clean_record():
