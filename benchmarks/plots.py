@@ -91,12 +91,12 @@ def by_snr(table: pd.DataFrame, metrics: dict[str, str]) -> Figure:
 
 def by_false_picks(rows: dict[str, pd.DataFrame], picker: str) -> Figure:
     """Recall against the false picks on noise alone, as the threshold of the picker moves."""
-    found = summary.found_at(rows["mixtures"], rows["noise"], RATES)
+    table = summary.recall_at(rows["mixtures"], rows["noise"], RATES, resamples=0).set_index("metric")
     figure = Figure(figsize=(12, 5), layout="constrained")
     axes = figure.subplots(1, 2)
     for ax, phase in zip(axes, "PS", strict=True):
-        for name, group in found.groupby("denoiser", sort=False):
-            recall = [group[f"{picker}_{phase}_found_{rate:g}"].mean() for rate in RATES]
+        for name, group in table.groupby("denoiser", sort=False):
+            recall = group.loc[[f"{picker}_{phase}_found_{rate:g}" for rate in RATES], "value"]
             ax.plot(RATES, recall, style(name), color=colour(name), label=name)
         ax.set(xscale="log", xlabel="windows of noise with a false pick, per hour", ylabel=f"{picker}, {phase} recall")
         ax.grid(color="#eeeeee")

@@ -10,7 +10,7 @@ import os
 import platform
 import shlex
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -74,6 +74,19 @@ SUMMARY = (
     Column("EQTransformer P recall at 20 false per hour", "equal", "EQTransformer_P_found_20", "{:.2f}", False),
     Column("noise removed (dB)", "noise", "suppression_db", "{:.1f}", False),
 )
+DIFFERENCES = (
+    Column("SDR (dB)", "quality", "sdr_db", "{:+.1f}"),
+    Column("correlation", "quality", "correlation", "{:+.2f}"),
+    *(
+        Column(f"{picker} P recall at {rate:g} false per hour", "equal", f"{picker}_P_found_{rate:g}", "{:+.2f}")
+        for picker in ("PhaseNet", "EQTransformer")
+        for rate in RATES[:2]
+    ),
+    Column("PhaseNet S recall at 20 false per hour", "equal", "PhaseNet_S_found_20", "{:+.2f}"),
+    Column("false P per hour", "noise", "PhaseNet_P_per_hour", "{:+.0f}"),
+)
+#: The row of the shipped weights and default options.
+DEFAULT_ROW = f"{step_name('CDiffSD', DEFAULT_STEPS)}, noise left"
 #: Rows of the README's table, and their names there.
 README_ROWS = {
     "noisy": "noisy record",
@@ -83,18 +96,30 @@ README_ROWS = {
     "DeepDenoiser, noise left": "DeepDenoiser, noise left",
     "SeisDAE": "SeisDAE, no noise left",
     "SeisDAE, noise left": "SeisDAE, noise left",
-    f"{step_name('CDiffSD', DEFAULT_STEPS)}, noise left": "**CDiffSD (default)**",
+    DEFAULT_ROW: "**CDiffSD (default)**",
     step_name("CDiffSD", DEFAULT_STEPS): "CDiffSD, no noise left",
-    step_name("CDiffSD published", DEFAULT_STEPS): "CDiffSD as published, no noise left",
+    f"{step_name('CDiffSD from scratch', DEFAULT_STEPS)}, noise left": "CDiffSD with the others' budget, noise left",
+    step_name("CDiffSD published", DEFAULT_STEPS): "published network, 10,400 windows, no noise left",
     "oracle mask": "oracle mask (knows the earthquake)",
 }
 
 
-def grouped(rows: pd.DataFrame, groups: tuple[str, ...]) -> pd.DataFrame:
-    """Statistics of all rows, and by each of some columns: with the columns ``group`` and ``key`` before the rest."""
-    tables = [summary.summarize(rows, ("denoiser",)).assign(group="all", key="all")]
+def grouped(
+    rows: pd.DataFrame, groups: tuple[str, ...], summarize: Callable[..., pd.DataFrame] = summary.summarize
+) -> pd.DataFrame:
+    """
+    Statistics of all rows, by each of some columns, and of CDiffSD's default minus each other row.
+
+    :param rows: Rows of records
+    :param groups: Columns to group by
+    :param summarize: What makes statistics of the rows, as :py:func:`seisbench_cdiffsd.summary.summarize`
+    :return: Statistics, with the columns ``group`` ("all", "difference" or one of `groups`) and ``key`` before the rest
+    """
+    tables = [summarize(rows).assign(group="all", key="all")]
+    if (rows["denoiser"] == DEFAULT_ROW).any():
+        tables.append(summarize(rows, reference=DEFAULT_ROW).assign(group="difference", key="all"))
     for group in groups:
-        table = summary.summarize(rows, ("denoiser", group)).rename(columns={group: "key"})
+        table = summarize(rows, by=("denoiser", group)).rename(columns={group: "key"})
         tables.append(table.assign(group=group, key=table["key"].astype(str)))
     table = pd.concat(tables, ignore_index=True)
     first = ["group", "key", "denoiser", "metric"]
@@ -160,6 +185,8 @@ class Report:
         parts = []
         if self._summarised():
             parts.append(("Summary", self.summary()))
+            if any((table["group"] == "difference").any() for table in self.tables.values() if "group" in table):
+                parts.append((f"{DEFAULT_ROW} minus the other rows, with 95 % intervals", self.differences()))
         if "quality" in self.tables:
             parts.append(
                 ("Waveforms: SDR (dB) by input SNR, with 95 % intervals", self._by_snr("quality", "sdr_db", "{:.1f}"))
@@ -198,6 +225,9 @@ class Report:
             }
             title = f"{picker}, recall within 0.5 s where noise alone gives so many false picks per hour"
             parts.append((title, self._wide("equal", columns)))
+            for rate in RATES[:2]:
+                title = f"{picker}, P recall where noise alone gives {rate:g} false picks per hour, by input SNR"
+                parts.append((title, self._by_snr("equal", f"{picker}_P_found_{rate:g}", "{:.2f}")))
         costs = {
             "speed": "Speed on a stream",
             "growth": "How the cost grows (s)",
@@ -217,6 +247,20 @@ class Report:
         wide = self._columns(SUMMARY)
         order = [name for name in self._order() if name in wide.index and not name.endswith(" + noisy")]
         return self._table(wide.loc[order].rename_axis("input to the picker").reset_index())
+
+    def differences(self) -> str:
+        """How far CDiffSD's default is ahead of, or behind, the other rows."""
+        shown: dict[str, pd.Series] = {}
+        for head, name, metric, form, _ in DIFFERENCES:
+            table = self.tables.get(name, pd.DataFrame(columns=["group", "metric"]))
+            table = table[(table["group"] == "difference") & (table["metric"] == metric)].set_index("denoiser")
+            if not table.empty:
+                spans = zip(table["value"], table["low"], table["high"], strict=True)
+                texts = ["-" if pd.isna(span[0]) else f"{form} [{form}, {form}]".format(*span) for span in spans]
+                shown[head] = pd.Series(texts, index=table.index)
+        wide = pd.DataFrame(shown).fillna("-")
+        order = [name for name in self._order() if name in wide.index and not name.endswith(" + noisy")]
+        return markdown(wide.loc[order].drop(index=DEFAULT_ROW).rename_axis("minus").reset_index())
 
     def headline(self) -> str:
         """The table of the README: some rows and columns of the summary."""
@@ -336,7 +380,7 @@ class Report:
     def _by_others(self, name: str, metric: str, form: str) -> str:
         """A metric by region, instrument and S - P time, one row each, with the numbers of events."""
         table = self.tables[name]
-        table = table[(table["metric"] == metric) & ~table["group"].isin(["input_snr_db", "all"])]
+        table = table[(table["metric"] == metric) & ~table["group"].isin(["input_snr_db", "all", "difference"])]
         text = table["value"].map(lambda value: _number(value, form))
         key = table["key"] + " (" + table["events"].astype(str) + ")"
         wide = table.assign(text=text, key=key).pivot(index=["group", "key"], columns="denoiser", values="text")

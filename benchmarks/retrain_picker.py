@@ -97,9 +97,8 @@ def scores(data: testdata.Data, denoise: Callable[[Tensor], Tensor], picker: sbm
     pickers = {"PhaseNet": picker}
     found = evaluation.evaluate(data.mixtures, {"this": denoiser}, pickers)
     alone = evaluation.evaluate_noise(data.noise, data.noise_metadata, {"this": denoiser}, pickers)
-    tables = [found, alone, summary.found_at(found, alone, [RATE])]
-    parts = [summary.summarize(table[table["denoiser"] == "this"], ("denoiser",)) for table in tables]
-    values = pd.concat(parts).drop_duplicates("metric").set_index("metric")["value"]
+    tables = [summary.summarize(found), summary.summarize(alone), summary.recall_at(found, alone, [RATE])]
+    values = pd.concat(tables).query("denoiser == 'this'").drop_duplicates("metric").set_index("metric")["value"]
     row = {}
     for phase in "PS":
         row[phase] = values[f"PhaseNet_{phase}_recall_0.5"]

@@ -1,4 +1,4 @@
-"""Statistics, with bootstrap intervals over events, of rows, one for each record and denoiser."""
+"""Statistics of rows, one for each record and denoiser, with intervals from a bootstrap over events and stations."""
 
 from __future__ import annotations
 
@@ -16,74 +16,123 @@ TOLERANCES = (0.1, 0.5)
 INTERVAL = 0.95
 
 
+#: What is drawn for an interval: statistics of a group, the value and then those of the resamples, by metric.
+Drawn = dict[str, Floats]
+
+
 def summarize(
-    rows: pd.DataFrame, by: Sequence[str] = ("denoiser",), resamples: int = 1000, seed: int = 0
+    rows: pd.DataFrame,
+    by: Sequence[str] = ("denoiser",),
+    reference: str | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """
     Statistics of rows, each with a 95 % interval from a bootstrap over events: the mixtures of an event, whatever
     their noise, are drawn together.
 
     :param rows: Rows of :py:mod:`seisbench_cdiffsd.evaluation`
-    :param by: Columns to group by, in order
+    :param by: Columns to group by, in order, "denoiser" among them
+    :param reference: A denoiser; statistics become its own minus those of each other one, and intervals those of the
+        differences, as the same events are drawn for both
     :param resamples: Number of resampled sets of events
     :param seed: Seed of the resampling
     :return: One row per group and metric, with the columns of `by`, ``metric``, ``value``, ``low``, ``high``,
         ``events`` and ``records``
     """
-    table = []
-    ends = 50 * (1 - INTERVAL), 50 * (1 + INTERVAL)
-    for key, group in rows.groupby(list(by), sort=False):
-        events, member = np.unique(group["event"], return_inverse=True)
-        draws = np.random.default_rng(seed).multinomial(len(events), np.full(len(events), 1 / len(events)), resamples)
-        weights = np.concatenate([np.ones((1, len(group))), draws[:, member]])
-        for metric, values in _statistics(group, weights).items():
-            drawn = values[1:][np.isfinite(values[1:])]
-            low, high = np.percentile(drawn, ends) if len(drawn) else (np.nan, np.nan)
-            numbers = {"metric": metric, "value": values[0], "low": low, "high": high}
-            counts = {"events": len(events), "records": len(group)}
-            table.append({**dict(zip(by, key, strict=True)), **numbers, **counts})
-    return pd.DataFrame(table)
+    drawn = {
+        key: _statistics(group, _resampled(group["event"], resamples, seed))
+        for key, group in rows.groupby(list(by), sort=False)
+    }
+    return _with_intervals(rows, by, drawn, reference)
 
 
-def found_at(records: pd.DataFrame, noise: pd.DataFrame, per_hour: Sequence[float]) -> pd.DataFrame:
+def recall_at(
+    records: pd.DataFrame,
+    noise: pd.DataFrame,
+    per_hour: Sequence[float],
+    by: Sequence[str] = ("denoiser",),
+    reference: str | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
     """
-    Which labels are found at equal rates of false picks: each denoiser has its own threshold, at which so many windows
-    of noise per hour have a pick. Pickers are more confident on the output of some denoisers than of others, so recall
-    at one threshold for all says little without its false picks.
+    Recall at equal rates of false picks. Pickers are more confident on the output of some denoisers than of others, so
+    each denoiser has its own threshold: the lowest at which at most so many windows of noise per hour have a pick.
+    That hangs on a few windows of noise, so for the intervals stations are drawn as well as events, and the threshold
+    is found again for each draw.
 
     :param records: Rows of records with labels, of :py:mod:`seisbench_cdiffsd.evaluation`
     :param noise: Rows of noise alone; denoisers that are not in both are left out
     :param per_hour: Windows of noise with a pick, per hour
-    :return: ``denoiser``, ``event``, and ``<picker>_<phase>_found_<per hour>``: 1 if the label was found, 0 if it was
-        not, NaN if there is none, and NaN for all labels if no threshold gives so many false picks
+    :param by: Columns of `records` to group by, "denoiser" first; thresholds are those of the denoiser
+    :param reference: As for :py:func:`summarize`
+    :param resamples: Number of resampled sets of events and stations
+    :param seed: Seed of the resampling
+    :return: As of :py:func:`summarize`; the metrics are ``<picker>_<phase>_found_<per hour>``
     """
-    tables = []
-    for denoiser, group in records.groupby("denoiser", sort=False):
-        noise_rows = noise[noise["denoiser"] == denoiser]
-        if noise_rows.empty:
-            continue
-        columns: dict[str, Floats] = {}
-        for column in [name for name in records if name.endswith("_highest") and group[name].notna().all()]:
-            stem = column.removesuffix("_highest")
-            label, highest = group[f"{stem}_label"].to_numpy(dtype=bool), group[column].to_numpy()
-            false = np.append(np.sort(noise_rows[column].to_numpy())[::-1], 0.0)
+    both = [name for name in records["denoiser"].unique() if (noise["denoiser"] == name).any()]
+    records = records[records["denoiser"].isin(both)]
+    stems = [name.removesuffix("_highest") for name in records if name.endswith("_highest")]
+    thresholds: dict[tuple[str, str, float], Floats] = {}
+    for name, rows in noise.groupby("denoiser", sort=False):
+        weights = _resampled(rows["event"], resamples, seed)
+        for stem in (stem for stem in stems if f"{stem}_highest" in rows):
+            highest, hours = (rows[column].to_numpy(dtype=float) for column in (f"{stem}_highest", "hours"))
             for rate in per_hour:
-                allowed = int(rate * noise_rows["hours"].sum())
-                # even the lowest threshold of the picker may give fewer false picks
-                threshold = false[allowed] if allowed <= np.count_nonzero(false) else np.nan
-                columns[f"{stem}_found_{rate:g}"] = np.where(
-                    label & np.isfinite(threshold), highest > threshold, np.nan
-                )
-        if columns:
-            tables.append(group[["denoiser", "event"]].assign(**columns))
-    return pd.concat(tables, ignore_index=True)
+                thresholds[name, stem, rate] = _threshold(highest, weights, rate * (weights @ hours))
+    drawn: dict[tuple, Drawn] = {}
+    for key, group in records.groupby(list(by), sort=False):
+        weights, drawn[key] = _resampled(group["event"], resamples, seed), {}
+        for stem in stems:
+            highest, label = (group[f"{stem}_{column}"].to_numpy(dtype=float) for column in ("highest", "label"))
+            for rate in per_hour if np.isfinite(highest).all() and label.any() else ():
+                threshold = thresholds.get((key[0], stem, rate))
+                if threshold is not None:
+                    hits = (highest > threshold[:, None]) * label
+                    drawn[key][f"{stem}_found_{rate:g}"] = _ratio((weights * hits).sum(1), weights @ label)
+    return _with_intervals(records, by, drawn, reference)
+
+
+def _threshold(highest: Floats, weights: Floats, allowed: Floats) -> Floats:
+    """For each resample, the lowest threshold that at most so many windows exceed; 0 if no more than those do."""
+    order = np.argsort(-highest, kind="stable")
+    windows = weights[:, order].cumsum(1)
+    first_not_allowed = (windows <= allowed[:, None] + 1e-9).sum(1)
+    return np.append(highest[order], 0.0)[first_not_allowed]
+
+
+def _resampled(events: pd.Series, resamples: int, seed: int) -> Floats:
+    """Weights (1 + resamples, row): 1 for each row, then how often the event of each row is drawn."""
+    names, member = np.unique(events, return_inverse=True)
+    draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), resamples)
+    return np.concatenate([np.ones((1, len(events))), draws[:, member]])
+
+
+def _with_intervals(
+    rows: pd.DataFrame, by: Sequence[str], drawn: dict[tuple, Drawn], reference: str | None
+) -> pd.DataFrame:
+    """A row for each group and metric: value, interval, and numbers of events and records."""
+    table, place = [], list(by).index("denoiser")
+    ends = 50 * (1 - INTERVAL), 50 * (1 + INTERVAL)
+    counts = {key: {"events": x.nunique(), "records": len(x)} for key, x in rows.groupby(list(by))["event"]}
+    for key, statistics in drawn.items():
+        if reference is not None:
+            first = drawn.get((*key[:place], reference, *key[place + 1 :]), {})
+            statistics = {name: first[name] - values for name, values in statistics.items() if name in first}
+        for metric, values in statistics.items():
+            finite = values[1:][np.isfinite(values[1:])]
+            low, high = np.percentile(finite, ends) if len(finite) else (np.nan, np.nan)
+            numbers = {"metric": metric, "value": values[0], "low": low, "high": high}
+            table.append({**dict(zip(by, key, strict=True)), **numbers, **counts[key]})
+    return pd.DataFrame(table)
 
 
 def _statistics(rows: pd.DataFrame, weights: Floats) -> dict[str, Floats]:
     """Statistics under each set of weights (resample, row): name -> (resample,)."""
     result: dict[str, Floats] = {}
     means = ["sdr_db", "sdr_gain_db", "correlation", "sdr_full_db", "correlation_full"]
-    for name in means + [name for name in rows if "_found_" in name]:
+    for name in means:
         if name in rows and rows[name].notna().any():
             result[name] = _mean(rows[name].to_numpy(), weights)
     for name in ("snr_gain_db", "log10_amplitude", "suppression_db"):  # infinite if silence is left

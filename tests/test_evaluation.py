@@ -157,20 +157,50 @@ def test_at_equal_false_picks_each_denoiser_has_a_threshold_of_its_own():
             rows_of_picks("shy", [0.15, 0.0, 0.0, 0.0], hours=0.25),
         ]
     )
-    found = summary.found_at(records, noise, (0, 1, 2, 3.5, 10))
-    recall = found.groupby("denoiser").mean(numeric_only=True)
-    # where no threshold gives so many false picks, there is no recall either
-    np.testing.assert_array_equal(recall.loc["sure"], [0.25, 0.5, 0.75, 0.75, np.nan])
-    np.testing.assert_array_equal(recall.loc["shy"], [0.5, 0.75, np.nan, np.nan, np.nan])
-    table = summary.summarize(found).set_index(["denoiser", "metric"])["value"]
-    assert table["sure", "N_P_found_1"] == 0.5
+    rates = 0, 1, 2, 3.5, 10
+    table = summary.recall_at(records, noise, rates).set_index(["denoiser", "metric"])["value"]
+    # at most so many: where no threshold gives as many false picks, the lowest one counts
+    assert [table["sure", f"N_P_found_{rate:g}"] for rate in rates] == [0.25, 0.5, 0.75, 0.75, 0.75]
+    assert [table["shy", f"N_P_found_{rate:g}"] for rate in rates] == [0.5, 0.75, 0.75, 0.75, 0.75]
 
 
 def test_what_has_no_noise_rows_or_no_label_is_not_compared():
     records = pd.concat([rows_of_picks("a", [0.9, 0.8], label=[True, False]), rows_of_picks("clean", [0.9, 0.9])])
-    found = summary.found_at(records, rows_of_picks("a", [0.5, 0.0], hours=0.5), (1.0,))
-    assert list(found["denoiser"]) == ["a", "a"]
-    assert found["N_P_found_1"].tolist()[0] == 1 and np.isnan(found["N_P_found_1"].tolist()[1])
+    table = summary.recall_at(records, rows_of_picks("a", [0.5, 0.0], hours=0.5), (1.0,))
+    assert list(table["denoiser"]) == ["a"] and table["value"].tolist() == [1.0]
+
+
+def test_thresholds_are_found_again_for_each_draw_of_stations():
+    """A threshold that hangs on one station of noise has wide intervals, however many earthquakes there are."""
+    highest = np.linspace(0.1, 0.9, 400)
+    records = rows_of_picks("a", highest)
+    noise = pd.concat([rows_of_picks("a", [0.8], hours=0.5), rows_of_picks("a", np.full(40, 0.01), hours=0.5)])
+    row = summary.recall_at(records, noise.assign(event=[f"s{i}" for i in range(len(noise))]), (0.0,)).iloc[0]
+    assert row["value"] == pytest.approx(np.mean(highest > 0.8))
+    assert row["low"] < 0.2 and row["high"] > 0.95  # without that station, everything counts
+
+
+def test_thresholds_are_those_of_all_records_and_recalls_those_of_each_group():
+    records = pd.concat([rows_of_picks("a", [0.9, 0.3]).assign(snr=5), rows_of_picks("a", [0.6, 0.2]).assign(snr=-5)])
+    table = summary.recall_at(records, rows_of_picks("a", [0.4], hours=1), (0,), by=("denoiser", "snr"))
+    assert table.set_index("snr")["value"].to_dict() == {5: 0.5, -5: 0.5}
+
+
+def test_differences_are_paired():
+    """What two denoisers share, however much events differ, does not widen the interval of their difference."""
+    values = np.random.default_rng(4).normal(0, 10, 50)
+    one, other = (
+        pd.DataFrame({"denoiser": name, "event": np.arange(50).astype(str), "sdr_db": values + gain})
+        for name, gain in (("good", 1.0), ("poor", 0.0))
+    )
+    table = summary.summarize(pd.concat([one, other]), reference="good").set_index("denoiser")
+    assert table.loc["poor", ["value", "low", "high"]].tolist() == pytest.approx([1, 1, 1])
+    assert table.loc["good", ["value", "low", "high"]].tolist() == [0, 0, 0]
+
+    records = pd.concat([rows_of_picks("good", [0.9, 0.8]), rows_of_picks("poor", [0.9, 0.1])])
+    noise = pd.concat([rows_of_picks(name, [0.5, 0.0], hours=0.5) for name in ("good", "poor")])
+    table = summary.recall_at(records, noise, (0,), reference="good").set_index("denoiser")
+    assert table.loc["poor", "value"] == 0.5 and table.loc["good", "value"] == 0
 
 
 def test_the_highest_probability_is_that_near_the_label_or_anywhere_without_one():
