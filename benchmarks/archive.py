@@ -13,8 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -25,10 +25,10 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
-import obspy
 import psutil
 import torch
 from obspy import Stream, Trace, UTCDateTime
+from report import environment
 
 from seisbench_cdiffsd.archive.sds import ChannelDay
 from seisbench_cdiffsd.files.continuous import between, denoised_pieces, load
@@ -260,14 +260,10 @@ def main() -> None:
     if args.name == "stream":
         print(json.dumps(result))
         return
-    options = {
-        name: getattr(args, name) for name in ("weights", "steps", "stations", "days", "minutes", "workers", "seed")
-    }
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "obspy": obspy.__version__}
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"archive_{args.name}.json"
-    environment = {"cores": os.cpu_count(), "machine": platform.machine(), **versions}
-    path.write_text(json.dumps({"options": options, "environment": environment, "result": result}, indent=1) + "\n")
+    called = shlex.join(["python", "benchmarks/archive.py", *sys.argv[1:]])
+    text = json.dumps({"command": called, **environment(), "result": result}, indent=1)
+    (RESULTS / f"archive_{args.name}.json").write_text(text + "\n")
     print(json.dumps(result, indent=1))
 
 
