@@ -87,6 +87,9 @@ DIFFERENCES = (
 )
 #: The row of the shipped weights and default options.
 DEFAULT_ROW = f"{step_name('CDiffSD', DEFAULT_STEPS)}, noise left"
+#: Rows that are compared with each other station by station, and the title of that.
+COMPARED = ("noisy", "DeepDenoiser, noise left", "SeisDAE, noise left", DEFAULT_ROW)
+STATIONS = "false P picks per hour at the stations that give most"
 #: Rows of the README's table, and their names there.
 README_ROWS = {
     "noisy": "noisy record",
@@ -217,6 +220,9 @@ class Report:
             for picker in self._pickers("noise"):
                 columns |= {f"{picker} {phase} per hour": (f"{picker}_{phase}_per_hour", "{:.0f}") for phase in "PS"}
             parts.append(("Noise alone", self._wide("noise", columns)))
+            parts += [
+                (f"Noise alone, {picker}: {STATIONS}", self._stations(picker)) for picker in self._pickers("noise")
+            ]
         for picker in self._pickers("equal"):
             columns = {
                 f"{phase}, {rate:g} per hour": (f"{picker}_{phase}_found_{rate:g}", "{:.2f}")
@@ -376,6 +382,15 @@ class Report:
         order = [row for row in self._order() if row in wide.index]
         wide = wide.loc[order, [*heads, "all"]].rename(columns={key: f"{float(key):+.0f} dB" for key in heads})
         return self._table(wide.rename_axis("").reset_index())
+
+    def _stations(self, picker: str, count: int = 6) -> str:
+        """False P picks by station, of the rows that are compared, where there are most."""
+        table = self.tables["noise"]
+        table = table[(table["group"] == "event") & (table["metric"] == f"{picker}_P_per_hour")]
+        wide = table.pivot(index=["key", "records"], columns="denoiser", values="value")
+        wide = wide[[row for row in self._order() if row in COMPARED and row in wide]]
+        worst = (wide.max(axis=1) * wide.index.get_level_values("records")).nlargest(count).index
+        return markdown(wide.loc[worst].map("{:.0f}".format).rename_axis(["station", "windows"]).reset_index())
 
     def _by_others(self, name: str, metric: str, form: str) -> str:
         """A metric by region, instrument and S - P time, one row each, with the numbers of events."""

@@ -19,7 +19,7 @@ def noise_rows(data, denoisers, pickers, report):
 
 
 def test_noise_alone(noise_rows, denoisers, report):
-    report.tables["noise"] = grouped(noise_rows, ())
+    report.tables["noise"] = grouped(noise_rows, ("event",))
     table = report.value("noise")
     assert table["noisy", "suppression_db"] == 0
     for name in suite.own(denoisers):
