@@ -156,7 +156,7 @@ class Report:
         report.about = json.loads((folder / "environment.json").read_text())
         report.missing = dict(report.about["missing"])
         report.missing_pickers = dict(report.about.get("missing_pickers", {}))
-        report.tables = {path.stem: pd.read_csv(path, dtype={"key": str}) for path in sorted(folder.glob("*.csv"))}
+        report.tables = {path.stem: read_table(path) for path in sorted(folder.glob("*.csv"))}
         return report
 
     def describe(self, data, options) -> None:
@@ -403,6 +403,12 @@ class Report:
         names = {"region": "region", "instrument": "instrument", "sp_class": "S - P"}
         wide = wide.reset_index().rename(columns={"group": "by", "key": "(events)"})
         return markdown(wide.replace({"by": names}))
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A table of statistics; one of costs as text, as it was written."""
+    table = pd.read_csv(path, dtype={"key": str})
+    return table if "metric" in table else pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
 def _number(value: float, form: str, milliseconds: bool = False) -> str:
