@@ -296,7 +296,8 @@ class Report:
 
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, table in self.tables.items():
-            table.to_csv(self.folder / f"{name}.csv", index=False, float_format="%.6g")
+            form = "%.6g" if "metric" in table else None  # costs are rounded already
+            table.to_csv(self.folder / f"{name}.csv", index=False, float_format=form)
         self.about = {**environment(), "command": self.command, **self.about, "missing": self.missing}
         self.about |= {"missing_pickers": self.missing_pickers} if self.missing_pickers else {}
         (self.folder / "environment.json").write_text(json.dumps(self.about, indent=2) + "\n")
