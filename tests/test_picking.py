@@ -1,5 +1,7 @@
 """Picking: windows, streams and labels, with a picker that needs no weights and with the real ones where they are."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,8 @@ from seisbench.models import WaveformModel
 from seisbench.util import ClassifyOutput
 
 from seisbench_cdiffsd import picking
+from seisbench_cdiffsd.files.picklists import Picks
+from seisbench_cdiffsd.streams.records import joined
 
 START = UTCDateTime(2020, 1, 1)
 
@@ -164,6 +168,21 @@ def test_fragments_far_apart_are_picked_alone_whatever_their_type_and_rate():
     picks = picking.pick_stream(PeakPicker(), stream + near + later + other)
     times = [("P", 1.0), ("S", 9.0), ("P", 102.0), ("S", 110.0), ("P", 303.0), ("S", 310.0)]
     assert list(zip(picks.phase, (picks.time - START).round(2), strict=True)) == times
+
+
+@pytest.mark.parametrize("ends", [[], [90], [60, 61, 280], [100, 200, 300]])
+def test_a_record_has_the_same_picks_in_one_trace_as_in_several_that_touch(ends):
+    window = np.zeros((3, 40_000))
+    window[0, [3000, 15_000, 25_000, 39_000]] = 10
+    window[1, [5000, 16_000, 35_000]] = 10
+    edges = [START, *(START + end for end in ends), START + 400]
+    touching = sum((to_stream(window).slice(first, stop - 0.01) for first, stop in pairwise(edges)), Stream())
+    picks = Picks(PeakPicker())
+    for piece in (touching.slice(START, START + 199.99), touching.slice(START + 200, START + 400)):
+        picks.add(joined(piece, 30.0))
+    found = picks.all()
+    expected = [("P", 30), ("S", 50), ("P", 150), ("S", 160), ("P", 250), ("S", 350), ("P", 390)]
+    assert list(zip(found.phase, (found.time - START).round(3), strict=True)) == expected
 
 
 def test_labels_get_the_pick_of_their_record_and_phase():

@@ -12,7 +12,7 @@ from scipy import signal
 
 from seisbench_cdiffsd.streams import gaps
 from seisbench_cdiffsd.streams.filtering import BAND, design_filter
-from seisbench_cdiffsd.streams.records import joined, records
+from seisbench_cdiffsd.streams.records import joined, records, with_samples
 
 START = UTCDateTime(2020, 1, 1)
 SOS, _ = design_filter(("bandpass",), BAND, 100)
@@ -378,6 +378,20 @@ def test_traces_that_overlap_are_joined_with_the_mean_of_what_contradicts():
     np.testing.assert_array_equal(first.data.filled(1200), expected)
     assert second.data.tolist() == [1, 2]
     np.testing.assert_array_equal(other.data, before)
+    assert (first.stats.npts, first.stats.endtime) == (len(first), START + 14.99)
+    assert (second.stats.npts, second.stats.endtime) == (len(second), START + 60.01)
+
+
+@pytest.mark.parametrize("samples", [1, 999, 1000, 1001])
+def test_a_trace_with_other_samples_has_their_number(samples):
+    values = np.arange(float(samples))
+    values[samples // 2] = np.nan
+    given = trace(samples=1000)
+    result = with_samples(given, values)
+    assert len(result) == result.stats.npts == samples
+    assert result.stats.endtime == START + (samples - 1) / 100
+    assert np.flatnonzero(result.data.mask).tolist() == [samples // 2]
+    assert given.stats.npts == 1000
 
 
 @pytest.mark.parametrize("offset", [0, 1e4])

@@ -247,7 +247,9 @@ def with_samples(trace: Trace, values: Samples, options: Any = None) -> Trace:
     if options is not None:
         stats.processing = [*stats.get("processing", []), _note(options)]
     missing = np.isnan(values)
-    return Trace(np.ma.masked_array(values, missing) if missing.any() else values, stats)
+    result = Trace(header=stats)
+    result.data = np.ma.masked_array(values, missing) if missing.any() else values  # which sets their number, too
+    return result
 
 
 def _note(options: Any) -> str:
