@@ -394,6 +394,16 @@ def test_a_trace_with_other_samples_has_their_number(samples):
     assert given.stats.npts == 1000
 
 
+@pytest.mark.parametrize("rate", [1000 / 3, 99.99876543, 100.0, 199.99995])
+def test_traces_of_any_rate_are_joined_without_losing_a_sample(rate):
+    count = int(3600 * rate)
+    parts = [trace(samples=count, start=i * count / rate, rate=rate, seed=i) for i in range(2)]
+    (whole,) = joined(Stream(parts), 3.0)
+    np.testing.assert_array_equal(whole.data, np.concatenate([part.data for part in parts]))
+    assert whole.stats.sampling_rate == rate
+    assert abs(whole.stats.endtime - parts[1].stats.endtime) < 0.01 / rate
+
+
 @pytest.mark.parametrize("offset", [0, 1e4])
 def test_zeros_in_a_gap_do_not_contradict_another_trace(offset, caplog):
     whole = trace(samples=2000)

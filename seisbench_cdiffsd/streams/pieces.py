@@ -90,9 +90,7 @@ def instruments(
         if stats.channel[-1:] not in rows or not fits:
             skipped.add(trace.id)
         elif stats.npts > 0:
-            # six digits: SAC keeps the sample interval in single precision
-            rate = float(f"{stats.sampling_rate:.6g}")
-            key = stats.network, stats.station, stats.location, stats.channel[:-1], rate
+            key = stats.network, stats.station, stats.location, stats.channel[:-1], rounded_rate(trace)
             groups[key].append((source, trace, rows[stats.channel[-1]]))
     for names, what in (
         (skipped, f"skipped: not of the components {' '.join(rows)}, not numeric, or at {min_rate:g} Hz or less"),
@@ -101,6 +99,11 @@ def instruments(
         if names:
             logger.warning(f"Channels {what}: {listed(names)}")
     return sorted(groups.items())
+
+
+def rounded_rate(trace: Trace) -> float:
+    """The rate of a trace in Hz to six digits, which traces of one instrument share: SAC keeps no more."""
+    return float(f"{trace.stats.sampling_rate:.6g}")
 
 
 def _mixed(groups: dict[tuple[Any, ...], list[Member]]) -> set[str]:

@@ -37,7 +37,7 @@ from obspy import Stream, Trace, UTCDateTime
 from seisbench_cdiffsd.streams import filtering, gaps
 from seisbench_cdiffsd.streams.axis import Axis, Segment
 from seisbench_cdiffsd.streams.gaps import Mask, Samples
-from seisbench_cdiffsd.streams.pieces import Piece, cut, divided, instruments, listed, stretches
+from seisbench_cdiffsd.streams.pieces import Piece, cut, divided, instruments, listed, rounded_rate, stretches
 
 logger = logging.getLogger("seisbench")
 
@@ -217,18 +217,19 @@ def joined(stream: Stream, limit: float) -> Stream:
     :param limit: Seconds; a trace ends where samples are missing for longer
     :return: Traces in double precision, with the start time of the first trace of each stretch
     """
-    channels: dict[tuple[str, str], list[Piece]] = {}
+    channels: dict[tuple[str, float], list[int]] = {}
     for source, trace in enumerate(stream):
         if trace.stats.npts and 0 < trace.stats.sampling_rate < np.inf and trace.data.dtype.kind in "iufb":
-            key = trace.id, f"{trace.stats.sampling_rate:.6g}"
-            channels.setdefault(key, []).extend(cut(source, trace, 0, limit))
+            channels.setdefault((trace.id, rounded_rate(trace)), []).append(source)
     result = Stream()
-    for (_, rate), pieces in sorted(channels.items()):
-        for stretch in stretches(pieces, float(rate), limit):
-            axis = Axis(stretch, float(rate), Fraction(1), 1)
+    for _, members in sorted(channels.items()):
+        pieces = [piece for source in members for piece in cut(source, stream[source], 0, limit)]
+        rate = max(stream[source].stats.sampling_rate for source in members)  # not rounded: a day has many samples
+        for stretch in stretches(pieces, rate, limit):
+            axis = Axis(stretch, rate, Fraction(1), 1)
             first, _ = axis.pieces[0][0]
             trace = with_samples(stream[first.source], axis.joined(0)[0])
-            trace.stats.starttime = first.start
+            trace.stats.starttime, trace.stats.sampling_rate = first.start, rate
             result.append(trace)
     return result
 
