@@ -120,14 +120,14 @@ class ShippedWeights(SeisBenchModel):
         :param kwargs: Passed to :py:func:`torch.load`
         :return: The model
         :raises FileNotFoundError: If a file is missing
-        :raises ValueError: If a file is damaged, or belongs to another model
+        :raises ValueError: If a file is damaged, belongs to another model, or needs a newer SeisBench
         """
         try:
             return super().load(path, version_str, **{"map_location": "cpu", **kwargs, "weights_only": True})
         except (FileNotFoundError, PermissionError):
             raise
         except UNREADABLE as error:
-            raise ValueError(f"{path} does not hold a {cls.__name__} model: {_line(error)}") from error
+            raise ValueError(f"{path} cannot be loaded as a {cls.__name__} model: {_line(error)}") from error
 
     def save(self, path: Path | str, weights_docstring: str = "", version_str: str | None = None) -> None:
         """

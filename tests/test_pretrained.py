@@ -133,7 +133,7 @@ def test_weights_are_on_the_cpu_and_free_of_code(tmp_path):
             return os.mkdir, (str(tmp_path / "ran"),)
 
     (tmp_path / "some.pt").write_bytes(pickle.dumps(Code(), protocol=2))
-    with pytest.raises(ValueError, match="does not hold a CDiffSD model"):
+    with pytest.raises(ValueError, match="cannot be loaded as a CDiffSD model"):
         CDiffSD.load(tmp_path / "some")
     assert not (tmp_path / "ran").exists()
 
@@ -158,7 +158,7 @@ def test_damaged_and_foreign_files_are_refused_in_one_line(tmp_path, damage):
         metadata.write_text("[]")
     else:
         metadata.write_text(json.dumps({**json.loads(metadata.read_text()), "seisbench_requirement": "99"}))
-    with pytest.raises(ValueError, match="does not hold a CDiffSD model") as error:
+    with pytest.raises(ValueError, match="cannot be loaded as a CDiffSD model") as error:
         CDiffSD.load(tmp_path / "some")
     assert "\n" not in str(error.value)
 
