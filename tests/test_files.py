@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from obspy import Stream, Trace, UTCDateTime
 
 from seisbench_cdiffsd import CDiffSD, noise_left
+from seisbench_cdiffsd.cli import main
 from seisbench_cdiffsd.files import continuous, reading
 from seisbench_cdiffsd.files.continuous import between, denoised_pieces, fingerprint
 from seisbench_cdiffsd.files.denoising import Settings, denoise_files
@@ -293,7 +294,8 @@ def test_times_that_jitter_cost_no_sample_where_pieces_meet(tmp_path, offset):
         file.write(record.getvalue())
     (tmp_path / "a.mseed").write_bytes(file.getvalue())
     read = Source(index(tmp_path / "a.mseed"), ["XX.A..HHZ"]).read
-    same = SimpleNamespace(in_samples=3000, sampling_rate=100, denoise=lambda stream, return_noise: (stream, stream))
+    window = {"in_samples": 3000, "sampling_rate": 100, "filter_args": ("bandpass",)}
+    same = SimpleNamespace(**window, denoise=lambda stream, return_noise: (stream, stream))
     pieces = [clean[0].data for clean, _ in denoised_pieces(same, read, START, START + 1201, piece=100)]
     assert len(pieces) > 10
     np.testing.assert_array_equal(np.concatenate(pieces), np.arange(120_000))
@@ -313,6 +315,32 @@ def test_pieces_are_what_one_call_gives(small, rate):
         assert other.stats.npts == trace.stats.npts
         np.testing.assert_array_equal(np.ma.getmaskarray(other.data), np.ma.getmaskarray(trace.data))
         np.testing.assert_allclose(other.data, trace.data, atol=1e-3)
+
+
+OPEN_BELOW = [{"filter_args": None}] + [
+    {"filter_args": (kind,), "filter_kwargs": {**corners, "zerophase": True}}
+    for kind, corners in (("lowpass", {"freq": 9.0}), ("bandstop", {"freqmin": 4.0, "freqmax": 5.0}))
+]
+
+
+@pytest.mark.parametrize("arguments", OPEN_BELOW)
+def test_without_a_lower_corner_samples_far_away_matter_so_pieces_are_refused(arguments, tmp_path, capsys):
+    model = randomised(CDiffSD(sampling_rate=20, in_samples=200, **arguments))
+    data = stream(seconds=900)
+    for trace in data:
+        trace.data[-2000:] += 100_000
+    options = {"steps": 1, "leave_noise": False}
+    whole, part = (model.denoise(x, **options)[0].data[:2000] for x in (data, data.slice(START, START + 700)))
+    assert abs(whole - part).max() > 1000
+    with pytest.raises(ValueError, match="bandpass or highpass") as error:
+        next(denoised_pieces(model, data.slice, START, START + 900))
+    assert "\n" not in str(error.value)
+    model.save(tmp_path / "model")
+    path = write(tmp_path / "a.mseed", data)
+    arguments = ["denoise", str(path), "--weights", str(tmp_path / "model"), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 2
+    assert "bandpass or highpass" in capsys.readouterr().err
+    assert not list((tmp_path / "out").rglob("*.mseed"))
 
 
 def test_the_memory_does_not_grow_with_the_record(small, tmp_path):

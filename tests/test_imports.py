@@ -80,7 +80,7 @@ ALLOWED = {
     "files.writing": {"files.console"},
     "files.reading": {"files.console"},
     "files.manifest": {"files.writing"},
-    "files.continuous": {"files.console", "model", "noise_left", "presence"},
+    "files.continuous": {"files.console", "model", "noise_left", "presence", "streams.filtering"},
     "files.jobs": {"files.reading"},
     "files.picklists": {"files.continuous", "picking"},
     "files.denoising": {

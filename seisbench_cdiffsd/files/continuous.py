@@ -17,6 +17,7 @@ from obspy import Stream, Trace, UTCDateTime
 from seisbench_cdiffsd import noise_left, presence
 from seisbench_cdiffsd.files.console import one_line
 from seisbench_cdiffsd.model import CDiffSD
+from seisbench_cdiffsd.streams.filtering import has_lower_corner
 
 #: Length of a piece.
 PIECE_SECONDS = 6 * 3600.0
@@ -24,7 +25,7 @@ PIECE_SECONDS = 6 * 3600.0
 #: the samples mirrored for this, and the memory of the filter.
 WINDOWS_AROUND = 4
 #: Counts up when the same weights and arguments give other samples than before.
-PROCESSING = 3
+PROCESSING = 4
 
 #: Fraction of the sampling interval by which the time of a sample may differ between readings, as miniSEED counts in
 #: 0.1 ms: below a half, so samples half way between two times are safe too.
@@ -40,14 +41,22 @@ def denoised_pieces(
     """
     Denoise the samples between two times. The result is that of one call with all of them, except for rounding.
 
-    :param model: The model
+    That needs a filter with a lower corner: without one, each sample depends on the mean of the whole record.
+
+    :param model: The model; its filter is a bandpass or a highpass
     :param read: Function of two times that returns the samples between them as a stream
     :param start: Time of the first sample
     :param end: Time after the last sample
     :param piece: Seconds to denoise at once
     :param options: Arguments of :py:meth:`CDiffSD.denoise`
     :return: Signal and noise of each piece with samples
+    :raises ValueError: If the model has another filter, or none
     """
+    if not has_lower_corner(model.filter_args):
+        raise ValueError(
+            f"A model with filter_args {model.filter_args!r} needs the mean of a whole record, and is not for pieces: "
+            "call CDiffSD.denoise, or use weights with a bandpass or highpass."
+        )
     around = margin(model)
     count = max(math.ceil((end - start) / piece), 1)
     for i in range(count):

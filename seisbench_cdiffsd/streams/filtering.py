@@ -20,6 +20,8 @@ SAMPLING_RATE: float = 100
 BAND: Mapping[str, Any] = {"freqmin": 1.0, "freqmax": 45.0, "corners": 4, "zerophase": True}
 #: Records whose rate differs by less from the model's are not resampled.
 RATE_TOLERANCE = 0.01
+#: Filters with a lower corner, and how that is named among their arguments.
+LOWER_CORNER = {("bandpass",): "freqmin", ("highpass",): "freq"}
 #: Ratio of the model's rate to a record's from which on the record is not resampled. Filters without a lower corner
 #: need it (1 Hz keeps the ratio below 50), since a wrong rate, such as 1e-6 Hz, would fill the memory.
 MAX_RATIO = 100
@@ -71,8 +73,17 @@ def min_sampling_rate(args: Sequence[Any] | None, kwargs: dict[str, Any] | None,
     :param kwargs: Likewise
     :param rate: Sampling rate in Hz to which records are resampled before they are filtered
     """
-    corner = {("bandpass",): "freqmin", ("highpass",): "freq"}.get(tuple(args or ()))
+    corner = LOWER_CORNER.get(tuple(args or ()))
     return max(rate / MAX_RATIO, 2 * float((kwargs or {})[corner]) if corner else 0.0)
+
+
+def has_lower_corner(args: Sequence[Any] | None) -> bool:
+    """
+    Whether a filter removes the mean of a record; if not, that has to be done before, and it depends on all samples.
+
+    :param args: As for :py:func:`design_filter`
+    """
+    return tuple(args or ()) in LOWER_CORNER
 
 
 def filtered(values: Samples, sos: Samples | None, zerophase: bool = True) -> Samples:

@@ -150,7 +150,8 @@ def records(
 
     Masked, NaN and infinite samples are gaps. Traces of one channel that touch or overlap are joined; where they
     contradict each other, their mean is used. The result for a sample depends neither on samples further away than a
-    few windows nor on the order of the traces.
+    few windows nor on the order of the traces; but without a filter that has a lower corner, it depends on the mean of
+    all samples between two gaps of more than a second, which is removed.
 
     :param stream: Traces of any number of instruments, rates and stretches of time
     :param sampling_rate: Rate of the model in Hz; data at other rates are resampled, zero-phase
