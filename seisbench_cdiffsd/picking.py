@@ -24,6 +24,7 @@ from obspy import Stream, Trace, UTCDateTime
 from seisbench.models import WaveformModel
 
 from seisbench_cdiffsd import metrics
+from seisbench_cdiffsd.pretrained import UNREADABLE
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
 
 #: A record that is shorter than the window of the picker by more than so many seconds is tapered over as many.
@@ -47,7 +48,7 @@ def load_picker(name: str = "PhaseNet", weights: str = "original", download: boo
     :param download: Ask SeisBench's remote repository for weights that are not in the cache
     :return: The picker
     :raises ValueError: If SeisBench has no model of this name
-    :raises WeightsUnavailable: If the weights are not in the cache, or could not be downloaded
+    :raises WeightsUnavailable: If the weights are not in the cache, could not be downloaded, or are damaged
     """
     return load_seisbench_model(name, weights, download)
 
@@ -67,7 +68,7 @@ def load_seisbench_model(name: str, weights: str, download: bool = False) -> Wav
         )
     try:
         return kind.from_pretrained(weights)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         reason = "loaded from SeisBench's cache" if cached else "downloaded (is there a network, and such weights?)"
         raise WeightsUnavailable(f"The {name} weights {weights!r} could not be {reason}.") from error
 
@@ -77,7 +78,8 @@ def pick_stream(picker: WaveformModel, stream: Stream, **kwargs: float) -> pd.Da
     Picks on a stream, instrument by instrument (channels that differ in their component only).
 
     :param picker: A SeisBench picker
-    :param stream: Records, left unchanged
+    :param stream: Records, left unchanged; samples that are masked, NaN or infinite are gaps, and traces without
+        samples, or with samples that are not numbers, are skipped
     :param kwargs: Passed to the picker, such as ``P_threshold=0.3``
     :return: Picks in order of time; ``record`` is the channel id without the component, ``time`` a UTCDateTime
     """
@@ -96,9 +98,11 @@ def _stretches(picker: WaveformModel, stream: Stream) -> Iterator[Stream]:
     """Copies of the traces of one instrument, split at gaps that are longer than the window of the picker."""
     traces = []
     for trace in stream:
+        if len(trace) == 0 or trace.data.dtype.kind not in "iufb":
+            continue
         header = {key: trace.stats[key] for key in (*CODES, "starttime", "sampling_rate")}
-        # one type and one scale, since ObsPy merges no others
-        traces.append(Trace(trace.data.astype(np.float64), header))
+        # one type and one scale, since ObsPy merges no others; and SeisBench skips a trace with a NaN
+        traces.append(Trace(np.ma.masked_invalid(trace.data.astype(np.float64)), header))
     stretch, end = Stream(), UTCDateTime(0)
     for trace in sorted(Stream(traces).split(), key=lambda trace: trace.stats.starttime):
         other_rate = bool(stretch) and trace.stats.sampling_rate != stretch[0].stats.sampling_rate

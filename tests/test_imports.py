@@ -57,7 +57,7 @@ ALLOWED = {
     "metrics": set(),
     "summary": set(),
     "plotting": set(),
-    "picking": {"metrics", "streams.filtering"},
+    "picking": {"metrics", "pretrained", "streams.filtering"},
     # datasets to pairs
     "data": set(),
     "data.settings": set(),

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import seisbench
+import seisbench.models as sbm
 import torch
 from obspy import Stream, Trace, UTCDateTime, read
 from seisbench.models import WaveformModel
@@ -155,6 +156,38 @@ def test_a_stream_with_a_gap_keeps_its_picks_on_both_sides():
         assert list(zip(picks.phase, picks.time - START, strict=True)) == [("P", 1.0), ("S", 25.0)]
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("bad", [np.nan, np.inf, "masked"])
+def test_a_sample_that_is_missing_costs_no_picks(bad):
+    stream = to_stream(spikes(3000, 100, 2500))
+    expected = [("P", 1.0), ("S", 25.0)]
+    for trace in stream:
+        if bad == "masked":
+            trace.data = np.ma.masked_array(trace.data, np.arange(3000) == 1500)
+        else:
+            trace.data[1500] = bad
+    before = [trace.data.copy() for trace in stream]
+    picks = picking.pick_stream(PeakPicker(), stream)
+    assert list(zip(picks.phase, picks.time - START, strict=True)) == expected
+    for trace, data in zip(stream, before, strict=True):
+        np.testing.assert_array_equal(np.ma.getdata(trace.data), np.ma.getdata(data))
+        assert np.ma.isMaskedArray(trace.data) == (bad == "masked")
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_holds_no_samples_is_skipped():
+    stream, header = to_stream(spikes(3000, 100, 2500)), {"station": "A", "starttime": START}
+    expected = picking.pick_stream(PeakPicker(), stream)
+    stream.traces += [
+        Trace(np.frombuffer(b"hello there", dtype="S1"), {**header, "channel": "LOG"}),
+        Trace(np.frombuffer(b"hello there", dtype="S1"), {**header, "channel": "HHZ", "sampling_rate": 100.0}),
+        Trace(np.zeros(0), {**header, "channel": "HHZ", "sampling_rate": 100.0}),
+        Trace(np.full(500, np.nan), {**header, "channel": "HHZ", "sampling_rate": 100.0}),
+        Trace(np.ma.masked_all(500), {**header, "channel": "HHN", "sampling_rate": 100.0}),
+    ]
+    pd.testing.assert_frame_equal(picking.pick_stream(PeakPicker(), stream), expected)
+
+
 def test_fragments_far_apart_are_picked_alone_whatever_their_type_and_rate():
     stream = to_stream(spikes(1500, 100, 900))
     later = to_stream(spikes(1500, 200, 1000), start=START + 100)
@@ -219,6 +252,28 @@ def test_missing_weights_give_one_line_without_a_network(tmp_path, monkeypatch):
     (tmp_path / "phasenet" / "stead.json.v1").write_text("{}")  # a download that was cut off
     with pytest.raises(picking.WeightsUnavailable, match="cache"):
         picking.load_picker("PhaseNet", "stead")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "foreign", "metadata"])
+def test_damaged_weights_of_a_picker_are_unavailable(tmp_path, monkeypatch, damage):
+    monkeypatch.setattr(seisbench, "cache_model_root", tmp_path)
+    (tmp_path / "phasenet").mkdir()
+    sbm.PhaseNet().save(tmp_path / "phasenet" / "stead", version_str="1")
+    weights, metadata = (tmp_path / "phasenet" / f"stead.{kind}.v1" for kind in ("pt", "json"))
+    picking.load_picker("PhaseNet", "stead")
+    if damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:5000])
+    elif damage == "empty":
+        weights.write_bytes(b"")
+    elif damage == "text":
+        weights.write_text("no weights")
+    elif damage == "foreign":
+        torch.save({"a": torch.zeros(1)}, weights)
+    else:
+        metadata.write_text("[]")
+    with pytest.raises(picking.WeightsUnavailable, match="could not be loaded from SeisBench's cache") as error:
+        picking.load_picker("PhaseNet", "stead")
+    assert "\n" not in str(error.value)
 
 
 def test_a_download_that_fails_is_one_line_too(tmp_path, monkeypatch):
