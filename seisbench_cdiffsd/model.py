@@ -20,7 +20,7 @@ from seisbench_cdiffsd import diffusion
 from seisbench_cdiffsd.network import SpectralUNet, build_network, evaluating
 from seisbench_cdiffsd.noise_left import DOUBT, NOISE_CEILING, leave_noise
 from seisbench_cdiffsd.options import ARGUMENTS, STACKING, Options
-from seisbench_cdiffsd.presence import Listening
+from seisbench_cdiffsd.presence import OddsRecorder
 from seisbench_cdiffsd.pretrained import ShippedWeights
 from seisbench_cdiffsd.schedule import get_schedule
 from seisbench_cdiffsd.streams.amplitudes import check_norm, normalize, parted, rejoined
@@ -114,11 +114,11 @@ class CDiffSD(ShippedWeights, WaveformModel):
         """
         return self.network(x, torch.as_tensor(level).to(x).expand(len(x)))
 
-    def with_odds(self, x: Tensor, level: Tensor | float) -> tuple[Tensor, Tensor | None]:
+    def with_log_odds(self, x: Tensor, level: Tensor | float) -> tuple[Tensor, Tensor | None]:
         """As :py:meth:`forward`; and the natural logarithm of the odds of an earthquake, (batch,), if it is told."""
         if not self.presence:
             return self(x, level), None
-        return cast(SpectralUNet, self.network).with_odds(x, torch.as_tensor(level).to(x).expand(len(x)))
+        return cast(SpectralUNet, self.network).with_log_odds(x, torch.as_tensor(level).to(x).expand(len(x)))
 
     def annotate_batch_pre(self, batch: Tensor, argdict: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Normalise windows; the piggyback is their factors, zero for silent windows, so they stay silent."""
@@ -277,9 +277,9 @@ class CDiffSD(ShippedWeights, WaveformModel):
             raise ValueError("The windows hold samples that are NaN or infinite: fill them, or use annotate.")
         parts, which = parted(batch, max(round(self.sampling_rate), 1))
         noisy, factor = self.annotate_batch_pre(parts, {})
-        denoise = Listening(self.with_odds)
+        denoise = OddsRecorder(self.with_log_odds)
         clean = diffusion.sample(denoise, noisy, get_schedule(self.schedule), steps)
-        if not all(x.isfinite().all() for x in (clean, *denoise.told)):  # NaN would pass for missing samples
+        if not all(x.isfinite().all() for x in (clean, *denoise.log_odds)):  # NaN would pass for missing samples
             raise FloatingPointError("The model returned NaN or infinite samples; its weights may be damaged.")
         clean, trust = rejoined(self.annotate_batch_post(clean, factor, {}), which), denoise.trust()
         if trust is not None:  # of a window that was denoised in parts, the most trusted one counts

@@ -37,7 +37,7 @@ class SpectralUNet(nn.Module):
     noise looks alike at all stations, whatever the spectrum of that noise.
 
     :param widths: Channels at each depth; each depth has half as many frames as the one above
-    :param presence: Whether to tell, too, if there is an earthquake; see :py:meth:`with_odds`
+    :param presence: Whether to tell, too, if there is an earthquake; see :py:meth:`with_log_odds`
     """
 
     def __init__(self, widths: tuple[int, ...] = (96, 96, 128, 160), presence: bool = False) -> None:
@@ -65,12 +65,14 @@ class SpectralUNet(nn.Module):
         :param level: Levels in [0, 1], (batch,)
         :return: Estimates in the shape of `x`
         """
-        return self.with_odds(x, level)[0]
+        return self.with_log_odds(x, level)[0]
 
-    def with_odds(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor | None]:
+    def with_log_odds(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor | None]:
         """
         Estimate the clean record, and how probable it is that there is an earthquake.
 
+        :param x: As for :py:meth:`forward`
+        :param level: Likewise
         :return: Estimates, and the natural logarithm of the odds, (batch,); None from a network that does not tell
         """
         full_precision = torch.autocast(x.device.type, enabled=False)
@@ -85,16 +87,16 @@ class SpectralUNet(nn.Module):
             seen = torch.cat([real * gain, imaginary * gain, log_power, above], dim=1)
         mask, depths = self._unet(seen.flatten(1, 2), embed(level))
         mask = mask.view_as(spectrum)
-        odds = None
+        log_odds = None
         if self.presence is not None:  # wherever in the window the earthquake is
             features = torch.cat([x.mean(-1) for x in depths] + [x.amax(-1) for x in depths], dim=1)
-            odds = self.presence(features)[:, 0]
+            log_odds = self.presence(features)[:, 0]
         with full_precision:
             mask_real, mask_imaginary = mask.to(x.dtype).unbind(2)
             noise = torch.stack(
                 [real * mask_real - imaginary * mask_imaginary, real * mask_imaginary + imaginary * mask_real], dim=2
             )
-            return x - self.bank.synthesise(noise, x.shape[-1]), odds
+            return x - self.bank.synthesise(noise, x.shape[-1]), log_odds
 
     def _unet(self, x: Tensor, level: Tensor) -> tuple[Tensor, list[Tensor]]:
         level = self.embedding(level)
@@ -210,7 +212,7 @@ def build_network(name: str, presence: bool = False) -> nn.Module:
     A three-component network by name, with fresh weights: ``network(x, level)``.
 
     :param name: "default" or "published"
-    :param presence: Whether it tells, too, if there is an earthquake, as :py:meth:`SpectralUNet.with_odds`
+    :param presence: Whether it tells, too, if there is an earthquake, as :py:meth:`SpectralUNet.with_log_odds`
     :raises ValueError: If there is no such network, or the published one is to tell
     """
     if name not in NETWORKS:

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from seisbench_cdiffsd import CDiffSD
+from seisbench_cdiffsd.data.settings import Augmentations
 from seisbench_cdiffsd.network import SpectralUNet, build_network
 from seisbench_cdiffsd.noise_left import leave_noise
-from seisbench_cdiffsd.presence import ODDS, Listening
+from seisbench_cdiffsd.presence import DOUBTED_BELOW, OddsRecorder
+from seisbench_cdiffsd.training.config import TrainingConfig
 
 
 def noise(*shape, seed=0):
@@ -20,10 +22,10 @@ def noise(*shape, seed=0):
 def told(*calls):
     """What was heard of calls with these odds."""
     answers = iter(torch.tensor(odds) for odds in calls)
-    listening = Listening(lambda x, level: (x, next(answers).log()))
+    recorder = OddsRecorder(lambda x, level: (x, next(answers).log()))
     for _ in calls:
-        listening(noise(1, 3, 8), torch.ones(1))
-    return listening
+        recorder(noise(1, 3, 8), torch.ones(1))
+    return recorder
 
 
 def certain(sign):
@@ -38,16 +40,18 @@ def certain(sign):
 
 
 def test_estimates_are_trusted_from_some_odds_on_and_by_their_square_below():
-    trust = told([ODDS, 2 * ODDS, ODDS / 2, ODDS / 10]).trust()
+    trust = told([DOUBTED_BELOW, 2 * DOUBTED_BELOW, DOUBTED_BELOW / 2, DOUBTED_BELOW / 10]).trust()
     torch.testing.assert_close(trust, torch.tensor([1, 1, 0.25, 0.01]))
-    torch.testing.assert_close(told([ODDS / 4], [ODDS]).trust(), torch.tensor([0.25]))  # the mean in logarithms
+    mean = told([DOUBTED_BELOW / 4], [DOUBTED_BELOW]).trust()  # of logarithms
+    torch.testing.assert_close(mean, torch.tensor([0.25]))
+    assert told([1e-30]).trust() == 0
 
 
 def test_who_tells_nothing_is_not_heard():
-    listening = Listening(lambda x, level: (2 * x, None))
-    assert listening(torch.ones(1, 3, 8), torch.ones(1)).eq(2).all()
-    assert listening.trust() is None
-    assert listening.error(torch.ones(1, 3, 8), 0.1) == 0
+    recorder = OddsRecorder(lambda x, level: (2 * x, None))
+    assert recorder(torch.ones(1, 3, 8), torch.ones(1)).eq(2).all()
+    assert recorder.trust() is None
+    assert recorder.error(torch.ones(1, 3, 8), 0.1) == 0
 
 
 @pytest.mark.parametrize("silent", [1, 2, 5])
@@ -59,6 +63,21 @@ def test_windows_with_and_without_an_earthquake_count_alike(silent):
     assert float(told(right).error(clean, silent / 10)) == pytest.approx(math.log(10 / 9), rel=1e-5)
 
 
+@pytest.mark.parametrize("noise_only", [1e-6, 0.5, 1 - 1e-6])
+def test_any_share_of_windows_without_an_earthquake_but_all_has_an_error(noise_only):
+    for clean in (torch.ones(4, 3, 8), torch.zeros(4, 3, 8)):
+        assert math.isfinite(told([1.0] * 4).error(clean, noise_only))
+
+
+def test_a_training_with_noise_alone_learns_nothing_of_earthquakes_and_is_refused():
+    noise_alone = Augmentations(noise_only=1.0, untouched=0.0)
+    with pytest.raises(ValueError, match="noise_only must be below 1") as error:
+        TrainingConfig(augmentations=noise_alone)
+    assert "\n" not in str(error.value)
+    for without in ({"presence": 0.0}, {"network": "published"}):
+        assert not TrainingConfig(augmentations=noise_alone, **without).tells
+
+
 def test_later_calls_may_be_of_fewer_windows_and_have_another_weight():
     clean = torch.ones(4, 3, 8)
     both = told([1.0] * 4, [9.0] * 2).error(clean, 0.5, later=3.0)
@@ -68,11 +87,11 @@ def test_later_calls_may_be_of_fewer_windows_and_have_another_weight():
 def test_only_a_network_that_learnt_it_tells():
     x, level = noise(2, 3, 3000), torch.ones(2)
     silent, telling = SpectralUNet().eval(), SpectralUNet(presence=True).eval()
-    assert silent.with_odds(x, level)[1] is None
+    assert silent.with_log_odds(x, level)[1] is None
     telling.load_state_dict(telling.state_dict() | silent.state_dict())
-    estimate, odds = telling.with_odds(x, level)
+    estimate, log_odds = telling.with_log_odds(x, level)
     torch.testing.assert_close(estimate, silent(x, level))
-    assert odds.shape == (2,) and odds.isfinite().all()
+    assert log_odds.shape == (2,) and log_odds.isfinite().all()
     with pytest.raises(ValueError, match="published"):
         build_network("published", presence=True)
 

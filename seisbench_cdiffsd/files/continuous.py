@@ -117,7 +117,7 @@ def margin(model: CDiffSD) -> float:
 
 def fingerprint(model: CDiffSD) -> str:
     """A hash of all that the output of a model depends on: its parameters, arguments and defaults, and the code."""
-    code = PROCESSING, noise_left.NOISE_CEILING, noise_left.DOUBT, presence.ODDS
+    code = PROCESSING, noise_left.NOISE_CEILING, noise_left.DOUBT, presence.DOUBTED_BELOW
     arguments = model.get_model_args(), asdict(model.options())
     total = hashlib.sha256(json.dumps([arguments, code], default=str).encode())
     for name, values in model.state_dict().items():

@@ -158,6 +158,8 @@ class TrainingConfig:
         check_finite(self, "snr", "factor")
         if self.window < SEGMENT:
             raise ValueError(f"window must be at least {SEGMENT} samples, half a second, not {self.window}.")
+        if self.tells and self.augmentations.noise_only >= 1:
+            raise ValueError("noise_only must be below 1 to learn where there is an earthquake: or set presence to 0.")
         if self.seed >= 2**63:
             raise ValueError(f"seed must be less than 2**63, not {self.seed}.")
         if self.factor is not None and self.factor[0] <= 0:
@@ -176,7 +178,7 @@ class TrainingConfig:
 
     @property
     def tells(self) -> bool:
-        """Whether the network learns to tell if there is an earthquake: it needs windows without one."""
+        """Whether the network learns to tell if there is an earthquake: it needs windows with and without one."""
         return self.presence > 0 and self.network == "default" and self.augmentations.noise_only > 0
 
     @property

@@ -25,7 +25,7 @@ from seisbench_cdiffsd.diffusion import training_loss
 from seisbench_cdiffsd.files.writing import replacing
 from seisbench_cdiffsd.metrics import cross_correlation, sdr_db
 from seisbench_cdiffsd.model import CDiffSD
-from seisbench_cdiffsd.presence import Listening
+from seisbench_cdiffsd.presence import OddsRecorder
 from seisbench_cdiffsd.schedule import get_schedule
 from seisbench_cdiffsd.streams.amplitudes import normalize
 from seisbench_cdiffsd.training.config import TrainingConfig
@@ -108,7 +108,7 @@ class Training(LightningModule):
         # the second term is a mean over the whole batch, of which the parts may hold unequal shares
         weight = config.unfolded * len(lower) * config.machine.parts / max(config.unfolded_count, 1)
         clean = batch["clean"] / factor
-        denoise = Listening(self.model.with_odds)
+        denoise = OddsRecorder(self.model.with_log_odds)
         loss = training_loss(denoise, clean, noisy, level, lower, self.schedule, self.error, weight)
         if not self.model.presence:
             return loss
