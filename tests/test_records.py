@@ -265,6 +265,34 @@ def test_of_contradicting_traces_the_mean_is_used(caplog):
     assert "disagree" in caplog.text and "XX.STA..HHZ" in caplog.text
 
 
+@pytest.mark.parametrize("rate", [100, 50, 128])
+@pytest.mark.parametrize("jitter", [-0.6, -0.55, 0.0, 0.4])
+def test_of_touching_traces_whose_clock_jitters_the_later_sample_counts(rate, jitter, caplog):
+    before = trace(samples=10 * rate, rate=rate, seed=0)
+    after = trace(samples=10 * rate, rate=rate, start=10 + jitter / rate, seed=1)
+    before.data += 1e3  # a mean would stand out
+    collide = jitter < -0.5
+    expected = np.concatenate([before.data[: len(before) - collide], after.data])
+    with caplog.at_level(logging.WARNING, "seisbench"):
+        for given in ([before, after], [after, before], [before, after, after.copy(), before.copy()]):
+            (whole,) = joined(Stream(given), 3.0)
+            np.testing.assert_array_equal(whole.data, expected)
+            (record,) = made(*given)
+            assert all(np.isfinite(values).all() for _, values in record.original(record.data))
+            if rate == 100:
+                np.testing.assert_allclose(record.data[0], expected - expected.mean(), rtol=1e-5, atol=1e-4)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("shift", [-2.0, -1.4, -1.0])
+def test_traces_that_overlap_in_time_and_disagree_are_no_jitter(shift, caplog):
+    before, after = trace(seed=0), trace(start=10 + shift / 100, seed=1)
+    with caplog.at_level(logging.WARNING, "seisbench"):
+        (record,) = made(before, after)
+    assert "disagree" in caplog.text
+    assert len(record.data[0]) == 2000 + round(shift)
+
+
 def test_what_lies_on_the_two_sides_of_a_gap_is_filtered_by_itself():
     before, after = trace("HHN", samples=1000, seed=1), trace("HHN", samples=1000, start=20, seed=2)
     after.data += 1e6

@@ -71,28 +71,37 @@ class Axis:
         """
         One component, NaN where it is missing, and whether some of its pieces contradict each other.
 
-        Where a piece is constant, such as a gap filled with zeros, and another piece has samples, those count alone.
+        Where a piece is constant, such as a gap filled with zeros, and another piece has samples, those count alone. Of
+        two samples of pieces that do not overlap, the later one counts.
         """
-        members = self.pieces[row]
-        values = np.full(self.length if members else 0, np.nan)
+        values = np.full(self.length if self.pieces[row] else 0, np.nan)
         different = np.zeros(len(values), dtype=bool)
-        for piece, place in members:
-            before, new = values[place], np.where(piece.missing, np.nan, piece.values)
+        for new, place in self._contents(row):
+            before = values[place]
             there = ~np.isnan(before)
             different[place] |= there & ~np.isnan(new) & (before != new)
             values[place] = np.where(there, before, new)
         if not different.any():
             return values, False
         varying, constant = (np.zeros((2, self.length)) for _ in range(2))  # sums and counts
-        for piece, place in members:
-            still = gaps.constant(np.where(piece.missing, np.nan, piece.values), self._least_constant)
-            for (total, count), mask in ((varying, ~still), (constant, still)):
-                mask &= ~piece.missing
-                total[place] += np.where(mask, piece.values, 0)
+        for new, place in self._contents(row):
+            still, there = gaps.constant(new, self._least_constant), ~np.isnan(new)
+            for (total, count), mask in ((varying, there & ~still), (constant, there & still)):
+                total[place] += np.where(mask, new, 0)
                 count[place] += mask
         (total, count), (rest, others) = varying[:, different], constant[:, different]
         values[different] = np.where(count > 0, total, rest) / np.where(count > 0, count, others)
         return values, bool(np.any(count + others * (count == 0) > 1))
+
+    def _contents(self, row: int) -> Iterator[tuple[Samples, slice]]:
+        """The samples of each piece of a component, NaN where they are missing, and where they lie."""
+        starts = {place.start: piece.start for piece, place in self.pieces[row]}
+        for piece, place in self.pieces[row]:
+            values = np.where(piece.missing, np.nan, piece.values)
+            # where the clock jitters, the last sample may get the place of a later one, with which the next piece starts
+            if starts.get(place.stop - 1, piece.start) > piece.start + (len(values) - 1) / self.rate:
+                values[-1] = np.nan
+            yield values, place
 
     @property
     def _least_constant(self) -> int:
