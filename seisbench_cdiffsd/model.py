@@ -17,7 +17,7 @@ from seisbench.util import ClassifyOutput
 from torch import Tensor
 
 from seisbench_cdiffsd import diffusion
-from seisbench_cdiffsd.network import SpectralUNet, build_network, evaluating
+from seisbench_cdiffsd.network import Evaluation, SpectralUNet, build_network
 from seisbench_cdiffsd.noise_left import DOUBT, NOISE_CEILING, leave_noise
 from seisbench_cdiffsd.options import ARGUMENTS, STACKING, Options
 from seisbench_cdiffsd.presence import OddsRecorder
@@ -101,7 +101,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
         get_schedule(schedule)
         check_norm(norm)
         self.network_name, self.schedule, self.norm, self.presence = network, schedule, norm, presence
-        self.network = build_network(network, presence)
+        self.network, self._evaluation = build_network(network, presence), Evaluation()
         self.float()  # even where double precision is torch's default
 
     def forward(self, x: Tensor, level: Tensor | float = 1.0) -> Tensor:
@@ -148,7 +148,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
         self._verify_argdict(kwargs)
         batches = self._batches(stream, options := self.options(**kwargs))
         output = obspy.Stream()
-        with evaluating(self):
+        with self._evaluation(self):
             # a thread keeps the event loop free, for one batch at a time
             while (finished := await asyncio.to_thread(next, batches, None)) is not None:
                 for record, estimate in finished:
@@ -195,7 +195,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
     def _denoised(self, stream: obspy.Stream, options: Options) -> dict[int, NDArray[np.float64]]:
         """Denoised samples of the traces of a stream, by position, NaN where they are missing."""
         estimates: dict[int, NDArray[np.float64]] = {}
-        with evaluating(self):
+        with self._evaluation(self):
             for record, estimate in itertools.chain.from_iterable(self._batches(stream, options)):
                 for piece, values in record.original(estimate):
                     if piece.source not in estimates:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from threading import Lock
 
 import torch
 import torch.nn.functional as F
@@ -224,13 +225,37 @@ def build_network(name: str, presence: bool = False) -> nn.Module:
     return SpectralUNet(presence=True)
 
 
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode; in the end, every module returns to its own mode."""
-    training = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
+class Evaluation:
+    """
+    Evaluation mode of a module, for as long as any of several concurrent calls needs it.
+
+    At the end of the last of them, every part of the module returns to its own mode.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._calls, self._training = Lock(), 0, list[nn.Module]()
+
+    def __reduce__(self) -> tuple[type[Evaluation], tuple[()]]:
+        return Evaluation, ()  # a copy of a module has calls of its own
+
+    @contextmanager
+    def __call__(self, module: nn.Module) -> Iterator[None]:
+        """
+        Evaluation mode during a ``with`` statement.
+
+        :param module: The module, the same in all calls
+        """
+        with self._lock:
+            if self._calls == 0:
+                self._training = [part for part in module.modules() if part.training]
+                module.eval()
+            self._calls += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._calls -= 1
+                if self._calls == 0:
+                    for part in self._training:
+                        part.training = True
+                    self._training = []

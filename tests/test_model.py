@@ -2,6 +2,9 @@
 
 import asyncio
 import logging
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 
 import numpy as np
 import obspy
@@ -270,6 +273,41 @@ def test_every_module_gets_its_mode_back(example):
             call(example)
         assert model.training
         assert model.network.training
+
+
+def test_a_call_that_ends_leaves_others_in_evaluation_mode():
+    class Watched(Same):
+        modes = ()
+
+        def forward(self, x, level):
+            self.modes += (self.training,)
+            return x
+
+    model = CDiffSD()
+    model.network = Watched()
+    model.train()
+
+    async def several():
+        calls = (model.annotate_async(stream(samples=n), steps=1, batch_size=1) for n in (3000, 9000, 30_000))
+        return await asyncio.gather(*calls)
+
+    asyncio.run(several())
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda n: model.denoise(stream(samples=n), steps=1, batch_size=1), (30_000, 3000, 9000)))
+    assert len(model.network.modes) > 20 and not any(model.network.modes)
+    assert model.training and model.network.training
+
+
+def test_a_model_can_be_copied_and_pickled_while_it_is_in_use(example):
+    model = randomised(CDiffSD())
+    expected = model.denoise(example, steps=1)
+    model.train()
+    with model._evaluation(model):
+        copies = deepcopy(model), pickle.loads(pickle.dumps(model))
+    for other in copies:
+        assert_equal(other.denoise(example, steps=1), expected, rtol=0)
+        assert not other.training  # as it was when it was copied
+    assert model.training
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
