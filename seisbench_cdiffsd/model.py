@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import Any, ClassVar, cast
@@ -18,14 +19,14 @@ from torch import Tensor
 
 from seisbench_cdiffsd import diffusion
 from seisbench_cdiffsd.network import Evaluation, SpectralUNet, build_network
-from seisbench_cdiffsd.noise_left import DOUBT, NOISE_CEILING, leave_noise
+from seisbench_cdiffsd.noise_left import leave_noise
 from seisbench_cdiffsd.options import ARGUMENTS, STACKING, Options
 from seisbench_cdiffsd.presence import OddsRecorder
 from seisbench_cdiffsd.pretrained import ShippedWeights
 from seisbench_cdiffsd.schedule import get_schedule
 from seisbench_cdiffsd.streams.amplitudes import check_norm, normalize, parted, rejoined
 from seisbench_cdiffsd.streams.filtering import BAND, SAMPLING_RATE, design_filter, min_sampling_rate
-from seisbench_cdiffsd.streams.records import Record, records, with_samples
+from seisbench_cdiffsd.streams.records import Record, records, samples_of_traces, with_samples
 from seisbench_cdiffsd.streams.windows import Windows
 
 CITATION = (
@@ -57,7 +58,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
     :param filter_kwargs: Its arguments
     :param presence: Whether the network tells, too, if there is an earthquake; where it is improbable, what is left in
         noise counts as noise (see :py:mod:`.noise_left`)
-    :param kwargs: Passed to :py:class:`~seisbench.models.WaveformModel`
+    :param default_args: Run-time arguments in place of the defaults of :py:meth:`annotate`, such as ``{"steps": 4}``
     :raises ValueError: If one of the names is unknown
     """
 
@@ -75,7 +76,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
         filter_args: Sequence[str] | None = ("bandpass",),
         filter_kwargs: dict[str, Any] | None = None,
         presence: bool = False,
-        **kwargs: Any,
+        default_args: dict[str, Any] | None = None,
     ) -> None:
         filter_args = None if filter_args is None else tuple(filter_args)
         if filter_args == ("bandpass",) and filter_kwargs is None:
@@ -91,12 +92,14 @@ class CDiffSD(ShippedWeights, WaveformModel):
             filter_args=filter_args,
             filter_kwargs=filter_kwargs,
             grouping="instrument",
-            **kwargs,
+            default_args=dict(default_args or {}),
         )
         if sorted(component_order) not in (sorted("ZNE"), sorted("Z12")):
             raise ValueError(f"component_order must hold the letters ZNE or Z12, not {component_order!r}.")
         if not isinstance(in_samples, int) or in_samples < 1 or not sampling_rate > 0:
-            raise ValueError(f"in_samples and sampling_rate must be positive, not {in_samples!r}, {sampling_rate!r}.")
+            raise ValueError(
+                f"in_samples must be a positive int, sampling_rate > 0, not {in_samples!r}, {sampling_rate!r}."
+            )
         design_filter(filter_args, filter_kwargs, sampling_rate)
         get_schedule(schedule)
         check_norm(norm)
@@ -133,10 +136,11 @@ class CDiffSD(ShippedWeights, WaveformModel):
         """
         Denoise a stream, as SeisBench names and samples annotations. See :py:meth:`denoise` for the friendly form.
 
-        Data are resampled to the rate of the model (unless theirs is within 1 % of it) and filtered to its band. The
-        output has samples where the channel has, and nowhere else: gaps stay gaps, and missing components missing.
-        Where a channel is constant for a second or more, it has no signal, and the output is zero. The module
-        docstring of :py:mod:`.records` says why this replaces SeisBench's own pipeline.
+        Data are resampled by a simple fraction, to within 1 % of the model's rate (unless they are that near), and
+        filtered to its band. The output has samples where the channel has (with `strict`, all components), and nowhere
+        else: gaps stay gaps, and missing components missing. Where a channel is constant for a second or more, it has
+        no signal, and the output is zero. :py:mod:`.records` says why this replaces SeisBench's own pipeline: its
+        `annotate_stream_pre`, `annotate_stream_validate`, `group_stream` and `stream_to_array` are not called.
 
         :param stream: Stream of any number of instruments; it is never modified
         :param copy: Without effect
@@ -156,11 +160,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
         return output
 
     def classify_aggregate(self, annotations: obspy.Stream, argdict: dict[str, Any]) -> ClassifyOutput:
-        """
-        There is nothing to classify: return the denoised stream, under its own channel codes.
-
-        :return: Output with the stream, at the rate of the model, as `denoised`
-        """
+        """There is nothing to classify: the output has the stream, under its own channel codes, as `denoised`."""
         for trace in annotations:
             trace.stats.channel = trace.stats.channel.removeprefix(f"{self.name}_")
         return ClassifyOutput(self.name, denoised=annotations)
@@ -172,15 +172,17 @@ class CDiffSD(ShippedWeights, WaveformModel):
         Denoise a stream: the same traces, with the same ids, sampling rates, start times and lengths.
 
         :param stream: Stream of any number of instruments; it is not modified
-        :param return_noise: Return what was removed too: signal + noise is the input
+        :param return_noise: Return what was removed too: signal + noise is the input, in the samples that are returned
         :param kwargs: As for :py:meth:`annotate`
-        :return: One trace for each trace of the stream, in its order, in double precision. Samples that are masked, NaN
-            or infinite are masked. Traces without any other samples, or of other components, are left out.
+        :return: One trace for each of the stream, in order, in double precision. Masked, NaN and infinite samples, with
+            `strict` of any component, are masked. Traces without others, or of other components, are left out.
         :raises ValueError: If an argument is out of its range, or the model is not in single precision
         :raises FloatingPointError: If the model returns NaN or infinite samples
         """
         self._verify_argdict(kwargs)
-        estimates = self._denoised(stream, options := self.options(**kwargs))
+        batches = self._batches(stream, options := self.options(**kwargs))
+        with self._evaluation(self):
+            estimates = samples_of_traces(stream, itertools.chain.from_iterable(batches))
         pairs = [(stream[i], x) for i, x in sorted(estimates.items()) if not np.isnan(x).all()]
         clean = obspy.Stream([with_samples(trace, x, options) for trace, x in pairs])
         if not return_noise:
@@ -191,17 +193,6 @@ class CDiffSD(ShippedWeights, WaveformModel):
         """Run-time arguments: those given, else the defaults of the weights, else those of the class; unchecked."""
         known = {**self.default_args, **given}
         return Options(**{x.name: known.get(x.name, self._annotate_args[x.name][1]) for x in fields(Options)})
-
-    def _denoised(self, stream: obspy.Stream, options: Options) -> dict[int, NDArray[np.float64]]:
-        """Denoised samples of the traces of a stream, by position, NaN where they are missing."""
-        estimates: dict[int, NDArray[np.float64]] = {}
-        with self._evaluation(self):
-            for record, estimate in itertools.chain.from_iterable(self._batches(stream, options)):
-                for piece, values in record.original(estimate):
-                    if piece.source not in estimates:
-                        estimates[piece.source] = np.full(len(stream[piece.source]), np.nan)
-                    estimates[piece.source][piece.offset : piece.offset + len(values)] = values
-        return estimates
 
     def _batches(self, stream: obspy.Stream, options: Options) -> Iterator[list[Estimate]]:
         """Work through a stream; each batch gives the records that it completes, and their estimates."""
@@ -234,42 +225,54 @@ class CDiffSD(ShippedWeights, WaveformModel):
         cut = torch.from_numpy(np.stack([windows.cut(offset) for _, windows, offset in batch]))
         clean, trust = self._restore(cut, options.steps)
         if trust is not None:  # stacked as another row
-            clean = torch.cat([clean, trust[:, None, None].expand(-1, 1, clean.shape[-1])], dim=1)
+            clean = torch.cat([clean, trust[:, None].expand(-1, 1, clean.shape[-1])], dim=1)
         finished = []
         for (record, windows, offset), estimate in zip(batch, clean.cpu().numpy(), strict=True):
             windows.add(offset, estimate)
             if windows.complete:
-                left = self._with_noise(record, torch.from_numpy(windows.stacked()), options)
+                left = self._with_noise(record, windows.stacked(), options)
                 finished.append((record, np.multiply(left, record.alive, out=left)))  # what was filled in is no signal
         return finished
 
-    def _with_noise(self, record: Record, stacked: Tensor, options: Options) -> NDArray[np.float32]:
-        noisy, (clean, *trust) = torch.from_numpy(record.data), stacked.split(len(record.data))
-        where = self.sampling_rate, record.origin
-        return leave_noise(noisy[None], clean[None], *options.rule, NOISE_CEILING, DOUBT, *where, *trust)[0].numpy()
+    def _with_noise(self, record: Record, stacked: NDArray[np.float32], options: Options) -> NDArray[np.float32]:
+        """The noise that stays put into an estimate: `stacked`, without the row of trust that it may end with."""
+        clean, trust = np.split(stacked, [len(record.data)])
+        if not options.leave_noise:
+            return clean
+        left = leave_noise(
+            noisy=torch.from_numpy(record.data)[None],
+            clean=torch.from_numpy(clean)[None],
+            floor=options.noise_floor,
+            margin=options.noise_margin,
+            rate=self.sampling_rate,
+            origin=record.origin,
+            trust=torch.from_numpy(trust) if len(trust) else None,
+        )
+        return left[0].numpy()
 
     @torch.no_grad()
     def restore(
-        self, batch: Tensor, steps: int = 2, noise_floor: float = 0.0, noise_margin: float = float("inf")
+        self, batch: Tensor, steps: int | None = None, noise_floor: float = 0.0, noise_margin: float = math.inf
     ) -> Tensor:
         """
         Denoise windows in the band of the model; by default, unlike :py:meth:`denoise`, no noise is left in them.
 
-        :param batch: Windows (batch, component, samples), filtered, of any amplitude
-        :param steps: Number of steps
+        :param batch: Windows (batch, 3, samples), filtered, of any amplitude
+        :param steps: Number of steps; by default as :py:meth:`denoise`
         :param noise_floor: See :py:func:`.noise_left.leave_noise`
         :param noise_margin: Likewise
         :return: Denoised windows of the same shape
-        :raises ValueError: If the model is not in single precision, or `batch` has NaN or infinite samples
+        :raises ValueError: If the model is not in single precision, or `batch` not of finite samples in this shape
         :raises FloatingPointError: If the model returns NaN or infinite samples
         """
-        clean, trust = self._restore(batch, steps)
-        trust = None if trust is None else trust[:, None]
+        if batch.dim() != 3 or batch.shape[1] != 3:
+            raise ValueError(f"Windows must be (batch, 3, samples), not {tuple(batch.shape)}.")
+        clean, trust = self._restore(batch, self.options().steps if steps is None else steps)
         return leave_noise(batch.to(clean), clean, noise_floor, noise_margin, rate=self.sampling_rate, trust=trust)
 
     @torch.no_grad()
     def _restore(self, batch: Tensor, steps: int) -> tuple[Tensor, Tensor | None]:
-        """Estimates of windows, and how far to trust them, (batch,), if the network tells."""
+        """Estimates of windows, and how far to trust them, (batch, 1), if the network tells."""
         if self.dtype != torch.float32:
             raise ValueError(f"The model is in {self.dtype}: call .float() first.")
         batch = batch.to(self.device, torch.float32)
@@ -283,7 +286,7 @@ class CDiffSD(ShippedWeights, WaveformModel):
             raise FloatingPointError("The model returned NaN or infinite samples; its weights may be damaged.")
         clean, trust = rejoined(self.annotate_batch_post(clean, factor, {}), which), denoise.trust()
         if trust is not None:  # of a window that was denoised in parts, the most trusted one counts
-            trust = trust[: len(clean)].scatter_reduce(0, which, trust[len(clean) :], "amax")
+            trust = trust[: len(clean)].scatter_reduce(0, which, trust[len(clean) :], "amax")[:, None]
         return clean, trust
 
     @property

@@ -100,10 +100,10 @@ def _powers(noisy: Tensor, clean: Tensor, hop: int, lead: int, above: int) -> tu
     for first in range(0, count, CHUNK):
         frames = min(CHUNK, count - first)
         start, stop = (first - 1) * hop - lead, (first + frames) * hop - lead
-        x, y = (record[..., max(start, 0) : stop] / scale for record in (noisy, clean))
+        noisy_part, clean_part = (record[..., max(start, 0) : stop] / scale for record in (noisy, clean))
         before = max(-start, 0)
-        missing = before, stop - start - before - x.shape[-1]
-        for part, found in zip((y, x - y), powers, strict=True):
+        missing = before, stop - start - before - noisy_part.shape[-1]
+        for part, found in zip((clean_part, noisy_part - clean_part), powers, strict=True):
             spectrum = torch.fft.rfft(F.pad(part, missing).unfold(-1, 2 * hop, hop) * taper).abs().square()
             found.append(torch.stack([spectrum.sum(-1), spectrum[..., above:].sum(-1)], dim=2))
     return torch.cat(powers[0], dim=-1), torch.cat(powers[1], dim=-1)

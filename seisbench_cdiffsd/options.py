@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -85,11 +84,6 @@ class Options:
     def samples(self, window: int) -> int:
         """Overlap in samples."""
         return int(self.overlap * window if self.overlap < 1 else self.overlap)
-
-    @property
-    def rule(self) -> tuple[float, float]:
-        """What noise to leave in: floor and margin."""
-        return (self.noise_floor, self.noise_margin) if self.leave_noise else (0.0, math.inf)
 
     @property
     def sides(self) -> tuple[int, int]:

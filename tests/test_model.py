@@ -419,13 +419,46 @@ def test_no_filter_on_request(same, example):
         ({"norm": "max"}, "peak"),
         ({"component_order": "ZRT"}, "ZNE"),
         ({"filter_args": ("notch",)}, "bandpass"),
-        ({"in_samples": 0}, "positive"),
-        ({"in_samples": 3000.0}, "positive"),
+        ({"in_samples": 0}, "positive int"),
+        ({"in_samples": 3000.0}, r"positive int.* 3000\.0"),
+        ({"sampling_rate": 0}, "sampling_rate > 0"),
     ],
 )
 def test_unknown_names_are_refused_with_those_there_are(argument, names):
     with pytest.raises(ValueError, match=names):
         CDiffSD(**argument)
+
+
+@pytest.mark.parametrize("argument", ["allow_padding", "grouping", "citation", "labels", "windows"])
+def test_arguments_that_would_have_no_effect_are_refused(argument):
+    with pytest.raises(TypeError, match=argument):
+        CDiffSD(**{argument: True})
+
+
+def test_default_arguments_are_the_models_own(tmp_path):
+    given = {"steps": 1}
+    model = CDiffSD(default_args=given)
+    model.default_args["overlap"] = 0.5
+    assert given == {"steps": 1} and CDiffSD().default_args == {}
+    model.save(tmp_path / "model")
+    loaded = CDiffSD.load(tmp_path / "model")
+    assert loaded.default_args == {"steps": 1, "overlap": 0.5}
+    assert loaded.options() == model.options()
+
+
+@pytest.mark.parametrize("shape", [(3, 3000), (1, 1, 3000), (1, 2, 3000), (1, 3, 30, 100)])
+def test_windows_of_another_shape_are_refused_in_one_line(model, shape):
+    with pytest.raises(ValueError, match=r"\(batch, 3, samples\), not \(") as error:
+        model.restore(torch.zeros(shape))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_windows_are_restored_in_the_models_own_number_of_steps(steps):
+    model = randomised(CDiffSD(default_args={"steps": steps}))
+    x = torch.randn(1, 3, 3000, generator=torch.Generator().manual_seed(0))
+    assert model.restore(x).equal(model.restore(x, steps))
+    assert not torch.allclose(model.restore(x), model.restore(x, 2))
 
 
 class Oracle(torch.nn.Module):

@@ -62,8 +62,7 @@ def options_of(args: argparse.Namespace, model: CDiffSD) -> dict[str, Any]:
     """Arguments of :py:meth:`CDiffSD.denoise`; by default those of the model."""
     names = "steps", "leave_noise", "noise_floor", "noise_margin"
     options = model.options(**{name: getattr(args, name) for name in names if getattr(args, name) is not None})
-    floor, margin = options.rule
-    return {"steps": options.steps, "noise_floor": floor, "noise_margin": margin}
+    return {name: getattr(options, name) for name in names}
 
 
 def format_of(args: argparse.Namespace) -> dict[str, Any]:

@@ -98,7 +98,7 @@ class Axis:
         starts = {place.start: piece.start for piece, place in self.pieces[row]}
         for piece, place in self.pieces[row]:
             values = np.where(piece.missing, np.nan, piece.values)
-            # where the clock jitters, the last sample may get the place of a later one, with which the next piece starts
+            # where the clock jitters, the last sample may get the place of a later one, the first of the next piece
             if starts.get(place.stop - 1, piece.start) > piece.start + (len(values) - 1) / self.rate:
                 values[-1] = np.nan
             yield values, place

@@ -18,7 +18,7 @@ from seisbench_cdiffsd.streams.gaps import Samples
 #: The model's sampling rate in Hz and its band, as ``obspy.Stream.filter("bandpass", ...)`` takes it, by default.
 SAMPLING_RATE: float = 100
 BAND: Mapping[str, Any] = {"freqmin": 1.0, "freqmax": 45.0, "corners": 4, "zerophase": True}
-#: Records whose rate differs by less from the model's are not resampled.
+#: Records whose rate differs from the model's by this share or less are not resampled.
 RATE_TOLERANCE = 0.01
 #: Filters with a lower corner, and how that is named among their arguments.
 LOWER_CORNER = {("bandpass",): "freqmin", ("highpass",): "freq"}
@@ -171,7 +171,13 @@ def _predicted(values: Samples, length: int) -> Samples:
 
 
 def simple_ratio(rate: float, target: float) -> Fraction:
-    """A simple fraction that takes one rate to another, or close to it: 1 within the tolerance."""
+    """
+    A simple fraction that takes one rate to another, or next to it: to within RATE_TOLERANCE.
+
+    :param rate: Rate in Hz, more than `target` / MAX_RATIO
+    :param target: The other rate
+    :return: 1 within the tolerance
+    """
     if abs(rate / target - 1) <= RATE_TOLERANCE:
         return Fraction(1)
     return Fraction(target / rate).limit_denominator(max(100, round(2 * rate / target)))

@@ -24,7 +24,7 @@ cross-fade of :py:class:`.windows.Windows`, and filtering between gaps (:py:meth
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import chain
@@ -207,6 +207,23 @@ def records(
         logger.warning(f"Channels with horizontal components 12 as well as NE, 12 denoised apart: {listed(doubled)}")
     if contradicting:
         logger.warning(f"Channels whose traces overlap and disagree, their mean is used: {listed(contradicting)}")
+
+
+def samples_of_traces(stream: Stream, estimates: Iterable[tuple[Record, NDArray[np.float32]]]) -> dict[int, Samples]:
+    """
+    Arrays back to the traces of a stream.
+
+    :param stream: The stream that the records were made of
+    :param estimates: Records, and samples in the shape of their data
+    :return: Samples of the traces, by position in the stream, NaN where they are missing
+    """
+    result: dict[int, Samples] = {}
+    for record, values in estimates:
+        for piece, samples in record.original(values):
+            if piece.source not in result:
+                result[piece.source] = np.full(len(stream[piece.source]), np.nan)
+            result[piece.source][piece.offset : piece.offset + len(samples)] = samples
+    return result
 
 
 def joined(stream: Stream, limit: float) -> Stream:
