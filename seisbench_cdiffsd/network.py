@@ -77,7 +77,9 @@ class SpectralUNet(nn.Module):
         :return: Estimates, and the natural logarithm of the odds, (batch,); None from a network that does not tell
         """
         full_precision = torch.autocast(x.device.type, enabled=False)
-        with full_precision:  # the layers may be rounded, the spectrum that the mask is applied to must not
+        # The layers may be in half precision, the spectrum that the mask is applied to must not. On NVIDIA's Ampere and
+        # newer, its convolution is in TF32 all the same, where torch.backends.cudnn.allow_tf32 is set, as by default.
+        with full_precision:
             spectrum = self.bank.analyse(x, self.multiple)
             real, imaginary = spectrum.unbind(2)
             # 1e-4 keeps silence finite: a bin of white noise of unit power has half a frame, 32
@@ -149,7 +151,7 @@ class FilterBank(nn.Module):
 
     def analyse(self, x: Tensor, multiple: int = 1) -> Tensor:
         """
-        Spectra of records.
+        Spectra of records, as precise as convolutions are on the device: TF32 on some GPUs.
 
         :param x: Records, (batch, component, samples)
         :param multiple: Pad to a number of frames that is a multiple of this
