@@ -14,6 +14,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+#: Number of levels T of the published degradation, the largest of those in the paper.
+PUBLISHED_LEVELS = 300
+
 
 class Schedule(Protocol):
     """How much of the clean and of the noisy record a level holds."""
@@ -46,37 +49,34 @@ class Published:
     """
     The published degradation ``x_t = sqrt(abar_t) x + sqrt(1 - abar_t) y`` (Trappolini et al., 2024).
 
-    It is defined at `n_levels` discrete levels; a level in between is rounded to the nearest of them, but never to 0.
+    It is defined at PUBLISHED_LEVELS discrete levels; a level in between is rounded to the nearest of them, but never
+    to 0.
 
     :param beta: Noise schedule that abar is the cumulative product of: "linear" from 1e-4 to 0.02, both scaled by
-        1000 / n_levels (Ho et al., 2020), or "cosine" (Nichol and Dhariwal, 2021)
-    :param n_levels: Number of levels T, 20 to 300 in the paper
+        1000 / PUBLISHED_LEVELS (Ho et al., 2020), or "cosine" (Nichol and Dhariwal, 2021)
     """
 
     beta: str = "linear"
-    n_levels: int = 300
 
     def __post_init__(self) -> None:
         if self.beta not in ("linear", "cosine"):
             raise ValueError(f"Unknown noise schedule {self.beta!r}. Use 'linear' or 'cosine'.")
-        if self.n_levels < 20:  # the scaled linear schedule would exceed 1
-            raise ValueError(f"The published degradation needs at least 20 levels, not {self.n_levels}.")
 
     def weights(self, level: Tensor) -> tuple[Tensor, Tensor]:
-        index = (level * self.n_levels).round().long()
+        index = (level * PUBLISHED_LEVELS).round().long()
         index = index.maximum((level > 0).long())  # else a small level would hold no noise
-        signal = _alpha_bar(self.beta, self.n_levels)[index.cpu()].to(level)
+        signal = _alpha_bar(self.beta)[index.cpu()].to(level)
         return signal.sqrt(), (1 - signal).sqrt()
 
 
 @lru_cache
-def _alpha_bar(beta: str, n_levels: int) -> Tensor:
-    """abar at the levels 0 (clean), 1 / T, ..., 1: double precision, shape (T + 1,)."""
+def _alpha_bar(beta: str) -> Tensor:
+    """abar at the levels 0 (clean), 1 / T, ..., 1: double precision, shape (T + 1,), with T = PUBLISHED_LEVELS."""
     if beta == "linear":
-        scale = 1000 / n_levels
-        betas = torch.linspace(1e-4 * scale, 0.02 * scale, n_levels, dtype=torch.float64)
+        scale = 1000 / PUBLISHED_LEVELS
+        betas = torch.linspace(1e-4 * scale, 0.02 * scale, PUBLISHED_LEVELS, dtype=torch.float64)
     else:
-        time = torch.linspace(0, 1, n_levels + 1, dtype=torch.float64)
+        time = torch.linspace(0, 1, PUBLISHED_LEVELS + 1, dtype=torch.float64)
         curve = torch.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
         betas = (1 - curve[1:] / curve[:-1]).clamp(max=0.999)
     return torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1 - betas, dim=0)])
