@@ -513,7 +513,8 @@ def test_a_killed_run_continues(small, tmp_path):
     stations = [f"S{i}" for i in range(4)]
     inputs = [write(tmp_path / f"{s}.mseed", stream(1200, station=s, seed=i)) for i, s in enumerate(stations)]
     small.save(tmp_path / "model")
-    options = {"steps": 1, "noise_floor": noise_left.NOISE_FLOOR, "noise_margin": noise_left.NOISE_MARGIN}
+    rule = {"noise_floor": noise_left.NOISE_FLOOR, "noise_margin": noise_left.NOISE_MARGIN}
+    options = {"steps": 1, "leave_noise": True, **rule}
     run(small, inputs, tmp_path / "one", options=options)
     command = [sys.executable, "-m", "seisbench_cdiffsd.cli", "denoise", *map(str, inputs)]
     command += ["--steps", "1", "--weights", str(tmp_path / "model"), "--out", str(tmp_path / "two")]
