@@ -1,6 +1,7 @@
 """Files: read in part, read despite damage, written completely or not at all, and in constant memory."""
 
 import io
+import json
 import os
 import pickle
 import resource
@@ -25,7 +26,7 @@ from obspy import Stream, Trace, UTCDateTime
 
 from seisbench_cdiffsd import CDiffSD, noise_left
 from seisbench_cdiffsd.cli import main
-from seisbench_cdiffsd.files import continuous, reading
+from seisbench_cdiffsd.files import continuous, denoising, reading
 from seisbench_cdiffsd.files.continuous import between, denoised_pieces, fingerprint
 from seisbench_cdiffsd.files.denoising import Settings, denoise_files
 from seisbench_cdiffsd.files.reading import ReadError, Source, index
@@ -555,3 +556,62 @@ def test_what_was_made_by_other_code_is_not_done(small, tmp_path, monkeypatch, w
         patch.setattr(where, name, value)
         assert [o.state for o in run(small, [source], tmp_path / "out")] == ["done"]
         assert [o.state for o in run(small, [source], tmp_path / "out")] == ["skipped"]
+
+
+def test_nothing_of_a_former_input_or_of_former_options_stays_beside_what_replaces_it(small, tmp_path):
+    deaf = sbm.PhaseNet(default_args={"P_threshold": 2, "S_threshold": 2})
+    source, out, stem = tmp_path / "a", tmp_path / "out", "XX.STA..HH.20200101T000000"
+
+    def done(data, picker=None, **kwargs):
+        lines = []
+        write(source, data)
+        states = [o.state for o in denoise_files(small, [str(source)], out, Settings(**kwargs), picker, lines.append)]
+        assert states == ["done"]
+        made = sorted(x.name.removeprefix(f"{stem}.") for x in out.iterdir() if x.name != ".cdiffsd.json")
+        return made, [line for line in lines if "replace" in line]
+
+    (out / "elsewhere").mkdir(parents=True)
+    made, told = done(stream(seconds=60), deaf, noise=True, picks=True)
+    assert made == ["denoised.mseed", "elsewhere", "noise.mseed", "picks.csv", "picks.xml", "png"] and not told
+    before = (out / f"{stem}.denoised.mseed").read_bytes()
+    (out / f"{stem}.mine").touch()
+    made, (told,) = done(stream(seconds=7200))  # too long for a figure
+    assert made == ["denoised.mseed", "elsewhere", "mine"]
+    assert told.endswith(f"removed {stem}.noise.mseed, {stem}.picks.csv, {stem}.picks.xml, {stem}.png")
+    assert (out / f"{stem}.denoised.mseed").read_bytes() != before
+    made, (told,) = done(stream(seconds=7200), options={"steps": 2})
+    assert made == ["denoised.mseed", "elsewhere", "mine"] and "removed" not in told
+
+
+def test_a_record_of_outputs_leads_to_no_other_file_and_to_no_input(small, tmp_path):
+    out, stem = tmp_path / "out", "XX.STA..HH.20200101T000000"
+    source = write(tmp_path / "a", stream(seconds=60))
+    list(denoise_files(small, [str(source)], out, Settings(noise=True)))
+    (out / f"{stem}.dir").mkdir()
+    others = [tmp_path / f"{stem}.precious", out / f"{stem}.dir" / "a", out / "XX.STA"]
+    for path in others:
+        path.touch()
+    entry = json.loads((out / ".cdiffsd.json").read_text())
+    names = f"../{stem}.precious", str(others[0]), f"{stem}.dir/a", f"{stem}.dir", "XX.STA"
+    entry[stem]["outputs"] |= {name: {"size": 0} for name in names}
+    (out / ".cdiffsd.json").write_text(json.dumps(entry))
+    noise = (out / f"{stem}.noise.mseed").read_bytes()
+    list(denoise_files(small, [str(out / f"{stem}.noise.mseed")], out, Settings()))
+    assert all(path.is_file() for path in others) and (out / f"{stem}.noise.mseed").read_bytes() == noise
+
+
+def test_a_run_that_dies_while_it_replaces_is_not_taken_for_the_one_before(small, tmp_path, monkeypatch):
+    source = write(tmp_path / "a", stream(seconds=60))
+
+    def states(**options):
+        return [o.state for o in denoise_files(small, [str(source)], tmp_path / "out", Settings(options=options))]
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    assert states(steps=1) == ["done"]
+    with monkeypatch.context() as patch:
+        patch.setattr(denoising, "plot_denoised", killed)  # the samples are written, and of the same size
+        with pytest.raises(KeyboardInterrupt):
+            states(steps=2)
+    assert states(steps=1) == ["done"]

@@ -107,11 +107,16 @@ def denoise_files(
             yield from _parts_that_failed(entry)
             yield Outcome(job.name, "skipped", "")
             continue
+        former = [] if entry.get("key") == key else _existing(entry, job, out)
+        if former:  # a run that is killed from here on leaves nothing that is taken for what was there before
+            manifest.save(out / DONE, {**manifest.load(out / DONE), job.name: {**entry, "key": ""}})
         try:
             written = _denoise(model, job, out, settings, picker, report)
         except (ValueError, Unwritable) as error:
             yield Outcome(job.name, "failed", _reason(error, _problems(job, files)))
             continue
+        if former:
+            report(f"  {_replaced(former, written)}")
         problems = _problems(job, files)
         entry = {"key": key, "outputs": manifest.described(written, out), "problems": problems, "picked": picked}
         if files & job.source.unavailable:
@@ -122,6 +127,22 @@ def denoise_files(
         manifest.save(out / DONE, done)
         yield from _parts_that_failed(entry)
         yield Outcome(job.name, "done")
+
+
+def _existing(entry: dict[str, Any], job: Job, out: Path) -> list[Path]:
+    """The outputs of a name that a former command made; those that are input of this one are not replaced."""
+    inputs = {part.path.resolve() for part in job.source.parts}
+    own = (out / name for name in sorted(entry.get("outputs", {})) if Path(name).name == name)  # others lead elsewhere
+    return [x for x in own if x.name.startswith(f"{job.name}.") and x.is_file() and x.resolve() not in inputs]
+
+
+def _replaced(former: list[Path], written: list[Path]) -> str:
+    """Remove what a former command made and this one did not, and say that its outputs are replaced."""
+    removed = [path for path in former if path not in written]
+    for path in removed:
+        path.unlink()
+    note = f"; removed {', '.join(path.name for path in removed)}" if removed else ""
+    return f"replaces what was made of another input, or with other options or weights{note}"
 
 
 def _is_short(job: Job) -> bool:
