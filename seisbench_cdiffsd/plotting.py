@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,15 +16,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from numpy.typing import NDArray
-from obspy import Stream, Trace
+from obspy import Stream, Trace, UTCDateTime
+
+from seisbench_cdiffsd.streams.filtering import design_filter, filtered, min_sampling_rate
 
 #: Colours of the phases, distinct also to the colour-blind.
 PHASES = {"P": "#0072b2", "S": "#d55e00"}
+OTHER = "#009e73"
 #: Colours of the traces, by column.
 COLUMN_COLOURS = {"noisy": "#555555", "denoised": "#000000", "removed noise": "#999999"}
 #: Longer traces are drawn as the envelope of their extremes.
 MAX_POINTS = 10_000
 MAX_NAMED_PICKS = 6
+#: Room for the name of a pick: its width as a share of the axes, and its height in points.
+NAME_WIDTH, NAME_HEIGHT = 0.12, 10
 
 
 def plot_denoised(
@@ -33,12 +40,15 @@ def plot_denoised(
     picks_denoised: pd.DataFrame | None = None,
     path: str | Path | None = None,
     title: str | None = None,
+    filter_args: Sequence[Any] | None = None,
+    filter_kwargs: Mapping[str, Any] | None = None,
 ) -> Figure:
     """
     One instrument before and after denoising, and the removed noise, on common scales.
 
     Each row is a component, in the order Z, N (1), E (2); the traces of a row share their amplitude axis. The mean of
-    the noisy trace is subtracted from it and from the noise.
+    the noisy trace is subtracted from it and from the noise. With a filter, both are drawn in its band, that of the
+    denoised trace, which is no more than a line beside the microseism of a broadband record.
 
     :param noisy: Recorded traces of one instrument
     :param denoised: Denoised traces with the same ids; missing channels are left empty
@@ -48,31 +58,43 @@ def plot_denoised(
     :param picks_denoised: Picks on the denoised record
     :param path: Write the figure to this file
     :param title: Title; the instrument and the date by default
+    :param filter_args: The model's filter, as SeisBench has it; none by default
+    :param filter_kwargs: Likewise
     :return: The figure
     :raises ValueError: If `noisy` has no trace with samples
     """
     ids = sorted({trace.id for trace in noisy if len(trace)}, key=_component_rank)
     if not ids:
         raise ValueError("There is nothing to plot: the stream has no samples.")
+    start, end = min(trace.stats.starttime for trace in noisy), max(trace.stats.endtime for trace in noisy)
+    end = max(end, start + 1e-3)
+    picks, picks_denoised = (_within(table, start, end) for table in (picks, picks_denoised))
+    band = ""
+    if filter_args is not None:
+        noisy, noise = (x and _in_band(x, filter_args, filter_kwargs) for x in (noisy, noise))
+        edges = [f"{value:g}" for name, value in (filter_kwargs or {}).items() if name.startswith("freq")]
+        band = f", {filter_args[0]} {' to '.join(edges)} Hz"
     columns = {"noisy": noisy, "denoised": denoised} | ({} if noise is None else {"removed noise": noise})
     marks = {"noisy": picks, "denoised": picks_denoised}
     figure = Figure(figsize=(4.6 * len(columns) + 0.4, 1.75 * len(ids) + 1.3), layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(ids), len(columns), sharex=True, sharey="row", squeeze=False)
-    for i, (row, channel) in enumerate(zip(axes, ids, strict=True)):
+    for row, channel in zip(axes, ids, strict=True):
         mean = _mean(noisy.select(id=channel))
         for ax, (name, stream) in zip(row, columns.items(), strict=True):
             for trace in stream.select(id=channel):
                 _draw(ax, trace, 0.0 if name == "denoised" else mean, COLUMN_COLOURS[name])
-            _mark(ax, marks.get(name), label=i == 0)
+            _mark(ax, marks.get(name))
             _style(ax)
         reach = max(abs(limit) for limit in row[0].get_ylim())
         row[0].set_ylim(-reach, reach)
         row[0].set_ylabel(channel.rsplit(".", 1)[-1], rotation=0, ha="right", va="center", fontweight="bold")
+    rows = max(_name(ax, marks.get(name), start, end) for ax, name in zip(axes[0], columns, strict=True))
     for ax, name in zip(axes[0], columns, strict=True):
-        ax.set_title(name, loc="left", fontsize=11, pad=16 if _any(picks, picks_denoised) else 6)
-    start, end = min(trace.stats.starttime for trace in noisy), max(trace.stats.endtime for trace in noisy)
-    axes[0, 0].set_xlim(start.datetime, max(end, start + 1e-3).datetime)
+        text = name if name == "denoised" else name + band
+        ax.set_title(text, loc="left", fontsize=11, pad=6 + NAME_HEIGHT * rows)
+    axes[0, 0].set_xlim(start.datetime, end.datetime)
+    figure.supylabel("units of the input", fontsize=8)
     name = ids[0] if len(ids) == 1 else f"{ids[0][:-1]}*"
     figure.suptitle(title or f"{name}   {start.strftime('%Y-%m-%d')} UTC", x=0.01, ha="left", fontsize=12)
     if _any(picks, picks_denoised):
@@ -88,7 +110,7 @@ def _component_rank(channel: str) -> tuple[int, str]:
 
 
 def _mean(stream: Stream) -> float:
-    values = np.concatenate([_values(trace) for trace in stream])
+    values = np.concatenate([np.zeros(0), *map(_values, stream)])
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else 0.0
 
@@ -96,6 +118,19 @@ def _mean(stream: Stream) -> float:
 def _values(trace: Trace) -> NDArray[np.float64]:
     """Samples, NaN where they are missing."""
     return np.ma.filled(np.ma.asarray(trace.data).astype(np.float64), np.nan)
+
+
+def _in_band(stream: Stream, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> Stream:
+    """What traces hold in the band of a filter, without gaps; those at too low a rate for it hold nothing."""
+    options, result = dict(kwargs or {}), Stream()
+    for trace in stream:
+        rate = trace.stats.sampling_rate
+        if rate > min_sampling_rate(args, options, rate):
+            sos, zerophase = design_filter(args, options, rate)
+            for part in Trace(np.ma.masked_invalid(_values(trace)), trace.stats).split():
+                part.data = filtered(part.data - part.data.mean(), sos, zerophase)
+                result.append(part)
+    return result
 
 
 def _draw(ax: Axes, trace: Trace, mean: float, colour: str) -> None:
@@ -109,18 +144,48 @@ def _draw(ax: Axes, trace: Trace, mean: float, colour: str) -> None:
     ax.plot(time, values, color=colour, lw=0.6)
 
 
-def _mark(ax: Axes, picks: pd.DataFrame | None, label: bool) -> None:
-    """Draw picks over the whole height and, if there are few, name them above the axes."""
-    few = picks is not None and len(picks) <= MAX_NAMED_PICKS  # many would hide the trace
+def _within(picks: pd.DataFrame | None, start: UTCDateTime, end: UTCDateTime) -> pd.DataFrame | None:
+    """The picks on a record; there may be others, as pickers extend short records."""
+    # a boolean array, as pandas takes an empty list as a selection of no columns
+    return None if picks is None else picks[np.array([start <= x <= end for x in picks["time"]], dtype=bool)]
+
+
+def _few(picks: pd.DataFrame) -> bool:
+    return len(picks) <= MAX_NAMED_PICKS  # many would hide the trace
+
+
+def _mark(ax: Axes, picks: pd.DataFrame | None) -> None:
+    """Draw picks over the whole height."""
     for pick in [] if picks is None else picks.itertuples():
-        colour = PHASES.get(pick.phase, "#009e73")
-        time = pick.time.datetime
-        ax.axvline(time, color=colour, lw=1.4 if few else 0.6, alpha=0.9 if few else 0.4, zorder=0)
-        if label and few:
-            text = f"{pick.phase} {pick.probability:.2f}" if hasattr(pick, "probability") else pick.phase
-            ha = "right" if pick.phase == "P" else "left"
-            transform = ax.get_xaxis_transform()
-            ax.text(time, 1.02, text, transform=transform, color=colour, ha=ha, va="bottom", fontsize=8)
+        style = {"lw": 1.4, "alpha": 0.9} if _few(picks) else {"lw": 0.6, "alpha": 0.4}
+        ax.axvline(pick.time.datetime, color=PHASES.get(pick.phase, OTHER), zorder=0, **style)
+
+
+def _name(ax: Axes, picks: pd.DataFrame | None, start: UTCDateTime, end: UTCDateTime) -> int:
+    """Name picks above the axes if they are few, in as many rows as keep their names apart; return this number."""
+    rows: list[list[float]] = []
+    if picks is None or not _few(picks):
+        return 0
+    for pick in sorted(picks.itertuples(), key=lambda pick: pick.time):
+        at = (pick.time - start) / (end - start)
+        # beside the line: before P and behind S, unless it would leave the axes
+        left = at - NAME_WIDTH if at > (NAME_WIDTH if pick.phase == "P" else 1 - NAME_WIDTH) else at
+        free = (i for i, taken in enumerate(rows) if all(abs(left - other) >= NAME_WIDTH for other in taken))
+        row = next(free, len(rows))
+        if row == len(rows):
+            rows.append([])
+        rows[row].append(left)
+        ax.annotate(
+            f"{pick.phase} {pick.probability:.2f}" if hasattr(pick, "probability") else pick.phase,
+            (at, 1),
+            xycoords="axes fraction",
+            xytext=(2 if left == at else -2, 2 + NAME_HEIGHT * row),
+            textcoords="offset points",
+            color=PHASES.get(pick.phase, OTHER),
+            ha="left" if left == at else "right",
+            fontsize=8,
+        )
+    return len(rows)
 
 
 def _style(ax: Axes) -> None:
@@ -129,9 +194,10 @@ def _style(ax: Axes) -> None:
     ax.set_axisbelow(True)
     ax.tick_params(labelsize=8)
     ax.margins(y=0.08)
-    locator = AutoDateLocator(minticks=3, maxticks=6, tz=timezone.utc)
+    # 7 is the least that suits spans of all lengths
+    locator = AutoDateLocator(minticks=3, maxticks=7, tz=timezone.utc)
     ax.xaxis.set_major_locator(locator)
-    clock = ["%Y", "%b %Y", "%b %d", "%H:%M", "%H:%M", "%H:%M:%S"]
+    clock = ["%Y", "%b %Y", "%b %d", "%H:%M", "%H:%M", "%H:%M:%S.%f"]  # without the zeros at the end
     ax.xaxis.set_major_formatter(
         ConciseDateFormatter(locator, tz=timezone.utc, formats=clock, zero_formats=clock, show_offset=False)
     )
@@ -139,6 +205,7 @@ def _style(ax: Axes) -> None:
     formatter = ScalarFormatter(useMathText=True)
     formatter.set_powerlimits((-2, 4))
     ax.yaxis.set_major_formatter(formatter)
+    ax.yaxis.get_offset_text().set(fontsize=8, ha="right", x=-0.01)  # beside the axes, clear of titles and picks
 
 
 def _any(*tables: pd.DataFrame | None) -> bool:

@@ -56,7 +56,7 @@ ALLOWED = {
     # what is seen in records
     "metrics": set(),
     "summary": set(),
-    "plotting": set(),
+    "plotting": {"streams.filtering"},
     "picking": {"metrics", "pretrained", "streams.filtering"},
     # datasets to pairs
     "data": set(),

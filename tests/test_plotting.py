@@ -1,5 +1,7 @@
 """The figure shows every trace where and as large as it is, and every pick at its time."""
 
+from itertools import combinations
+
 import matplotlib.pyplot as plt
 import numpy as np
 import obspy
@@ -8,6 +10,7 @@ import pytest
 from matplotlib.dates import num2date
 
 from seisbench_cdiffsd.plotting import MAX_POINTS, plot_denoised
+from seisbench_cdiffsd.streams.filtering import BAND
 
 PICK = obspy.UTCDateTime("2009-08-24T00:20:07.73")
 
@@ -81,6 +84,66 @@ def test_gaps_missing_channels_and_single_samples_can_be_drawn(streams, tmp_path
     assert not drawn[3]
     plot_denoised(noisy.slice(PICK, PICK), denoised.slice(PICK, PICK), path=tmp_path / "one.png")
     assert (tmp_path / "gap.png").read_bytes()[:4] == (tmp_path / "one.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_in_the_band_of_the_model_the_microseism_leaves_the_scale_to_what_is_denoised(streams):
+    noisy, denoised, noise = streams
+    for trace, removed in zip(noisy, noise, strict=True):
+        swell = 1e6 * np.sin(0.2 * 2 * np.pi * trace.times())
+        trace.data, removed.data = trace.data + swell, removed.data + swell
+    noisy[1].data[1000:1100] = np.nan
+    band = {"filter_args": ("bandpass",), "filter_kwargs": dict(BAND)}
+    before = [trace.data.copy() for trace in [*noisy, *noise]]
+    figure = plot_denoised(*streams, **band)
+    titles = [ax.get_title(loc="left") for ax in figure.axes[:3]]
+    assert titles == ["noisy, bandpass 1 to 45 Hz", "denoised", "removed noise, bandpass 1 to 45 Hz"]
+    for i, lines in enumerate(curves(figure)):
+        row = [line.get_ydata() for line in lines]
+        if i % 3 == 1:
+            np.testing.assert_array_equal(row[0], denoised[i // 3].data)
+        else:
+            assert np.abs(np.concatenate(row)).max() < 5 * np.abs(denoised[i // 3].data).max()
+    assert [len(lines) for lines in curves(figure)] == [1, 1, 1, 2, 1, 1, 1, 1, 1]
+    assert all(np.array_equal(x, y.data, equal_nan=True) for x, y in zip(before, [*noisy, *noise], strict=True))
+    for trace in noisy[1:]:
+        trace.stats.sampling_rate = 1  # nothing is in the band
+    assert [len(lines) for lines in curves(plot_denoised(noisy, denoised, **band))] == [1, 1, 0, 1, 0, 1]
+
+
+def test_names_of_picks_are_apart_and_in_the_figure(streams):
+    start, end = streams[0][0].stats.starttime, streams[0][0].stats.endtime
+    for times in ([start, start + 0.1], [end - 0.1, end], [PICK + i / 5 for i in range(6)], [PICK, PICK]):
+        for phases in ("PS", "SP", "PP"):
+            picks = pd.DataFrame({"phase": (3 * list(phases))[: len(times)], "time": times, "probability": 0.87})
+            figure = plot_denoised(*streams, picks=picks, picks_denoised=picks)
+            figure.draw_without_rendering()
+            boxes = [text.get_window_extent() for ax in figure.axes for text in ax.texts]
+            boxes += [ax._left_title.get_window_extent() for ax in figure.axes[:3]]
+            assert len(boxes) == 2 * len(times) + 3
+            assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+            assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+
+
+def test_picks_outside_of_the_record_are_not_drawn(streams):
+    start, end = streams[0][0].stats.starttime, streams[0][0].stats.endtime
+    picks = pd.DataFrame({"phase": "P", "time": [start - 1, PICK, end + 60]})
+    figure = plot_denoised(*streams, picks=picks)
+    assert [len(ax.lines) for ax in figure.axes[:3]] == [2, 1, 1] and len(figure.axes[0].texts) == 1
+    figure = plot_denoised(*streams, picks=picks[picks["time"] > end])
+    assert not figure.legends and len(figure.axes[0].lines) == 1
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seconds", [0.02, 0.5, 1.3, 2.9, 30, 160, 179, 3600, 10_700, 80_000])
+def test_ticks_have_different_labels_in_records_of_any_length(seconds):
+    trace = obspy.Trace(np.zeros(101), {"channel": "HHZ", "sampling_rate": 100 / seconds})
+    for trace.stats.starttime in (obspy.UTCDateTime(2020, 1, 1), obspy.UTCDateTime("2020-02-03T04:05:59.837")):
+        figure = plot_denoised(obspy.Stream([trace]), obspy.Stream())
+        figure.draw_without_rendering()
+        labels = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
+        texts = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+        assert len(set(texts)) == len(texts) >= 3
+        assert not any(a.overlaps(b) for a, b in combinations(labels, 2))
 
 
 def test_nothing_to_plot_is_refused(streams):

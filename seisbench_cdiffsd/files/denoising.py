@@ -211,7 +211,7 @@ def _denoise(
         written += _write_picks(picks, out / job.name, report)
     if short:
         noisy = job.source.read(job.start, job.end)
-        written.append(_write_figure(noisy, clean, noise, window, out / f"{job.name}.png", picker, report))
+        written.append(_write_figure(model, noisy, clean, noise, out / f"{job.name}.png", picker, report))
     return written
 
 
@@ -239,21 +239,22 @@ def _write_picks(picks: Picks, stem: Path, report: Callable[[str], None]) -> lis
 
 
 def _write_figure(
+    model: CDiffSD,
     noisy: Stream,
     clean: Stream,
     noise: Stream,
-    window: float,
     path: Path,
     picker: WaveformModel | None,
     report: Callable[[str], None],
 ) -> Path:
     """Write the figure of a short record, with picks before and after if there is a picker."""
     # as the model sees them: SeisBench's pickers skip traces with NaN, and traces that overlap
-    noisy, single = joined(noisy, window), joined(clean, window)
+    noisy, single = (joined(stream, model.in_samples / model.sampling_rate) for stream in (noisy, clean))
     before, after = (None if picker is None else pick_stream(picker, stream) for stream in (noisy, single))
     if picker is not None:
         report(f"  PhaseNet, noisy:    {describe(before)}\n  PhaseNet, denoised: {describe(after)}")
     with replacing(path) as temporary:
-        plot_denoised(noisy, clean, noise, before, after, path=temporary)
+        band = {"filter_args": model.filter_args, "filter_kwargs": model.filter_kwargs}
+        plot_denoised(noisy, clean, noise, before, after, path=temporary, **band)
     report(f"  {path}")
     return path
