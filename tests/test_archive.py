@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -336,7 +337,7 @@ def test_mistakes_are_one_line(settings, weights, capsys):
         ),
         ([settings.source, settings.out, *days[:-1], 1, "--cluster", "json.Cluster"], "has no attribute"),
         ([settings.source, settings.out, *days[:-1], 1, "--cluster", "pathlib.Path"], "cannot be started"),
-        ([settings.source, settings.out, "--start", "2030-01-01", "--end", "2030-01-02", *days[4:]], "nothing to do"),
+        ([settings.source, settings.out, "--start", LAST, "--end", FIRST, *days[4:]], "is before --start"),
     ):
         assert run(*args) == 2
         error = capsys.readouterr().err
@@ -356,6 +357,42 @@ def test_mistakes_are_one_line(settings, weights, capsys):
         with pytest.raises(SystemExit):
             run(settings.source, settings.out, *days, option, "-1")
         assert "at least 0" in capsys.readouterr().err
+
+
+def test_where_nothing_is_found_the_mistake_is_named(settings, tmp_path, weights, capsys):
+    empty, flat, odd, logs = (tmp_path / name for name in ("empty", "flat", "odd", "logs"))
+    empty.mkdir()
+    store(flat, record("AAA", days=1))
+    for path in list(flat.rglob("*.D.20*")):
+        path.rename(flat / path.name)
+    shutil.rmtree(flat / "2020")
+    for folder, code in ((odd / "2020", "XX.AAA.00.HHZ"), (logs / "2020/XX/AAA/LOG.D", "XX.AAA.00.LOG")):
+        folder.mkdir(parents=True)
+        (folder / f"{code}.D.2020.365").touch()
+    layout, ids = (
+        "YEAR/NET/STA/CHAN.D/NET.STA.LOC.CHAN.D.YEAR.DAY",
+        "patterns are NET.STA.LOC.CHA, such as XX.AAA.00.HHE",
+    )
+    for source, start, end, select, message in (
+        (empty, FIRST, LAST, "*", f"is no SDS archive: it has no folders of years with files {layout}"),
+        (flat, FIRST, LAST, "*", "is no SDS archive"),
+        (
+            odd,
+            FIRST,
+            LAST,
+            "*",
+            f"named {layout} in these years, only such as 2020/XX.AAA.00.HHZ.D.2020.365 (is not where",
+        ),
+        (logs, FIRST, LAST, "*", "only such as *.LOG (not one of the components"),
+        (settings.source, FIRST, LAST, "HH?", f"matches HH?: {ids}"),
+        (settings.source, FIRST, LAST, "XX.AAA.HHZ", f"matches XX.AAA.HHZ: {ids}"),
+        (settings.source, "2030-01-01", "2030-01-02", "*", "from 2030-01-01 to 2030-01-02: its years are 2020, 2021."),
+        (settings.source, "2020-01-01", "2020-01-02", "*", "it has days from 2020-12-30 to 2020-12-31."),
+        (settings.source, "2021-06-01", "2021-06-02", "*.HHZ", "it has days from 2021-01-01 to 2021-01-02."),
+    ):
+        assert run(source, settings.out, "--start", start, "--end", end, "--select", select, "--weights", weights) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
 
 
 def test_a_scheduler_that_is_not_there_is_one_line(settings, weights):

@@ -126,6 +126,33 @@ def scan(
     return sorted(tasks, key=lambda task: task.name), [*skipped, *sorted(strange)]
 
 
+def why_nothing(source: Path, start: date, end: date, select: Iterable[str]) -> str:
+    """
+    Why :py:func:`scan` found no tasks, in one line. Only the years asked for are searched.
+
+    :param source: Folder of the archive
+    :param start: First day
+    :param end: Last day
+    :param select: Patterns of channel ids
+    """
+    patterns, layout = list(select), "YEAR/NET/STA/CHAN.D/NET.STA.LOC.CHAN.D.YEAR.DAY"
+    years = sorted(path.name for path in source.iterdir() if re.fullmatch(r"\d{4}", path.name, re.ASCII))
+    if not years:
+        return f"{source} is no SDS archive: it has no folders of years with files {layout}."
+    if not any(start.year <= int(year) <= end.year for year in years):
+        return f"{source} has nothing from {start} to {end}: its years are {', '.join(years)}."
+    tasks, skipped = scan(source, date(start.year, 1, 1), date(end.year, 12, 31))
+    if not tasks:
+        found = f", only such as {skipped[0].name} ({skipped[0].reason})" if skipped else ""
+        return f"{source} has no files of channels Z, N, E, 1 or 2 named {layout} in these years{found}."
+    channels = [channel for task in tasks for channel in task.channels]
+    days = sorted(x.day for x in channels if any(fnmatchcase(x.id, pattern) for pattern in patterns))
+    if not days:
+        wanted = " ".join(patterns)
+        return f"No channel of {source} matches {wanted}: patterns are NET.STA.LOC.CHA, such as {channels[0].id}."
+    return f"{source} has nothing from {start} to {end}: in these years it has days from {days[0]} to {days[-1]}."
+
+
 def is_asked_for(channel: ChannelDay, start: date, end: date, select: Iterable[str]) -> bool:
     """Whether a day of a channel is from `start` to `end`, and its id matches one of the patterns."""
     return start <= channel.day <= end and any(fnmatchcase(channel.id, pattern) for pattern in select)

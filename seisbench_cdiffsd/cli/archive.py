@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from seisbench_cdiffsd.archive.days import write_manifest
 from seisbench_cdiffsd.archive.instruments import ArchiveSettings
-from seisbench_cdiffsd.archive.sds import scan, shard
+from seisbench_cdiffsd.archive.sds import scan, shard, why_nothing
 from seisbench_cdiffsd.archive.workers import Lost, run_dask, run_here
 from seisbench_cdiffsd.cli import arguments
 from seisbench_cdiffsd.cli.shared import CommandError, add_model, format_of, load_model, options_of, write_errors
@@ -56,6 +56,8 @@ def add_archive(commands: Any) -> None:
 
 def archive(args: argparse.Namespace) -> int:
     """Denoise an archive, one task for each station and day. A rerun does only what is missing."""
+    if args.end < args.start:
+        raise CommandError(f"--end {args.end} is before --start {args.start}: exchange them.")
     model = load_model(args.weights)
     number, count = args.shard
     settings = ArchiveSettings(
@@ -76,7 +78,7 @@ def archive(args: argparse.Namespace) -> int:
         raise CommandError(f"The archive {args.source} cannot be read: {one_line(error)}") from error
     all_tasks, tasks = tasks, shard(tasks, number, count)
     if not all_tasks:
-        raise CommandError(f"There is nothing to do in {args.source} from {args.start} to {args.end}.")
+        raise CommandError(why_nothing(args.source, args.start, args.end, args.select))
     workers = torch.cuda.device_count() or _cores() if args.workers is None else args.workers
     with write_errors(args.out, "Choose another SDS_OUT"):
         if workers == 0 or not tasks:
