@@ -38,20 +38,11 @@ def denoise_day(task: Task, settings: ArchiveSettings, device: str = "cpu") -> l
     :raises OSError: If the outputs cannot be written
     """
     torch.set_num_threads(settings.threads)
-    instruments = [Instrument(channels, settings) for channels in _instruments(task.channels)]
-    entries = [ledger.read(instrument.entry) for instrument in instruments]
-    done = [
-        ledger.is_done(entry, instrument.key(), settings.out, settings.noise)
-        for instrument, entry in zip(instruments, entries, strict=True)
-    ]
-    model = _model(settings.weights, settings.model, device) if task.missing or not all(done) else None
-    missing = [
-        x.id for x in task.missing if model and not _is_slow_file(settings.source / x.path, model.min_sampling_rate)
-    ]
-    known = [entry for entry, is_done in zip(entries, done, strict=True) if is_done]
-    todo = [instrument for instrument, is_done in zip(instruments, done, strict=True) if not is_done]
-    if not todo or model is None:
+    known, todo = _known_and_todo(task, settings)
+    missing = _missing(task, settings, device)
+    if not todo:
         return _outcomes(task, known, "skipped", missing)
+    model = _model(settings.weights, settings.model, device)
     for instrument in todo:
         instrument.index(model.min_sampling_rate)
     names = [*(entry["channels"] for entry in known), *(instrument.names for instrument in todo)]
@@ -69,6 +60,33 @@ def denoise_day(task: Task, settings: ArchiveSettings, device: str = "cpu") -> l
         if entry:
             known, state = [*known, entry], "done"
     return [*outcomes, *(_outcomes(task, known, state, missing) if known else [])]
+
+
+def outcomes_if_done(task: Task, settings: ArchiveSettings) -> list[Outcome]:
+    """The outcomes of a station-day if all of it is done; none if something is left to do."""
+    known, todo = _known_and_todo(task, settings)
+    return [] if todo else _outcomes(task, known, "skipped", _missing(task, settings, "cpu"))
+
+
+def _known_and_todo(task: Task, settings: ArchiveSettings) -> tuple[list[ledger.Entry], list[Instrument]]:
+    """The entries of the instruments that are done, and the other instruments."""
+    known, todo = [], []
+    for channels in _instruments(task.channels):
+        instrument = Instrument(channels, settings)
+        entry = ledger.read(instrument.entry)
+        if ledger.is_done(entry, instrument.key(), settings.out, settings.noise):
+            known.append(entry)
+        else:
+            todo.append(instrument)
+    return known, todo
+
+
+def _missing(task: Task, settings: ArchiveSettings, device: str) -> list[str]:
+    """Ids of the channels that exist only on other days, except those that are too slow for the model."""
+    if not task.missing:
+        return []
+    least = _model(settings.weights, settings.model, device).min_sampling_rate
+    return [channel.id for channel in task.missing if not _is_slow_file(settings.source / channel.path, least)]
 
 
 def _denoise_and_commit(

@@ -8,14 +8,16 @@ import importlib
 import logging
 import re
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from multiprocessing import resource_tracker
 from typing import Any
 
 import torch
 
-from seisbench_cdiffsd.archive.days import denoise_day
+from seisbench_cdiffsd.archive.days import denoise_day, outcomes_if_done
 from seisbench_cdiffsd.archive.instruments import ArchiveSettings
 from seisbench_cdiffsd.archive.sds import Task
 from seisbench_cdiffsd.files.console import one_line
@@ -61,7 +63,7 @@ def run_dask(
     report: Callable[[str], None] = lambda line: None,
 ) -> Iterator[list[Outcome]]:
     """
-    Run tasks through Dask.
+    Run tasks through Dask, which is started at the first one that is not done.
 
     :param tasks: Tasks
     :param settings: Settings; the workers must have access to its paths
@@ -69,11 +71,17 @@ def run_dask(
     :param scheduler: Address of a running scheduler
     :param cluster: A class that starts a scheduler, such as "dask_jobqueue.SLURMCluster", with its own configuration
     :param retries: How often a task that fails is tried again; the death of a worker does not count as its failure
-    :param report: Called with the address of the dashboard
+    :param report: Called with the address of the dashboard, if Bokeh is installed, which its pages need
     :return: Outcomes of one task after the other, as they finish
     :raises OSError: If there is no room for the outputs
     :raises Lost: If the scheduler is gone, or a cluster cannot be started
     """
+    left = deque(tasks)
+    while left and (known := outcomes_if_done(left[0], settings)):
+        yield known
+        left.popleft()
+    if not left:
+        return
     import dask
     from distributed import Client, as_completed
     from distributed.comm import CommClosedError
@@ -94,10 +102,11 @@ def run_dask(
             client = stack.enter_context(Client(address, set_as_default=False))
         except (OSError, ValueError, TypeError) as error:
             raise Lost(f"Cannot reach the scheduler {scheduler}: {one_line(error)}") from error
-        report(f"Dashboard: {client.dashboard_link}")
+        if find_spec("bokeh"):  # its pages need it
+            report(f"Dashboard: {client.dashboard_link}")
         futures = {
             client.submit(_on_worker, task, settings, key=f"denoise-{task.name}", pure=False, retries=retries): task
-            for task in tasks
+            for task in left
         }
         try:
             for future in as_completed(futures, loop=client.loop):
