@@ -245,6 +245,23 @@ def test_unknown_weights_are_answered_with_the_known_names(name, tmp_path, capsy
     assert all(known in error for known in CDiffSD.list_pretrained(remote=False))
 
 
+def test_paths_beside_a_model_are_answered_with_the_one_to_give(weights, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    for suffix in ("pt", "json"):
+        content = Path(f"{weights}.{suffix}").read_bytes()
+        for name in (f"run/model.{suffix}", *(f"mini[1].{suffix}.v{version}" for version in (2, 9, 10))):
+            (tmp_path / name).write_bytes(content)
+    (tmp_path / "half.pt").write_bytes(content)
+    for name, meant in (("run", "run/model"), ("mini[1]", "mini[1].pt.v10")):
+        assert run("denoise", "example", "--weights", tmp_path / name, "--out", tmp_path / "out") == 2
+        assert one_line(capsys).endswith(f" {tmp_path / meant}.\n")
+        assert run("denoise", "example", "--weights", tmp_path / meant, "--out", tmp_path / "out", "--steps", 1) == 0
+        capsys.readouterr()
+    for name in ("half.pt", "out", f"out/{NAME}.png"):
+        assert run("denoise", "example", "--weights", tmp_path / name, "--out", tmp_path / "out") == 2
+        assert "no model: give NAME of two files" in one_line(capsys)
+
+
 def test_damaged_weights_are_named(weights, tmp_path, capsys):
     (tmp_path / "bad.json").write_text(Path(weights + ".json").read_text())
     (tmp_path / "bad.pt").write_bytes(b"nothing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import math
@@ -104,10 +105,22 @@ def load(weights: str) -> CDiffSD:
         known = CDiffSD.list_pretrained(remote=False)
         if weights in known:
             return CDiffSD.from_pretrained(weights)
+        hint = _meant(Path(weights)) or f"Names: {', '.join(known) or 'none'}; or give the path of a model."
     except (OSError, ValueError) as error:
         raise ValueError(f"The weights {weights!r} cannot be loaded: {one_line(error)}") from error
-    names = ", ".join(known) or "none"
-    raise ValueError(f"There are no weights {weights!r}. Names: {names}; or give the path of a model.")
+    raise ValueError(f"There are no weights {weights!r}. {hint}")
+
+
+def _meant(path: Path) -> str:
+    """What a path that is no model may have been meant for; empty if there is nothing like it."""
+    versions = sorted(path.parent.glob(f"{glob.escape(path.name)}.json.v*"), key=lambda x: (len(x.name), x.name))
+    if (path / "model.json").is_file():
+        return f"It is the folder of a training: give its model, {path / 'model'}."
+    if versions:
+        return f"Add the version: {versions[-1].with_name(versions[-1].name.replace('.json.v', '.pt.v'))}."
+    if path.exists():
+        return "It is there, but no model: give NAME of two files NAME.pt and NAME.json."
+    return ""
 
 
 def margin(model: CDiffSD) -> float:
