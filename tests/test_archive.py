@@ -316,7 +316,7 @@ def test_the_command_in_shards(settings, weights, capsys):
         assert (settings.out / f"manifest.{i}-of-2.json").is_file()
         assert "4 done" in capsys.readouterr().out
     assert run(*common, "--workers", 0) == 0
-    assert "8 skipped" in capsys.readouterr().out
+    assert "8 complete already" in capsys.readouterr().out
     assert not json.loads((settings.out / "manifest.json").read_text())["missing"]
     # a part without tasks
     assert run(*common, "--workers", 0, "--shard", "9/9") == 0

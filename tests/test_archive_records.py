@@ -76,10 +76,10 @@ def test_noise_of_another_folder_is_not_done(command, tmp_path):
     assert "2 done" in command("--noise", first, "--steps", 3)[1]
     assert samples(first) == samples(second) and samples(first) != old
     assert is_true(out, first)
-    assert "2 skipped" in command("--steps", 3)[1]
+    assert "2 complete already" in command("--steps", 3)[1]
     link = tmp_path / "link"
     link.symlink_to(first)
-    assert "2 skipped" in command("--noise", link, "--steps", 3)[1]
+    assert "2 complete already" in command("--noise", link, "--steps", 3)[1]
 
 
 def test_archives_that_are_moved_together_stay_what_they_are(tmp_path):
@@ -92,10 +92,10 @@ def test_archives_that_are_moved_together_stay_what_they_are(tmp_path):
 
 def test_other_options_are_not_done(command):
     assert "2 done" in command()[1]
-    assert "2 skipped" in command("--noise-floor", 0.1, "--noise-margin", 10)[1]  # the defaults
+    assert "2 complete already" in command("--noise-floor", 0.1, "--noise-margin", 10)[1]  # the defaults
     for options in (["--noise-floor", 0.3], ["--noise-margin", "inf"]):
         assert "2 done" in command(*options)[1]
-        assert "2 skipped" in command(*options)[1]
+        assert "2 complete already" in command(*options)[1]
 
 
 # -- channels
@@ -109,13 +109,13 @@ def test_other_channels_leave_the_records_of_each_other(command, tmp_path):
     alone = samples(tmp_path / "out")
     assert "2 done" in selected("N")
     for component in "ZN":
-        assert "2 skipped" in selected(component)
+        assert "2 complete already" in selected(component)
     assert is_true(tmp_path / "out") and len(total(tmp_path / "out")["outputs"]) == 4
     # what belongs together is done together, and replaces what was made alone
     assert "2 done" in selected("?")
     together = samples(tmp_path / "out")
     assert {name: data for name, data in together.items() if name in alone} != alone
-    assert "2 skipped" in selected("?") and is_true(tmp_path / "out")
+    assert "2 complete already" in selected("?") and is_true(tmp_path / "out")
     assert "2 done" in selected("Z")
     assert samples(tmp_path / "out") == {**together, **alone} and is_true(tmp_path / "out")
     assert "2 done" in selected("?")
@@ -264,10 +264,10 @@ def test_rounding_that_leaves_zeros_fails_and_losses_are_reported(command, tmp_p
     status, printed = command("--encoding", "int32", source=tmp_path / "units")
     assert status == 2 and printed.count("--scale") == 6 and not samples(out)
     assert command("--encoding", "int32", source=tmp_path / "units")[0] == 2
-    for count in ("2 done", "2 skipped"):
+    for count in ("2 done", "2 complete already"):
         status, printed = command("--encoding", "int32", "--scale", 1e9, source=tmp_path / "units")
         assert status == 0 and count in printed
-        assert "int32 times 1e+09, largest error 5e-10" in printed and "the worst" in printed
+        assert "int32 times 1e+09, largest rounding error 5e-10" in printed and "the worst" in printed
     assert is_true(out) and "dB below the signal" in next(iter(total(out)["outputs"].values()))["loss"]
     assert "dB" not in command(source=tmp_path / "units")[1]  # of single precision
 

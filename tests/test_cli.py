@@ -145,7 +145,7 @@ def test_defaults_of_the_weights_are_those_of_the_command(weights, tmp_path, cap
         np.testing.assert_allclose(one.data, other.data, rtol=1e-4, atol=1e-2)
     capsys.readouterr()
     assert run(*args, "--steps", 1, "--noise-floor", 0.3) == 0
-    assert "1 skipped" in capsys.readouterr().out
+    assert "1 complete already" in capsys.readouterr().out
 
 
 def test_picks_before_and_after_are_printed(weights, pickers, tmp_path, capsys):
@@ -316,7 +316,7 @@ def test_what_is_done_is_skipped(weights, tmp_path, capsys):
     def written(*more):
         before = target.stat().st_mtime_ns if target.exists() else 0
         assert run(*args, *more) == 0
-        assert ("1 skipped" in capsys.readouterr().out) == (target.stat().st_mtime_ns == before)
+        assert ("1 complete already" in capsys.readouterr().out) == (target.stat().st_mtime_ns == before)
         return target.stat().st_mtime_ns != before
 
     assert written()
@@ -333,7 +333,7 @@ def test_what_is_done_is_skipped(weights, tmp_path, capsys):
 def test_integers_state_their_loss(weights, tmp_path, capsys):
     args = ["denoise", "example", "--weights", weights, "--steps", "1", "--encoding", "int32"]
     assert run(*args, "--out", tmp_path / "a", "--scale", "1000", "--location", "D1") == 0
-    assert re.search(r"int32 times 1000, largest error 0\.0005, \d\d+ dB below", capsys.readouterr().out)
+    assert re.search(r"int32 times 1000, largest rounding error 0\.0005, \d\d+ dB below", capsys.readouterr().out)
     scaled = obspy.read(str(tmp_path / "a" / f"{NAME}.denoised.x1000.mseed"))
     expected = CDiffSD.load(weights).denoise(obspy.read(), steps=1)
     for one, other in zip(scaled.sort(), expected.sort(), strict=True):

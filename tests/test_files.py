@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import obspy
+import pandas as pd
 import pytest
 import seisbench.models as sbm
 from conftest import randomised
@@ -29,6 +30,8 @@ from seisbench_cdiffsd.cli import main
 from seisbench_cdiffsd.files import continuous, denoising, reading
 from seisbench_cdiffsd.files.continuous import between, denoised_pieces, fingerprint
 from seisbench_cdiffsd.files.denoising import Settings, denoise_files
+from seisbench_cdiffsd.files.manifest import Outcome, report
+from seisbench_cdiffsd.files.picklists import describe
 from seisbench_cdiffsd.files.reading import ReadError, Source, index
 from seisbench_cdiffsd.files.writing import MseedWriter, Unwritable, replacing
 
@@ -210,7 +213,7 @@ def test_ids_gaps_and_samples_survive():
     for trace in back:
         expected = data.select(id=trace.id).slice(trace.stats.starttime, trace.stats.endtime)[0].data
         np.testing.assert_array_equal(trace.data, expected.astype(np.float32))
-    assert "float32, largest error" in writer.loss and not writer.cut
+    assert "float32, largest rounding error" in writer.loss and not writer.cut
 
 
 def test_codes_that_do_not_fit_are_reported():
@@ -615,3 +618,44 @@ def test_a_run_that_dies_while_it_replaces_is_not_taken_for_the_one_before(small
         with pytest.raises(KeyboardInterrupt):
             states(steps=2)
     assert states(steps=1) == ["done"]
+
+
+def test_channels_that_are_broken_or_silent_are_named(small, tmp_path):
+    data = stream(seconds=60)
+    for trace, value in zip(data, (np.nan, 5, 0), strict=True):
+        trace.data = trace.data.astype(np.float32)
+        trace.data[500 if value else 0 : 540 if np.isnan(value) else None] = value
+    data[1].data[:] = 5
+    for i in range(2):
+        write(tmp_path / f"{i}.mseed", data[i::2], encoding="FLOAT32")
+    lines = []
+    inputs = [str(tmp_path / f"{i}.mseed") for i in range(2)]
+    assert [o.state for o in denoise_files(small, inputs, tmp_path / "out", Settings(), report=lines.append)] == [
+        "done"
+    ]
+    assert [line for line in lines if "XX.STA..HH" in line and ": " in line] == [
+        "  XX.STA..HHZ: NaN and infinite samples were left out",
+        "  XX.STA..HHE: constant, became zeros",
+        "  XX.STA..HHN: constant, became zeros",
+    ]
+
+
+def test_a_record_too_long_for_a_figure_says_so_and_how_many_picks_it_has(small, tmp_path):
+    keen = randomised(sbm.PhaseNet(default_args={"P_threshold": 0, "S_threshold": 0}))
+    long = write(tmp_path / "a", stream(seconds=3700))
+    lines = []
+    list(denoise_files(small, [str(long)], tmp_path / "out", Settings(picks=True), keen, lines.append))
+    (path,) = (tmp_path / "out").glob("*.csv")
+    table = pd.read_csv(path, converters={"time": UTCDateTime})
+    assert len(table)
+    assert lines[-2:] == [f"  PhaseNet, denoised: {describe(table)}", "  no figure: longer than an hour"]
+
+
+def test_what_is_complete_is_distinguished_from_what_is_not_usable():
+    rows = [Outcome("A.B.2020.001", "skipped", "no HHZ"), Outcome("A.C.2020.001", "skipped")]
+    rows += [Outcome("*.LOG", "skipped", "not usable"), Outcome("A.D.2020.001", "done")]
+    assert report(rows).splitlines() == [
+        "1 done, 2 complete already, 1 skipped",
+        "skipped  *.LOG         not usable",
+        "complete A.B.2020.001  no HHZ",
+    ]

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import obspy
 from obspy import Stream, UTCDateTime
 from seisbench.models import WaveformModel
@@ -182,6 +183,13 @@ def _denoise(
     short, window = _is_short(job), model.in_samples / model.sampling_rate
     picks = Picks(picker) if settings.picks and picker is not None else None
     clean, noise = Stream(), Stream()
+    broken: set[str] = set()
+
+    def read(start: UTCDateTime, end: UTCDateTime) -> Stream:
+        stream = job.source.read(start, end)
+        broken.update(x.id for x in stream if x.data.dtype.kind == "f" and not np.isfinite(x.data).all())
+        return stream
+
     with ExitStack() as stack:
         writers = {
             path: MseedWriter(
@@ -189,7 +197,7 @@ def _denoise(
             )
             for path in _mseed_paths(job, out, settings)
         }
-        for signal, removed in denoised_pieces(model, job.source.read, job.start, job.end, **settings.options):
+        for signal, removed in denoised_pieces(model, read, job.start, job.end, **settings.options):
             for writer, stream in zip(writers.values(), (signal, removed), strict=False):
                 writer.write(stream)
             if short:
@@ -206,10 +214,18 @@ def _denoise(
         report(f"  {path}  ({writer.loss})")
         for channel in sorted(writer.cut):
             report(f"  {channel}: its codes are too long for miniSEED and were cut")
+    for channel in sorted(broken):
+        report(f"  {channel}: NaN and infinite samples were left out")
+    for channel in sorted(next(iter(writers.values())).silent):
+        report(f"  {channel}: constant, became zeros")
     written = [*writers]
     if picks is not None:
         written += _write_picks(picks, out / job.name, report)
-    if short:
+        if not short:
+            report(f"  PhaseNet, denoised: {describe(picks.all())}")
+    if not short:
+        report("  no figure: longer than an hour")
+    else:
         noisy = job.source.read(job.start, job.end)
         written.append(_write_figure(model, noisy, clean, noise, out / f"{job.name}.png", picker, report))
     return written

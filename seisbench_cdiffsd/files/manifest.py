@@ -36,19 +36,25 @@ class Outcome:
     ratio: float = math.inf
     loss: str = ""
 
+    @property
+    def word(self) -> str:
+        """The state in print, where "skipped" is said of channels that are not usable alone, such as ``*.LOG``."""
+        return "complete" if self.state == "skipped" and not self.name.startswith("*.") else self.state
+
 
 def report(outcomes: Iterable[Outcome]) -> str:
     """The number of outcomes of each state, the largest loss in encoding, and a line for each outcome with a reason."""
     rows = sorted(set(outcomes))
-    counts = Counter(row.state for row in rows)
-    lines = [", ".join(f"{counts[state]} {state}" for state in STATES if counts[state]) or "nothing to do"]
+    counts = Counter(row.word for row in rows)
+    words = {"done": "done", "complete": "complete already"} | {state: state for state in STATES}
+    lines = [", ".join(f"{counts[word]} {said}" for word, said in words.items() if counts[word]) or "nothing to do"]
     lossy = [row for row in rows if row.loss]
     if lossy:
         worst = min(lossy, key=lambda row: row.ratio)
         lines.append(f"{worst.loss} ({worst.name}{', the worst' if len(lossy) > 1 else ''})")
     reasons = [row for row in rows if row.reason]
     width = max((len(row.name) for row in reasons), default=0)
-    return "\n".join([*lines, *(f"{row.state:8}{row.name:{width}}  {row.reason}" for row in reasons)])
+    return "\n".join([*lines, *(f"{row.word:9}{row.name:{width}}  {row.reason}" for row in reasons)])
 
 
 def status(outcomes: Iterable[Outcome]) -> int:

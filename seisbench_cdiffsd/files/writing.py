@@ -219,6 +219,11 @@ class MseedWriter:
         return not self._largest
 
     @property
+    def silent(self) -> set[str]:
+        """Ids of the channels of nothing but zeros."""
+        return {channel for channel, (given, _) in self._largest.items() if not given}
+
+    @property
     def exact(self) -> bool:
         """Whether nothing was lost."""
         return self._error == 0
@@ -232,6 +237,7 @@ class MseedWriter:
     def loss(self) -> str:
         """What the encoding lost, in one line."""
         if self.exact:
-            return f"{self.encoding}, exact"
+            return f"{self.encoding}, no sample rounded"
         scaled = f" times {self.scale:g}" if self.scale != 1 else ""
-        return f"{self.encoding}{scaled}, largest error {self.largest_error:.2g}, {self.ratio:.0f} dB below the signal"
+        error = f"largest rounding error {self.largest_error:.2g}, {self.ratio:.0f} dB below the signal"
+        return f"{self.encoding}{scaled}, {error}"
