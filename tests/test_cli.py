@@ -190,7 +190,7 @@ def test_what_cannot_be_read_is_reported_in_one_line(weights, tmp_path, capsys):
     cases = {
         "missing.mseed": "no such file",
         "text.mseed": "cannot be read",
-        "empty.mseed": "cannot be read",
+        "empty.mseed": "is empty (0 bytes)",
         "": "folder",
         "loop": "loop: cannot be read",
         300 * "n": "nnn: cannot be read",
@@ -396,7 +396,24 @@ def test_impossible_steps_are_refused(steps, capsys):
 def test_misspelt_commands_are_one_line(args, capsys):
     with pytest.raises(SystemExit) as info:
         run(*args)
-    assert info.value.code == 2 and "--help" in one_line(capsys)
+    command = "cdiffsd denoise" if "denoise" in args else "cdiffsd"
+    assert info.value.code == 2 and f"(see {command} --help)" in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["denoise", "example", "--out", ""],
+        ["archive", "in", "", "--start", "2020-01-01", "--end", "2020-01-02"],
+        ["archive", "in", "out", "--noise", "", "--start", "2020-01-01", "--end", "2020-01-02"],
+        ["train", "default", "--out", ""],
+        ["export", "run", "mine", "--out", ""],
+    ],
+)
+def test_an_empty_name_is_no_folder(args, capsys):
+    with pytest.raises(SystemExit) as info:
+        run(*args)
+    assert info.value.code == 2 and "must be the name of a folder" in one_line(capsys)
 
 
 def test_the_readme_has_the_options_and_their_defaults():

@@ -199,6 +199,7 @@ ALLOWED = {
         "pretrained",
     },
     "cli.denoise": {
+        "cli.arguments",
         "cli.shared",
         "files.console",
         "files.denoising",

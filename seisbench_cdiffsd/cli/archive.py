@@ -24,12 +24,14 @@ from seisbench_cdiffsd.files.manifest import report, status
 def add_archive(commands: Any) -> None:
     """Add ``cdiffsd archive``."""
     parser = commands.add_parser("archive", help="denoise an archive of day files (SDS)", description=archive.__doc__)
-    parser.add_argument("source", type=Path, metavar="SDS_IN", help="folder of the archive")
-    parser.add_argument("out", type=Path, metavar="SDS_OUT", help="folder of the denoised archive")
+    parser.add_argument("source", type=arguments.folder, metavar="SDS_IN", help="folder of the archive")
+    parser.add_argument("out", type=arguments.folder, metavar="SDS_OUT", help="folder of the denoised archive")
     parser.add_argument("--start", type=arguments.day, required=True, metavar="YYYY-MM-DD", help="first day")
     parser.add_argument("--end", type=arguments.day, required=True, metavar="YYYY-MM-DD", help="last day")
     parser.add_argument("--select", nargs="+", default=["*"], metavar="ID", help="channels, such as 'CH.*.*.HH?' (all)")
-    parser.add_argument("--noise", type=Path, metavar="DIR", help="folder of an archive of the removed noise")
+    parser.add_argument(
+        "--noise", type=arguments.folder, metavar="DIR", help="folder of an archive of the removed noise"
+    )
     add_model(parser)
     parser.add_argument("--shard", type=arguments.shard, default=(1, 1), metavar="I/N", help="only the I-th of N parts")
     parser.add_argument(

@@ -6,6 +6,7 @@ import argparse
 import math
 import re
 from datetime import date
+from pathlib import Path
 
 from seisbench_cdiffsd.files.writing import CODE_LENGTHS
 
@@ -33,6 +34,12 @@ def address(text: str) -> str:
     if not match or int(match[4]) > 65535:
         raise argparse.ArgumentTypeError(f"must be a host and a port, such as tcp://localhost:8786, not {text!r}")
     return text
+
+
+def folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("must be the name of a folder, not ''; '.' is the one you are in")
+    return Path(text)
 
 
 def day(text: str) -> date:

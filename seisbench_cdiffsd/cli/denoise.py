@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from seisbench_cdiffsd.cli import arguments
 from seisbench_cdiffsd.cli.shared import CommandError, add_model, format_of, load_model, options_of, write_errors
 from seisbench_cdiffsd.files.console import one_line, tell
 from seisbench_cdiffsd.files.denoising import Settings, denoise_files
@@ -18,7 +19,9 @@ def add_denoise(commands: Any) -> None:
     """Add ``cdiffsd denoise``."""
     parser = commands.add_parser("denoise", help="denoise files of seismograms", description=denoise.__doc__)
     parser.add_argument("input", nargs="+", metavar="INPUT", help="a file that ObsPy reads, or 'example'")
-    parser.add_argument("--out", type=Path, default=Path("denoised"), metavar="DIR", help="folder (%(default)s)")
+    parser.add_argument(
+        "--out", type=arguments.folder, default=Path("denoised"), metavar="DIR", help="folder (%(default)s)"
+    )
     add_model(parser)
     parser.add_argument("--noise", action="store_true", help="also write the removed noise")
     parser.add_argument("--picks", action="store_true", help="write picks on the denoised records: CSV and QuakeML")

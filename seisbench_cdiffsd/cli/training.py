@@ -34,7 +34,9 @@ def add_train(commands: Any) -> None:
             metavar="DATASET",
             help=f"of {what}: folders in SeisBench's format, or names such as STEAD",
         )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder; an unfinished run is resumed")
+    parser.add_argument(
+        "--out", type=arguments.folder, required=True, metavar="DIR", help="folder; an unfinished run is resumed"
+    )
     parser.add_argument("--resume", action="store_true", help="resume the run in --out, with its own settings")
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="such as augmentations.stretch=0"
@@ -121,9 +123,11 @@ def settings(args: argparse.Namespace) -> TrainingConfig:
 def add_export(commands: Any) -> None:
     """Add ``cdiffsd export``."""
     parser = commands.add_parser("export", help="write the weights of a training", description=export.__doc__)
-    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a training")
+    parser.add_argument("run_folder", type=arguments.folder, metavar="RUN", help="folder of a training")
     parser.add_argument("name", metavar="NAME", help="name of the weights")
-    parser.add_argument("--out", type=Path, default=Path("weights"), metavar="DIR", help="folder (%(default)s)")
+    parser.add_argument(
+        "--out", type=arguments.folder, default=Path("weights"), metavar="DIR", help="folder (%(default)s)"
+    )
     parser.add_argument("--version", default="1", metavar="V", help="version of the weights (%(default)s)")
     parser.add_argument("--docstring", metavar="TEXT", help="description of the weights, in a sentence")
     parser.set_defaults(run=export, user_errors=(ValueError, OSError))

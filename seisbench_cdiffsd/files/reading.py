@@ -118,11 +118,13 @@ def index(path: Path, block: int = BLOCK) -> list[Readable]:
     :param path: File in any format that ObsPy reads, except Python's pickle, which could run code
     :param block: Bytes of a miniSEED file to read at once
     :return: Its parts
-    :raises ReadError: If the file does not exist, cannot be read, or contains no samples
+    :raises ReadError: If the file does not exist, is empty, cannot be read, or contains no samples
     """
     try:
         if stat.S_ISDIR(path.stat().st_mode):
             raise ReadError("is a folder. Name the files in it.")
+        if path.is_file() and not path.stat().st_size:
+            raise ReadError("is empty (0 bytes).")
         record = _record_length(path)
         if not record:
             parts: list[Readable] = [Block(path, _spans(_read(path, headonly=True)))]

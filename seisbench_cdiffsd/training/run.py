@@ -186,7 +186,7 @@ def _check(out: Path, config: TrainingConfig) -> None:
         if differing:
             raise ValueError(
                 f"{out} holds a training with other settings ({path}: {', '.join(differing)}): "
-                "choose another folder or delete it."
+                f"choose another folder or delete it; or go on from it in another: --init-from {out / 'model'}"
             )
     last = out / "last.ckpt"
     if last.is_file():
