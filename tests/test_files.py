@@ -341,9 +341,11 @@ def test_without_a_lower_corner_samples_far_away_matter_so_pieces_are_refused(ar
     assert "\n" not in str(error.value)
     model.save(tmp_path / "model")
     path = write(tmp_path / "a.mseed", data)
-    arguments = ["denoise", str(path), "--weights", str(tmp_path / "model"), "--out", str(tmp_path / "out")]
-    assert main(arguments) == 2
-    assert "bandpass or highpass" in capsys.readouterr().err
+    weights, out = ["--weights", str(tmp_path / "model")], str(tmp_path / "out")
+    dates = ["--start", "2020-01-01", "--end", "2020-01-01"]
+    for command in (["denoise", str(path), "--out", out], ["archive", str(tmp_path), out, *dates]):
+        assert main([*command, *weights]) == 2
+        assert "bandpass or highpass" in capsys.readouterr().err
     assert not list((tmp_path / "out").rglob("*.mseed"))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from seisbench_cdiffsd.cli import arguments
 from seisbench_cdiffsd.files.console import one_line
-from seisbench_cdiffsd.files.continuous import load
+from seisbench_cdiffsd.files.continuous import check_pieces, load
 from seisbench_cdiffsd.files.writing import ENCODINGS
 from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.pretrained import DEFAULT
@@ -78,12 +78,14 @@ def load_model(weights: str) -> CDiffSD:
 
     :param weights: Name of weights, or path of a saved model
     :return: The model
-    :raises CommandError: If they cannot be loaded
+    :raises CommandError: If they cannot be loaded, or not denoise piece by piece
     """
     try:
-        return load(weights)
+        model = load(weights)
+        check_pieces(model)
     except ValueError as error:
         raise CommandError(one_line(error)) from error
+    return model
 
 
 @contextmanager

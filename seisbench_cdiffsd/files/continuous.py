@@ -53,11 +53,7 @@ def denoised_pieces(
     :return: Signal and noise of each piece with samples
     :raises ValueError: If the model has another filter, or none
     """
-    if not has_lower_corner(model.filter_args):
-        raise ValueError(
-            f"A model with filter_args {model.filter_args!r} needs the mean of a whole record, and is not for pieces: "
-            "call CDiffSD.denoise, or use weights with a bandpass or highpass."
-        )
+    check_pieces(model)
     around = margin(model)
     count = max(math.ceil((end - start) / piece), 1)
     for i in range(count):
@@ -69,6 +65,19 @@ def denoised_pieces(
         del stream
         parts = [Stream(filter(_has_samples, (between(x, first, last) for x in y))) for y in (clean, noise)]
         yield parts[0], parts[1]
+
+
+def check_pieces(model: CDiffSD) -> None:
+    """
+    Check that a model can denoise records piece by piece.
+
+    :raises ValueError: If its filter has no lower corner, so that each sample depends on the mean of the whole record
+    """
+    if not has_lower_corner(model.filter_args):
+        raise ValueError(
+            f"A model with filter_args {model.filter_args!r} needs the mean of a whole record, and is not for pieces: "
+            "call CDiffSD.denoise, or use weights with a bandpass or highpass."
+        )
 
 
 def between(trace: Trace, start: UTCDateTime, end: UTCDateTime) -> Trace:
