@@ -222,6 +222,7 @@ def test_the_readme_has_some_rows_of_the_committed_results_by_plain_names():
     rows = [line.split("|")[1].strip() for line in lines]
     assert rows == list(report.README_ROWS.values()) and "**CDiffSD (default)**" in rows
     assert head.count("|") == 9 and head.rstrip("| ").endswith("EQTransformer P recall")
+    assert committed.headline() in (report.FOLDER.parent / "README.md").read_text("utf-8")
     assert dict(committed.markdown())["Summary"].count("\n") > 20
 
 
