@@ -168,7 +168,7 @@ def records(
         hint = "obspy.read(path) opens a file, obspy.Stream([trace]) holds a trace"
         raise TypeError(f"Give an ObsPy Stream, not {type(stream).__name__}: {hint}.")
     limit = window / sampling_rate
-    doubled, contradicting = set[str](), set[str]()
+    doubled, contradicting = set[str](), dict[str, str]()
     for (*names, band, _), members in instruments(stream, order, flexible, min_rate):
         pieces = [piece for source, trace, row in members for piece in cut(source, trace, row, limit)]
         rate = max(trace.stats.sampling_rate for _, trace, _ in members)
@@ -184,7 +184,8 @@ def records(
             for row, channel in enumerate(channels):
                 values, contradiction = axis.joined(row)
                 if contradiction:
-                    contradicting.add(".".join([*names, channel]))
+                    start = UTCDateTime(axis.start / rate).strftime("%Y-%m-%dT%H:%M:%S")
+                    contradicting.setdefault(".".join([*names, channel]), start)
                 segments.append(axis.fill(row, values, sos, zerophase))
             gaps.fill(axis.data, axis.alive, window)
             covered, present = axis.covered, axis.present
@@ -206,7 +207,8 @@ def records(
     if doubled:
         logger.warning(f"Channels with horizontal components 12 as well as NE, 12 denoised apart: {listed(doubled)}")
     if contradicting:
-        logger.warning(f"Channels whose traces overlap and disagree, their mean is used: {listed(contradicting)}")
+        where = listed([f"{channel} (record from {start})" for channel, start in contradicting.items()])
+        logger.warning(f"Channels whose traces overlap and disagree, their mean is used: {where}")
 
 
 def samples_of_traces(stream: Stream, estimates: Iterable[tuple[Record, NDArray[np.float32]]]) -> dict[int, Samples]:
