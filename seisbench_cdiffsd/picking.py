@@ -39,6 +39,10 @@ class WeightsUnavailable(RuntimeError):
     """Weights are not on this machine, or could not be downloaded or loaded."""
 
 
+class WeightsMissing(WeightsUnavailable):
+    """Weights that are not on this machine, and may be downloaded."""
+
+
 def load_picker(name: str = "PhaseNet", weights: str = "original", download: bool = False) -> WaveformModel:
     """
     A pretrained picker of SeisBench. Without `download`, only SeisBench's cache is searched.
@@ -48,7 +52,8 @@ def load_picker(name: str = "PhaseNet", weights: str = "original", download: boo
     :param download: Ask SeisBench's remote repository for weights that are not in the cache
     :return: The picker
     :raises ValueError: If SeisBench has no model of this name
-    :raises WeightsUnavailable: If the weights are not in the cache, could not be downloaded, or are damaged
+    :raises WeightsMissing: If the weights are not in the cache, and are not to be downloaded
+    :raises WeightsUnavailable: If they could not be downloaded, or are damaged
     """
     return load_seisbench_model(name, weights, download)
 
@@ -62,14 +67,18 @@ def load_seisbench_model(name: str, weights: str, download: bool = False) -> Wav
     versions = kind.list_versions(weights, remote=False)
     cached = bool(versions) and all(kind._pretrained_path(weights, version)[0].is_file() for version in versions)
     if not (cached or download):
-        raise WeightsUnavailable(
+        raise WeightsMissing(
             f"The {name} weights {weights!r} are not in SeisBench's cache. With a network, get them once with "
             f"seisbench.models.{name}.from_pretrained({weights!r})."
         )
     try:
         return kind.from_pretrained(weights)
     except UNREADABLE as error:
-        reason = "loaded from SeisBench's cache" if cached else "downloaded (is there a network, and such weights?)"
+        reason = (
+            "loaded from SeisBench's cache: delete them there"
+            if cached
+            else "downloaded (is there a network, and such weights?)"
+        )
         raise WeightsUnavailable(f"The {name} weights {weights!r} could not be {reason}.") from error
 
 

@@ -365,9 +365,16 @@ def test_picks_are_written_on_request(weights, pickers, tmp_path, capsys):
     assert all(p.waveform_id.station_code == "RJOB" for p in picks)
 
 
-def test_picks_without_a_picker_are_refused(weights, tmp_path, capsys):
-    assert run("denoise", "example", "--weights", weights, "--out", tmp_path / "out", "--picks") == 2
+def test_picks_without_a_picker_are_refused(weights, tmp_path, capsys, monkeypatch):
+    command = "denoise", "example", "--weights", weights, "--out", tmp_path / "out", "--picks"
+    monkeypatch.setattr(seisbench, "cache_model_root", tmp_path)
+    assert run(*command) == 2
     assert "--download-picker" in one_line(capsys)
+    (tmp_path / "phasenet").mkdir()
+    for kind in ("pt", "json"):
+        (tmp_path / "phasenet" / f"original.{kind}.v1").write_text("{}")
+    assert run(*command) == 2
+    assert "delete them there" in one_line(capsys)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from seisbench_cdiffsd.cli.shared import CommandError, add_model, format_of, loa
 from seisbench_cdiffsd.files.console import one_line, tell
 from seisbench_cdiffsd.files.denoising import Settings, denoise_files
 from seisbench_cdiffsd.files.manifest import report, status
-from seisbench_cdiffsd.picking import WeightsUnavailable, load_picker
+from seisbench_cdiffsd.picking import WeightsMissing, WeightsUnavailable, load_picker
 
 
 def add_denoise(commands: Any) -> None:
@@ -37,7 +37,8 @@ def denoise(args: argparse.Namespace) -> int:
         picker, hint = load_picker("PhaseNet", download=args.download_picker), ""
     except WeightsUnavailable as error:
         picker = None
-        hint = one_line(error) if args.download_picker else "add --download-picker to get its weights once"
+        missing = isinstance(error, WeightsMissing)
+        hint = "add --download-picker to get its weights once" if missing else one_line(error)
         if args.picks:
             raise CommandError(f"No picks without PhaseNet: {hint}") from error
     settings = Settings(options=options_of(args, model), noise=args.noise, picks=args.picks, **format_of(args))
