@@ -7,9 +7,12 @@ import pandas as pd
 import pytest
 import seisbench.generate as sbg
 from mixtures import mixture_snr_db
+from seisbench.data import WaveformDataset
 
 from seisbench_cdiffsd.data import pairs
-from seisbench_cdiffsd.data.augmentations import P_KEY, S_KEY, SNR_KEY
+from seisbench_cdiffsd.data.augmentations import P_KEY, S_KEY, SNR_KEY, RandomOnset
+from seisbench_cdiffsd.data.splits import take_split
+from seisbench_cdiffsd.picking import load_picker, match_labels, pick_windows
 from seisbench_cdiffsd.training.config import Augmentations
 
 
@@ -147,3 +150,24 @@ def test_s_outside_the_window_is_no_label(earthquakes, noise):
     assert late.any()
     assert s[late].isna().all()
     assert (mixtures.labels[P_KEY] == mixtures.labels["p_sample"]).all()
+
+
+def test_pickers_pick_the_targets_of_a_training_where_they_pick_the_records(shared_data, pickers):
+    """A fade that began a second before P made a quarter of the targets begin early, for pickers and the network."""
+    train = take_split(WaveformDataset(shared_data / "data" / "events"), "train")
+    few = train.filter(np.arange(len(train)) % 15 == 0, inplace=False)
+    right = []
+    for mute in (False, True):
+        records = pairs.load_earthquakes(few, pairs.band_pass(), min_snr=10, mute=mute)
+        windows, onsets = [], []
+        for i in range(len(records)):
+            state = {"X": records.get_sample(i)}
+            with pairs.seeded(i):
+                RandomOnset(300, 1500)(state)
+            windows.append(state["X"][0])
+            onsets.append(state["X"][1][P_KEY] / 100)
+        picks = pick_windows(load_picker("PhaseNet"), np.stack(windows), [0.3])[0]
+        labels = pd.DataFrame({"record": range(len(onsets)), "phase": "P", "time": onsets})
+        right.append(match_labels(picks, labels, 0.1)["residual"].notna().mean())
+    assert len(onsets) > 50
+    assert right[1] > right[0] - 0.03

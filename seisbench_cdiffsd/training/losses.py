@@ -107,8 +107,8 @@ class Picks:
     What a frozen PhaseNet sees: the cross-entropy of its probabilities on the estimate against those on the clean
     record, less its minimum.
 
-    The default share of noise is left in the estimate, as pickers will get it: pickers are not made for silence, and
-    to please them in silence distorts the waveform.
+    The default share of noise is left in both, as pickers will get it: pickers are not made for silence, in which they
+    miss arrivals even of clean records, and to please them there distorts the waveform.
 
     :param weights: Name of PhaseNet weights in SeisBench's cache; not those that the result will be evaluated with
     :raises ValueError: If they are not there; nothing is downloaded
@@ -123,7 +123,7 @@ class Picks:
 
     def __call__(self, clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
         with torch.no_grad():
-            target = picker_probabilities(self.picker, clean)
+            target = picker_probabilities(self.picker, leave_noise(clean + noise, clean))
         entropy = -torch.xlogy(target, target).sum(1)
         seen = picker_probabilities(self.picker, leave_noise(clean + noise, estimate))
         return (-(target * seen.clamp(min=1e-6).log()).sum(1) - entropy).mean()
