@@ -72,7 +72,7 @@ def test_the_mask_of_deepdenoiser_costs_its_own_cross_entropy():
 def test_log_ratio_is_the_sdr_up_to_sign_and_unit():
     clean = torch.randn(1, 3, 3000, generator=torch.Generator().manual_seed(0))
     noise = 0.5 * torch.randn(1, 3, 3000, generator=torch.Generator().manual_seed(1))
-    near, far = (losses.log_ratio(clean, clean + share * noise, noise, floor=1e-9) for share in (0.1, 1))
+    near, far = (losses.log_ratio(clean, clean + share * noise, noise, 1e-9, 1e-9) for share in (0.1, 1))
     assert (far - near).item() == pytest.approx(np.log(100), rel=1e-3)
 
 

@@ -39,19 +39,24 @@ def l1(clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
     return (clean - estimate).abs().mean()
 
 
-def log_ratio(clean: Tensor, estimate: Tensor, noise: Tensor, floor: float = 0.01) -> Tensor:
+def log_ratio(
+    clean: Tensor, estimate: Tensor, noise: Tensor, floor: float = 0.001, window_floor: float = 0.01
+) -> Tensor:
     """
     Log of the error power over the power of earthquake and noise: half for the whole window, half by segments.
 
     The whole window gives the SDR, up to sign and unit. The segments, half a second of one component each, make a weak
     arrival count as much as a strong one, and the silence before P as much as either. A segment counts as right when
-    its error is `floor` times its power.
+    its error is `floor` times its power: what is left before P must be far weaker than P, or pickers take it for the
+    onset.
 
-    :param floor: Ratio of powers below which an error hardly matters; for whole windows a tenth of it
+    :param floor: Ratio of powers of a segment below which an error hardly matters
+    :param window_floor: For whole windows, of the earthquake to all; of errors a tenth of it
     """
     error, power = (clean - estimate).square(), clean.square() + noise.square()
     window, total, signal = (x.mean((1, 2)) for x in (error, power, clean.square()))
-    whole = torch.log((window + 0.1 * floor * total + TINY) / (signal + floor * total + TINY)).mean()
+    total = window_floor * total
+    whole = torch.log((window + 0.1 * total + TINY) / (signal + total + TINY)).mean()
     local_error, local_power = (F.avg_pool1d(x, SEGMENT) for x in (error, power))
     return 0.5 * whole + 0.5 * torch.log(local_error / (local_power + TINY) + floor).mean()
 
