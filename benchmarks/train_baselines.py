@@ -4,8 +4,7 @@
 the input SNRs, the seed and the validation of a training of CDiffSD, sees the very same pairs in the same order, keeps
 a moving average of the weights, validates on the same mixtures and keeps the best. A second call resumes an interrupted
 one. The result goes to ``benchmarks/weights``, with matrices in half precision. With ``--init-from WEIGHTS``, a mask
-network goes on from weights that it has, and the result is the mean of the two, as for the weights of the package;
-CDiffSD from scratch goes on likewise, without the mean.
+network or CDiffSD from scratch goes on from weights that it has; with ``--mean``, the result is the mean of the two.
 
 deepdenoiser, seisdae
     SeisBench's classes with their own preprocessing, their masks as labels and cross-entropy as loss (Zhu et al., 2019;
@@ -260,6 +259,7 @@ def main() -> None:
     parser.add_argument("--like", type=Path, help="config.json of the training to compare with")
     parser.add_argument("--out", type=Path, help="folder of the run (runs/NAME)")
     parser.add_argument("--init-from", type=Path, help="weights to go on from, without .pt")
+    parser.add_argument("--mean", action="store_true", help="take the mean of the result and of --init-from")
     parser.add_argument("--steps", type=int, help="updates, if not as in --like")
     parser.add_argument("--validate-every", type=int, help="updates between validations, likewise")
     parser.add_argument("--batch-size", type=int, help="windows of an update, likewise")
@@ -270,6 +270,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     if args.init_from and args.name not in (*MASKS, "from-scratch"):
         parser.error(f"--init-from is for {', '.join(MASKS)} and from-scratch.")
+    if args.mean and not args.init_from:
+        parser.error("--mean is of the result and of --init-from.")
     changes = {"steps": args.steps, "validate_every": args.validate_every, "batch_size": args.batch_size}
     changes = {name: value for name, value in changes.items() if value is not None}
     init_from = args.init_from and str(args.init_from)  # a setting like others: to resume, it must be the same
@@ -294,8 +296,7 @@ def main() -> None:
         elif args.name != "from-scratch":
             noise.coloured = args.name == "gaussian-coloured"
         fit(events, noise, out, config, args.device)
-    # What tells of earthquakes, which CDiffSD learns as it goes on, fits its own weights and no mean.
-    publish(out / "model", args.weights / args.name, args.init_from if args.name in MASKS else None)
+    publish(out / "model", args.weights / args.name, args.init_from if args.mean else None)
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ from seisbench_cdiffsd.training.run import TrainingConfig
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(FOLDER))
-ablations, coda, report, retrain_picker, suite, testdata, train_baselines = (
+ablations, coda, detectable, report, retrain_picker, suite, testdata, train_baselines = (
     pytest.importorskip(name, reason="the benchmarks are not here")
-    for name in ("ablations", "coda", "report", "retrain_picker", "suite", "testdata", "train_baselines")
+    for name in "ablations coda detectable report retrain_picker suite testdata train_baselines".split()
 )
 
 
@@ -417,3 +417,24 @@ def test_what_is_left_of_a_coda_is_measured_where_it_is_clear():
     pieces = coda.kept(Halving(), record, 1000)
     assert pieces["time"].tolist() == [0, 5, 10, 15, 20, 25]
     np.testing.assert_allclose(pieces["kept"], [0.5, 0.5, 0, 0, 0, 0])
+
+
+def test_evidence_for_p_grows_with_p_and_needs_it_in_the_window():
+    random = np.random.default_rng(0)
+    noise = random.normal(size=(4, 3, 3000)).astype(np.float32)
+    clean = np.zeros_like(noise)
+    for i, amplitude in enumerate((0.0, 0.3, 3.0, 3.0)):
+        clean[i, :, 1000:] = amplitude * random.normal(size=(3, 2000))
+    labels = pd.DataFrame({"p_sample": [1000, 1000, 1000, 3100], "s_sample": [np.nan, np.nan, 1500, np.nan]})
+    none, little, much, outside = detectable.evidence(Mixtures(clean, noise, labels))
+    assert none == 0
+    assert 0 < little < 20 < much
+    assert np.isnan(outside)
+
+
+def test_the_nearest_p_pick_of_each_record_counts():
+    picks = pd.DataFrame(
+        [(0, "P", 9.0, 0.9), (0, "P", 10.5, 0.4), (0, "S", 10.1, 0.9), (2, "P", 3.0, 0.5)],
+        columns=["record", "phase", "time", "probability"],
+    )
+    assert detectable.nearest(picks, np.array([10.0, 10.0, 4.0])).tolist() == [0.5, np.inf, -1.0]
