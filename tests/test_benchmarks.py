@@ -26,7 +26,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(FOLDER))
 ablations, coda, detectable, report, retrain_picker, suite, testdata, train_baselines = (
     pytest.importorskip(name, reason="the benchmarks are not here")
-    for name in "ablations coda detectable report retrain_picker suite testdata train_baselines".split()
+    for name in ["ablations", "coda", "detectable", "report", "retrain_picker", "suite", "testdata", "train_baselines"]
 )
 
 
