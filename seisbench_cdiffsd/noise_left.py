@@ -23,7 +23,7 @@ from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
 
 #: What is left by default: smallest share, decibels, largest share; and the rms of an estimate, relative to that of the
 #: noise, below which it is doubted.
-NOISE_FLOOR, NOISE_MARGIN, NOISE_CEILING, DOUBT = 0.1, 10.0, 0.4, 0.25
+NOISE_FLOOR, NOISE_MARGIN, NOISE_CEILING, DOUBT = 0.05, 14.0, 0.2, 0.25
 
 #: Frames, of two seconds, one a second, over which powers are averaged.
 AROUND = 31

@@ -548,7 +548,7 @@ def test_models_are_distinguished(small):
 @pytest.mark.parametrize(
     ("where", "name", "value"),
     [
-        (CDiffSD, "_annotate_args", {**CDiffSD._annotate_args, "noise_floor": ("", 0.05)}),
+        (CDiffSD, "_annotate_args", {**CDiffSD._annotate_args, "noise_floor": ("", 0.07)}),
         (noise_left, "NOISE_CEILING", 0.5),
         (noise_left, "DOUBT", 0.1),
         (continuous, "PROCESSING", 0),
