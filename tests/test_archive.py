@@ -463,10 +463,10 @@ def test_an_interrupt_while_workers_start_is_one_line(settings, weights):
         time.sleep(0.05)
         children = psutil.Process(process.pid).children(recursive=True)
         starting = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
-    time.sleep(0.5)
+    time.sleep(0.2)
     for child in starting:  # first, otherwise the main process may end before their traceback
         child.send_signal(signal.SIGINT)
-    time.sleep(1)
+    time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -16,6 +16,7 @@ from seisbench_cdiffsd.archive.ledger import all_entries, place
 from seisbench_cdiffsd.archive.sds import scan
 from seisbench_cdiffsd.files import reading
 from seisbench_cdiffsd.files.manifest import described
+from seisbench_cdiffsd.noise_left import NOISE_FLOOR, NOISE_MARGIN
 
 #: The days with samples of one station.
 DAYS = FIRST, FIRST + timedelta(days=1)
@@ -92,7 +93,7 @@ def test_archives_that_are_moved_together_stay_what_they_are(tmp_path):
 
 def test_other_options_are_not_done(command):
     assert "2 done" in command()[1]
-    assert "2 complete already" in command("--noise-floor", 0.1, "--noise-margin", 10)[1]  # the defaults
+    assert "2 complete already" in command("--noise-floor", NOISE_FLOOR, "--noise-margin", NOISE_MARGIN)[1]
     for options in (["--noise-floor", 0.3], ["--noise-margin", "inf"]):
         assert "2 done" in command(*options)[1]
         assert "2 complete already" in command(*options)[1]
