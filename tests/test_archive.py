@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -454,19 +455,24 @@ def test_an_interrupt_while_workers_start_is_one_line(settings, weights):
     psutil = pytest.importorskip("psutil")
     command = [sys.executable, "-m", "seisbench_cdiffsd.cli", "archive", str(settings.source), str(settings.out)]
     command += ["--start", str(FIRST), "--end", str(LAST), "--weights", str(weights), "--workers", "1"]
-    # in a group of its own, all of which receives Ctrl-C, as in a terminal
+    # In a group of its own, all of which receives Ctrl-C, as in a terminal; tests in the background may ignore it.
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     deadline, starting = time.time() + 120, []
     while not starting and time.time() < deadline and process.poll() is None:
         time.sleep(0.05)
         children = psutil.Process(process.pid).children(recursive=True)
         starting = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
-    time.sleep(0.2)
+    time.sleep(0.5)
     for child in starting:  # first, otherwise the main process may end before their traceback
         child.send_signal(signal.SIGINT)
-    time.sleep(0.5)
+    time.sleep(1)
     os.killpg(process.pid, signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130
