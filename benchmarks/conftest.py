@@ -23,7 +23,7 @@ OPTIONS = pytest.StashKey[testdata.Options]()
 #: What ``--full`` stands for.
 FULL = {"limit": "all", "picker": "PhaseNet,EQTransformer", "steps": "1,2,4,8,20", "hours": "1,24", "threads": "1,2"}
 #: Options that a run for the committed results must not have.
-PARTIAL = ("events", "noise", "limit", "models", "picker", "steps")
+PARTIAL = ("events", "noise", "limit", "models", "picker", "steps", "window_snr")
 DEFAULT = {"limit": "8", "picker": "PhaseNet", "steps": "1,2", "hours": "1", "threads": "1"}
 
 
@@ -44,6 +44,7 @@ def pytest_addoption(parser):
     add("noise-left", "more rows with noise left in, as FLOOR:MARGIN with commas between, such as 0.1:20", default="")
     add("seed", "seed of the mixtures", type=int, default=0)
     add("clean-snr", "lowest SNR in dB of clean records (20)", type=float, default=20.0)
+    add("window-snr", "input SNR over the whole window, not over the 10 s from P on", action="store_true")
     add("threads", "threads of PyTorch, with commas between; the speed is measured for each")
     add("device", "device of the models", default="cpu")
     add("hours", "lengths of the streams of the speed benchmark, with commas between")
@@ -85,7 +86,7 @@ def usable(device):
 def pytest_configure(config):
     partial = [name for name in PARTIAL if config.getoption(name)]
     if config.getoption("full") and partial and not config.getoption("results"):
-        given = ", ".join(f"--{name}" for name in partial)
+        given = ", ".join(f"--{name.replace('_', '-')}" for name in partial)
         raise pytest.UsageError(f"The committed results are not made with {given}: choose a folder by --results.")
     config.stash[REPORT] = Report(config.getoption("results"), config.getoption("full"), config.invocation_params.args)
     config.stash[OPTIONS] = read_options(config)
@@ -114,6 +115,7 @@ def read_options(config):
         steps=numbers(config, "steps"),
         seed=config.getoption("seed"),
         clean_snr=config.getoption("clean_snr"),
+        window_snr=config.getoption("window_snr"),
         device=usable(config.getoption("device")),
         download=config.getoption("download"),
     )

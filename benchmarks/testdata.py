@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,7 @@ class Options:
     noise_left: tuple[tuple[float, float], ...] = ()
     seed: int = 0
     clean_snr: float = CLEAN_SNR
+    window_snr: bool = False
     device: str = "cpu"
     download: bool = False
 
@@ -96,9 +97,19 @@ def load_data(options: Options, folder: Path) -> Data:
 
 
 def mix(earthquakes: pairs.InMemory, noise: pairs.InMemory, options: Options) -> pairs.Mixtures:
-    """Mixtures whose noise is drawn by station, as in a training: each by the root of its records."""
+    """
+    Mixtures whose noise is drawn by station, as in a training: each by the root of its records. With the SNR of the
+    window, noise is scaled once more: earthquakes are weaker over the window than in the 10 s from P on.
+    """
     chances = pairs.source_weights(noise.metadata, "station_code")
-    return pairs.mixtures(earthquakes, noise, options.limit, windowlen=WINDOW, seed=options.seed, noise_chances=chances)
+    mixed = pairs.mixtures(
+        earthquakes, noise, options.limit, windowlen=WINDOW, seed=options.seed, noise_chances=chances
+    )
+    if not options.window_snr:
+        return mixed
+    power, noise_power = (np.square(x, dtype=np.float64).mean((1, 2)) for x in (mixed.clean, mixed.noise))
+    scale = np.sqrt(power / noise_power * 10 ** (-mixed.labels["input_snr_db"].to_numpy() / 10))
+    return replace(mixed, noise=(scale[:, None, None] * mixed.noise).astype(np.float32))
 
 
 def full_band(

@@ -67,8 +67,20 @@ def test_the_embedded_default_always_runs(monkeypatch, tmp_path):
     assert (data.mixtures.noisy != other.mixtures.noisy).any()
 
 
-def test_full_band_mixtures_are_the_same_in_band(shared_data, tmp_path):
-    data = testdata.load_data(testdata.Options(limit=2), tmp_path)
+def test_window_snr_scales_the_noise_alone(example_data, tmp_path):
+    mixed = load(example_data, tmp_path).mixtures
+    data = load(example_data, tmp_path, window_snr=True)
+    power, noise_power = (np.square(x).mean((1, 2)) for x in (data.mixtures.clean, data.mixtures.noise))
+    assert 10 * np.log10(power / noise_power) == pytest.approx(mixed.labels["input_snr_db"].to_numpy(), abs=0.01)
+    assert (data.mixtures.clean == mixed.clean).all()
+    scale = (data.mixtures.noise * mixed.noise).sum((1, 2)) / (mixed.noise**2).sum((1, 2))
+    assert data.mixtures.noise == pytest.approx(scale[:, None, None] * mixed.noise, rel=1e-4)
+    assert scale.max() < 1, "an earthquake is weaker over the window than in the 10 s from P on"
+
+
+@pytest.mark.parametrize("window_snr", [False, True])
+def test_full_band_mixtures_are_the_same_in_band(window_snr, shared_data, tmp_path):
+    data = testdata.load_data(testdata.Options(limit=2, window_snr=window_snr), tmp_path)
     middle = (..., slice(500, -500))
     for inside, whole in (
         (data.mixtures.clean, data.full_band.clean),
