@@ -24,9 +24,19 @@ from seisbench_cdiffsd.training.run import TrainingConfig
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(FOLDER))
-ablations, coda, detectable, report, retrain_picker, suite, testdata, train_baselines = (
+ablations, coda, detectable, report, retrain_picker, stretched, suite, testdata, train_baselines = (
     pytest.importorskip(name, reason="the benchmarks are not here")
-    for name in ["ablations", "coda", "detectable", "report", "retrain_picker", "suite", "testdata", "train_baselines"]
+    for name in [
+        "ablations",
+        "coda",
+        "detectable",
+        "report",
+        "retrain_picker",
+        "stretched",
+        "suite",
+        "testdata",
+        "train_baselines",
+    ]
 )
 
 
@@ -450,3 +460,28 @@ def test_the_nearest_p_pick_of_each_record_counts():
         columns=["record", "phase", "time", "probability"],
     )
     assert detectable.nearest(picks, np.array([10.0, 10.0, 4.0])).tolist() == [0.5, np.inf, -1.0]
+
+
+def test_earthquakes_of_other_durations(example_data):
+    dataset = testdata.open_dataset(str(example_data / "events"))
+    records = testdata.pairs.load_earthquakes(dataset, testdata.pairs.band_pass(), -np.inf, mute=True)
+    longer = stretched.stretched(records, 2.0)
+    for (waveform, label), (long_waveform, long_label) in zip(records.samples, longer.samples, strict=True):
+        assert long_waveform.shape[-1] == pytest.approx(2 * waveform.shape[-1], rel=0.01)
+        for key in (testdata.P_KEY, testdata.S_KEY):
+            assert long_label[key] == pytest.approx(2 * label[key], rel=0.01)
+    rows = pd.DataFrame(
+        {
+            "denoiser": ["mine", "mine", "other"],
+            "input_snr_db": 0.0,
+            "PhaseNet_P_residual": [-0.2, np.nan, 0.6],
+            "sdr_gain_db": [1.0, 3.0, 5.0],
+            "log10_amplitude": np.log10([0.4, 1.0, 0.6]),
+        }
+    )
+    table = stretched.summarize(rows)
+    assert table.loc[("mine", 0.0)].tolist() == [0.5, 2.0, 0.5] and table.loc[("other", 0.0)].tolist() == [
+        0.0,
+        5.0,
+        0.0,
+    ]
