@@ -24,19 +24,9 @@ from seisbench_cdiffsd.training.run import TrainingConfig
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(FOLDER))
+BENCHMARKS = "ablations", "coda", "detectable", "report", "retrain_picker", "stretched", "suite", "testdata"
 ablations, coda, detectable, report, retrain_picker, stretched, suite, testdata, train_baselines = (
-    pytest.importorskip(name, reason="the benchmarks are not here")
-    for name in [
-        "ablations",
-        "coda",
-        "detectable",
-        "report",
-        "retrain_picker",
-        "stretched",
-        "suite",
-        "testdata",
-        "train_baselines",
-    ]
+    pytest.importorskip(name, reason="the benchmarks are not here") for name in (*BENCHMARKS, "train_baselines")
 )
 
 
