@@ -22,8 +22,11 @@ REPORT = pytest.StashKey[Report]()
 OPTIONS = pytest.StashKey[testdata.Options]()
 #: What ``--full`` stands for.
 FULL = {"limit": "all", "picker": "PhaseNet,EQTransformer", "steps": "1,2,4,8,20", "hours": "1,24", "threads": "1,2"}
-#: Options that a run for the committed results must not have.
-PARTIAL = ("events", "noise", "limit", "models", "picker", "steps", "window_snr")
+#: Options that say what is measured, as they are for the committed results.
+COMMITTED = {
+    **dict.fromkeys(("events", "noise", "limit", "picker", "steps")),
+    **{"split": "test", "seed": 0, "clean_snr": 20.0, "window_snr": False, "models": "", "noise_left": ""},
+}
 DEFAULT = {"limit": "8", "picker": "PhaseNet", "steps": "1,2", "hours": "1", "threads": "1"}
 
 
@@ -32,18 +35,19 @@ def pytest_addoption(parser):
 
     def add(name, text, **options):
         default = f" ({DEFAULT[name]}; in full: {FULL[name]})" if name in DEFAULT else ""
+        options.setdefault("default", COMMITTED.get(name.replace("-", "_")))
         group.addoption(f"--{name}", help=text + default, **options)
 
     add("events", "dataset of labelled earthquakes: a folder, or a name in seisbench.data such as STEAD")
     add("noise", "dataset with noise records; the one of --events where that alone is given")
-    add("split", "split of both: test to report, dev to choose", default="test", choices=("test", "dev"))
+    add("split", "split of both: test to report, dev to choose", choices=("test", "dev"))
     add("limit", "number of earthquakes, or all")
-    add("models", "rows to take: parts of their names, or paths of CDiffSD models, with commas between", default="")
+    add("models", "rows to take: parts of their names, or paths of CDiffSD models, with commas between")
     add("picker", "pickers, as PhaseNet or PhaseNet:volpick, with commas between")
     add("steps", "numbers of steps of CDiffSD, with commas between")
-    add("noise-left", "more rows with noise left in, as FLOOR:MARGIN with commas between, such as 0.1:20", default="")
-    add("seed", "seed of the mixtures", type=int, default=0)
-    add("clean-snr", "lowest SNR in dB of clean records (20)", type=float, default=20.0)
+    add("noise-left", "more rows with noise left in, as FLOOR:MARGIN with commas between, such as 0.1:20")
+    add("seed", "seed of the mixtures", type=int)
+    add("clean-snr", "lowest SNR in dB of clean records (20)", type=float)
     add("window-snr", "input SNR over the whole window, not over the 10 s from P on", action="store_true")
     add("threads", "threads of PyTorch, with commas between; the speed is measured for each")
     add("device", "device of the models", default="cpu")
@@ -84,9 +88,9 @@ def usable(device):
 
 
 def pytest_configure(config):
-    partial = [name for name in PARTIAL if config.getoption(name)]
-    if config.getoption("full") and partial and not config.getoption("results"):
-        given = ", ".join(f"--{name.replace('_', '-')}" for name in partial)
+    changed = [name for name, value in COMMITTED.items() if config.getoption(name) != value]
+    if config.getoption("full") and changed and not config.getoption("results"):
+        given = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
         raise pytest.UsageError(f"The committed results are not made with {given}: choose a folder by --results.")
     config.stash[REPORT] = Report(config.getoption("results"), config.getoption("full"), config.invocation_params.args)
     config.stash[OPTIONS] = read_options(config)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -226,6 +227,14 @@ def test_a_report_has_a_row_for_what_is_missing_and_writes_the_readme(tmp_path):
     written = (tmp_path / "results.md").read_text()
     again.write_documents()
     assert (tmp_path / "results.md").read_text() == written
+
+
+def test_the_committed_results_are_made_with_the_committed_options():
+    command = [sys.executable, "-m", "pytest", FOLDER, "--collect-only", "-q", "--full"]
+    options = ["--seed", "1", "--clean-snr", "10", "--split", "dev", "--window-snr"]
+    ended = subprocess.run([*command, *options], cwd=FOLDER.parent, capture_output=True, text=True)
+    assert ended.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "not made with --split, --seed, --clean-snr, --window-snr: choose a folder" in ended.stderr
 
 
 def test_the_readme_has_some_rows_of_the_committed_results_by_plain_names():
