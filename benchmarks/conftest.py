@@ -25,7 +25,8 @@ FULL = {"limit": "all", "picker": "PhaseNet,EQTransformer", "steps": "1,2,4,8,20
 #: Options that say what is measured, as they are for the committed results.
 COMMITTED = {
     **dict.fromkeys(("events", "noise", "limit", "picker", "steps")),
-    **{"split": "test", "seed": 0, "clean_snr": 20.0, "window_snr": False, "models": "", "noise_left": ""},
+    **{"split": "test", "seed": 0, "clean_snr": testdata.CLEAN_SNR, "window_snr": False},
+    **{"models": "", "noise_left": ""},
 }
 DEFAULT = {"limit": "8", "picker": "PhaseNet", "steps": "1,2", "hours": "1", "threads": "1"}
 
