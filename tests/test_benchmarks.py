@@ -25,8 +25,8 @@ from seisbench_cdiffsd.training.run import TrainingConfig
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(FOLDER))
-BENCHMARKS = "ablations", "coda", "detectable", "report", "retrain_picker", "stretched", "suite", "testdata"
-ablations, coda, detectable, report, retrain_picker, stretched, suite, testdata, train_baselines = (
+BENCHMARKS = "ablations", "coda", "detectable", "draws", "report", "retrain_picker", "stretched", "suite", "testdata"
+ablations, coda, detectable, draws, report, retrain_picker, stretched, suite, testdata, train_baselines = (
     pytest.importorskip(name, reason="the benchmarks are not here") for name in (*BENCHMARKS, "train_baselines")
 )
 
@@ -459,6 +459,66 @@ def test_the_nearest_p_pick_of_each_record_counts():
         columns=["record", "phase", "time", "probability"],
     )
     assert detectable.nearest(picks, np.array([10.0, 10.0, 4.0])).tolist() == [0.5, np.inf, -1.0]
+
+
+def p_and_s(amplitude=1.0):
+    """One mixture with P at 10 s, S at 11 s and noise everywhere, and an estimate that keeps a part of it."""
+    random = np.random.default_rng(1)
+    clean, noise = np.zeros((1, 3, 3000), np.float32), random.normal(size=(1, 3, 3000)).astype(np.float32)
+    clean[..., 1000:] = random.normal(size=(1, 3, 2000))
+    mixtures = Mixtures(clean, noise, pd.DataFrame({"p_sample": [1000], "s_sample": [1100]}))
+    return mixtures, np.where(np.arange(3000) < 1100, amplitude, 1) * clean + 0.1 * noise
+
+
+def test_the_energy_of_p_that_is_kept_ends_at_s():
+    mixtures, _ = p_and_s()
+    halved = np.where(np.arange(3000) < 1100, 0.5, 2) * mixtures.clean
+    assert detectable.kept(mixtures, halved) == pytest.approx(20 * np.log10(0.5))
+
+
+def test_estimates_are_repaired_near_p_alone():
+    mixtures, estimate = p_and_s(0.1)
+    better = dict(detectable.repaired(mixtures, estimate))
+    near = np.arange(900, 1100)
+    silent, strong, before, right, rest = better.values()
+    assert not silent[..., 900:1000].any() and (silent[..., 1000:] == estimate[..., 1000:]).all()
+    assert detectable.kept(mixtures, estimate) < -10
+    assert detectable.kept(mixtures, strong) == pytest.approx(0, abs=2)  # energies are those of half a second around
+    assert (before[..., :1000] == mixtures.clean[..., :1000]).all()
+    assert (right[..., near] == mixtures.clean[..., near]).all() and (right[..., 1100:] == estimate[..., 1100:]).all()
+    np.testing.assert_array_equal(right + rest, mixtures.clean + estimate)
+
+
+def test_repaired_estimates_keep_the_noise_that_is_left():
+    mixtures, _ = p_and_s()
+    denoisers = {"mine": lambda x: 0.5 * x, "mine, noise left": lambda x: 0.75 * x, "other": lambda x: x}
+    found = dict(detectable.estimates(mixtures, denoisers, repair=True))
+    assert [name for name in found if ":" not in name] == ["noisy", "clean", *denoisers]
+    strong = found["mine, noise left: P as strong as it is"]
+    outside = np.r_[:1000, 1100:3000]
+    np.testing.assert_allclose(strong[..., outside], 0.75 * mixtures.noisy[..., outside], rtol=1e-5)
+    assert len(found) == 5 + 5 and "clean" in found
+
+
+def test_draws_are_counted_together_and_compared_with_the_last():
+    rows = pd.DataFrame(
+        {
+            "denoiser": ["noisy", "noisy", "mine", "mine"] * 2,
+            "event": ["a", "b"] * 4,
+            "PhaseNet_P_picks": 1,
+            "PhaseNet_P_label": True,
+            "PhaseNet_P_residual": [0.0, np.nan, 0.0, 0.1, np.nan, np.nan, np.nan, 0.0],
+            "PhaseNet_P_highest": [0.4, 0.1, 0.9, 0.9, 0.1, 0.1, 0.2, 0.9],
+        }
+    )
+    noise = pd.DataFrame(
+        {"denoiser": ["noisy", "mine"], "event": "n", "hours": 1.0, "PhaseNet_P_picks": 0, "PhaseNet_P_highest": 0.3}
+    )
+    found = draws.table(draws.statistics(rows, noise), ["PhaseNet"], intervals=False).set_index("denoiser")
+    assert found["PhaseNet_P_recall_0.5"].to_dict() == {"noisy": "0.250", "mine": "0.750"}
+    more = draws.table(draws.statistics(rows, noise, "mine"), ["PhaseNet"], intervals=True).set_index("denoiser")
+    assert more.loc["noisy", "PhaseNet_P_recall_0.5"].startswith("0.500 [")
+    assert (draws.mean_of([lambda x: x, lambda x: 3 * x])(np.ones(2)) == 2).all()
 
 
 def test_earthquakes_of_other_durations(example_data):
