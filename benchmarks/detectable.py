@@ -30,7 +30,7 @@ from scipy.ndimage import uniform_filter1d
 
 from seisbench_cdiffsd.data.pairs import Mixtures
 from seisbench_cdiffsd.evaluation import THRESHOLDS, WindowDenoiser
-from seisbench_cdiffsd.picking import load_picker, pick_windows
+from seisbench_cdiffsd.picking import WeightsUnavailable, load_picker, pick_windows
 
 #: Samples of a frame; half of it lies between two frames.
 FRAME = 64
@@ -119,7 +119,7 @@ def estimates(
 
 
 def main() -> None:
-    """Denoise, pick and print."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", help="dataset of earthquakes")
     parser.add_argument("--noise", help="dataset of noise")
@@ -133,6 +133,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    try:
+        sort_out(args)
+    except (testdata.DataError, WeightsUnavailable) as error:
+        parser.error(str(error))
+
+
+def sort_out(args: argparse.Namespace) -> None:
+    """Denoise, pick and print."""
     options = testdata.Options(
         args.events, args.noise, args.split, args.limit, tuple(args.models), window_snr=args.window_snr
     )

@@ -23,7 +23,7 @@ from report import markdown
 
 from seisbench_cdiffsd import evaluation, summary
 from seisbench_cdiffsd.evaluation import WindowDenoiser
-from seisbench_cdiffsd.picking import load_picker
+from seisbench_cdiffsd.picking import WeightsUnavailable, load_picker
 
 #: False picks an hour at which recalls are compared.
 PER_HOUR = 10, 20
@@ -70,7 +70,7 @@ def table(found: pd.DataFrame, pickers: Sequence[str], intervals: bool) -> pd.Da
 
 
 def main() -> None:
-    """Denoise, pick and print."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", help="dataset of earthquakes")
     parser.add_argument("--noise", help="dataset of noise")
@@ -86,6 +86,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    try:
+        compare(args)
+    except (testdata.DataError, WeightsUnavailable) as error:
+        parser.error(str(error))
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Draw, denoise, pick and print."""
     pickers, parts, noise = {name: load_picker(name) for name in args.picker}, [], None
     for seed in args.seeds:
         options = testdata.Options(

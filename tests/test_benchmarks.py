@@ -521,6 +521,16 @@ def test_draws_are_counted_together_and_compared_with_the_last():
     assert (draws.mean_of([lambda x: x, lambda x: 3 * x])(np.ones(2)) == 2).all()
 
 
+@pytest.mark.parametrize("script", [draws, detectable])
+def test_scripts_name_what_they_lack_in_one_line(script, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["script", "--events", str(tmp_path), "--noise", str(tmp_path)])
+    monkeypatch.setattr(draws, "load_picker", lambda name: None)
+    with pytest.raises(SystemExit) as stop:
+        script.main()
+    assert stop.value.code == 2
+    assert str(tmp_path) in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_earthquakes_of_other_durations(example_data):
     dataset = testdata.open_dataset(str(example_data / "events"))
     records = testdata.pairs.load_earthquakes(dataset, testdata.pairs.band_pass(), -np.inf, mute=True)
