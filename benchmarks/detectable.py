@@ -121,16 +121,11 @@ def estimates(
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", help="dataset of earthquakes")
-    parser.add_argument("--noise", help="dataset of noise")
-    parser.add_argument("--split", default="dev")
+    testdata.add_arguments(parser)
     parser.add_argument(
         "--models", nargs="+", default=["noise left", "CDiffSD, 2 steps"], help="rows, or parts of them"
     )
     parser.add_argument("--repair", action="store_true", help="repair estimates with the clean record, in several ways")
-    parser.add_argument("--window-snr", action="store_true", help="input SNR over the window, not over 10 s from P on")
-    parser.add_argument("--limit", type=int, help="number of earthquakes")
-    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     try:
@@ -141,9 +136,7 @@ def main() -> None:
 
 def sort_out(args: argparse.Namespace) -> None:
     """Denoise, pick and print."""
-    options = testdata.Options(
-        args.events, args.noise, args.split, args.limit, tuple(args.models), window_snr=args.window_snr
-    )
+    options = testdata.options_of(args)
     with tempfile.TemporaryDirectory() as folder:
         mixtures = testdata.load_data(options, Path(folder)).mixtures
     onsets = mixtures.labels["p_sample"].to_numpy(float) / testdata.RATE

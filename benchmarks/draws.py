@@ -72,18 +72,13 @@ def table(found: pd.DataFrame, pickers: Sequence[str], intervals: bool) -> pd.Da
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", help="dataset of earthquakes")
-    parser.add_argument("--noise", help="dataset of noise")
-    parser.add_argument("--split", default="dev")
+    testdata.add_arguments(parser)
     parser.add_argument(
         "--models", nargs="+", default=["CDiffSD, 2 steps, noise left"], help="rows, parts of them, or paths"
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3], help="one draw of noise for each")
     parser.add_argument("--mean", action="store_true", help="one more row: the mean of all of these")
     parser.add_argument("--picker", nargs="+", default=["PhaseNet"])
-    parser.add_argument("--window-snr", action="store_true", help="input SNR over the window, not over 10 s from P on")
-    parser.add_argument("--limit", type=int, help="number of earthquakes")
-    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     try:
@@ -95,22 +90,12 @@ def main() -> None:
 def compare(args: argparse.Namespace) -> None:
     """Draw, denoise, pick and print."""
     pickers, parts, noise = {name: load_picker(name) for name in args.picker}, [], None
+    denoisers = suite.load_denoisers(testdata.options_of(args, steps=(2,))).items
+    if args.mean:
+        denoisers["mean"] = mean_of(list(denoisers.values()))
     for seed in args.seeds:
-        options = testdata.Options(
-            args.events,
-            args.noise,
-            args.split,
-            args.limit,
-            tuple(args.models),
-            steps=(2,),
-            seed=seed,
-            window_snr=args.window_snr,
-        )
         with tempfile.TemporaryDirectory() as folder:
-            data = testdata.load_data(options, Path(folder))
-        denoisers = suite.load_denoisers(options).items
-        if args.mean:
-            denoisers["mean"] = mean_of(list(denoisers.values()))
+            data = testdata.load_data(testdata.options_of(args, seed=seed), Path(folder))
         if noise is None:
             noise = evaluation.evaluate_noise(data.noise, data.noise_metadata, denoisers, pickers)
         parts.append(evaluation.evaluate(data.mixtures, denoisers, pickers))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import obspy
@@ -52,6 +54,22 @@ class Options:
     window_snr: bool = False
     device: str = "cpu"
     download: bool = False
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Options that scripts share, for :py:func:`options_of`."""
+    parser.add_argument("--events", help="dataset of earthquakes")
+    parser.add_argument("--noise", help="dataset of noise")
+    parser.add_argument("--split", default="dev")
+    parser.add_argument("--window-snr", action="store_true", help="input SNR over the window, not over 10 s from P on")
+    parser.add_argument("--limit", type=int, help="number of earthquakes")
+    parser.add_argument("--threads", type=int, default=1)
+
+
+def options_of(args: Namespace, **more: Any) -> Options:
+    """Options of a script, from its command line and by name."""
+    shared = {name: getattr(args, name) for name in ("events", "noise", "split", "window_snr", "limit")}
+    return Options(**shared, models=tuple(args.models), **more)
 
 
 @dataclass(frozen=True)
