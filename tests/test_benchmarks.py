@@ -21,14 +21,16 @@ from seisbench_cdiffsd import evaluation, metrics
 from seisbench_cdiffsd.baselines import MaskDenoiser, load_mask_denoiser, oracle_mask
 from seisbench_cdiffsd.data.pairs import Mixtures
 from seisbench_cdiffsd.data.stores import InMemory
+from seisbench_cdiffsd.picking import load_picker, pick_windows
 from seisbench_cdiffsd.training.run import TrainingConfig
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(FOLDER))
-BENCHMARKS = "ablations", "coda", "detectable", "draws", "report", "retrain_picker", "stretched", "suite", "testdata"
-ablations, coda, detectable, draws, report, retrain_picker, stretched, suite, testdata, train_baselines = (
-    pytest.importorskip(name, reason="the benchmarks are not here") for name in (*BENCHMARKS, "train_baselines")
+SCRIPTS = "ablations", "coda", "crossed", "detectable", "draws", "retrain_picker", "simulation", "stretched"
+ablations, coda, crossed, detectable, draws, retrain_picker, simulation, stretched = (
+    pytest.importorskip(name, reason="the benchmarks are not here") for name in SCRIPTS
 )
+report, suite, testdata, train_baselines = map(pytest.importorskip, ("report", "suite", "testdata", "train_baselines"))
 
 
 @pytest.fixture
@@ -519,6 +521,66 @@ def test_draws_are_counted_together_and_compared_with_the_last():
     more = draws.table(draws.statistics(rows, noise, "mine"), ["PhaseNet"], intervals=True).set_index("denoiser")
     assert more.loc["noisy", "PhaseNet_P_recall_0.5"].startswith("0.500 [")
     assert (draws.mean_of([lambda x: x, lambda x: 3 * x])(np.ones(2)) == 2).all()
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    """A folder with 40 simulated earthquakes."""
+    folder = tmp_path_factory.mktemp("simulated")
+    simulation.write_simulated(folder, 40, seed=3)
+    return folder
+
+
+def test_simulated_earthquakes_are_silent_before_p_and_strong_from_s_on(simulated):
+    dataset = testdata.open_dataset(str(simulated))
+    ratios = []
+    for waveform, metadata in map(dataset.get_sample, range(len(dataset))):
+        p, s = int(metadata[testdata.P_KEY]), int(metadata[testdata.S_KEY])
+        assert np.abs(waveform[:, :p]).max() < 10 * simulation.QUIET
+        assert np.abs(waveform).max() == pytest.approx(1, abs=1e-3)
+        assert metrics.snr_db(waveform[:, : p + 100], p).max() > 20  # P itself, in its first second
+        power = np.square(waveform).sum(0)
+        ratios.append(power[s : s + 100].mean() / power[max(p, s - 100) : s].mean())
+    assert 2 < np.median(ratios) < 100
+    assert {int(x) // 100 for x in dataset[testdata.S_KEY]} >= {28, 29, 30}  # near ones are as frequent as distant ones
+
+
+def test_each_simulated_earthquake_has_its_own_seed(simulated, tmp_path):
+    simulation.write_simulated(tmp_path, 2, seed=3)
+    few, many = (testdata.open_dataset(str(folder)) for folder in (tmp_path, simulated))
+    np.testing.assert_array_equal(few.get_sample(1)[0], many.get_sample(1)[0])
+    assert not np.allclose(many.get_sample(0)[0], many.get_sample(1)[0])
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["metadata.csv", "waveforms.hdf5"]
+    with pytest.raises(ValueError, match="positive"):
+        simulation.write_simulated(tmp_path, 0)
+
+
+def test_each_kind_of_earthquake_meets_the_noise_of_each_split():
+    names = ["noisy", "clean", "mine"]
+    rows = pd.DataFrame(
+        [
+            {"earthquakes": kind, "noise": split, "denoiser": name, "event": event, "sdr_gain_db": gain}
+            for kind, more in (("train", 0.0), ("simulated", 1.0))
+            for split in ("train", "dev")
+            for name, gain in zip(names, (0.0, np.inf, 7.0 + more), strict=True)
+            for event in "ab"
+        ]
+    )
+    table = crossed.table(rows)
+    assert "inf" not in table and "clean" not in table
+    assert "| simulated   | dev   | mine     | 8.0 [8.0, 8.0] |" in table
+
+
+def test_pickers_find_simulated_p_where_it_is(simulated, pickers):
+    dataset = testdata.open_dataset(str(simulated))
+    windows, random = [], np.random.default_rng(0)
+    for waveform, metadata in map(dataset.get_sample, range(len(dataset))):
+        p = int(metadata[testdata.P_KEY])
+        windows.append(waveform[:, p - 700 : p + 2300] + 3e-4 * random.standard_normal((3, 3000)))
+    (found,) = pick_windows(load_picker("PhaseNet"), windows, [0.3])
+    late = found.loc[found["phase"] == "P"].set_index("record")["time"] - 7
+    right = late[late.abs() < 0.5]
+    assert right.index.nunique() >= 28 and not (late < -0.5).any() and right.abs().median() < 0.05
 
 
 @pytest.mark.parametrize("script", [draws, detectable])

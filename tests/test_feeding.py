@@ -125,6 +125,15 @@ def test_weights_of_datasets_are_their_shares(small_datasets, parts):
     assert feeding.whole_batch(data, CONFIG, 0)[0].isfinite().all()
 
 
+def test_a_dataset_without_a_dev_split_is_trained_on_alone(small_datasets, parts, data):
+    events = small_datasets[0].filter((small_datasets[0]["split"] == "train").to_numpy(), inplace=False)
+    more = feeding.load_data([*parts[0], (events, DatasetChoice("b"))], parts[1], CONFIG, pairs.band_pass())
+    assert len(more.chances) == 2 * len(data.chances)
+    np.testing.assert_array_equal(more.validation.noisy, data.validation.noisy)
+    with pytest.raises(ValueError, match="no dev split"):
+        feeding.load_data([(events, DatasetChoice("b"))], parts[1], CONFIG, pairs.band_pass())
+
+
 def test_a_record_that_is_too_short_stops_the_training(data):
     short = copy.copy(data.pairs.dataset)
     short.samples = [(waveform[:, :2000], metadata) for waveform, metadata in short.samples]

@@ -58,7 +58,8 @@ def load_data(
     events: Sequence[ChosenDataset], noise: Sequence[ChosenDataset], config: TrainingConfig, band: sbg.Filter
 ) -> Data:
     """
-    Read the records of a training: those of one split to train on, those of another to validate on.
+    Read the records of a training: those of one split to train on, those of another to validate on. Datasets without
+    the latter, such as simulated earthquakes, are only trained on, beside others that have it.
 
     :param events: Datasets with earthquakes
     :param noise: Datasets with noise, which may be the same ones
@@ -70,15 +71,18 @@ def load_data(
     settings, background = config.augmentations, pairs.background(band, config.window)
     target = pairs.target(band, config.min_snr, settings.mute)
     held_target = pairs.target(band, CLEAN_SNR, mute=False)
-    train_events, dev_events = (_earthquakes(events, split, settings.clipped) for split in (train, dev))
-    train_noise, dev_noise = (_noise(noise, events, split) for split in (train, dev))
+    held_events, held_noise = (_with_split(chosen, dev) for chosen in (events, noise))
+    train_events = _earthquakes(events, train, settings.clipped)
+    dev_events = _earthquakes(held_events, dev, settings.clipped)
+    train_noise, dev_noise = _noise(noise, events, train), _noise(held_noise, events, dev)
     clean = [_store(dataset, target, config) for dataset in train_events]
     quiet = [_store(dataset, background, config) for dataset in train_noise]
     held_clean = _held_out(dev_events, held_target, config)
     held_quiet = _held_out(dev_noise, background, config)
     by_station = "station_code" if config.balance else None
     chances = _chances(clean, events, "trace_source" if config.balance else None)
-    noise_chances, held_chances = (_chances(stores, noise, by_station) for stores in (quiet, held_quiet))
+    noise_chances = _chances(quiet, noise, by_station)
+    held_chances = _chances(held_quiet, held_noise, by_station)
     generator = pairs.training_pairs(
         _joined(clean),
         _joined(quiet),
@@ -116,6 +120,11 @@ def _contents(
         for waveform in Reader(dataset, []).probes():
             digest.update(waveform.astype("<f4").tobytes())
     return digest.hexdigest()
+
+
+def _with_split(chosen: Sequence[ChosenDataset], split: str) -> Sequence[ChosenDataset]:
+    """The datasets that have a split; all of them if none has, for the error that says so."""
+    return [pair for pair in chosen if (pair[0].metadata.reindex(columns=["split"]) == split).any(axis=None)] or chosen
 
 
 def _earthquakes(chosen: Sequence[ChosenDataset], split: str, clipped: bool) -> list[WaveformDataset]:
