@@ -54,9 +54,7 @@ def main() -> None:
 
 def compare(args: argparse.Namespace) -> pd.DataFrame:
     """Mix, denoise and pick: one row for each mixture and denoiser."""
-    options = testdata.Options(
-        models=tuple(args.models), steps=(2,), limit=args.limit, window_snr=args.window_snr, split="all"
-    )
+    options = testdata.Options(models=tuple(args.models), steps=(2,), limit=args.limit, window_snr=args.window_snr)
     denoisers, pickers = suite.load_denoisers(options).items, {"PhaseNet": load_picker("PhaseNet")}
     earthquakes, noise = load_earthquakes(args.events, args.limit), load_noise(args.events, args.noise)
     parts = []
