@@ -28,6 +28,7 @@ ALLOWED = {
     # streams to arrays and back
     "streams": set(),
     "streams.windows": set(),
+    "streams.components": set(),
     "streams.amplitudes": set(),
     "streams.gaps": set(),
     "streams.filtering": {"streams.gaps"},

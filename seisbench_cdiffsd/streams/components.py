@@ -1,0 +1,74 @@
+"""Which channels are the components of one instrument: what a letter of a code means hangs on the rest of it."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+#: Components that a channel code may end with; 1 and 2 are horizontals of unknown azimuth.
+COMPONENTS = "ZNE12"
+#: Codes of seismometers, accelerometers and geophones with numbered horizontals: band, instrument, component (SEED).
+NUMBERED = re.compile(r"[FGDCESHBMLVURPTQ][HLGNPJ][12]")
+
+
+@dataclass(frozen=True, order=True)
+class Component:
+    """
+    The component that a channel is of its instrument.
+
+    :param instrument: What the channels of an instrument share: ``network.station.location.`` and the rest of the code
+    :param letter: Z, N, E, 1 or 2
+    """
+
+    instrument: str
+    letter: str
+
+
+def assign(ids: Iterable[str], names: Mapping[str, str] | None = None) -> dict[str, Component]:
+    """
+    The components of channels, as far as their codes tell.
+
+    Z, N and E at the end of a code are what they say. 1 and 2 are horizontals in a code with a band and an instrument
+    letter, beside a Z or alone: geophones 1 to 4, or the sensors 1 and 2 of a borehole, are none. Other codes need a
+    name of their own.
+
+    :param ids: Ids of channels, ``network.station.location.channel``
+    :param names: Components by name, such as ``{"UD": "Z", "NS": "N", "EW": "E"}``: a name is a channel code, or the
+        beginning or the end of one; what remains of the code tells instruments apart
+    :return: Components by id; ids that are not among them name no component
+    :raises ValueError: If a name stands for another component than Z, N, E, 1 and 2
+    """
+    wrong = sorted(set((names or {}).values()) - set(COMPONENTS))
+    if wrong or "" in (names or {}):
+        raise ValueError(f"Components are named as in UD=Z NS=N EW=E; there is no component {', '.join(wrong) or '='}.")
+    found: dict[str, Component] = {}
+    endings: dict[str, set[str]] = defaultdict(set)
+    for name in sorted(set(ids)):
+        rest, _, code = name.rpartition(".")
+        given = _named(code, names or {})
+        if given is not None:
+            found[name] = Component(f"{rest}.{given[0]}", given[1])
+        elif code[-1:] in tuple("ZNE") or NUMBERED.fullmatch(code):
+            found[name] = Component(f"{rest}.{code[:-1]}", code[-1])
+        endings[f"{rest}.{code[:-1]}"].add(code[-1:])
+    return {name: component for name, component in found.items() if _is_component(name, component, endings)}
+
+
+def _named(code: str, names: Mapping[str, str]) -> tuple[str, str] | None:
+    """What remains of a code beside the longest name that it begins or ends with, and the component of that name."""
+    for name in sorted(names, key=len, reverse=True):
+        if code.endswith(name):
+            return code.removesuffix(name), names[name]
+        if code.startswith(name):
+            return code.removeprefix(name), names[name]
+    return None
+
+
+def _is_component(name: str, component: Component, endings: Mapping[str, set[str]]) -> bool:
+    """Whether a numbered channel stands beside a Z, or with no others than 1, 2, N and E."""
+    if component.letter not in "12" or not name.endswith(component.letter):
+        return True
+    beside = endings.get(component.instrument, set())
+    return "Z" in beside or beside <= set("12NE")
