@@ -99,7 +99,7 @@ ALLOWED = {
         "streams.records",
     },
     # training
-    "training.losses": {"diffusion", "noise_left", "picking"},
+    "training.losses": {"diffusion", "picking"},
     "training.optimizers": set(),
     "training.config": {
         "data.settings",
@@ -121,11 +121,9 @@ ALLOWED = {
     },
     "training.loop": {
         "data.pairs",
-        "diffusion",
         "files.writing",
         "metrics",
         "model",
-        "presence",
         "schedule",
         "streams.amplitudes",
         "training.config",

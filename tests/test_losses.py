@@ -1,11 +1,16 @@
-"""Errors of an estimate: where they vanish, what they see, and what they refuse."""
+"""Errors of an estimate, the two terms of cold diffusion, and the odds of an earthquake."""
+
+import math
 
 import numpy as np
 import pytest
 import seisbench
 import torch
 
+from seisbench_cdiffsd.schedule import SCHEDULES
 from seisbench_cdiffsd.training import losses
+
+schedules = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=str)
 
 
 @pytest.fixture
@@ -112,3 +117,83 @@ def test_a_picker_sees_what_is_missed_and_nothing_in_a_perfect_estimate(pickers,
     assert error(clean, clean, noise).item() == pytest.approx(0, abs=1e-4)
     assert missed.item() > 0.01
     assert silent.grad.isfinite().all()
+
+
+def absolute(clean, estimate, noise=None):
+    return (clean - estimate).abs().mean()
+
+
+@pytest.fixture
+def records():
+    clean, noise = torch.randn(2, 5, 3, 400, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    return clean, clean + noise
+
+
+def two_terms(model, records, schedule=SCHEDULES["straight"], count=5, **options):
+    level, lower = (torch.full((n,), t, dtype=torch.float64) for n, t in ((5, 0.8), (count, 0.4)))
+    return losses.training_loss(model, *records, level, lower, schedule, absolute, **options)
+
+
+@schedules
+def test_an_oracle_has_no_loss_and_is_degraded_towards_the_noisy_record_and_no_further(schedule, records):
+    """The published code degrades towards 2x + n; with a perfect first estimate the right end point is x + n."""
+    clean, noisy = records
+    seen = []
+    assert two_terms(lambda x, at: seen.append((x, at)) or clean, records, schedule, unfolded=3) == 0
+    for x, at in seen:
+        torch.testing.assert_close(x, losses.mix(clean=clean, noisy=noisy, level=at, schedule=schedule))
+
+
+def test_the_loss_is_both_terms_and_the_second_sees_the_networks_own_error(records):
+    clean, noisy = records
+    seen = []
+    loss = two_terms(lambda x, at: seen.append((x, at)) or 0.5 * x, records, unfolded=3)
+    x = clean + 0.8 * (noisy - clean)
+    stepped = 0.5 * x + 0.4 / 0.8 * (x - 0.5 * x)  # where the sampler would go from x, not a fresh mixture
+    torch.testing.assert_close(seen[0][0], x)
+    torch.testing.assert_close(seen[1][0], stepped)
+    assert seen[0][1].tolist() == [0.8] * 5 and seen[1][1].tolist() == [0.4] * 5
+    torch.testing.assert_close(loss, absolute(clean, 0.5 * x) + 3 * absolute(clean, 0.5 * stepped))
+
+
+def test_the_second_term_may_be_of_the_first_records_only_or_of_none(records):
+    seen = []
+    for options in ({"count": 2}, {}, {"unfolded": 0}):
+        two_terms(lambda x, at: seen.append(x) or 0.5 * x, records, **options)
+    assert [len(x) for x in seen] == [5, 2, 5, 5, 5] and torch.equal(seen[1], seen[3][:2])
+
+
+@schedules
+def test_gradients_flow_through_both_terms(schedule, records):
+    gain = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+
+    def value(gain, unfolded=1):
+        return two_terms(lambda x, at: gain * x, records, schedule, unfolded=unfolded)
+
+    alone, both = (torch.autograd.grad(value(gain, unfolded), gain)[0].item() for unfolded in (0, 1))
+    assert both == pytest.approx((value(0.5 + 1e-6) - value(0.5 - 1e-6)).item() / 2e-6, rel=1e-3) and alone != both
+
+
+@pytest.mark.parametrize("silent", [1, 2, 5])
+def test_windows_with_and_without_an_earthquake_count_alike(silent):
+    clean = torch.ones(10, 3, 8)
+    clean[:silent] = 0.01  # less than can be heard
+    assert losses.odds_error(torch.zeros(10), clean, silent / 10).item() == pytest.approx(math.log(2))
+    right = torch.where(torch.arange(10) < silent, 1 / 9, 9.0).log()
+    assert losses.odds_error(right, clean, silent / 10).item() == pytest.approx(math.log(10 / 9), rel=1e-5)
+
+
+@pytest.mark.parametrize("noise_only", [1e-6, 0.5, 1 - 1e-6])
+def test_any_share_of_windows_without_an_earthquake_but_all_has_an_error(noise_only):
+    for clean in (torch.ones(4, 3, 8), torch.zeros(4, 3, 8)):
+        assert losses.odds_error(torch.zeros(4), clean, noise_only).isfinite()
+
+
+def test_the_odds_of_both_terms_are_learnt_with_the_weight_of_each(records):
+    clean = torch.ones_like(records[0])
+    odds = {5: 1.0, 2: 9.0}
+    told = two_terms(
+        lambda x, at: (clean[: len(x)], torch.full((len(x),), odds[len(x)]).log()),
+        (clean, records[1]), count=2, unfolded=3.0, presence=0.5, noise_only=0.5,
+    )  # fmt: skip
+    assert told.item() == pytest.approx(0.5 * (math.log(2) + 3 * math.log(10 / 9)), rel=1e-5)

@@ -21,16 +21,14 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from seisbench_cdiffsd.data.pairs import Mixtures
-from seisbench_cdiffsd.diffusion import training_loss
 from seisbench_cdiffsd.files.writing import replacing
 from seisbench_cdiffsd.metrics import cross_correlation, sdr_db
 from seisbench_cdiffsd.model import CDiffSD
-from seisbench_cdiffsd.presence import OddsRecorder
 from seisbench_cdiffsd.schedule import get_schedule
 from seisbench_cdiffsd.streams.amplitudes import normalize
 from seisbench_cdiffsd.training.config import TrainingConfig
 from seisbench_cdiffsd.training.feeding import Data, loader
-from seisbench_cdiffsd.training.losses import make_loss
+from seisbench_cdiffsd.training.losses import make_loss, training_loss
 from seisbench_cdiffsd.training.optimizers import make_optimizer
 
 #: Parts of the training, after each of which a rate that decays in steps falls to a tenth (Trappolini et al., 2024).
@@ -108,11 +106,10 @@ class Training(LightningModule):
         # the second term is a mean over the whole batch, of which the parts may hold unequal shares
         weight = config.unfolded * len(lower) * config.machine.parts / max(config.unfolded_count, 1)
         clean = batch["clean"] / factor
-        denoise = OddsRecorder(self.model.with_log_odds)
-        loss = training_loss(denoise, clean, noisy, level, lower, self.schedule, self.error, weight)
-        if not self.model.presence:
-            return loss
-        return loss + config.presence * denoise.error(clean, config.augmentations.noise_only, weight)
+        model, silent = self.model.with_log_odds, config.augmentations.noise_only
+        return training_loss(
+            model, clean, noisy, level, lower, self.schedule, self.error, weight, config.presence, silent
+        )
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """An update of the weights and of their average."""

@@ -1,7 +1,7 @@
-"""Errors of an estimate, which a training loss combines by name and weight.
+"""The loss of a training: errors of an estimate, combined by name and weight, and the two terms of cold diffusion.
 
-Each error is ``error(clean, estimate, noise)``: one number for a batch. Records are (batch, component, samples)
-and the noisy record, ``clean + noise``, has about unit power.
+An error is ``error(clean, estimate, noise)``: one number for a batch. Records are (batch, component, samples), and the
+noisy record, ``clean + noise``, has about unit power. Levels are (batch,).
 
 A plain L1 or L2 error is blind to a P onset a hundred times smaller than S, and at low SNR silence minimises it.
 The errors here are therefore relative: to the window, to each half second of it, to each part of its spectrum, or to
@@ -10,7 +10,7 @@ what a picker sees.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,9 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seisbench_cdiffsd.diffusion import Error
-from seisbench_cdiffsd.noise_left import leave_noise
+from seisbench_cdiffsd.diffusion import endpoint, mix
 from seisbench_cdiffsd.picking import WeightsUnavailable, load_picker
+
+#: Error of an estimate, ``error(clean, estimate, noise)``.
+Error = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 #: Samples of a segment of :py:func:`log_ratio`: half a second.
 SEGMENT = 50
@@ -32,6 +34,73 @@ SPECTRUM_FRAME, SPECTRUM_HOP = 64, 32
 MASK_FRAME, MASK_TRANSFORM = 30, 60
 #: Exponent of the amplitudes in :py:func:`spectrum`, small so that weak arrivals count.
 COMPRESSION = 0.3
+#: Share of the noise that pickers see with an estimate.
+DRY = 0.05
+#: Share of an earthquake in the power of a window below which there is none.
+FAINT = 1e-3
+
+
+def training_loss(
+    model: Callable[[Tensor, Tensor], Any],
+    clean: Tensor,
+    noisy: Tensor,
+    level: Tensor,
+    lower: Tensor,
+    schedule: Any,
+    error: Error,
+    unfolded: float = 1.0,
+    presence: float = 0.0,
+    noise_only: float = 0.1,
+) -> Tensor:
+    """
+    The two-term loss of cold diffusion: restore, step back as the sampler does, and restore again.
+
+    The second, "unfolded" term (Yen et al. 2023; Trappolini et al. 2024, where its weight is 3) shows the network the
+    records that it will meet while sampling, which contain its own errors.
+
+    :param model: Restores clean records from records at any levels; returns estimates, or estimates and log odds
+    :param clean: Clean records x
+    :param noisy: Noisy records y = x + n
+    :param level: Levels t of the first term, in (0, 1]
+    :param lower: Levels 0 < s < t of the second term; fewer than records if it is of the first records only
+    :param schedule: Degradation
+    :param error: Error of an estimate
+    :param unfolded: Weight of the second term; at 0 it is not computed
+    :param presence: Weight of the error of the odds, see :py:func:`odds_error`
+    :param noise_only: Share of the records that hold no earthquake
+    :return: The loss, a scalar
+    """
+
+    def term(x: Tensor, level: Tensor, clean: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        answer = model(x, level)
+        estimate, log_odds = answer if isinstance(answer, tuple) else (answer, None)
+        value = error(clean, estimate, noise)
+        if log_odds is not None and presence:
+            value = value + presence * odds_error(log_odds, clean, noise_only)
+        return estimate, value
+
+    noise = noisy - clean
+    x = mix(clean=clean, noisy=noisy, level=level, schedule=schedule)
+    estimate, loss = term(x, level, clean, noise)
+    if unfolded == 0 or len(lower) == 0:
+        return loss
+    x, estimate, clean, noise, level = (part[: len(lower)] for part in (x, estimate, clean, noise, level))
+    end = endpoint(x=x, clean=estimate, level=level, schedule=schedule)
+    x = mix(clean=estimate, noisy=end, level=lower, schedule=schedule)
+    return loss + unfolded * term(x, lower, clean, noise)[1]
+
+
+def odds_error(log_odds: Tensor, clean: Tensor, noise_only: float) -> Tensor:
+    """
+    Cross entropy of the odds and of whether there is an earthquake, as if half of the windows held none.
+
+    :param log_odds: Natural logarithms of the odds, (batch,)
+    :param clean: Clean records of noisy ones of unit power
+    :param noise_only: Share of the windows that hold none, in the open interval (0, 1)
+    """
+    present = (clean.square().mean((1, 2)) > FAINT).to(clean)
+    weights = present * 0.5 / (1 - noise_only) + (1 - present) * 0.5 / noise_only
+    return F.binary_cross_entropy_with_logits(log_odds.to(clean), present, weights)
 
 
 def l1(clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
@@ -112,8 +181,8 @@ class Picks:
     What a frozen PhaseNet sees: the cross-entropy of its probabilities on the estimate against those on the clean
     record, less its minimum.
 
-    The default share of noise is left in both, as pickers will get it: pickers are not made for silence, in which they
-    miss arrivals even of clean records, and to please them there distorts the waveform.
+    A twentieth of the noise stays in both, as pickers will get it: pickers are not made for silence, in which they miss
+    arrivals even of clean records, and to please them there distorts the waveform.
 
     :param weights: Name of PhaseNet weights in SeisBench's cache; not those that the result will be evaluated with
     :raises ValueError: If they are not there; nothing is downloaded
@@ -127,10 +196,11 @@ class Picks:
         self.picker = picker.to(device).eval().requires_grad_(False)
 
     def __call__(self, clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
+        noisy = clean + noise
         with torch.no_grad():
-            target = picker_probabilities(self.picker, leave_noise(clean + noise, clean))
+            target = picker_probabilities(self.picker, clean + DRY * noise)
         entropy = -torch.xlogy(target, target).sum(1)
-        seen = picker_probabilities(self.picker, leave_noise(clean + noise, estimate))
+        seen = picker_probabilities(self.picker, estimate + DRY * (noisy - estimate))
         return (-(target * seen.clamp(min=1e-6).log()).sum(1) - entropy).mean()
 
 
