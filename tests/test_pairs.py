@@ -111,6 +111,17 @@ def test_mixtures_are_fixed_and_have_the_input_snr_they_say(earthquakes, noise):
     assert sorted(first.labels["input_snr_db"].unique()) == list(pairs.MIXTURE_SNRS)
 
 
+def test_other_seeds_draw_other_noise(earthquakes, noise):
+    """With seeds that were added to an index, another seed gave each earthquake the noise of its neighbour."""
+    windows = [
+        np.round(window / np.abs(window).max(), 3).tobytes()  # whatever it is scaled to
+        for seed in range(4)
+        for window in pairs.mixtures(earthquakes, noise, snrs=(0,), windowlen=2000, seed=seed).noise
+    ]
+    # of some 32,000 windows, 48 of which are drawn: by chance none is drawn twice
+    assert len(windows) > 30 and len(set(windows)) == len(windows)
+
+
 @pytest.mark.parametrize(("window", "first", "last"), [(3000, 400, 1200), (750, 100, 300), (300, 40, 120)])
 def test_every_mixture_holds_its_p_onset(earthquakes, noise, window, first, last):
     onsets = pairs.mixtures(earthquakes, noise, snrs=(0,), windowlen=window).labels["p_sample"]

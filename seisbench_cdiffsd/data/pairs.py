@@ -224,7 +224,7 @@ def mixtures(
                 noise_windows, (snr, snr), noise_only=0, untouched=0, headroom=-np.inf, cumulative=cumulative
             )
             state: State = {"X": earthquakes.get_sample(index)}
-            with seeded(seed + int(index)):
+            with seeded(np.random.SeedSequence((seed, int(index))).generate_state(4)):
                 aug.RandomOnset(min(400, windowlen * 2 // 15), min(1200, windowlen * 2 // 5), windowlen)(state)
                 couple(state)
             metadata = state["X"][1]
@@ -236,7 +236,7 @@ def mixtures(
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int | NDArray[Any]) -> Iterator[None]:
     """Seed numpy's global generator for a while; its state is restored afterwards."""
     state = np.random.get_state()
     np.random.seed(seed)
