@@ -9,14 +9,13 @@ if "SEISBENCH_CACHE_ROOT" not in os.environ:  # before SeisBench is imported, wh
     if cache.is_dir():
         os.environ["SEISBENCH_CACHE_ROOT"] = str(cache)
 
+import evaluation
 import pytest
 import speed
 import suite
 import testdata
 import torch
 from report import Report
-
-from seisbench_cdiffsd import evaluation
 
 REPORT = pytest.StashKey[Report]()
 OPTIONS = pytest.StashKey[testdata.Options]()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import summary
 from matplotlib.figure import Figure
-
-from seisbench_cdiffsd import summary
 
 #: Colours by the kind of denoiser; a row has the colour of the longest key that its name starts with.
 COLOURS = {

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+import summary
+from baselines import DEFAULT_STEPS
 from speed import step_name
-
-from seisbench_cdiffsd import summary
-from seisbench_cdiffsd.baselines import DEFAULT_STEPS
 
 FOLDER = Path(__file__).parent
 MARKS = "<!-- results:begin -->", "<!-- results:end -->"
@@ -115,7 +114,7 @@ def grouped(
 
     :param rows: Rows of records
     :param groups: Columns to group by
-    :param summarize: What makes statistics of the rows, as :py:func:`seisbench_cdiffsd.summary.summarize`
+    :param summarize: What makes statistics of the rows, as :py:func:`summary.summarize`
     :return: Statistics, with the columns ``group`` ("all", "difference" or one of `groups`) and ``key`` before the rest
     """
     tables = [summarize(rows).assign(group="all", key="all")]

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import seisbench.models as sbm
 import torch
+from baselines import CDiffSDDenoiser, Denoiser, MaskDenoiser, Wiener
 from obspy import Stream, Trace, UTCDateTime
 from seisbench.models import WaveformModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from seisbench_cdiffsd import CDiffSD
-from seisbench_cdiffsd.baselines import CDiffSDDenoiser, Denoiser, MaskDenoiser, Wiener
 
 RATE = 100
 #: Numbers of steps of CDiffSD that are timed.

@@ -9,12 +9,7 @@ from pathlib import Path
 import numpy as np
 import seisbench.models as sbm
 import torch
-from numpy.typing import NDArray
-from seisbench.models import WaveformModel
-from speed import step_name
-from testdata import DataError, Options
-
-from seisbench_cdiffsd.baselines import (
+from baselines import (
     DEFAULT_STEPS,
     BandPass,
     CDiffSDDenoiser,
@@ -23,7 +18,12 @@ from seisbench_cdiffsd.baselines import (
     load_cdiffsd_denoiser,
     load_mask_denoiser,
 )
-from seisbench_cdiffsd.evaluation import WindowDenoiser
+from evaluation import WindowDenoiser
+from numpy.typing import NDArray
+from seisbench.models import WaveformModel
+from speed import step_name
+from testdata import DataError, Options
+
 from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.noise_left import leave_noise
 from seisbench_cdiffsd.picking import WeightsUnavailable, load_picker

@@ -2,12 +2,12 @@
 
 from functools import partial
 
+import evaluation
 import pytest
 import suite
+import summary
 import testdata
 from report import RATES, grouped
-
-from seisbench_cdiffsd import evaluation, summary
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,12 @@
 """Do pickers find more, and where it is? Picks on noisy, denoised and clean records, and on naturally noisy ones."""
 
+import evaluation
 import numpy as np
 import pytest
 import suite
 import testdata
 from report import grouped
 
-from seisbench_cdiffsd import evaluation
 from seisbench_cdiffsd.data.augmentations import SNR_KEY
 from seisbench_cdiffsd.data.pairs import Mixtures
 

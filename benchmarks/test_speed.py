@@ -11,8 +11,7 @@ import pandas as pd
 import pytest
 import speed
 import torch
-
-from seisbench_cdiffsd.baselines import load_cdiffsd_denoiser
+from baselines import load_cdiffsd_denoiser
 
 
 def add(report, name, row):

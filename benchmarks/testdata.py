@@ -12,8 +12,8 @@ import obspy
 import pandas as pd
 import seisbench.data as sbd
 import seisbench.generate as sbg
+from baselines import BandPass
 
-from seisbench_cdiffsd.baselines import BandPass
 from seisbench_cdiffsd.data import augmentations as aug
 from seisbench_cdiffsd.data import pairs
 from seisbench_cdiffsd.data.augmentations import P_KEY, RATE_KEY, S_KEY, SNR_KEY, State

@@ -36,11 +36,11 @@ import numpy as np
 import pandas as pd
 import seisbench.models as sbm
 import torch
+from baselines import MaskDenoiser, Wiener, prepare
 from seisbench.data import WaveformDataset
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from seisbench_cdiffsd.baselines import MaskDenoiser, Wiener, prepare
 from seisbench_cdiffsd.data import pairs
 from seisbench_cdiffsd.files.writing import replacing
 from seisbench_cdiffsd.metrics import cross_correlation, sdr_db

@@ -12,25 +12,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import seisbench.data as sbd
-import seisbench.models as sbm
 import torch
 from mixtures import mixture_snr_db
 from scipy import stats
 
-from seisbench_cdiffsd import evaluation, metrics
-from seisbench_cdiffsd.baselines import MaskDenoiser, load_mask_denoiser, oracle_mask
+from seisbench_cdiffsd import metrics
 from seisbench_cdiffsd.data.pairs import Mixtures
 from seisbench_cdiffsd.data.stores import InMemory
 from seisbench_cdiffsd.picking import load_picker, pick_windows
 from seisbench_cdiffsd.training.run import TrainingConfig
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-sys.path.append(str(FOLDER))
-SCRIPTS = "ablations", "coda", "crossed", "detectable", "draws", "retrain_picker", "simulation", "stretched"
-ablations, coda, crossed, detectable, draws, retrain_picker, simulation, stretched = (
-    pytest.importorskip(name, reason="the benchmarks are not here") for name in SCRIPTS
+report, suite, testdata, train_baselines, simulation = (
+    pytest.importorskip(name, reason="the benchmarks are not here")
+    for name in ("report", "suite", "testdata", "train_baselines", "simulation")
 )
-report, suite, testdata, train_baselines = map(pytest.importorskip, ("report", "suite", "testdata", "train_baselines"))
+import evaluation  # noqa: E402
+from baselines import MaskDenoiser, load_mask_denoiser, oracle_mask  # noqa: E402
 
 
 @pytest.fixture
@@ -176,13 +174,6 @@ def test_noise_that_overlaps_an_earthquake_of_another_split_is_left_out(example_
     rows = [(6000, {**label, "split": split, "trace_start_time": time}) for split, time in splits]
     data = load(example_data, tmp_path, events=write(tmp_path / "quakes", rows), noise=noise, clean_snr=-np.inf)
     assert set(data.noise_metadata["trace_start_time"]) == {times[1]}
-
-
-def test_ablations_are_evaluated_on_the_mixtures_of_the_benchmarks(small_datasets, tmp_path):
-    events, noise = small_datasets
-    options = testdata.Options(str(events.path), str(noise.path), split="dev", limit=None)
-    expected = testdata.load_data(options, tmp_path).mixtures
-    np.testing.assert_array_equal(ablations.held_mixtures(events, noise).noisy, expected.noisy)
 
 
 def test_unknown_models_and_pickers_are_reported_and_missing_weights_are_rows():
@@ -404,125 +395,6 @@ def test_a_resume_without_the_weights_that_it_began_with_is_refused(small_datase
     assert (tmp_path / "weights" / "deepdenoiser.pt").read_bytes() == before
 
 
-def test_a_picker_learns_what_the_most_confident_teacher_sees_in_the_clean_record():
-    torch.manual_seed(0)
-    picker, *teachers = (sbm.PhaseNet(component_order=order).eval() for order in ("ZNE", "ENZ", "ZNE"))
-    clean, noise = torch.randn(2, 4, 3, 3000).unbind()
-    wanted = retrain_picker.labels(teachers, clean)
-    seen = [retrain_picker.probabilities(teacher, clean) for teacher in teachers]
-    assert wanted.shape == (4, 3, 3001) and torch.allclose(wanted.sum(1), torch.ones(4, 3001), atol=1e-6)
-    assert all((wanted[:, :2].sum(1) >= one[:, :2].amax(1) - 1e-6).all() for one in seen)
-
-    def entropy(model):
-        with torch.no_grad():
-            found = retrain_picker.probabilities(model, clean + noise)
-        return float(-(wanted * found.log()).sum(1).mean())
-
-    data = SimpleNamespace(batch=lambda step: (clean, noise))
-    trained = retrain_picker.train(picker, teachers, data, 40, lambda windows: windows)
-    assert not trained.training and entropy(trained) < entropy(picker) - 0.02
-
-
-class Halving:
-    """A denoiser that takes half of the first 10 s after P, and all after that."""
-
-    def denoise(self, stream):
-        result = stream.copy()
-        for trace in result:
-            trace.data = np.r_[trace.data[:1000], trace.data[1000:2000] / 2, np.zeros(len(trace) - 2000)]
-        return result
-
-
-def test_what_is_left_of_a_coda_is_measured_where_it_is_clear():
-    record = np.random.default_rng(0).normal(size=(3, 6000))
-    record[:, :1000] *= 0.01
-    record[:, 4000:] *= 0.02
-    pieces = coda.kept(Halving(), record, 1000)
-    assert pieces["time"].tolist() == [0, 5, 10, 15, 20, 25]
-    np.testing.assert_allclose(pieces["kept"], [0.5, 0.5, 0, 0, 0, 0])
-
-
-def test_evidence_for_p_grows_with_p_and_needs_it_in_the_window():
-    random = np.random.default_rng(0)
-    noise = random.normal(size=(4, 3, 3000)).astype(np.float32)
-    clean = np.zeros_like(noise)
-    for i, amplitude in enumerate((0.0, 0.3, 3.0, 3.0)):
-        clean[i, :, 1000:] = amplitude * random.normal(size=(3, 2000))
-    labels = pd.DataFrame({"p_sample": [1000, 1000, 1000, 3100], "s_sample": [np.nan, np.nan, 1500, np.nan]})
-    none, little, much, outside = detectable.evidence(Mixtures(clean, noise, labels))
-    assert none == 0
-    assert 0 < little < 20 < much
-    assert np.isnan(outside)
-
-
-def test_the_nearest_p_pick_of_each_record_counts():
-    picks = pd.DataFrame(
-        [(0, "P", 9.0, 0.9), (0, "P", 10.5, 0.4), (0, "S", 10.1, 0.9), (2, "P", 3.0, 0.5)],
-        columns=["record", "phase", "time", "probability"],
-    )
-    assert detectable.nearest(picks, np.array([10.0, 10.0, 4.0])).tolist() == [0.5, np.inf, -1.0]
-
-
-def p_and_s(amplitude=1.0):
-    """One mixture with P at 10 s, S at 11 s and noise everywhere, and an estimate that keeps a part of it."""
-    random = np.random.default_rng(1)
-    clean, noise = np.zeros((1, 3, 3000), np.float32), random.normal(size=(1, 3, 3000)).astype(np.float32)
-    clean[..., 1000:] = random.normal(size=(1, 3, 2000))
-    mixtures = Mixtures(clean, noise, pd.DataFrame({"p_sample": [1000], "s_sample": [1100]}))
-    return mixtures, np.where(np.arange(3000) < 1100, amplitude, 1) * clean + 0.1 * noise
-
-
-def test_the_energy_of_p_that_is_kept_ends_at_s():
-    mixtures, _ = p_and_s()
-    halved = np.where(np.arange(3000) < 1100, 0.5, 2) * mixtures.clean
-    assert detectable.kept(mixtures, halved) == pytest.approx(20 * np.log10(0.5))
-
-
-def test_estimates_are_repaired_near_p_alone():
-    mixtures, estimate = p_and_s(0.1)
-    better = dict(detectable.repaired(mixtures, estimate))
-    near = np.arange(900, 1100)
-    silent, strong, before, right, rest = better.values()
-    assert not silent[..., 900:1000].any() and (silent[..., 1000:] == estimate[..., 1000:]).all()
-    assert detectable.kept(mixtures, estimate) < -10
-    assert detectable.kept(mixtures, strong) == pytest.approx(0, abs=2)  # energies are those of half a second around
-    assert (before[..., :1000] == mixtures.clean[..., :1000]).all()
-    assert (right[..., near] == mixtures.clean[..., near]).all() and (right[..., 1100:] == estimate[..., 1100:]).all()
-    np.testing.assert_array_equal(right + rest, mixtures.clean + estimate)
-
-
-def test_repaired_estimates_keep_the_noise_that_is_left():
-    mixtures, _ = p_and_s()
-    denoisers = {"mine": lambda x: 0.5 * x, "mine, noise left": lambda x: 0.75 * x, "other": lambda x: x}
-    found = dict(detectable.estimates(mixtures, denoisers, repair=True))
-    assert [name for name in found if ":" not in name] == ["noisy", "clean", *denoisers]
-    strong = found["mine, noise left: P as strong as it is"]
-    outside = np.r_[:1000, 1100:3000]
-    np.testing.assert_allclose(strong[..., outside], 0.75 * mixtures.noisy[..., outside], rtol=1e-5)
-    assert len(found) == 5 + 5 and "clean" in found
-
-
-def test_draws_are_counted_together_and_compared_with_the_last():
-    rows = pd.DataFrame(
-        {
-            "denoiser": ["noisy", "noisy", "mine", "mine"] * 2,
-            "event": ["a", "b"] * 4,
-            "PhaseNet_P_picks": 1,
-            "PhaseNet_P_label": True,
-            "PhaseNet_P_residual": [0.0, np.nan, 0.0, 0.1, np.nan, np.nan, np.nan, 0.0],
-            "PhaseNet_P_highest": [0.4, 0.1, 0.9, 0.9, 0.1, 0.1, 0.2, 0.9],
-        }
-    )
-    noise = pd.DataFrame(
-        {"denoiser": ["noisy", "mine"], "event": "n", "hours": 1.0, "PhaseNet_P_picks": 0, "PhaseNet_P_highest": 0.3}
-    )
-    found = draws.table(draws.statistics(rows, noise), ["PhaseNet"], intervals=False).set_index("denoiser")
-    assert found["PhaseNet_P_recall_0.5"].to_dict() == {"noisy": "0.250", "mine": "0.750"}
-    more = draws.table(draws.statistics(rows, noise, "mine"), ["PhaseNet"], intervals=True).set_index("denoiser")
-    assert more.loc["noisy", "PhaseNet_P_recall_0.5"].startswith("0.500 [")
-    assert (draws.mean_of([lambda x: x, lambda x: 3 * x])(np.ones(2)) == 2).all()
-
-
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory):
     """A folder with 40 simulated earthquakes."""
@@ -555,22 +427,6 @@ def test_each_simulated_earthquake_has_its_own_seed(simulated, tmp_path):
         simulation.write_simulated(tmp_path, 0)
 
 
-def test_each_kind_of_earthquake_meets_the_noise_of_each_split():
-    names = ["noisy", "clean", "mine"]
-    rows = pd.DataFrame(
-        [
-            {"earthquakes": kind, "noise": split, "denoiser": name, "event": event, "sdr_gain_db": gain}
-            for kind, more in (("train", 0.0), ("simulated", 1.0))
-            for split in ("train", "dev")
-            for name, gain in zip(names, (0.0, np.inf, 7.0 + more), strict=True)
-            for event in "ab"
-        ]
-    )
-    table = crossed.table(rows)
-    assert "inf" not in table and "clean" not in table
-    assert "| simulated   | dev   | mine     | 8.0 [8.0, 8.0] |" in table
-
-
 def test_pickers_find_simulated_p_where_it_is(simulated, pickers):
     dataset = testdata.open_dataset(str(simulated))
     windows, random = [], np.random.default_rng(0)
@@ -581,38 +437,3 @@ def test_pickers_find_simulated_p_where_it_is(simulated, pickers):
     late = found.loc[found["phase"] == "P"].set_index("record")["time"] - 7
     right = late[late.abs() < 0.5]
     assert right.index.nunique() >= 28 and not (late < -0.5).any() and right.abs().median() < 0.05
-
-
-@pytest.mark.parametrize("script", [draws, detectable])
-def test_scripts_name_what_they_lack_in_one_line(script, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(sys, "argv", ["script", "--events", str(tmp_path), "--noise", str(tmp_path)])
-    monkeypatch.setattr(draws, "load_picker", lambda name: None)
-    with pytest.raises(SystemExit) as stop:
-        script.main()
-    assert stop.value.code == 2
-    assert str(tmp_path) in capsys.readouterr().err.splitlines()[-1]
-
-
-def test_earthquakes_of_other_durations(example_data):
-    dataset = testdata.open_dataset(str(example_data / "events"))
-    records = testdata.pairs.load_earthquakes(dataset, testdata.pairs.band_pass(), -np.inf, mute=True)
-    longer = stretched.stretched(records, 2.0)
-    for (waveform, label), (long_waveform, long_label) in zip(records.samples, longer.samples, strict=True):
-        assert long_waveform.shape[-1] == pytest.approx(2 * waveform.shape[-1], rel=0.01)
-        for key in (testdata.P_KEY, testdata.S_KEY):
-            assert long_label[key] == pytest.approx(2 * label[key], rel=0.01)
-    rows = pd.DataFrame(
-        {
-            "denoiser": ["mine", "mine", "other"],
-            "input_snr_db": 0.0,
-            "PhaseNet_P_residual": [-0.2, np.nan, 0.6],
-            "sdr_gain_db": [1.0, 3.0, 5.0],
-            "log10_amplitude": np.log10([0.4, 1.0, 0.6]),
-        }
-    )
-    table = stretched.summarize(rows)
-    assert table.loc[("mine", 0.0)].tolist() == [0.5, 2.0, 0.5] and table.loc[("other", 0.0)].tolist() == [
-        0.0,
-        5.0,
-        0.0,
-    ]

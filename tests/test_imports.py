@@ -56,7 +56,6 @@ ALLOWED = {
     "__init__": {"model"},
     # what is seen in records
     "metrics": set(),
-    "summary": set(),
     "plotting": {"streams.filtering"},
     "picking": {"metrics", "pretrained", "streams.filtering"},
     # datasets to pairs
@@ -146,17 +145,6 @@ ALLOWED = {
     },
     "training": {"training.run"},
     "training.export": {"files.writing", "model", "training.configfile"},
-    # evaluation
-    "baselines": {"model", "picking", "pretrained", "streams.filtering", "training.losses"},
-    "evaluation": {
-        "baselines",
-        "data.augmentations",
-        "data.pairs",
-        "metrics",
-        "picking",
-        "streams.filtering",
-        "summary",
-    },
     # archives
     "archive": set(),
     "archive.sds": {"files.manifest"},
@@ -241,7 +229,6 @@ THIRD_PARTY = {
     "training.losses": {"torch"},
     "training.optimizers": {"torch"},
     "metrics": {"numpy", "scipy"},
-    "summary": {"numpy", "pandas"},
     "streams.windows": {"numpy"},
     "streams.gaps": {"numpy"},
     "streams.amplitudes": {"torch"},

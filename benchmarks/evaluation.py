@@ -1,6 +1,6 @@
 """Evaluate denoisers: how well they keep the waveform, what pickers find in it, and what they pick in noise alone.
 
-All results are rows, one for each record and denoiser, which :py:mod:`seisbench_cdiffsd.summary` turns into tables.
+All results are rows, one for each record and denoiser, which :py:mod:`summary` turns into tables.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from baselines import oracle_mask
 from numpy.typing import NDArray
 from seisbench.models import WaveformModel
+from summary import TOLERANCES
 from tqdm.auto import tqdm
 
 from seisbench_cdiffsd import metrics
-from seisbench_cdiffsd.baselines import oracle_mask
 from seisbench_cdiffsd.data.augmentations import P_KEY, S_KEY
 from seisbench_cdiffsd.data.pairs import Mixtures
 from seisbench_cdiffsd.picking import PICK_COLUMNS, match_labels, pick_windows
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
-from seisbench_cdiffsd.summary import TOLERANCES
 
 Array = NDArray[np.float32]
 Floats = NDArray[np.float64]

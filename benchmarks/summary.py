@@ -31,7 +31,7 @@ def summarize(
     Statistics of rows, each with a 95 % interval from a bootstrap over events: the mixtures of an event, whatever
     their noise, are drawn together.
 
-    :param rows: Rows of :py:mod:`seisbench_cdiffsd.evaluation`
+    :param rows: Rows of :py:mod:`evaluation`
     :param by: Columns to group by, in order, "denoiser" among them
     :param reference: A denoiser; statistics become its own minus those of each other one, and intervals those of the
         differences, as the same events are drawn for both
@@ -62,7 +62,7 @@ def recall_at(
     That hangs on a few windows of noise, so for the intervals stations are drawn as well as events, and the threshold
     is found again for each draw.
 
-    :param records: Rows of records with labels, of :py:mod:`seisbench_cdiffsd.evaluation`
+    :param records: Rows of records with labels, of :py:mod:`evaluation`
     :param noise: Rows of noise alone; denoisers that are not in both are left out
     :param per_hour: Windows of noise with a pick, per hour
     :param by: Columns of `records` to group by, "denoiser" first; thresholds are those of the denoiser
