@@ -3,16 +3,13 @@
 import io
 import json
 import os
-import pickle
 import resource
 import signal
 import subprocess
 import sys
 import time
 import tracemalloc
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -32,8 +29,7 @@ from seisbench_cdiffsd.files.continuous import between, denoised_pieces, fingerp
 from seisbench_cdiffsd.files.denoising import Settings, denoise_files
 from seisbench_cdiffsd.files.manifest import Outcome, report
 from seisbench_cdiffsd.files.picklists import describe
-from seisbench_cdiffsd.files.reading import ReadError, Source, index
-from seisbench_cdiffsd.files.writing import MseedWriter, Unwritable, replacing
+from seisbench_cdiffsd.files.reading import Source, index
 
 START = UTCDateTime(2020, 1, 1)
 
@@ -59,210 +55,6 @@ def stream(seconds=600, rate=20, components="ZNE", seed=0, start=START, **header
 def write(path, data, **kwargs):
     data.write(str(path), format="MSEED", **{"encoding": "STEIM2", "reclen": 512, **kwargs})
     return path
-
-
-# -- reading
-
-
-def test_any_stretch_of_a_long_file_is_read_by_itself(tmp_path):
-    data = stream(seconds=2000)
-    parts = index(write(tmp_path / "a.mseed", data), block=4096)
-    assert len(parts) > 20
-    source = Source(parts, [trace.id for trace in data])
-    for first, last in ((0, 3000), (500.02, 731.77), (1999, 2500)):
-        found = source.read(START + first, START + last).merge()
-        for trace in data:
-            expected = trace.slice(START + first, START + last)
-            np.testing.assert_array_equal(found.select(id=trace.id)[0].data, expected.data)
-    assert not source.problems
-    assert not source.read(START + 3000, START + 4000)
-
-
-@pytest.mark.parametrize("kind", ["header", "samples", "zeros", "cut"])
-def test_only_damaged_records_are_left_out(tmp_path, kind):
-    data = stream(seconds=500, components="Z")
-    content = bytearray(write(tmp_path / "a.mseed", data).read_bytes())
-    records = len(content) // 512
-    if kind == "header":
-        content[512 * 5 : 512 * 5 + 20] = b"\xff" * 20
-    elif kind == "samples":
-        content[512 * 5 + 128 : 512 * 5 + 200] = bytes(np.random.default_rng(0).integers(0, 256, 72, dtype=np.uint8))
-    elif kind == "zeros":
-        content[512 * 5 : 512 * 6] = bytes(512)
-    else:
-        del content[-200:]
-    (tmp_path / "a.mseed").write_bytes(content)
-    source = Source(index(tmp_path / "a.mseed"), [data[0].id])
-    found = source.read(START, START + 1000)
-    assert source.problems == {tmp_path / "a.mseed": "damaged records were left out"}
-    assert len(data[0]) * (1 - 2 / records) < sum(len(trace) for trace in found) < len(data[0])
-    for trace in found:
-        expected = data[0].slice(trace.stats.starttime, trace.stats.endtime)
-        np.testing.assert_array_equal(trace.data, expected.data)
-
-
-def test_files_of_several_record_lengths_are_read_as_a_whole(tmp_path):
-    data = stream(seconds=500, components="Z")
-    with (tmp_path / "a.mseed").open("wb") as file:
-        for i, reclen in enumerate((512, 4096, 512)):
-            memory = io.BytesIO()
-            data.slice(START + 100 * i, START + 100 * i + 99.95).write(memory, format="MSEED", reclen=reclen)
-            file.write(memory.getvalue())
-    source = Source(index(tmp_path / "a.mseed", block=512), ["XX.STA..HHZ"])
-    np.testing.assert_array_equal(source.read(START, START + 1000).merge()[0].data, data[0].data[:6000])
-    assert not source.problems
-
-
-@given(content=st.binary(max_size=2000))
-@settings(max_examples=100, deadline=None)
-def test_bytes_that_are_not_a_seismogram_are_one_line(tmp_path_factory, content):
-    path = tmp_path_factory.mktemp("fuzz") / "a"
-    path.write_bytes(content)
-    with pytest.raises(ReadError) as error:
-        index(path)
-    assert "\n" not in str(error.value)
-
-
-@given(seed=st.integers(0, 10**6), hits=st.integers(1, 50))
-@settings(max_examples=100, deadline=None)
-def test_random_damage_is_survived(tmp_path_factory, seed, hits):
-    generator = np.random.default_rng(seed)
-    path = write(tmp_path_factory.mktemp("fuzz") / "a", stream(seconds=100))
-    content = np.frombuffer(path.read_bytes(), dtype=np.uint8).copy()
-    content[generator.integers(0, len(content), hits)] = generator.integers(0, 256, hits)
-    path.write_bytes(content[: generator.integers(1, len(content) + 1)].tobytes())
-    try:
-        parts = index(path, block=2048)
-    except ReadError:
-        return
-    source = Source(parts, {span.id for part in parts for span in part.spans})
-    source.read(START - 1e9, START + 1e9)
-
-
-def test_a_pickle_is_not_opened(tmp_path):
-    class Trap:
-        def __reduce__(self):
-            return (Path.touch, (tmp_path / "sprung",))
-
-    (tmp_path / "a.mseed").write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(ReadError, match="cannot be read"):
-        index(tmp_path / "a.mseed")
-    assert not (tmp_path / "sprung").exists()
-
-
-# -- writing
-
-
-def test_a_failed_write_leaves_nothing_behind(tmp_path):
-    (tmp_path / "a.mseed").write_text("old")
-
-    def fail(path):
-        path.write_bytes(b"half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"), replacing(tmp_path / "a.mseed") as path:
-        fail(path)
-    assert [x.name for x in tmp_path.iterdir()] == ["a.mseed"]
-    assert (tmp_path / "a.mseed").read_text() == "old"
-
-
-def test_two_runs_may_write_the_same_file(tmp_path):
-    with replacing(tmp_path / "a.mseed") as one:
-        with replacing(tmp_path / "a.mseed") as other:
-            other.write_text("other")
-        assert (tmp_path / "a.mseed").read_text() == "other"
-        one.write_text("one")
-    assert (tmp_path / "a.mseed").read_text() == "one"
-    assert [x.name for x in tmp_path.iterdir()] == ["a.mseed"]
-
-
-def test_many_runs_at_once_take_nothing_from_each_other(tmp_path):
-    def work(number):
-        for _ in range(100):
-            with replacing(tmp_path / "a.json") as path:
-                path.write_text(str(number))
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(work, range(4)))
-    assert [x.name for x in tmp_path.iterdir()] == ["a.json"]
-
-
-def test_what_a_killed_run_left_is_removed(tmp_path):
-    (tmp_path / ".a[1].0123abcd.part.mseed").touch()
-    (tmp_path / ".b.0123abcd.part.mseed").touch()
-    (tmp_path / ".a[1].noise.0123abcd.part.mseed").touch()
-    with replacing(tmp_path / "a[1].mseed") as path:
-        path.touch()
-    assert sorted(x.name for x in tmp_path.iterdir()) == [
-        ".a[1].noise.0123abcd.part.mseed",
-        ".b.0123abcd.part.mseed",
-        "a[1].mseed",
-    ]
-
-
-def test_ids_gaps_and_samples_survive():
-    data = stream(seconds=10)
-    for trace in data:
-        trace.data = np.ma.masked_array(trace.data / 7, np.arange(200) // 20 == 3)
-    data[0].stats.location = "10"
-    file = io.BytesIO()
-    writer = MseedWriter(file)
-    writer.write(data)
-    back = obspy.read(io.BytesIO(file.getvalue()))
-    assert [t.id for t in back.select(channel="HHZ")] == ["XX.STA.10.HHZ"] * 2
-    for trace in back:
-        expected = data.select(id=trace.id).slice(trace.stats.starttime, trace.stats.endtime)[0].data
-        np.testing.assert_array_equal(trace.data, expected.astype(np.float32))
-    assert "float32, largest rounding error" in writer.loss and not writer.cut
-
-
-def test_codes_that_do_not_fit_are_reported():
-    data = stream(seconds=1, components="Z", station="LONGNAME")
-    writer = MseedWriter(io.BytesIO())
-    writer.write(data)
-    assert writer.cut == {"XX.LONGNAME..HHZ"}
-
-
-@given(exponent=st.integers(-3, 12), seed=st.integers(0, 99))
-@settings(max_examples=50, deadline=None)
-def test_integers_are_right_or_refused(exponent, seed):
-    data = stream(seconds=5, components="Z", seed=seed)
-    data[0].data = data[0].data * 1e-3
-    file, scale = io.BytesIO(), 10.0**exponent
-    writer = MseedWriter(file, "int32", scale)
-    try:
-        writer.write(data)
-    except Unwritable:
-        assert np.abs(np.rint(data[0].data * scale)).max() >= 2**28
-        return
-    back = obspy.read(io.BytesIO(file.getvalue()))[0].data / scale
-    assert np.abs(back - data[0].data).max() <= 0.5 / scale * (1 + 1e-6)
-    assert writer.largest_error <= 0.5 / scale * (1 + 1e-6)
-
-
-@pytest.mark.parametrize(("largest", "fits"), [(2**28 - 1, True), (2**28, False)])
-def test_the_largest_integers_that_fit_may_be_neighbours(largest, fits):
-    data, file = stream(seconds=5, components="Z"), io.BytesIO()
-    data[0].data = largest * np.resize([-1.0, 1.0], len(data[0]))
-    if not fits:
-        with pytest.raises(Unwritable, match="--scale"):
-            MseedWriter(file, "int32").write(data)
-        return
-    MseedWriter(file, "int32").write(data)
-    np.testing.assert_array_equal(obspy.read(io.BytesIO(file.getvalue()))[0].data, data[0].data)
-
-
-def test_integers_that_hold_nothing_but_zeros_are_refused_at_the_end():
-    data = stream(seconds=5, components="ZN")
-    data[0].data = data[0].data * 1e-9  # a channel in physical units
-    data[1].data[:] = 0  # a dead one
-    writer = MseedWriter(io.BytesIO(), "int32")
-    writer.write(data.slice(endtime=START + 2))
-    with pytest.raises(Unwritable, match=r"XX.STA..HHZ, up to \S+, are zeros: choose a larger --scale"):
-        writer.check()
-    scaled = MseedWriter(io.BytesIO(), "int32", 1e9)
-    scaled.write(data)
-    scaled.check()
 
 
 def test_a_denoised_file_of_zeros_is_not_written(small, tmp_path):

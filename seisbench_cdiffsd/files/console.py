@@ -9,22 +9,30 @@ from typing import TextIO
 
 def tell(text: str, file: TextIO | None = None) -> None:
     """
-    Print. If nobody reads the output any more, as after ``| head``, the command still does its work.
+    Print. The command does its work even if nobody reads the output any more, or the console lacks letters of it.
 
-    :param text: What to print
+    :param text: What to print; characters that would drive a terminal are printed as escapes
     :param file: Where to print it, standard output by default
     """
     file = file or sys.stdout
+    if file is None or file.closed:  # a command started with its standard output closed has none
+        return
+    encoding = file.encoding or "utf-8"
+    lines = "\n".join(map(printable, text.split("\n"))) + "\n"
     try:
-        file.write(text + "\n")
+        file.write(lines.encode(encoding, "backslashreplace").decode(encoding))
         file.flush()
-    except BrokenPipeError:
-        # drop all further output, including what Python flushes at exit
+    except OSError:  # as after ``| head``: drop all further output, including what Python flushes at exit
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, file.fileno())
         os.close(nowhere)
 
 
+def printable(text: str) -> str:
+    """Text from data in one line: control characters, which could drive a terminal, are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def one_line(message: object) -> str:
-    """An error, or another message, in one line; the name of the type if it is empty."""
-    return " ".join(str(message).split()) or type(message).__name__
+    """An error, or another message, in one printable line; the name of the type if it is empty."""
+    return printable(" ".join(str(message).split())) or type(message).__name__

@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import io
 import os
 import stat
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import obspy
 from numpy.typing import NDArray
-from obspy import Stream, UTCDateTime
+from obspy import Stream, Trace, UTCDateTime
 from obspy.core.util.base import ENTRY_POINTS
 
-from seisbench_cdiffsd.files.console import one_line
+from seisbench_cdiffsd.files.console import one_line, printable
 
 #: Bytes of a miniSEED file to read at once.
 BLOCK = 2**24
-#: Possible lengths of miniSEED records, in bytes.
-RECORD_LENGTHS = [2**n for n in range(7, 17)]
+#: miniSEED records begin at multiples of these bytes; their lengths are powers of two.
+STEP = 128
 #: Seconds without a sample that separate two spans of a channel.
 LONG_GAP = 3600.0
+#: Rates in Hz, and years, that are believed.
+RATES, YEARS = (1e-4, 1e6), (1900, 2100)
+#: Relative difference of two rates that are the same, as in miniSEED; and the ratio of two of which one is an error.
+SAME_RATE, ABSURD_RATIO = 1e-4, 100.0
 #: What is reported of files with damaged records.
 DAMAGED_RECORDS = "damaged records were left out"
-#: Bytes by which a record is recognised.
-HEADER = 56
+#: The most samples that a byte holds, by miniSEED's number of the encoding.
+SAMPLES_PER_BYTE = np.full(256, 8.0)
+SAMPLES_PER_BYTE[[0, 1, 2, 3, 4, 5, 10, 11]] = 1, 1 / 2, 1 / 3, 1 / 4, 1 / 4, 1 / 8, 60 / 64, 105 / 64
 
 
 class ReadError(ValueError):
@@ -44,12 +50,13 @@ class Unavailable(ReadError):
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of one channel without a long gap: id, times of the first and the last sample, rate in Hz."""
+    """A stretch of one channel without a long gap: id, times of the first and the last sample, rate in Hz, samples."""
 
     id: str
     start: UTCDateTime
     end: UTCDateTime
     rate: float
+    samples: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,33 +68,36 @@ class Block:
     :param spans: What it contains
     :param offset: First byte
     :param length: Bytes, or 0 for a file in another format than miniSEED, which is read as a whole
-    :param record: Bytes of a record
-    :param damaged: Number of records known to be damaged
+    :param problems: What is wrong with it: the id of the channel, or "" for any, and a line
     """
 
     path: Path
     spans: tuple[Span, ...]
     offset: int = 0
     length: int = 0
-    record: int = 0
-    damaged: int = 0
+    problems: tuple[tuple[str, str], ...] = ()
 
-    def read(self, start: UTCDateTime | None = None, end: UTCDateTime | None = None) -> tuple[Stream, int]:
+    def read(self, start: UTCDateTime | None = None, end: UTCDateTime | None = None) -> tuple[Stream, bool]:
         """
         Samples between two times.
 
-        :return: Traces, and the number of damaged records, which are left out
+        :return: Traces, and whether there are damaged records, which are left out
         :raises ReadError: If the file cannot be read
         """
-        if not self.length:
-            return _read(self.path, starttime=start, endtime=end), 0
-        try:
-            with self.path.open("rb") as file:
+        damaged = False
+        if self.length:
+            with _opened(self.path) as file:
                 file.seek(self.offset)
                 data = file.read(self.length)
-        except OSError as error:
-            raise Unavailable(f"cannot be read: {error.strerror}") from error
-        return _sound(data, self.record, starttime=start, endtime=end)
+            records = _Records(data)
+            stream, failed = _decoded(*records.good(), starttime=start, endtime=end)
+            damaged = failed or records.damaged or len(data) < self.length
+        else:
+            stream = _read(self.path, starttime=start, endtime=end)
+        known = [(span.id, span.rate) for span in self.spans]
+        return Stream(
+            [x for x in stream if any(x.id == id_ and _same(x.stats.sampling_rate, rate) for id_, rate in known)]
+        ), damaged
 
 
 @dataclass(frozen=True)
@@ -96,16 +106,16 @@ class Held:
 
     stream: Stream
     path: Path
-    damaged: int = 0
+    problems: tuple[tuple[str, str], ...] = ()
 
     @property
     def spans(self) -> tuple[Span, ...]:
         """What it contains."""
         return _spans(self.stream)
 
-    def read(self, start: UTCDateTime | None = None, end: UTCDateTime | None = None) -> tuple[Stream, int]:
+    def read(self, start: UTCDateTime | None = None, end: UTCDateTime | None = None) -> tuple[Stream, bool]:
         """Samples between two times."""
-        return self.stream.slice(start, end), 0
+        return self.stream.slice(start, end), False
 
 
 Readable = Block | Held
@@ -117,100 +127,172 @@ def index(path: Path, block: int = BLOCK) -> list[Readable]:
 
     :param path: File in any format that ObsPy reads, except Python's pickle, which could run code
     :param block: Bytes of a miniSEED file to read at once
-    :return: Its parts
+    :return: Its parts; what headers say against reason, or against the bytes that are there, is left out and listed
     :raises ReadError: If the file does not exist, is empty, cannot be read, or contains no samples
     """
-    try:
-        if stat.S_ISDIR(path.stat().st_mode):
-            raise ReadError("is a folder. Name the files in it.")
-        if path.is_file() and not path.stat().st_size:
+    with _opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if not size:
             raise ReadError("is empty (0 bytes).")
-        record = _record_length(path)
-        if not record:
-            parts: list[Readable] = [Block(path, _spans(_read(path, headonly=True)))]
-        else:
-            parts = list(_blocks(path, record, max(block // record, 1) * record))
+        parts = list(_blocks(path, file, size, block))
+    if not parts:
+        stream = _read(path, headonly=True)
+        if sum(trace.stats.npts for trace in stream) > SAMPLES_PER_BYTE.max() * size:
+            stream = _read(path)  # more samples than bytes can hold: believe only those that are there
+        parts = [_part(path, stream)]
+    parts = _without_absurd_rates(parts)
+    if not any(part.spans for part in parts):
+        reasons = sorted({line for part in parts for _, line in part.problems})
+        raise ReadError(f"contains no samples{''.join(f'; {reason}' for reason in reasons)}.")
+    return list(parts)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """
+    Open a file for reading.
+
+    :raises ReadError: If it is a folder, or something that could block or have no end, as a pipe or a device
+    :raises Unavailable: If it cannot be read
+    """
+    try:
+        _check_regular(path.stat().st_mode)
+        # it may have been replaced since: do not wait for whoever writes to a pipe
+        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
+            _check_regular(os.fstat(file.fileno()).st_mode)
+            yield file
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Unavailable("no such file.") from error
     except OSError as error:
-        raise Unavailable(f"cannot be read: {error.strerror}.") from error
-    if not any(part.spans for part in parts):
-        raise ReadError("contains no samples.")
-    return parts
+        raise Unavailable(f"cannot be read: {error.strerror or one_line(error)}.") from error
 
 
-def _record_length(path: Path) -> int:
+def _check_regular(mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise ReadError("is a folder. Name the files in it.")
+    if not stat.S_ISREG(mode):
+        raise ReadError("is a pipe or a device. Copy what it gives into a file.")
+
+
+def _blocks(path: Path, file: BinaryIO, size: int, step: int) -> Iterator[Block]:
+    """The blocks of a miniSEED file; none for files of which less than half is records."""
+    blocks, offset, covered, length = [], 0, 0, step
+    while offset < size:
+        file.seek(offset)
+        records = _Records(file.read(length), last=offset + length >= size)
+        if not records.used:  # a record is longer
+            length *= 2
+            continue
+        data, lengths = records.good()
+        stream, failed = _decoded(data, lengths, headonly=True)
+        part = _part(path, stream, offset, records.used)
+        if records.damaged or failed:
+            part = replace(part, problems=(("", DAMAGED_RECORDS), *part.problems))
+        blocks.append(part)
+        offset, covered, length = offset + records.used, covered + len(data), step
+    if 2 * covered >= size:
+        yield from blocks
+
+
+class _Records:
     """
-    Bytes of the records of a miniSEED file; 0 for other formats, and if the records differ in length.
+    The records in some bytes of a miniSEED file. Their headers are checked: ObsPy fails on others, or believes them.
 
-    A few damaged records do not matter, even if the first one is among them.
+    :param data: Bytes, from the beginning of a record, or of something that is none
+    :param last: They are the last ones; otherwise, the last record may not be complete
     """
-    try:
-        content = np.memmap(path, dtype=np.uint8, mode="r")
-    except (OSError, ValueError):
-        return 0
-    for record in RECORD_LENGTHS:
-        starts = np.arange(0, len(content) - HEADER, record)
-        if not len(starts):
-            break
-        records = content[starts[:, None] + np.arange(HEADER)]
-        good = _has_header(records)
-        if good.mean() > 0.75:
-            # blockette 1000, the first one of nearly all records, has the length of the record
-            kinds = records[good][:, 48:50].astype(int)
-            stated = records[good][np.isin(kinds @ (256, 1), (1000, 0xE803)), 54]
-            return record if not len(stated) or (stated == np.log2(record)).mean() > 0.99 else 0
-    return 0
+
+    def __init__(self, data: bytes, last: bool = True) -> None:
+        self._rows = np.frombuffer(data, np.uint8, len(data) // STEP * STEP).reshape(-1, STEP)
+        digits = self._rows[:, :6]
+        numbered = (((digits >= 48) & (digits <= 57)) | (digits == 32) | (digits == 0)).all(axis=1)
+        control = numbered & np.isin(self._rows[:, 6], list(b"VAST"))  # headers of volumes, as in full SEED
+        marked = numbered & np.isin(self._rows[:, 6], list(b"DRQM"))
+        marks = np.flatnonzero(marked | control)
+        start, after = marks[marked[marks]], np.append(marks[1:], len(self._rows))[marked[marks]]
+        valid, length, wanted = _headers(self._rows[start])
+        stop = np.where(length > 0, start + length, after)
+        #: Bytes up to the end, or to the beginning of a last record that is not complete.
+        self.used, complete = len(data), np.ones(len(start), bool)
+        if not last:
+            self.used = len(self._rows) * STEP
+            if len(start) and valid[-1] and start[-1] == marks[-1] and (not length[-1] or stop[-1] > len(self._rows)):
+                self.used, complete[-1] = int(start[-1]) * STEP, False
+        good = complete & valid & (stop <= after) & (wanted <= (stop - start) * STEP)
+        self._start, self._stop = start[good], stop[good]
+        # what lies between records is damaged, unless it begins with a control header, or a blank record
+        ends = np.append(0, self._stop)
+        gaps = ends[ends < np.append(self._start, self.used // STEP)]
+        blank = (self._rows[gaps, 6:48] == 32).all(axis=1)
+        self.damaged = bool((complete & ~good).any() or not (control[gaps] | blank).all() or self.used % STEP)
+
+    def good(self) -> tuple[bytes, NDArray[np.int64]]:
+        """The bytes of the sound records, and their lengths."""
+        edges = np.zeros(len(self._rows) + 1, np.int8)
+        np.add.at(edges, self._start, 1)
+        np.add.at(edges, self._stop, -1)
+        kept = edges.cumsum()[:-1] > 0
+        return self._rows[kept].tobytes(), (self._stop - self._start) * STEP
 
 
-def _blocks(path: Path, record: int, step: int) -> Iterator[Block]:
-    with path.open("rb") as file:
-        for offset in range(0, path.stat().st_size, step):
-            data = file.read(step)
-            stream, damaged = _sound(data, record, headonly=True)
-            yield Block(path, _spans(stream), offset, len(data), record, damaged)
+def _headers(heads: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.float64]]:
+    """
+    Check the headers of records.
 
-
-def _has_header(records: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which of the records, (record, byte), have a valid header; ObsPy fails on others, or skips them."""
-    number, codes, hour, minute = records[:, :6], records[:, 8:20], records[:, 24], records[:, 25]
-    digits = (((number >= 48) & (number <= 57)) | (number == 32) | (number == 0)).all(axis=1)
+    :param heads: The first bytes of each record
+    :return: Which are valid, the lengths of the records in units of `STEP`, 0 if unknown, and the least bytes that
+        hold their samples
+    """
+    heads = np.ascontiguousarray(heads)
+    words = heads.view(">u2").astype(np.int64)
+    swapped = ~_is_date(words)
+    words[swapped] = heads.view("<u2")[swapped]
+    codes, (hour, minute, second) = heads[:, 8:20], heads[:, 24:27].T
+    samples, data, kind = words[:, 15], words[:, 22], words[:, 24]
+    stated = (kind == 1000) & (words[:, 23] == 48)  # blockette 1000, the first one of nearly all records
+    encoding, exponent = np.where(stated, heads[:, 52], 255), np.where(stated, heads[:, 54], 7)
     letters = (((codes >= 32) & (codes < 127)) | (codes == 0)).all(axis=1)
-    return digits & letters & np.isin(records[:, 6], list(b"DRQM")) & (hour < 24) & (minute < 60)
+    valid = letters & _is_date(words) & (hour < 24) & (minute < 60) & (second <= 60) & (exponent >= 7) & (exponent < 21)
+    valid &= (samples == 0) | (data >= 48)
+    length = np.where(stated & valid, 2 ** np.clip(exponent.astype(np.int64) - 7, 0, 13), 0)
+    return valid, length, np.where(samples > 0, data + samples / SAMPLES_PER_BYTE[encoding], 0)
 
 
-def _sound(data: bytes, record: int, **kwargs: Any) -> tuple[Stream, int]:
+def _is_date(words: NDArray[np.int64]) -> NDArray[np.bool_]:
+    year, day = words[:, 10], words[:, 11]
+    return (YEARS[0] <= year) & (year <= YEARS[1]) & (day >= 1) & (day <= 366)
+
+
+def _decoded(data: bytes, lengths: NDArray[np.int64], **kwargs: Any) -> tuple[Stream, bool]:
     """
     Decode all records that can be. If the whole cannot be decoded, its halves are tried separately.
 
-    :param data: miniSEED records of one length
-    :param record: This length in bytes
-    :return: Traces, and the number of records that were left out
+    :param data: miniSEED records
+    :param lengths: Their lengths
+    :return: Traces, and whether records were left out
     """
-    complete = len(data) // record * record
-    records = np.frombuffer(data[:complete], dtype=np.uint8).reshape(-1, record)
-    good = _has_header(records)
-    damaged = int((~good).sum()) + (complete < len(data))
-    if damaged:
-        data = records[good].tobytes()
-    if not data:
-        return Stream(), damaged
+    if not len(lengths):
+        return Stream(), False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.filterwarnings("error", message=".*integrity")  # ObsPy only warns of wrong samples
-            return obspy.read(io.BytesIO(data), format="MSEED", **kwargs), damaged
+            return obspy.read(io.BytesIO(data), format="MSEED", **kwargs), False
     except Exception as error:  # ObsPy's reader raises errors of all kinds
         if "No matching data" in str(error) or "nothing to read" in str(error).lower():
-            return Stream(), damaged
-        if len(data) <= record:
-            return Stream(), damaged + 1
-    half = len(data) // record // 2 * record
-    (first, one), (second, other) = (_sound(part, record, **kwargs) for part in (data[:half], data[half:]))
-    return first + second, damaged + one + other
+            return Stream(), False
+    if len(lengths) == 1:
+        return Stream(), True
+    half = len(lengths) // 2
+    byte = int(lengths[:half].sum())
+    first, _ = _decoded(data[:byte], lengths[:half], **kwargs)
+    second, _ = _decoded(data[byte:], lengths[half:], **kwargs)
+    return first + second, True
 
 
 def _read(path: Path, **kwargs: Any) -> Stream:
+    with _opened(path):  # only what can be read to its end
+        pass
     try:
         with _no_pickles(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -235,16 +317,62 @@ def _no_pickles() -> Iterator[None]:
             formats["PICKLE"] = pickles
 
 
-def _spans(stream: Stream) -> tuple[Span, ...]:
-    spans: dict[tuple[str, float], list[Span]] = defaultdict(list)
-    for trace in sorted(stream, key=lambda trace: trace.stats.starttime):
-        if trace.stats.npts:
-            rate = float(trace.stats.sampling_rate)
-            start, end, known = trace.stats.starttime, trace.stats.endtime, spans[trace.id, rate]
-            if known and start - known[-1].end <= LONG_GAP:
-                start, end = known[-1].start, max(known.pop().end, end)
-            known.append(Span(trace.id, start, end, rate))
+def _part(path: Path, stream: Stream, offset: int = 0, length: int = 0) -> Block:
+    """A part of a file with these traces, without those at an impossible rate or time."""
+    wrong = [(trace.id, reason) for trace in stream if trace.stats.npts and (reason := _impossible(trace))]
+    spans = _spans(trace for trace in stream if not _impossible(trace))
+    return Block(path, spans, offset, length, tuple(dict.fromkeys(wrong)))
+
+
+def _impossible(trace: Trace) -> str:
+    """Why the header of a trace cannot be right, in a line; empty if it can."""
+    rate = trace.stats.sampling_rate
+    if not RATES[0] <= rate <= RATES[1] and trace.stats.get("mseed", {}).get("encoding") != "ASCII":  # text has no rate
+        return f"{printable(trace.id)}: samples at {rate:g} Hz were left out"
+    years = [1970 + time.ns / (365.2425 * 86400e9) for time in (trace.stats.starttime, trace.stats.endtime)]
+    if min(years) < YEARS[0] or max(years) > YEARS[1]:
+        return f"{printable(trace.id)}: samples of the years {years[0]:.4g} to {years[1]:.4g} were left out"
+    return ""
+
+
+def _same(rate: float, other: float) -> bool:
+    return abs(rate - other) <= SAME_RATE * other
+
+
+def _spans(traces: Iterable[Trace]) -> tuple[Span, ...]:
+    spans: dict[str, list[Span]] = defaultdict(list)
+    for trace in sorted((x for x in traces if x.stats.npts), key=lambda trace: trace.stats.starttime):
+        stats, own = trace.stats, spans[trace.id]
+        new = Span(trace.id, stats.starttime, stats.endtime, float(stats.sampling_rate), stats.npts)
+        known = next((x for x in reversed(own) if _same(new.rate, x.rate)), None)
+        if known and new.start - known.end <= LONG_GAP:
+            own.remove(known)
+            new = Span(trace.id, known.start, max(known.end, new.end), known.rate, known.samples + new.samples)
+        own.append(new)
     return tuple(span for known in spans.values() for span in known)
+
+
+def _without_absurd_rates(parts: list[Block]) -> list[Block]:
+    """
+    List the rates that differ from the usual one of their channel in a file, and leave those out that are absurd
+    beside it.
+    """
+    samples: Counter[tuple[str, float]] = Counter()
+    for span in (span for part in parts for span in part.spans if span.rate):  # text has none
+        samples[span.id, span.rate] += span.samples
+    usual = {id_: rate for (id_, rate), _ in sorted(samples.items(), key=lambda item: item[1])}
+    judged = []
+    for part in parts:
+        kept, problems = [], list(part.problems)
+        for span in part.spans:
+            best = usual.get(span.id, span.rate)
+            absurd = max(span.rate, best) > ABSURD_RATIO * min(span.rate, best)
+            if span.rate and not _same(span.rate, best):
+                end = " were left out" if absurd else ""
+                problems.append((span.id, f"{printable(span.id)}: samples at {span.rate:g} Hz beside {best:g} Hz{end}"))
+            kept += [] if absurd else [span]
+        judged.append(replace(part, spans=tuple(kept), problems=tuple(dict.fromkeys(problems))))
+    return judged
 
 
 class Source:
@@ -253,41 +381,52 @@ class Source:
 
     :param parts: Parts of files
     :param ids: Ids of the channels
+    :param least: Samples at this rate in Hz, or a lower one, are passed over
     """
 
-    def __init__(self, parts: Sequence[Readable], ids: Iterable[str]) -> None:
-        self.ids = set(ids)
-        self.parts = [part for part in parts if any(span.id in self.ids for span in part.spans)]
-        #: Files that were not read completely, and why.
+    def __init__(self, parts: Sequence[Readable], ids: Iterable[str], least: float = 0.0) -> None:
+        self.ids, self.least = set(ids), least
+        spans = [(part, self._own(part)) for part in parts]
+        self.parts = [part for part, own in spans if own]
+        #: Spans of the channels, in order of time.
+        self.spans = sorted((span for _, own in spans for span in own), key=lambda span: span.start)
+        # times of each part, so a stretch of one of many files is found quickly
+        self._starts = np.array([min(span.start.ns for span in own) for _, own in spans if own], dtype=np.int64)
+        self._ends = np.array([max(span.end.ns for span in own) for _, own in spans if own], dtype=np.int64)
+        #: Files that were not read completely, or hold something odd, and why.
         self.problems: dict[Path, str] = {}
         #: Those of them that may be readable later.
         self.unavailable: set[Path] = set()
         paths = {part.path for part in self.parts}
         for part in parts:
-            if part.path in paths and part.damaged and not part.spans:
-                self.problems[part.path] = DAMAGED_RECORDS
+            if part.path in paths and not part.spans:
+                self._note(part, *part.problems)
 
-    @property
-    def spans(self) -> list[Span]:
-        """Spans of the channels, in order of time."""
-        spans = (span for part in self.parts for span in part.spans if span.id in self.ids)
-        return sorted(spans, key=lambda span: span.start)
+    def _own(self, part: Readable) -> list[Span]:
+        return [span for span in part.spans if span.id in self.ids and span.rate > self.least]
+
+    def _note(self, part: Readable, *problems: tuple[str, str]) -> None:
+        """Add what concerns the channels to the problems of a file."""
+        known = self.problems.get(part.path, "").split("; ") if part.path in self.problems else []
+        known += [line for id_, line in problems if id_ in self.ids or not id_]
+        if known:
+            self.problems[part.path] = "; ".join(dict.fromkeys(known))
 
     def read(self, start: UTCDateTime, end: UTCDateTime) -> Stream:
         """Samples between two times; files that cannot be read are left out, and listed in `problems`."""
         stream = Stream()
-        for part in self.parts:
-            if not any(span.id in self.ids and span.start <= end and span.end >= start for span in part.spans):
+        for i in np.flatnonzero((self._starts <= end.ns) & (self._ends >= start.ns)):
+            part = self.parts[i]
+            if not any(span.start <= end and span.end >= start for span in self._own(part)):
                 continue
             try:
                 traces, damaged = part.read(start, end)
             except ReadError as error:
-                self.problems[part.path] = str(error)
+                self._note(part, ("", str(error).rstrip(".")))
                 self.unavailable |= {part.path} if isinstance(error, Unavailable) else set()
                 continue
-            if damaged or part.damaged:
-                self.problems[part.path] = DAMAGED_RECORDS
-            stream += Stream([trace for trace in traces if trace.id in self.ids and trace.stats.npts])
+            self._note(part, *part.problems, *([("", DAMAGED_RECORDS)] if damaged else []))
+            stream += Stream([x for x in traces if x.id in self.ids and len(x) and x.stats.sampling_rate > self.least])
         return stream
 
 
@@ -298,3 +437,16 @@ def state(path: Path) -> tuple[str, int, int]:
     except OSError:
         return path.name, -1, 0
     return path.name, known.st_size, known.st_mtime_ns
+
+
+def contents(path: Path) -> str:
+    """
+    SHA-256 of what is in a file, which :py:func:`state` does not see.
+
+    :raises ReadError: If the file cannot be read
+    """
+    total = hashlib.sha256()
+    with _opened(path) as file:
+        while data := file.read(2**20):
+            total.update(data)
+    return total.hexdigest()
