@@ -8,9 +8,10 @@ import obspy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from obspy import Stream, Trace
 from test_reading import START, stream
 
-from seisbench_cdiffsd.files.writing import MseedWriter, Unwritable, replacing
+from seisbench_cdiffsd.files.writing import CODE_LENGTHS, MseedWriter, Unwritable, replacing
 
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path):
@@ -76,11 +77,106 @@ def test_ids_gaps_and_samples_survive():
     assert "float32, largest rounding error" in writer.loss and not writer.cut
 
 
-def test_codes_that_do_not_fit_are_reported():
-    data = stream(seconds=1, components="Z", station="LONGNAME")
-    writer = MseedWriter(io.BytesIO())
-    writer.write(data)
-    assert writer.cut == {"XX.LONGNAME..HHZ"}
+def written(traces, **kwargs):
+    """What comes back of some traces, and their writer."""
+    file = io.BytesIO()
+    writer = MseedWriter(file, **kwargs)
+    writer.write(Stream(traces))
+    return obspy.read(io.BytesIO(file.getvalue())), writer
+
+
+def channel(*codes, rate=100.0):
+    return Trace(np.ones(50), {**dict(zip(CODE_LENGTHS, codes, strict=True)), "sampling_rate": rate})
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        (("XX", "LONGNAME", "", "HHZ"), "XX.LONGN..HHZ"),
+        (("XX", "STATION12", "", "HHZ"), "XX.STA12..HHZ"),
+        (("", "STA", "", "f111"), ".STA..111"),
+        (("", "STA", "", "DS 11"), ".STA..D11"),
+        (("", "STA", "", " BZ"), ".STA..BZ"),
+        (("A.B", "S.1", "--", "HHZ"), "AB.S1.--.HHZ"),
+        (("XX", "A\x1b[1m", "", "HHZ"), "XX.A1m..HHZ"),
+    ],
+)
+def test_codes_that_do_not_fit_are_shortened_and_listed(codes, expected):
+    back, writer = written([channel(*codes)])
+    assert back[0].id == expected and writer.cut == {".".join(codes): expected}
+    _, writer = written([channel(*codes)], location="00")
+    assert len(writer.cut) == 1
+
+
+@pytest.mark.parametrize("known", [None, {}])
+def test_two_ids_never_become_one(known):
+    stations = [("XX", "STATION_A", "", "HHZ"), ("XX", "STATION_B", "", "HHZ")]
+    with pytest.raises(Unwritable, match=r"STATION_A..HHZ and XX.STATION_B..HHZ would both be XX.STATI..HHZ.*rename"):
+        written(map(channel, *zip(*stations, strict=True)), known=known)
+    locations = [("XX", "STA", code, "HHZ") for code in ("00", "10")]
+    with pytest.raises(Unwritable, match=r"XX.STA.00.HHZ and XX.STA.10.HHZ would both be XX.STA.20.HHZ.*--location"):
+        written(map(channel, *zip(*locations, strict=True)), location="20", known=known)
+    if known is not None:  # writers of several files
+        known.clear()
+        written([channel(*stations[0])], known=known)
+        with pytest.raises(Unwritable, match="STATION_A"):
+            written([channel(*stations[1])], known=known)
+    with pytest.raises(Unwritable, match="The station 'Ω' cannot be written"):
+        written([channel("XX", "Ω", "", "HHZ")])
+
+
+CODES = st.text(st.sampled_from("AZaz019 .-_*\x00\x1b\nΩ"), max_size=8)
+
+
+@given(ids=st.lists(st.tuples(CODES, CODES, CODES, CODES), min_size=1, max_size=8, unique=True))
+@settings(deadline=None)
+def test_ids_are_mapped_one_to_one_or_refused(ids):
+    try:
+        back, writer = written([channel(*codes, rate=1 + i) for i, codes in enumerate(ids)])
+    except Unwritable as error:
+        assert str(error).isprintable()
+        return
+    names = {trace.stats.sampling_rate: trace.id for trace in back}  # the rate tells which one it was
+    assert len(set(names.values())) == len(ids)
+    for i, codes in enumerate(ids):
+        assert names[1 + i] == writer.cut.get(".".join(codes), ".".join(codes))
+
+
+@given(number=st.integers(200, 20_000), by=st.sampled_from([1, 2, 4, 5, 8, 10, 20, 25, 50, 100]))
+@settings(deadline=None)
+def test_rates_come_back_as_they_are(number, by):
+    trace = channel("", "", "", "", rate=number / by)
+    trace.data = np.ma.masked_equal(np.arange(50), 20)
+    back, _ = written([trace])
+    assert [x.stats.sampling_rate for x in back] == 2 * [pytest.approx(number / by, rel=1e-15)]
+    back[0].data = np.ma.masked_equal(back[0].data, 5)
+    again, _ = written(back)
+    assert [x.stats.sampling_rate for x in again] == 3 * [back[0].stats.sampling_rate]
+
+
+@pytest.mark.parametrize("rate", [100.02, 99.98, 99.999, 62.5, 100 / 3, 123.456, 0.1, 1 / 30])
+def test_output_merges_with_input(rate, tmp_path):
+    trace = channel("XX", "STA", "", "HHZ", rate=rate)
+    trace.write(str(tmp_path / "a"), format="MSEED")
+    (source,) = obspy.read(str(tmp_path / "a"))
+    back, _ = written([source])
+    back[0].data = back[0].data.astype(np.float64)
+    (merged,) = (back + Stream([source])).merge()
+    np.testing.assert_array_equal(merged.data, source.data)
+    source.data = np.ma.masked_equal(np.arange(50.0), 20)
+    back, _ = written([source])
+    assert [x.stats.sampling_rate for x in back] == 2 * [source.stats.sampling_rate]
+
+
+@pytest.mark.parametrize("processing", [None, "text"])
+def test_odd_headers_and_traces_of_headers_only_are_no_trouble(processing):
+    trace, bare = channel("XX", "STA", "", "HHZ"), channel("XX", "STA", "", "HHN")
+    trace.stats.processing = bare.stats.processing = processing
+    trace.data = np.ma.masked_array(trace.data, np.arange(50) == 20)
+    bare.data = np.zeros(0)
+    bare.stats.__dict__["npts"] = 50  # as obspy.read(..., headonly=True) has it
+    back, _ = written([trace, bare])
+    assert [(x.id, len(x)) for x in back] == [("XX.STA..HHZ", 20), ("XX.STA..HHZ", 29)]
 
 
 @given(exponent=st.integers(-3, 12), seed=st.integers(0, 99))

@@ -212,8 +212,8 @@ def _denoise(
     report(f"{job.instrument}*  {job.start.strftime('%Y-%m-%d %H:%M:%S')}")
     for path, writer in writers.items():
         report(f"  {path}  ({writer.loss})")
-        for channel in sorted(writer.cut):
-            report(f"  {channel}: its codes are too long for miniSEED and were cut")
+        for channel, cut in sorted(writer.cut.items()):
+            report(f"  {channel}: does not fit into miniSEED, written as {cut}")
     for channel in sorted(broken):
         report(f"  {channel}: NaN and infinite samples were left out")
     for channel in sorted(next(iter(writers.values())).silent):

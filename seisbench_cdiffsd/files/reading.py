@@ -24,7 +24,7 @@ from obspy.core.util.base import ENTRY_POINTS
 from seisbench_cdiffsd.files.console import one_line, printable
 
 #: Bytes of a miniSEED file to read at once.
-BLOCK = 2**24
+BLOCK = 2**23
 #: miniSEED records begin at multiples of these bytes; their lengths are powers of two.
 STEP = 128
 #: Seconds without a sample that separate two spans of a channel.

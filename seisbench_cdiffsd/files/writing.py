@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from obspy import Stream, Trace
 
-from seisbench_cdiffsd.files.console import one_line
+from seisbench_cdiffsd.files.console import one_line, printable
 
 try:
     import fcntl
@@ -129,22 +130,53 @@ def _escaped(text: str) -> str:
     return "".join(f"[{c}]" if c in "[*?" else c for c in text)
 
 
+def written_as(codes: Sequence[str], location: str | None = None) -> tuple[str, ...]:
+    """
+    The codes of a channel in miniSEED. Those that do not fit lose what is no letter or digit, then letters before a
+    number at the end: " DS 11" becomes "DS11", STATION12 becomes STA12.
+
+    :param codes: Network, station, location and channel
+    :param location: Location to write instead, or None
+    :raises Unwritable: If nothing is left of a code
+    """
+    written = []
+    for code, (name, most) in zip(codes, CODE_LENGTHS.items(), strict=True):
+        if not re.fullmatch(rf"[!-\-/-~]{{0,{most}}}", code):  # printable ASCII but blanks and points
+            letters, digits = re.fullmatch(r"(.*?)(\d*)", re.sub(r"[^A-Za-z0-9]", "", code)).groups()  # type: ignore[union-attr]
+            kept = letters[: max(most - len(digits), 0)] + digits[-most:]
+            if not kept and code.strip():
+                raise Unwritable(f"The {name} {printable(code)!r} cannot be written as miniSEED: rename it.")
+            code = kept
+        written.append(code)
+    return (*written[:2], written[2] if location is None else location, written[3])
+
+
 class MseedWriter:
     """
     Writes streams to an open file, one after the other, and measures what the encoding loses.
+
+    Ids stay what they are, or are shortened and listed in `cut`; two are never written as one. Rates come back as they
+    are, if they are ratios of small whole numbers, as 100.02 Hz is; miniSEED holds others to one in 10 million.
 
     :param file: File, open for writing
     :param encoding: "float32", or "int32" for samples times `scale`, rounded
     :param scale: Integers per unit of the input
     :param location: Location code to write instead of the input's, or None
+    :param known: Ids as written, and the codes that they stand for; writers of several files may share it
     """
 
     def __init__(
-        self, file: BinaryIO, encoding: str = "float32", scale: float = 1.0, location: str | None = None
+        self,
+        file: BinaryIO,
+        encoding: str = "float32",
+        scale: float = 1.0,
+        location: str | None = None,
+        known: dict[str, tuple[str, ...]] | None = None,
     ) -> None:
         self.file, self.encoding, self.scale, self.location = file, encoding, scale, location
-        #: Ids with codes too long for miniSEED.
-        self.cut: set[str] = set()
+        self._known = {} if known is None else known
+        #: Ids that do not fit into miniSEED, and how they were written.
+        self.cut: dict[str, str] = {}
         self.largest_error, self._error, self._power = 0.0, 0.0, 0.0
         #: Largest sample of each channel, as given and as written.
         self._largest: dict[str, tuple[float, float]] = {}
@@ -154,23 +186,21 @@ class MseedWriter:
         Append traces. Masked samples are left out.
 
         :param stream: Stream, unchanged
-        :raises Unwritable: If samples do not fit into the encoding
+        :raises Unwritable: If samples do not fit into the encoding, or two ids would become one
         :raises OSError: If the file cannot be written
         """
         for trace in stream:
-            for part in trace.split() if np.ma.isMaskedArray(trace.data) else [trace]:
-                if len(part):
-                    self._write(part)
+            # not Trace.split, which would take the rate through its inverse
+            for run in np.ma.clump_unmasked(np.ma.asarray(trace.data)) if len(trace) else []:
+                self._write(trace, run)
 
-    def _write(self, trace: Trace) -> None:
-        samples, header = np.ma.getdata(trace.data), {k: trace.stats[k] for k in (*CODE_LENGTHS, "starttime")}
+    def _write(self, trace: Trace, run: slice) -> None:
+        codes = tuple(trace.stats[code] for code in CODE_LENGTHS)
+        header: dict[str, Any] = dict(zip(CODE_LENGTHS, self._codes(codes), strict=True))
+        header["starttime"] = trace.stats.starttime + run.start / trace.stats.sampling_rate
         header["sampling_rate"] = trace.stats.sampling_rate
         header["mseed"] = {"dataquality": trace.stats.get("mseed", {}).get("dataquality", "D")}
-        if self.location is not None:
-            header["location"] = self.location
-        if any(len(header[code]) > length for code, length in CODE_LENGTHS.items()):
-            self.cut.add(trace.id)
-            header.update({code: header[code][:length] for code, length in CODE_LENGTHS.items()})
+        samples = np.ma.getdata(trace.data)[run]
         values, encoding = self._encoded(samples)
         given, written = self._largest.get(trace.id, (0.0, 0.0))
         self._largest[trace.id] = (
@@ -180,6 +210,19 @@ class MseedWriter:
         memory = io.BytesIO()  # ObsPy would not report a full disk
         Stream([Trace(values, header)]).write(memory, format="MSEED", encoding=encoding, reclen=4096)
         self.file.write(memory.getbuffer())
+
+    def _codes(self, codes: tuple[str, ...]) -> tuple[str, ...]:
+        """The codes to write, which stand for these alone."""
+        written, given = written_as(codes, self.location), ".".join(codes)
+        new = ".".join(written)
+        other = ".".join(self._known.setdefault(new, codes))
+        if self._known[new] != codes:
+            lengths = "miniSEED has 2, 5, 2 and 3 letters and digits"
+            both = f"{printable(other)} and {printable(given)}"
+            raise Unwritable(f"{both} would both be {new}, as {lengths}: rename one, or choose another --location.")
+        if codes != (written if self.location is None else (*written[:2], codes[2], written[3])):
+            self.cut[given] = new
+        return written
 
     def _encoded(self, samples: Any) -> tuple[Any, str]:
         if self.encoding == "float32":
