@@ -24,8 +24,8 @@ from obspy import Stream, Trace, UTCDateTime
 from seisbench.models import WaveformModel
 
 from seisbench_cdiffsd import metrics
-from seisbench_cdiffsd.pretrained import UNREADABLE
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
+from seisbench_cdiffsd.weights import UNREADABLE
 
 #: A record that is shorter than the window of the picker by more than so many seconds is tapered over as many.
 TAPER = 1.0

@@ -1,27 +1,61 @@
-"""The published one-component U-Net (Trappolini et al., 2024): 347,937 parameters for one component.
+"""The configuration of the paper (Trappolini et al., 2024): its degradations, and one U-Net for each component.
 
-Base width 8, multipliers 1, 2, 4 and 8, two residual blocks a level, linear attention at every level, full attention in
-the middle, a sinusoidal level embedding and group norm. It serves to train and compare the paper's configuration; the
-default network is in :py:mod:`seisbench_cdiffsd.network`.
+It serves to train and compare what was published: ``CDiffSD(network="published", schedule="published-linear",
+norm="peak")``. Where the research code of the paper is at fault, this is what the paper says: one schedule for training
+and sampling, the observation as the end point, and a sampler that subtracts the estimate once.
 """
 
 from __future__ import annotations
 
 import math
+from functools import cache, partial
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-COMPONENTS = 3
+from seisbench_cdiffsd.cdiffsd import NETWORKS, SCHEDULES
+
+#: Number of levels T, the largest of those in the paper. Level t of 0 ... T - 1 is (t + 1) / T here, and 0 is the clean
+#: record.
+LEVELS = 300
 WIDTHS = (8, 8, 16, 32, 64)
 EMBEDDING = 32
 HEADS, HEAD_WIDTH = 4, 32
-#: The paper counts levels 0 ... T; the embedding sees the largest of its T.
-LEVEL_SCALE = 300
+GROUPS = 8
 #: Each level but the deepest halves the number of samples.
 MULTIPLE = 2 ** (len(WIDTHS) - 2)
+
+
+def betas(kind: str) -> Tensor:
+    """
+    The noise schedule β of the paper, for t = 0 ... T - 1, in double precision.
+
+    :param kind: "linear" from 1e-4 to 0.02, both scaled by 1000 / T, or "cosine", a squared cosine between the two
+    """
+    first, last = 1e-4, 0.02
+    if kind == "linear":
+        return torch.linspace(first, last, LEVELS, dtype=torch.float64) * 1000 / LEVELS
+    time = torch.arange(LEVELS, dtype=torch.float64) / LEVELS
+    return first + (last - first) * torch.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
+
+
+@cache
+def alpha_bar(kind: str) -> Tensor:
+    """The cumulative product of 1 - β, after a 1 for the clean record: (T + 1,)."""
+    return torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1 - betas(kind), dim=0)])
+
+
+def index(level: Tensor) -> Tensor:
+    """The nearest of the numbers 0 (clean) ... T of levels in [0, 1]; 0 stands for level 0 alone."""
+    return (level * LEVELS).round().long().maximum((level > 0).long())
+
+
+def degradation(kind: str, level: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights of the clean and of the noisy record, ``x_t = sqrt(abar_t) x + sqrt(1 - abar_t) y``."""
+    signal = alpha_bar(kind)[index(level).cpu()].to(level)
+    return signal.sqrt(), (1 - signal).sqrt()
 
 
 class PublishedUNet(nn.Module):
@@ -29,7 +63,7 @@ class PublishedUNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.components = nn.ModuleList(ComponentUNet() for _ in range(COMPONENTS))
+        self.components = nn.ModuleList(ComponentUNet() for _ in range(3))
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         """
@@ -69,7 +103,7 @@ class ComponentUNet(nn.Module):
         self.head = nn.Conv1d(width, 1, 1)
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        embedding = self.embedding(sinusoidal(level * LEVEL_SCALE, WIDTHS[0]))
+        embedding = self.embedding(sinusoidal((index(level) - 1).clamp(min=0).to(level), WIDTHS[0]))
         stem = x = self.stem(x)
         skips: list[Tensor] = []
         for stage in self.down:
@@ -130,8 +164,8 @@ class Residual(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.level = nn.Linear(EMBEDDING, 2 * outputs)
-        self.conv1, self.norm1 = nn.Conv1d(inputs, outputs, 3, padding=1), nn.GroupNorm(4, outputs)
-        self.conv2, self.norm2 = nn.Conv1d(outputs, outputs, 3, padding=1), nn.GroupNorm(4, outputs)
+        self.conv1, self.norm1 = nn.Conv1d(inputs, outputs, 3, padding=1), nn.GroupNorm(GROUPS, outputs)
+        self.conv2, self.norm2 = nn.Conv1d(outputs, outputs, 3, padding=1), nn.GroupNorm(GROUPS, outputs)
         self.skip = nn.Conv1d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -141,14 +175,14 @@ class Residual(nn.Module):
 
 
 class ChannelNorm(nn.Module):
-    """Normalises each sample over its channels, with a learned gain."""
+    """Divides each sample by the rms of its channels, with a learned gain; no mean is removed."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x.transpose(1, 2), x.shape[1:2], self.gain).transpose(1, 2)
+        return F.normalize(x, dim=1) * x.shape[1] ** 0.5 * self.gain[:, None]
 
 
 class LinearAttention(nn.Module):
@@ -181,3 +215,7 @@ class Attention(nn.Module):
         query, key, value = qkv.unbind(1)
         attended = F.scaled_dot_product_attention(query, key, value)
         return x + self.merge(attended.transpose(-1, -2).flatten(1, 2))
+
+
+NETWORKS["published"] = PublishedUNet
+SCHEDULES |= {f"published-{kind}": partial(degradation, kind) for kind in ("linear", "cosine")}

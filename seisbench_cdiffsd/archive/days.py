@@ -19,12 +19,12 @@ from seisbench_cdiffsd.archive.instruments import (
     is_slow,
 )
 from seisbench_cdiffsd.archive.sds import ChannelDay, Task
+from seisbench_cdiffsd.denoising import fingerprint
 from seisbench_cdiffsd.files import manifest
-from seisbench_cdiffsd.files.continuous import fingerprint, load
 from seisbench_cdiffsd.files.manifest import Outcome
 from seisbench_cdiffsd.files.reading import ReadError, Unavailable, index
 from seisbench_cdiffsd.files.writing import Unwritable
-from seisbench_cdiffsd.model import CDiffSD
+from seisbench_cdiffsd.weights import CDiffSD, load
 
 
 def denoise_day(task: Task, settings: ArchiveSettings, device: str = "cpu") -> list[Outcome]:

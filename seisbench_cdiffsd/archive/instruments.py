@@ -12,11 +12,12 @@ from obspy import Stream, UTCDateTime
 
 from seisbench_cdiffsd.archive import ledger
 from seisbench_cdiffsd.archive.sds import ChannelDay
+from seisbench_cdiffsd.denoising import margin
 from seisbench_cdiffsd.files import manifest
-from seisbench_cdiffsd.files.continuous import between, denoised_pieces, margin
+from seisbench_cdiffsd.files.continuous import between, denoised_pieces
 from seisbench_cdiffsd.files.reading import Readable, ReadError, Source, Unavailable, index, state
 from seisbench_cdiffsd.files.writing import MseedWriter, Unwritable, replacing_file
-from seisbench_cdiffsd.model import CDiffSD
+from seisbench_cdiffsd.weights import CDiffSD
 
 DAY = timedelta(days=1)
 

@@ -16,8 +16,8 @@ from seisbench_cdiffsd.archive.sds import scan, shard, why_nothing
 from seisbench_cdiffsd.archive.workers import Lost, run_dask, run_here
 from seisbench_cdiffsd.cli import arguments
 from seisbench_cdiffsd.cli.shared import CommandError, add_model, format_of, load_model, options_of, write_errors
+from seisbench_cdiffsd.denoising import fingerprint
 from seisbench_cdiffsd.files.console import one_line, tell
-from seisbench_cdiffsd.files.continuous import fingerprint
 from seisbench_cdiffsd.files.manifest import report, status
 
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from seisbench_cdiffsd.cli import arguments
+from seisbench_cdiffsd.denoising import DRY, check_pieces, resolved
 from seisbench_cdiffsd.files.console import one_line
-from seisbench_cdiffsd.files.continuous import check_pieces, load
 from seisbench_cdiffsd.files.writing import ENCODINGS
-from seisbench_cdiffsd.model import CDiffSD
-from seisbench_cdiffsd.pretrained import DEFAULT
+from seisbench_cdiffsd.weights import DEFAULT, CDiffSD, load
 
 #: Exit status after an interrupt, as shells have it.
 INTERRUPTED = 130
@@ -30,23 +29,13 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--steps", type=arguments.positive, metavar="N", help=f"sampling steps; 1 is direct ({default['steps']})"
     )
     parser.add_argument(
-        "--leave-no-noise",
-        dest="leave_noise",
-        action="store_false",
-        default=None,  # as the weights have it
-        help="for waveforms and amplitudes; pickers need what is left of the noise otherwise",
+        "--purpose",
+        choices=DRY,
+        default="picking",
+        help="picking leaves a tenth of the removed noise in, waveforms none (%(default)s)",
     )
     parser.add_argument(
-        "--noise-floor",
-        type=arguments.share,
-        metavar="X",
-        help=f"least share of the noise to leave in ({default['noise_floor']})",
-    )
-    parser.add_argument(
-        "--noise-margin",
-        type=arguments.decibels,
-        metavar="DB",
-        help=f"attenuate noise to DB below the earthquake; inf for no limit ({default['noise_margin']:g})",
+        "--dry", type=arguments.share, metavar="X", help="share of the removed noise that stays (as for the purpose)"
     )
     parser.add_argument("--weights", default=DEFAULT, metavar="NAME", help="name, or path of a model (%(default)s)")
     parser.add_argument(
@@ -59,10 +48,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def options_of(args: argparse.Namespace, model: CDiffSD) -> dict[str, Any]:
-    """Arguments of :py:meth:`CDiffSD.denoise`; by default those of the model."""
-    names = "steps", "leave_noise", "noise_floor", "noise_margin"
-    options = model.options(**{name: getattr(args, name) for name in names if getattr(args, name) is not None})
-    return {name: getattr(options, name) for name in names}
+    """Arguments of :py:func:`~seisbench_cdiffsd.denoise`; by default those of the model and of the purpose."""
+    given = {key: getattr(args, key) for key in ("steps", "dry") if getattr(args, key) is not None}
+    return resolved(model, args.purpose, given)
 
 
 def format_of(args: argparse.Namespace) -> dict[str, Any]:

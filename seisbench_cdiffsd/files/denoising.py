@@ -14,19 +14,20 @@ import obspy
 from obspy import Stream, UTCDateTime
 from seisbench.models import WaveformModel
 
+from seisbench_cdiffsd.denoising import fingerprint, margin
 from seisbench_cdiffsd.files import manifest
 from seisbench_cdiffsd.files.console import one_line
-from seisbench_cdiffsd.files.continuous import denoised_pieces, fingerprint, margin
+from seisbench_cdiffsd.files.continuous import denoised_pieces
 from seisbench_cdiffsd.files.jobs import Job, jobs
 from seisbench_cdiffsd.files.manifest import Outcome
 from seisbench_cdiffsd.files.picklists import Picks, describe, write_csv, write_quakeml
 from seisbench_cdiffsd.files.reading import Held, Readable, ReadError, index, state
 from seisbench_cdiffsd.files.writing import MseedWriter, Unwritable, replacing, replacing_file
-from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.picking import pick_stream
 from seisbench_cdiffsd.plotting import plot_denoised
 from seisbench_cdiffsd.streams.pieces import LARGEST
 from seisbench_cdiffsd.streams.records import joined
+from seisbench_cdiffsd.weights import CDiffSD
 
 #: Longest record, in seconds, that gets a figure, and picks before and after.
 SHORT = 3600.0

@@ -1,4 +1,4 @@
-"""The amplitudes of windows: a common one for the network, without components or moments that would drown the rest."""
+"""Windows without components or moments that would drown the rest: those are denoised apart."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: Measures of the amplitude of a window, by the name under which a model stores them.
-NORMS = ("std", "peak")
 #: A component whose rms is this many times that of any other is broken, or the others are: no ground moves like that.
 BROKEN_RATIO = 15.0
 #: A moment whose rms is LOUD_RATIO times the median of its component would drown the rest of the window: a glitch, a
@@ -18,37 +16,6 @@ BROKEN_RATIO = 15.0
 LOUD_RATIO, LEFT_RATIO = 60.0, 10.0
 #: So often, what is left is split again: beside a moment a million times louder, one 60 times louder drowns too.
 PASSES = 3
-
-
-def check_norm(name: str) -> None:
-    """
-    :param name: Name of a norm
-    :raises ValueError: If there is no such norm
-    """
-    if name not in NORMS:
-        raise ValueError(f"Unknown norm {name!r}. Available: {', '.join(NORMS)}.")
-
-
-def normalize(batch: Tensor, norm: str = "std") -> tuple[Tensor, Tensor]:
-    """
-    Bring windows to a common amplitude, with one factor for all components: ``batch = normalised * factor``.
-
-    A window scaled by a power of two gives the very same normalised window; silent windows have the factor 1.
-
-    :param batch: Windows (..., component, samples)
-    :param norm: "std", the joint standard deviation (about zero), or "peak", the joint absolute maximum
-    :return: Normalised windows, and factors (..., 1, 1)
-    :raises ValueError: If there is no such norm
-    """
-    check_norm(norm)
-    peak = batch.abs().amax(dim=(-2, -1), keepdim=True)
-    factor = torch.where(peak > 0, peak, 1)
-    batch = batch / factor  # first, so no square leaves the range of single precision
-    if norm == "peak":
-        return batch, factor
-    rms = batch.square().mean(dim=(-2, -1), keepdim=True).sqrt()
-    rms = torch.where(peak > 0, rms, 1)
-    return batch / rms, factor * rms
 
 
 def parted(batch: Tensor, second: int) -> tuple[Tensor, Tensor]:
@@ -63,7 +30,7 @@ def parted(batch: Tensor, second: int) -> tuple[Tensor, Tensor]:
     count = len(batch)
     alone, which = [], []
     for _ in range(PASSES):
-        parts, found = _split(batch, _loud_moments(normalize(batch)[0], second))
+        parts, found = _split(batch, _loud_moments(_scaled(batch), second))
         if not len(found):
             break
         batch = parts[:count]
@@ -71,9 +38,15 @@ def parted(batch: Tensor, second: int) -> tuple[Tensor, Tensor]:
         which.append(found)
     # components last, so a spike does not part its component from the others
     batch = torch.cat([batch, *alone])
-    parts, found = _split(batch, _loud_component(normalize(batch)[0]))
+    parts, found = _split(batch, _loud_component(_scaled(batch)))
     origin = torch.cat([torch.arange(count, device=batch.device), *which])
     return parts, torch.cat([*which, origin[found]])
+
+
+def _scaled(batch: Tensor) -> Tensor:
+    """Windows divided by their peaks, so that no square leaves the range of single precision."""
+    peak = batch.abs().amax(dim=(-2, -1), keepdim=True)
+    return batch / torch.where(peak > 0, peak, 1)
 
 
 def _split(batch: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:

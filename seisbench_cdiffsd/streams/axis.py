@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
-from obspy import UTCDateTime
 
 from seisbench_cdiffsd.streams import filtering, gaps
 from seisbench_cdiffsd.streams.gaps import Mask, Samples
@@ -30,15 +28,11 @@ class Segment:
     :param place: Where it lies at the rate of the stream, counted from the start of the record
     :param padding: Samples put before it, so its resampled samples lie on the grid of the record
     :param span: Where it lies in the data of the record
-    :param start: Time of the first sample of `span`
-    :param channel: Its channel code
     """
 
     place: slice
     padding: int
     span: slice
-    start: UTCDateTime
-    channel: str
 
 
 class Axis:
@@ -64,7 +58,6 @@ class Axis:
         self.length = max(place.stop for _, place in placed)
         self.covered = np.zeros((rows, self.length), dtype=bool)
         self.data = np.zeros((rows, filtering.resampled_length(self.length, ratio)), dtype=np.float32)
-        self.present = self.covered if ratio == 1 else np.zeros(self.data.shape, dtype=bool)
         self.alive = np.zeros(self.data.shape, dtype=bool)
 
     def joined(self, row: int) -> tuple[Samples, bool]:
@@ -122,40 +115,33 @@ class Axis:
         self.covered[row] = ~np.isnan(values)
         constant = gaps.constant(values, self._least_constant)
         segments: list[Segment] = []
-        for place, piece, at in self._parts(row):
+        for place in self._parts(row):
             padding = place.start % self.ratio.denominator
-            part, present, alive = self._conditioned(values[place], constant[place], padding)
+            part, alive = self._conditioned(values[place], constant[place], padding)
             begin = int((place.start - padding) * self.ratio)
             end = begin + len(part)
             # at another rate, two segments may share a sample: the earlier one keeps it
             first = max(begin, segments[-1].span.stop) if segments else begin
             here, new = (row, slice(first, end)), slice(first - begin, None)
             self.data[here] = filtering.filtered(part, sos, zerophase)[new]
-            self.present[here], self.alive[here] = present[new], alive[new]
-            start = piece.start + (place.start - padding - at.start) / self.rate
-            segments.append(Segment(place, padding, slice(begin, end), start, piece.channel))
+            self.alive[here] = alive[new]
+            segments.append(Segment(place, padding, slice(begin, end)))
         return tuple(segments)
 
-    def _parts(self, row: int) -> Iterator[tuple[slice, Piece, slice]]:
-        """Where a component has one channel code and no long gaps; with the piece that starts there, and its place."""
+    def _parts(self, row: int) -> Iterator[slice]:
+        """Where a component has one channel code and no long gaps."""
         there = np.flatnonzero(self.covered[row])
-        pieces = self.pieces[row]
-        changes = [place.start for (old, _), (new, place) in pairwise(pieces) if old.channel != new.channel]
+        changes = [new.start for (old, _), (piece, new) in pairwise(self.pieces[row]) if old.channel != piece.channel]
         begins = np.diff(there, prepend=-np.inf) - 1 > BRIDGED * self.rate  # true for the first sample
         begins[np.searchsorted(there, changes)] = True
-        starts = [place.start for _, place in pieces]
         for part in np.split(there, np.flatnonzero(begins)[1:]):
-            piece, at = pieces[bisect_right(starts, part[0]) - 1]
-            yield slice(int(part[0]), int(part[-1]) + 1), piece, at
+            yield slice(int(part[0]), int(part[-1]) + 1)
 
-    def _conditioned(self, values: Samples, constant: Mask, padding: int) -> tuple[Samples, Mask, Mask]:
-        """Samples of a part at the rate of the record, bridged; where they are present, and where alive."""
-        present = ~np.isnan(values)
-        alive = present & ~constant
+    def _conditioned(self, values: Samples, constant: Mask, padding: int) -> tuple[Samples, Mask]:
+        """Samples of a part at the rate of the record, bridged; and where they are alive."""
+        alive = ~np.isnan(values) & ~constant
         part = gaps.bridged(np.where(alive, values, np.nan) if alive.any() else values)
         if self.ratio == 1:
-            return part, present, alive
+            return part, alive
         part = filtering.resampled(np.pad(part, (padding, 0), mode="edge"), self.ratio)
-        present, alive = (filtering.resampled_mask(np.pad(mask, (padding, 0)), self.ratio) for mask in (present, alive))
-        present[-1] |= not present.any()  # shorter than one sample of the record: returned all the same
-        return part, present, alive
+        return part, filtering.resampled_mask(np.pad(alive, (padding, 0)), self.ratio)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import accumulate, combinations, pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from obspy import Stream, Trace, UTCDateTime
 
+from seisbench_cdiffsd.streams.components import assign
 from seisbench_cdiffsd.streams.gaps import Mask
 
+T = TypeVar("T")
 logger = logging.getLogger("seisbench")
 
 #: First and past-the-last of some samples.
@@ -26,6 +28,9 @@ Member = tuple[int, Trace, int]
 
 #: Larger samples do not fit single precision, with room for the overshoot of a filter; they count as missing.
 LARGEST = 1e37
+
+#: Rates that differ by no more than this share are one: the traces drift apart by less than 0.2 s in a day.
+SAME_RATE = 2e-6
 
 #: A warning lists this many channels, and counts the rest.
 MOST_LISTED = 20
@@ -66,55 +71,75 @@ class Piece:
 
 
 def instruments(
-    stream: Stream, order: str, flexible: bool, min_rate: float
-) -> list[tuple[tuple[Any, ...], list[Member]]]:
+    stream: Stream, order: str, flexible: bool, min_rate: float, names: Mapping[str, str] | None = None
+) -> list[tuple[str, list[Member]]]:
     """
-    Traces by instrument.
+    Traces by instrument and sampling rate.
 
     :param stream: Traces
     :param order: Components of the model
     :param flexible: Whether components 1 and 2 stand for N and E, and the other way round
     :param min_rate: Traces at this rate in Hz, or a lower one, are skipped
-    :return: (network, station, location, band and instrument code, rate), and the traces
+    :param names: Names of components, see :py:func:`.components.assign`
+    :return: Ids without the component, and the traces
     """
     rows = {letter: row for row, letter in enumerate(order)}
     if flexible:
         for one, other in ("1N", "2E", "N1", "E2"):
             if one in order:
                 rows.setdefault(other, rows[one])
-    groups: dict[tuple[Any, ...], list[Member]] = defaultdict(list)
+    found = assign({trace.id for trace in stream}, names)
+    members: dict[str, list[Member]] = defaultdict(list)
     skipped = set()
     for source, trace in enumerate(stream):
-        stats = trace.stats
-        fits = min_rate < stats.sampling_rate < np.inf and trace.data.dtype.kind in "iufb"
-        if stats.channel[-1:] not in rows or not fits:
-            skipped.add(trace.id)
-        elif stats.npts > 0:
-            key = stats.network, stats.station, stats.location, stats.channel[:-1], rounded_rate(trace)
-            groups[key].append((source, trace, rows[stats.channel[-1]]))
-    for names, what in (
-        (skipped, f"skipped: not of the components {' '.join(rows)}, not numeric, or at {min_rate:g} Hz or less"),
-        (_mixed(groups), "with components at different sampling rates, each denoised without the others"),
+        component, rate = found.get(trace.id), trace.stats.sampling_rate
+        if component is None or component.letter not in rows or not is_usable(trace) or rate <= min_rate:
+            skipped.add(f"{trace.id} ({rate:g} Hz)")
+        elif len(trace.data):
+            members[component.instrument].append((source, trace, rows[component.letter]))
+    groups = [(name, group) for name in sorted(members) for group in of_one_rate(members[name], lambda x: x[1])]
+    for what, channels in (
+        (f"skipped: not of the components {' '.join(rows)}, not numeric, or at {min_rate:g} Hz or less", skipped),
+        ("with components at different sampling rates, each denoised without the others", _mixed(groups)),
     ):
-        if names:
-            logger.warning(f"Channels {what}: {listed(names)}")
-    return sorted(groups.items())
+        if channels:
+            logger.warning(f"Channels {what}: {listed(channels)}")
+    return groups
 
 
-def rounded_rate(trace: Trace) -> float:
-    """The rate of a trace in Hz to six digits, which traces of one instrument share: SAC keeps no more."""
-    return float(f"{trace.stats.sampling_rate:.6g}")
+def is_usable(trace: Trace) -> bool:
+    """Whether a trace has numbers at a sampling rate."""
+    return 0 < trace.stats.sampling_rate < np.inf and trace.data.dtype.kind in "iufb"
 
 
-def _mixed(groups: dict[tuple[Any, ...], list[Member]]) -> set[str]:
+def of_one_rate(members: Iterable[T], trace_of: Callable[[T], Trace]) -> list[list[T]]:
+    """
+    Groups of one sampling rate, as far as it can be known: SAC keeps seven digits, and clocks waver in the seventh.
+
+    :param members: What the traces belong to
+    :param trace_of: The trace of a member
+    """
+    groups: list[list[T]] = []
+    last = 0.0
+    for member in sorted(members, key=lambda x: trace_of(x).stats.sampling_rate):
+        rate = trace_of(member).stats.sampling_rate
+        if groups and rate - last <= SAME_RATE * rate:
+            groups[-1].append(member)
+        else:
+            groups.append([member])
+        last = rate
+    return groups
+
+
+def _mixed(groups: list[tuple[str, list[Member]]]) -> set[str]:
     """Instruments whose components have different rates at the same time."""
     # They stay apart however close their rates are: else the result would depend on how far they drift, and so on the
     # length of the record.
     parts = defaultdict(list)
-    for key, members in groups.items():
+    for name, members in groups:
         stats = [trace.stats for _, trace, _ in members]
         rows = {row for *_, row in members}
-        parts[".".join(key[:4])].append((rows, min(x.starttime for x in stats), max(x.endtime for x in stats)))
+        parts[name].append((rows, min(x.starttime for x in stats), max(x.endtime for x in stats)))
     return {
         name
         for name, found in parts.items()

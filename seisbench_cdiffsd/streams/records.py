@@ -4,28 +4,14 @@ A record is the common time axis of the components of one instrument: network, s
 code (so HH and HN at one location are two) and sampling rate. It is split only where every component is missing for
 longer than a window; shorter gaps are filled for the network and left out of every output. Samples are counted
 from 1970 on, so a record and any longer one that holds it are cut into the same windows.
-
-This module, with `pieces`, `axis`, `gaps`, `filtering`, `windows` and `amplitudes`, replaces the pipeline behind
-SeisBench's `annotate` (`WaveformModel` in version 0.12.6). That one is made for characteristic functions, and cannot
-return a stream sample by sample:
-
-- `_cut_fragments_array` drops fragments shorter than a window;
-- `trace_id_without_component` lacks the band and instrument code, so HH and HN at one location share an array;
-- `_filter_stream` ignores gaps (its own TODO), and `stream_to_array` sets them, and missing components, to zero: the
-  network takes them for quiet ground, and the output has samples there;
-- `_stack_options` are "avg" and "max", which leave steps at the ends of windows;
-- `_predictions_to_stream` returns the rate of the model, one start time for all components, and no channel codes;
-- `sanitize_mismatching_overlapping_records` removes overlapping traces that disagree.
-
-Three parts could go upstream on their own: grouping by band and instrument code (:py:func:`.pieces.instruments`), the
-cross-fade of :py:class:`.windows.Windows`, and filtering between gaps (:py:meth:`.axis.Axis.fill` and `gaps`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from typing import Any
@@ -37,12 +23,18 @@ from obspy import Stream, Trace, UTCDateTime
 from seisbench_cdiffsd.streams import filtering, gaps
 from seisbench_cdiffsd.streams.axis import Axis, Segment
 from seisbench_cdiffsd.streams.gaps import Mask, Samples
-from seisbench_cdiffsd.streams.pieces import Piece, cut, divided, instruments, listed, rounded_rate, stretches
+from seisbench_cdiffsd.streams.pieces import (
+    Piece,
+    cut,
+    divided,
+    instruments,
+    is_usable,
+    listed,
+    of_one_rate,
+    stretches,
+)
 
 logger = logging.getLogger("seisbench")
-
-#: A stretch of `data`, the time of its first sample, and its channel code.
-Anchor = tuple[slice, UTCDateTime, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,63 +42,22 @@ class Record:
     """
     One instrument over one stretch of time, as the network sees it.
 
-    :param stats: Network, station and location code
-    :param channels: Channel code of each component, the first one if it changes, "" for a missing component
-    :param rate: Sampling rate of `data` in Hz
     :param origin: Number of the first sample among all samples of this rate since 1970
     :param data: Samples (component, samples); gaps are filled by :py:func:`.gaps.fill`
-    :param present: Where the stream has samples, (component, samples)
     :param alive: Where they are a signal and not constant, (component, samples)
     :param pieces: For each component, the pieces of the stream, and where they lie at the rate of the stream
     :param segments: For each component, what was filtered by itself
-    :param covered: `present` at the rate of the stream
-    :param ratio: `rate` over the rate of the stream
+    :param covered: Where the stream has samples, (component, samples at its own rate)
+    :param ratio: Rate of `data` over that of the stream
     """
 
-    stats: dict[str, str]
-    channels: tuple[str, ...]
-    rate: float
     origin: int
     data: NDArray[np.float32]
-    present: Mask
     alive: Mask
     pieces: tuple[tuple[tuple[Piece, slice], ...], ...]
     segments: tuple[tuple[Segment, ...], ...]
     covered: Mask
     ratio: Fraction
-
-    def traces(self, values: NDArray[np.float32], prefix: str = "", options: Any = None) -> Stream:
-        """
-        Arrays to traces, one for each contiguous stretch of the stream.
-
-        :param values: Samples in the shape of `data`
-        :param prefix: Put before the channel codes
-        :param options: As for :py:func:`with_samples`
-        :return: Traces at the rate of the record, with their own start times
-        """
-        stream = Stream()
-        for row in range(len(self.channels)):
-            anchors = self._anchors(row)
-            anchor = np.zeros(values.shape[-1], dtype=np.int32)
-            for i, (span, *_) in enumerate(anchors):
-                anchor[span] = i
-            for channel in sorted({code for *_, code in anchors}):
-                its = np.array([code == channel for *_, code in anchors])
-                for first, stop in gaps.runs(self.present[row] & its[anchor]):
-                    span, start, _ = anchors[anchor[first]]
-                    time = start + (first - span.start) / self.rate
-                    header = {"starttime": time, "sampling_rate": self.rate, "channel": prefix + channel}
-                    stream.append(Trace(values[row, first:stop].copy(), {**self.stats, **header}))
-                    if options is not None:
-                        stream[-1].stats.processing = [_note(options)]
-        return stream
-
-    def _anchors(self, row: int) -> list[Anchor]:
-        """Stretches of a component that have sample times of their own; later ones have priority."""
-        if self.ratio == 1:
-            return [(place, piece.start, piece.channel) for piece, place in self.pieces[row]]
-        # backwards, since a segment may start with samples of the one before it
-        return [(x.span, x.start, x.channel) for x in self.segments[row][::-1]]
 
     def original(self, values: NDArray[np.float32]) -> Iterator[tuple[Piece, Samples]]:
         """
@@ -144,6 +95,7 @@ def records(
     sos: Samples | None = None,
     zerophase: bool = True,
     min_rate: float = 0.0,
+    names: Mapping[str, str] | None = None,
 ) -> Iterator[Record]:
     """
     Records of a stream, one at a time, in the order of their ids and times. The stream stays as it is.
@@ -162,6 +114,7 @@ def records(
     :param sos: Filter in second-order sections, see :py:func:`design_filter`
     :param zerophase: Whether the filter runs forward and backward
     :param min_rate: Traces at this rate in Hz, or a lower one, are skipped
+    :param names: Names of components, see :py:func:`.components.assign`
     :raises TypeError: If `stream` is not a stream
     """
     if not isinstance(stream, Stream):
@@ -169,35 +122,27 @@ def records(
         raise TypeError(f"Give an ObsPy Stream, not {type(stream).__name__}: {hint}.")
     limit = window / sampling_rate
     doubled, contradicting = set[str](), dict[str, str]()
-    for (*names, band, _), members in instruments(stream, order, flexible, min_rate):
+    for name, members in instruments(stream, order, flexible, min_rate, names):
         pieces = [piece for source, trace, row in members for piece in cut(source, trace, row, limit)]
         rate = max(trace.stats.sampling_rate for _, trace, _ in members)
-        stats = dict(zip(("network", "station", "location"), names, strict=True))
         ratio = filtering.simple_ratio(rate, sampling_rate)
         together, alone = divided(pieces, rate, limit)
         if alone:
-            doubled.add(".".join([*names, band]))
+            doubled.add(name)
         for stretch in chain(stretches(together, rate, limit), stretches(alone, rate, limit)):
             axis = Axis(stretch, rate, ratio, len(order))
-            channels = tuple(placed[0][0].channel if placed else "" for placed in axis.pieces)
             segments: list[tuple[Segment, ...]] = []
-            for row, channel in enumerate(channels):
+            for row, placed in enumerate(axis.pieces):
                 values, contradiction = axis.joined(row)
                 if contradiction:
                     start = UTCDateTime(axis.start / rate).strftime("%Y-%m-%dT%H:%M:%S")
-                    contradicting.setdefault(".".join([*names, channel]), start)
+                    contradicting.setdefault(f"{name}{placed[0][0].channel[-1:]}", start)
                 segments.append(axis.fill(row, values, sos, zerophase))
             gaps.fill(axis.data, axis.alive, window)
-            covered, present = axis.covered, axis.present
-            if strict:
-                covered, present = (x & x.all(axis=0) for x in (covered, present))
+            covered = axis.covered & axis.covered.all(axis=0) if strict else axis.covered
             yield Record(
-                stats=stats,
-                channels=channels,
-                rate=rate * float(ratio) if ratio != 1 else rate,
                 origin=int(axis.start * ratio),
                 data=axis.data,
-                present=present,
                 alive=axis.alive,
                 pieces=axis.pieces,
                 segments=tuple(segments),
@@ -237,14 +182,14 @@ def joined(stream: Stream, limit: float) -> Stream:
     :param limit: Seconds; a trace ends where samples are missing for longer
     :return: Traces in double precision, with the start time of the first trace of each stretch
     """
-    channels: dict[tuple[str, float], list[int]] = {}
+    channels: dict[str, list[int]] = defaultdict(list)
     for source, trace in enumerate(stream):
-        if trace.stats.npts and 0 < trace.stats.sampling_rate < np.inf and trace.data.dtype.kind in "iufb":
-            channels.setdefault((trace.id, rounded_rate(trace)), []).append(source)
+        if len(trace.data) and is_usable(trace):
+            channels[trace.id].append(source)
     result = Stream()
-    for _, members in sorted(channels.items()):
+    for members in (group for _, x in sorted(channels.items()) for group in of_one_rate(x, lambda i: stream[i])):
         pieces = [piece for source in members for piece in cut(source, stream[source], 0, limit)]
-        rate = max(stream[source].stats.sampling_rate for source in members)  # not rounded: a day has many samples
+        rate = max(stream[source].stats.sampling_rate for source in members)
         for stretch in stretches(pieces, rate, limit):
             axis = Axis(stretch, rate, Fraction(1), 1)
             first, _ = axis.pieces[0][0]
@@ -254,28 +199,27 @@ def joined(stream: Stream, limit: float) -> Stream:
     return result
 
 
-def with_samples(trace: Trace, values: Samples, options: Any = None) -> Trace:
+def with_samples(trace: Trace, values: Samples, note: Mapping[str, Any] | None = None) -> Trace:
     """
     A trace with other samples; the NaN among them are masked.
 
     :param trace: Trace, unchanged
     :param values: Its new samples
-    :param options: What they were denoised with, a dataclass; noted in the processing of the trace
+    :param note: What they were denoised with, for the processing of the trace
     """
     stats = trace.stats.copy()
     if "mseed" in stats:
         stats.mseed.pop("encoding", None)  # of the samples before
-    if options is not None:
-        stats.processing = [*stats.get("processing", []), _note(options)]
+    if note is not None:
+        from seisbench_cdiffsd import __version__
+
+        given = "::".join(f"{name}={value!r}" for name, value in note.items())
+        before = stats.get("processing", [])
+        stats.processing = [
+            *(before if isinstance(before, list) else [str(before)] if before else []),
+            f"seisbench_cdiffsd {__version__}: denoise({given})",
+        ]
     missing = np.isnan(values)
     result = Trace(header=stats)
     result.data = np.ma.masked_array(values, missing) if missing.any() else values  # which sets their number, too
     return result
-
-
-def _note(options: Any) -> str:
-    """Package, version and options, as ObsPy notes its own processing."""
-    from seisbench_cdiffsd import __version__  # which the package sets after it has imported this module
-
-    given = "::".join(f"{name}={value!r}" for name, value in asdict(options).items() if name != "batch_size")
-    return f"seisbench_cdiffsd {__version__}: denoise({given})"

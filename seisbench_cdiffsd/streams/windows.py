@@ -14,34 +14,21 @@ class Windows:
     """
     The windows of one record, and the record that their estimates make up.
 
-    :param data: Samples, (component, samples); shorter ones than a window are repeated, there and back again
+    :param data: Samples (component, samples); shorter ones than a window are repeated, there and back again
     :param window: Length of a window in samples
     :param overlap: Samples that neighbours share at least, less than `window`
-    :param blinding: Samples at the left and right of a window that are left to its neighbour, their sum at most
-        `overlap`; the ends of the record are always used
-    :param stacking: "crossfade" fades neighbours into one another, "avg" averages them, "max" takes the sample with
-        the largest absolute value
     :param origin: Number of the first sample of the record on an axis whose windows start at multiples of their
         distance: records that overlap share their windows, except the first and the last one
     """
 
-    def __init__(
-        self,
-        data: Values,
-        window: int,
-        overlap: int = 0,
-        blinding: tuple[int, int] = (0, 0),
-        stacking: str = "crossfade",
-        origin: int = 0,
-    ) -> None:
-        self.data, self.window, self.blinding, self.stacking = data, window, blinding, stacking
-        self.ramp = overlap - sum(blinding) if stacking == "crossfade" else 0
+    def __init__(self, data: Values, window: int, overlap: int = 0, origin: int = 0) -> None:
+        self.data, self.window, self.overlap = data, window, overlap
         self.last = max(data.shape[-1] - window, 0)
         step = window - overlap
         #: First samples of the windows; the first window starts, and the last one ends, with the record.
         self.offsets = sorted({0, *range(-origin % step, self.last, step), self.last})
         self._left = len(self.offsets)
-        self._sum = np.zeros((0, data.shape[-1]), dtype=np.float32)
+        self._sum = np.zeros_like(data)
         self._weight = np.zeros(data.shape[-1], dtype=np.float32)
 
     def cut(self, offset: int) -> Values:
@@ -51,19 +38,13 @@ class Windows:
         return np.pad(values, ((0, 0), (0, missing)), mode="symmetric") if missing else values
 
     def add(self, offset: int, estimate: Values) -> None:
-        """Add the estimate, (row, window), of the window that starts at `offset`: components, or anything like them."""
+        """Add the estimate, (component, window), of the window that starts at `offset`."""
         self._left -= 1
-        if len(self._sum) == 0:
-            self._sum = np.zeros((len(estimate), self.data.shape[-1]), dtype=np.float32)
         place = slice(offset, offset + self.window)
-        total, weight = self._sum[:, place], self._weight[place]
-        estimate = estimate[:, : total.shape[-1]]
-        taper = _taper(self.window, self.ramp, self.blinding, offset == 0, offset == self.last)[: len(weight)]
-        if self.stacking == "max":
-            np.copyto(total, estimate, where=(np.abs(estimate) > np.abs(total)) & (taper > 0))
-        else:
-            total += taper * estimate
-            weight += taper
+        weight = self._weight[place]
+        taper = _taper(self.window, self.overlap, offset == 0, offset == self.last)[: len(weight)]
+        self._sum[:, place] += taper * estimate[:, : len(weight)]
+        weight += taper
 
     @property
     def complete(self) -> bool:
@@ -71,23 +52,15 @@ class Windows:
         return self._left == 0
 
     def stacked(self) -> Values:
-        """The estimate of the record, (row, samples)."""
-        return self._sum if self.stacking == "max" else np.divide(self._sum, self._weight, out=self._sum)
+        """The estimate of the record, (component, samples)."""
+        return np.divide(self._sum, self._weight, out=self._sum)
 
 
 @lru_cache
-def _taper(window: int, ramp: int, blinding: tuple[int, int], first: bool, last: bool) -> Values:
+def _taper(window: int, ramp: int, first: bool, last: bool) -> Values:
     """Weights of the samples of a window: one, with sine-squared ramps towards its neighbours; ramps add up to one."""
+    rise = np.sin(np.pi / 2 * np.clip((np.arange(window) + 0.5) / max(ramp, 1e-9), 0, 1)) ** 2
     ones = np.ones(window)
-    rise = ones if first else _rise(window, ramp, blinding[0])
-    fall = ones if last else _rise(window, ramp, blinding[1])[::-1]
-    taper = np.minimum(rise, fall).astype(np.float32)
+    taper = np.minimum(ones if first else rise, ones if last else rise[::-1]).astype(np.float32)
     taper.flags.writeable = False
     return taper
-
-
-def _rise(window: int, ramp: int, blind: int) -> NDArray[np.float64]:
-    inside = np.arange(window) + 0.5 - blind
-    if ramp == 0:
-        return (inside > 0).astype(np.float64)
-    return np.sin(np.pi / 2 * np.clip(inside / ramp, 0, 1)) ** 2

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 
 import torch
 
+from seisbench_cdiffsd import published  # noqa: F401 (its network and degradations are known by name)
+from seisbench_cdiffsd.cdiffsd import NETWORKS, SCHEDULES
 from seisbench_cdiffsd.data.settings import Augmentations, DatasetChoice, Range, check_finite, check_ranges
-from seisbench_cdiffsd.network import NETWORKS
-from seisbench_cdiffsd.schedule import get_schedule
-from seisbench_cdiffsd.streams.amplitudes import NORMS
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
 from seisbench_cdiffsd.training.losses import SEGMENT, check_loss
 
@@ -60,7 +59,7 @@ class TrainingConfig:
     All settings of a training.
 
     :param network: Network preset, "default" or "published"
-    :param schedule: Degradation, see :py:mod:`seisbench_cdiffsd.schedule`
+    :param schedule: Degradation, such as "straight"
     :param norm: Normalisation of a window, "std" or "peak"
     :param window: Samples of a window, at 100 Hz
     :param init_from: Weights to start from, by name or path (fine-tuning)
@@ -148,11 +147,16 @@ class TrainingConfig:
         for name in ("clip", "patience", "memory", "seed"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}.")
-        named = {"network": tuple(NETWORKS), "norm": NORMS, "optimizer": OPTIMIZERS, "decay": DECAYS}
+        named = {
+            "network": tuple(NETWORKS),
+            "schedule": tuple(SCHEDULES),
+            "norm": ("std", "peak"),
+            "optimizer": OPTIMIZERS,
+            "decay": DECAYS,
+        }
         for name, names in {**named, "precision": PRECISIONS, "damaged": DAMAGED_ACTIONS}.items():
             if getattr(self, name) not in names:
                 raise ValueError(f"{name} must be one of {', '.join(names)}, not {getattr(self, name)!r}.")
-        get_schedule(self.schedule)
         check_loss(self.loss)
         check_ranges(self)
         check_finite(self, "snr", "factor")

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from seisbench_cdiffsd.files.writing import folder_for, replacing
-from seisbench_cdiffsd.model import CITATION, CDiffSD
 from seisbench_cdiffsd.training.configfile import read_table
+from seisbench_cdiffsd.weights import CDiffSD
 
 
 def export_weights(
@@ -50,7 +50,7 @@ def export_weights(
         model.save(out / name, weights_docstring=_docstring(text, card.name, facts), version_str=version)
         description = json.loads(targets[1].read_text())
         with replacing(targets[1]) as path:
-            path.write_text(json.dumps({**description, "citation": CITATION}, indent=4))
+            path.write_text(json.dumps({**description, "citation": model.citation}, indent=4))
         card.write_text(card_text, encoding="utf-8")
     return [*targets, card]
 
@@ -71,7 +71,7 @@ def _facts(model: CDiffSD, run: Path) -> dict[str, Any]:
 
 def _docstring(text: str, card: str, facts: dict[str, Any]) -> str:
     """The docstring that SeisBench shows; the settings are at its end, in JSON."""
-    return f"{text} Model card: {card}. Reference: {CITATION} Settings: {json.dumps(facts)}"
+    return f"{text} Model card: {card}. Reference: {CDiffSD().citation} Settings: {json.dumps(facts)}"
 
 
 def _card(text: str, name: str, version: str, model: CDiffSD, facts: dict[str, Any], run: Path) -> str:
@@ -110,5 +110,5 @@ default number.
 
 ## Citation
 
-{CITATION}
+{CDiffSD().citation}
 """

@@ -20,16 +20,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from seisbench_cdiffsd.cdiffsd import SCHEDULES, normalize
 from seisbench_cdiffsd.data.pairs import Mixtures
 from seisbench_cdiffsd.files.writing import replacing
 from seisbench_cdiffsd.metrics import cross_correlation, sdr_db
-from seisbench_cdiffsd.model import CDiffSD
-from seisbench_cdiffsd.schedule import get_schedule
-from seisbench_cdiffsd.streams.amplitudes import normalize
 from seisbench_cdiffsd.training.config import TrainingConfig
 from seisbench_cdiffsd.training.feeding import Data, loader
 from seisbench_cdiffsd.training.losses import make_loss, training_loss
 from seisbench_cdiffsd.training.optimizers import make_optimizer
+from seisbench_cdiffsd.weights import CDiffSD
 
 #: Parts of the training, after each of which a rate that decays in steps falls to a tenth (Trappolini et al., 2024).
 STAGES = 6
@@ -63,7 +62,7 @@ class Training(LightningModule):
         super().__init__()
         self.model, self.config = model, config
         self.average = deepcopy(model).requires_grad_(False)
-        self.schedule = get_schedule(config.schedule)
+        self.schedule = SCHEDULES[config.schedule]
         #: Losses of the parts of this update, and of the updates that are not yet written to the log.
         self.parts: list[Tensor] = []
         self.losses: list[tuple[int, float]] = []
@@ -106,9 +105,9 @@ class Training(LightningModule):
         # the second term is a mean over the whole batch, of which the parts may hold unequal shares
         weight = config.unfolded * len(lower) * config.machine.parts / max(config.unfolded_count, 1)
         clean = batch["clean"] / factor
-        model, silent = self.model.with_log_odds, config.augmentations.noise_only
+        silent = config.augmentations.noise_only
         return training_loss(
-            model, clean, noisy, level, lower, self.schedule, self.error, weight, config.presence, silent
+            self.model, clean, noisy, level, lower, self.schedule, self.error, weight, config.presence, silent
         )
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -177,7 +176,7 @@ def validate(model: CDiffSD, mixtures: Mixtures) -> dict[str, float]:
     model.eval()
     with torch.autocast(model.device.type, enabled=False):
         for steps in (1, sampling_steps(model)):
-            estimate = np.concatenate([model.restore(x, steps).cpu().numpy() for x in noisy.split(CHUNK)])
+            estimate = np.concatenate([model.restore(x, steps=steps).cpu().numpy() for x in noisy.split(CHUNK)])
             result[f"sdr_{steps}"] = float(sdr_db(clean, estimate, axis=(-2, -1)).mean())
             result[f"correlation_{steps}"] = float(np.nanmean(cross_correlation(clean, estimate)))
     return result
@@ -185,7 +184,7 @@ def validate(model: CDiffSD, mixtures: Mixtures) -> dict[str, float]:
 
 def sampling_steps(model: CDiffSD) -> int:
     """Default number of steps of a model."""
-    return int(model.options().steps)
+    return int(model._argdict_get_with_default(model.default_args, "steps"))
 
 
 def validated_steps(row: Mapping[str, float]) -> list[int]:

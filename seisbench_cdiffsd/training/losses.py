@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seisbench_cdiffsd.diffusion import endpoint, mix
+from seisbench_cdiffsd.cdiffsd import endpoint, mix
 from seisbench_cdiffsd.picking import WeightsUnavailable, load_picker
 
 #: Error of an estimate, ``error(clean, estimate, noise)``.

@@ -21,14 +21,13 @@ from seisbench.data import MultiWaveformDataset, WaveformDataset
 
 from seisbench_cdiffsd.data import pairs
 from seisbench_cdiffsd.data.datasets import open_chosen
-from seisbench_cdiffsd.files.continuous import load
 from seisbench_cdiffsd.files.writing import folder_for, only_run, replacing
-from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.training.config import DatasetChoice, TrainingConfig
 from seisbench_cdiffsd.training.configfile import read_table
 from seisbench_cdiffsd.training.feeding import ChosenDataset, Data, load_data
 from seisbench_cdiffsd.training.loop import Batches, CheckpointCallback, Training, validated_steps
 from seisbench_cdiffsd.training.losses import make_loss
+from seisbench_cdiffsd.weights import CDiffSD, load
 
 #: Settings that may differ when a training resumes: the machine, and the datasets, which are compared by their traces.
 FREE = ("machine", "events", "noise")

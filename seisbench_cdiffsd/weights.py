@@ -1,10 +1,12 @@
-"""Finding weights: in the user's SeisBench cache, then among those shipped with the package, then in the remote."""
+"""Where weights are found: in SeisBench's cache, in this package, and in SeisBench's remote repository."""
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import pickle
+import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,10 +15,13 @@ from typing import Any
 import requests
 import seisbench
 import seisbench.util
+from obspy import Stream
 from packaging.version import InvalidVersion, Version
-from seisbench.models import SeisBenchModel
+from torch import Tensor
 
-#: The weights that :py:meth:`ShippedWeights.from_pretrained` loads when no name is given.
+from seisbench_cdiffsd import cdiffsd, denoising, published  # noqa: F401 (its network and degradations are known by name)
+
+#: The weights that :py:meth:`CDiffSD.from_pretrained` loads when no name is given.
 DEFAULT = "base"
 #: Seconds to wait for the remote repository before it counts as out of reach.
 TIMEOUT = 3.0
@@ -24,13 +29,24 @@ TIMEOUT = 3.0
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RuntimeError, EOFError, OSError, pickle.UnpicklingError)
 
 
-class ShippedWeights(SeisBenchModel):
+class CDiffSD(cdiffsd.CDiffSD):
+    __doc__ = f"""{cdiffsd.CDiffSD.__doc__}
+    Weights are in this package, too: the newest version there and in SeisBench's cache is loaded, and the remote
+    repository is asked only where there is none.
     """
-    A SeisBench model with weights in its own package.
 
-    The newest version in the SeisBench cache and the shipped folder is loaded; the remote repository is asked only
-    where there is none. Shipped weights are read where they are: nothing is written, and no network is used.
-    """
+    def denoise(self, stream: Stream, **options: Any) -> Any:
+        """Denoise a stream with care: :py:func:`seisbench_cdiffsd.denoise` with this model."""
+        return denoising.denoise(stream, self, **options)
+
+    def restore(self, windows: Tensor, **options: Any) -> Tensor:
+        """Denoise windows: :py:func:`seisbench_cdiffsd.denoise.restore` with this model, by default with no noise."""
+        return denoising.restore(self, windows, {"dry": 0.0, **options})
+
+    @property
+    def min_sampling_rate(self) -> float:
+        """Channels at this sampling rate in Hz, or a lower one, have nothing in the band of the model."""
+        return denoising.min_sampling_rate(self)
 
     @classmethod
     def shipped_path(cls) -> Path:
@@ -190,6 +206,39 @@ class ShippedWeights(SeisBenchModel):
             if "status code 404" not in str(error):
                 seisbench.logger.warning(f"Cannot list the weights in the remote repository: {_line(error)}")
             return []
+
+
+def load(weights: str) -> CDiffSD:
+    """
+    Load weights from this machine; nothing is downloaded.
+
+    :param weights: Name of weights, or path of a saved model, with or without ".pt" or ".json" and version, as ".pt.v2"
+    :raises ValueError: If there are no such weights, or they cannot be read
+    """
+    match = re.fullmatch(r"(.+?)(?:\.(?:pt|json)(?:\.v(.+))?)?", weights, re.DOTALL)
+    base, version = match.groups() if match else (weights, None)
+    try:
+        if Path(f"{base}.json.v{version}" if version else f"{base}.json").is_file():
+            return CDiffSD.load(base, version_str=version)
+        known = CDiffSD.list_pretrained(remote=False)
+        if weights in known:
+            return CDiffSD.from_pretrained(weights)
+        hint = _meant(Path(weights)) or f"Names: {', '.join(known) or 'none'}; or give the path of a model."
+    except (OSError, ValueError) as error:
+        raise ValueError(f"The weights {weights!r} cannot be loaded: {' '.join(str(error).split())}") from error
+    raise ValueError(f"There are no weights {weights!r}. {hint}")
+
+
+def _meant(path: Path) -> str:
+    """What a path that is no model may have been meant for; empty if there is nothing like it."""
+    versions = sorted(path.parent.glob(f"{glob.escape(path.name)}.json.v*"), key=lambda x: (len(x.name), x.name))
+    if (path / "model.json").is_file():
+        return f"It is the folder of a training: give its model, {path / 'model'}."
+    if versions:
+        return f"Add the version: {versions[-1].with_name(versions[-1].name.replace('.json.v', '.pt.v'))}."
+    if path.exists():
+        return "It is there, but no model: give NAME of two files NAME.pt and NAME.json."
+    return ""
 
 
 def _is_version(text: str) -> bool:

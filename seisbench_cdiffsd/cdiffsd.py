@@ -1,0 +1,569 @@
+"""
+CDiffSD, a cold-diffusion denoiser of seismograms (Trappolini et al., 2024).
+
+A level is a number in [0, 1]: at 0 a record is the clean earthquake, at 1 it is the
+observation. Records are (batch, component, samples), levels are (batch,).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import obspy
+import torch
+import torch.nn.functional as F
+from seisbench.models import GroupingHelper, WaveformModel
+from seisbench.util import ClassifyOutput
+from torch import Tensor, nn
+
+# -- Cold diffusion -------------------------------------------------------------------
+
+#: Weights of the clean and of the noisy record at some levels, each in their shape.
+Schedule = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def straight(level: Tensor) -> tuple[Tensor, Tensor]:
+    """
+    The straight path from the clean to the noisy record, ``x_t = x + t n``.
+
+    The amplitude of the earthquake is the same at every level, level 1 is exactly the
+    observation, and the step of the sampler is exact between any two levels.
+    """
+    return 1 - level, level
+
+
+#: Degradations by the name under which a model stores them.
+SCHEDULES: dict[str, Schedule] = {"straight": straight}
+
+
+def mix(
+    clean: Tensor, noisy: Tensor, level: Tensor, schedule: Schedule = straight
+) -> Tensor:
+    """The degradation D(x, y, t): records between clean ones x and noisy ones y."""
+    keep, add = (weight[:, None, None] for weight in schedule(level))
+    return keep * clean + add * noisy
+
+
+def endpoint(
+    x: Tensor, clean: Tensor, level: Tensor, schedule: Schedule = straight
+) -> Tensor:
+    """The noisy records that, mixed with `clean`, give `x` at levels above 0."""
+    keep, add = (weight[:, None, None] for weight in schedule(level))
+    return (x - keep * clean) / add
+
+
+def levels(steps: int) -> list[float]:
+    """
+    The levels that a sampler visits, evenly spaced from 1 down to 0.
+
+    :param steps: Number of steps, at least 1
+    :return: `steps` + 1 levels
+    :raises ValueError: If `steps` is not a positive integer
+    """
+    if not _is_count(steps, 1):
+        raise ValueError(f"steps must be a positive integer, not {steps!r}.")
+    return [1 - step / int(steps) for step in range(int(steps) + 1)]
+
+
+def sample(
+    denoise: Callable[[Tensor, Tensor], Tensor],
+    noisy: Tensor,
+    steps: int = 1,
+    schedule: Schedule = straight,
+) -> Tensor:
+    """
+    The improved sampler of cold diffusion (Bansal et al. 2022, Algorithm 2): from the
+    observation to the clean record in a few steps. One step is direct denoising.
+
+    In words, for two steps on the straight path: denoise; average the result with the
+    observation; denoise that.
+
+    :param denoise: Estimates clean records from records at any levels
+    :param noisy: Observed records
+    :param steps: Number of evaluations of `denoise`
+    :param schedule: Degradation
+    :return: Estimates of the clean records
+    """
+    x = noisy
+    for level, lower in pairwise(noisy.new_full((len(x),), t) for t in levels(steps)):
+        clean = denoise(x, level)
+        end = endpoint(x, clean, level, schedule)
+        x = mix(clean, end, lower, schedule)
+    return x
+
+
+# -- The network ----------------------------------------------------------------------
+
+#: Width of the level embedding, and the highest of its frequencies.
+LEVEL_WIDTH, FASTEST = 64, 30.0
+#: Samples of a frame of the filter bank, and from one frame to the next.
+BANK_FRAME, BANK_HOP = 64, 16
+#: Exponent of the amplitudes that the network sees: compressed, weak arrivals count.
+COMPRESSION = 0.3
+#: Width of the hidden layer of the odds of an earthquake.
+PRESENCE_WIDTH = 64
+
+
+class SpectralUNet(nn.Module):
+    """
+    A complex mask for each bin of the short-time spectrum, by a U-Net over its frames.
+
+    The channels of the U-Net are the bins of all three components. Its mask selects the
+    noise, which is subtracted: an untrained network leaves the record as it is. It sees
+    the compressed spectrum, its logarithm, and how far that is above its mean over the
+    window: what rises above a steady noise looks alike at all stations.
+
+    :param presence: Whether the network returns the odds of an earthquake as well
+    :param widths: Channels at each depth; each has half the frames of the one above
+    """
+
+    def __init__(
+        self, presence: bool = False, widths: tuple[int, ...] = (96, 96, 128, 160)
+    ) -> None:
+        super().__init__()
+        self.multiple = 2 ** (len(widths) - 1)
+        self.bank = FilterBank(BANK_FRAME, BANK_HOP)
+        bins, up = 3 * self.bank.bins, widths[::-1]
+        self.embedding = nn.Sequential(nn.Linear(LEVEL_WIDTH, LEVEL_WIDTH), nn.SiLU())
+        self.stem = nn.Conv1d(4 * bins, widths[0], 1)
+        self.down = nn.ModuleList(Block(width) for width in widths[:-1])
+        self.shrink = nn.ModuleList(nn.Conv1d(a, b, 2, 2) for a, b in pairwise(widths))
+        self.middle = nn.ModuleList(Block(widths[-1], d) for d in (1, 2, 4))
+        self.grow = nn.ModuleList(
+            nn.ConvTranspose1d(a, b, 2, 2) for a, b in pairwise(up)
+        )
+        self.up = nn.ModuleList(Block(width) for width in up[1:])
+        self.head = nn.Conv1d(widths[0], 2 * bins, 1)
+        for parameter in self.head.parameters():
+            nn.init.zeros_(parameter)
+        self.presence = None
+        if presence:  # from means and maxima over the frames of all depths
+            self.presence = nn.Sequential(
+                nn.LayerNorm(2 * sum(widths)),
+                nn.Linear(2 * sum(widths), PRESENCE_WIDTH),
+                nn.SiLU(),
+                nn.Linear(PRESENCE_WIDTH, 1),
+            )
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """
+        Estimate the clean records.
+
+        :param x: Records of unit power (batch, 3, samples), of any length
+        :param level: Levels (batch,)
+        :return: Estimates in the shape of `x`; with `presence`, and the natural
+            logarithm of the odds that a window holds an earthquake, (batch,)
+        """
+        # Layers may be in half precision; the spectrum that is masked must not.
+        with torch.autocast(x.device.type, enabled=False):
+            spectrum = self.bank.analyse(x, self.multiple)
+            real, imaginary = spectrum.unbind(2)
+            # 1e-4 keeps silence finite: white noise of unit power has 32 in a bin
+            power = real.square() + imaginary.square() + 1e-4
+            gain = power ** ((COMPRESSION - 1) / 2)
+            log_power = 0.1 * power.log()
+            above = log_power - log_power.mean(-1, keepdim=True)
+            seen = torch.cat([real * gain, imaginary * gain, log_power, above], 1)
+        mask, depths = self._unet(seen.flatten(1, 2), self.embedding(embed(level)))
+        with torch.autocast(x.device.type, enabled=False):
+            a, b = mask.view_as(spectrum).to(x.dtype).unbind(2)
+            noise = torch.stack([real * a - imaginary * b, real * b + imaginary * a], 2)
+            estimate = x - self.bank.synthesise(noise, x.shape[-1])
+        if self.presence is None:
+            return estimate
+        features = [y.mean(-1) for y in depths] + [y.amax(-1) for y in depths]
+        return estimate, self.presence(torch.cat(features, 1))[:, 0]
+
+    def _unet(self, x: Tensor, level: Tensor) -> tuple[Tensor, list[Tensor]]:
+        x, skips = self.stem(x), []
+        for block, shrink in zip(self.down, self.shrink, strict=True):
+            x = block(x, level)
+            skips.append(x)
+            x = shrink(x)
+        for block in self.middle:
+            x = block(x, level)
+        depths = [x]
+        for grow, block in zip(self.grow, self.up, strict=True):
+            x = block(grow(x) + skips.pop(), level)
+            depths.append(x)
+        return self.head(x), depths
+
+
+class FilterBank(nn.Module):
+    """
+    Short-time spectra by convolution with windowed sines, and back, without loss.
+
+    :param frame: Samples of a frame, a multiple of `hop` and at least twice as many
+    :param hop: Samples from one frame to the next
+    """
+
+    analysis: Tensor
+    synthesis: Tensor
+
+    def __init__(self, frame: int, hop: int) -> None:
+        super().__init__()
+        self.frame, self.hop, self.bins = frame, hop, frame // 2 + 1
+        window = torch.hann_window(frame, dtype=torch.float64).sqrt()
+        turns = torch.outer(torch.arange(self.bins), torch.arange(frame)).double()
+        phase = 2 * math.pi / frame * turns
+        analysis = torch.cat([phase.cos(), -phase.sin()]) * window
+        # all bins but the lowest and the highest stand for two frequencies
+        twice = torch.full((self.bins,), 2.0, dtype=torch.float64)
+        twice[[0, -1]] = 1
+        synthesis = analysis * twice.repeat(2)[:, None] * 2 * hop / frame**2
+        self.register_buffer("analysis", analysis[:, None].float(), persistent=False)
+        self.register_buffer("synthesis", synthesis.T.float(), persistent=False)
+
+    def analyse(self, x: Tensor, multiple: int = 1) -> Tensor:
+        """
+        Spectra of records, (batch, component, real and imaginary part, bins, frames).
+
+        :param x: Records (batch, component, samples)
+        :param multiple: Pad to a number of frames that is a multiple of this
+        """
+        batch, components, samples = x.shape
+        before = self.frame - self.hop
+        frames = -(-(samples + before) // (self.hop * multiple)) * multiple
+        after = (frames - 1) * self.hop + self.frame - before - samples
+        x = F.pad(x, (before, after)).view(batch * components, 1, -1)
+        spectrum = F.conv1d(x, self.analysis, stride=self.hop)
+        return spectrum.view(batch, components, 2, self.bins, frames)
+
+    def synthesise(self, spectrum: Tensor, samples: int) -> Tensor:
+        """Records (batch, component, samples) from their spectra."""
+        batch, components, _, bins, frames = spectrum.shape
+        flat = spectrum.reshape(batch * components, 2 * bins, frames)
+        pieces = (self.synthesis @ flat).split(self.hop, dim=1)
+        # Piece k of a frame lies k hops after the first one: overlap and add, which is
+        # ten times as fast as a transposed convolution.
+        last = len(pieces) - 1
+        hops = torch.stack([F.pad(y, (k, last - k)) for k, y in enumerate(pieces)])
+        x = hops.sum(0).transpose(1, 2).reshape(batch, components, -1)
+        return x[..., self.frame - self.hop :][..., :samples]
+
+
+class Block(nn.Module):
+    """Two convolutions, plus the input; the level scales and shifts in between."""
+
+    def __init__(self, channels: int, dilation: int = 1) -> None:
+        super().__init__()
+        size: dict[str, Any] = {"padding": dilation, "dilation": dilation}
+        self.norm1 = nn.GroupNorm(1, channels)
+        self.norm2 = nn.GroupNorm(1, channels)
+        self.conv1 = nn.Conv1d(channels, channels, 3, **size)
+        self.conv2 = nn.Conv1d(channels, channels, 3, **size)
+        self.level = nn.Linear(LEVEL_WIDTH, 2 * channels)
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        scale, shift = self.level(level)[..., None].chunk(2, dim=1)
+        y = self.norm2(self.conv1(F.silu(self.norm1(x))))
+        return x + self.conv2(F.silu(y * (1 + scale) + shift))
+
+
+def embed(level: Tensor) -> Tensor:
+    """Sines and cosines of levels (batch,), as (batch, LEVEL_WIDTH)."""
+    octaves = torch.linspace(0, math.log(FASTEST), LEVEL_WIDTH // 2).to(level)
+    phase = level[:, None] * octaves.exp()
+    return torch.cat([phase.sin(), phase.cos()], dim=1)
+
+
+#: Networks by the name under which a model stores them.
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"default": SpectralUNet}
+
+
+# -- The SeisBench model --------------------------------------------------------------
+
+#: Band of the model, as :py:meth:`obspy.Stream.filter` takes it.
+BAND = {"freqmin": 1.0, "freqmax": 45.0, "corners": 4, "zerophase": True}
+#: Odds of an earthquake below which an estimate is faded.
+DOUBTED_BELOW = 2.0
+#: No number of samples in a window, or of windows in a batch, is larger than this.
+MOST = 1_000_000
+
+
+def normalize(batch: Tensor, norm: str = "std") -> tuple[Tensor, Tensor]:
+    """
+    Divide windows by one factor for all components. Silent windows have the factor 1.
+
+    :param batch: Windows (batch, component, samples)
+    :param norm: "std", the joint standard deviation about zero, or "peak", the joint
+        absolute maximum
+    :return: Normalised windows, and factors (batch, 1, 1)
+    """
+    peak = batch.abs().amax(dim=(-2, -1), keepdim=True)
+    factor = torch.where(peak > 0, peak, 1)
+    batch = batch / factor  # first, so that no square leaves the range of single floats
+    if norm == "peak":
+        return batch, factor
+    rms = batch.square().mean(dim=(-2, -1), keepdim=True).sqrt()
+    rms = torch.where(peak > 0, rms, 1)
+    return batch / rms, factor * rms
+
+
+class Instruments(GroupingHelper):
+    """Groups traces by instrument: HH and HN at one location stay apart."""
+
+    def __init__(self) -> None:
+        super().__init__("instrument")
+
+    @staticmethod
+    def trace_id_without_component(trace: obspy.Trace) -> str:
+        return trace.id[:-1]
+
+
+class CDiffSD(WaveformModel):
+    """
+    .. document_args:: seisbench.models CDiffSD
+
+    Removes noise from three-component seismograms by cold diffusion: a network that
+    restores the earthquake from any mixture with noise is applied a few times, on the
+    way from the observation to the clean record.
+
+    For picking, a share of the removed noise stays (`dry`), since pickers take what
+    emerges from silence for phases. For waveforms, set `dry` to 0.
+
+    :param network: Name of the network, such as "default"
+    :param schedule: Name of the degradation, such as "straight"
+    :param in_samples: Samples of a window
+    :param sampling_rate: Sampling rate in Hz
+    :param component_order: Order of the three components
+    :param norm: What windows are divided by, "std" or "peak"
+    :param filter_args: Type of the filter, as for :py:meth:`obspy.Stream.filter`, a
+        band-pass from 1 to 45 Hz by default; None for no filter
+    :param filter_kwargs: Its arguments
+    :param presence: Whether the network returns the odds of an earthquake as well.
+        Where they are below 2, estimates are faded to the share `dry`
+    :param kwargs: Passed to :py:class:`~seisbench.models.WaveformModel`
+    :raises ValueError: If a name is unknown or a number out of range
+    """
+
+    _annotate_args = WaveformModel._annotate_args.copy()
+    _annotate_args["overlap"] = (_annotate_args["overlap"][0], 1500)
+    _annotate_args["blinding"] = (
+        "Number of prediction samples to discard on each side of each window",
+        (0, 0),
+    )
+    _annotate_args["steps"] = (
+        "Evaluations of the network on the way to the clean record; 1 is direct "
+        "denoising",
+        2,
+    )
+    _annotate_args["dry"] = (
+        "Share of the removed noise that stays, at least 0 and below 1. Pickers need "
+        "some, waveforms and amplitudes none",
+        0.1,
+    )
+
+    def __init__(
+        self,
+        network: str = "default",
+        schedule: str = "straight",
+        in_samples: int = 3000,
+        sampling_rate: float = 100,
+        component_order: str = "ZNE",
+        norm: str = "std",
+        filter_args: Sequence[str] | None = ("bandpass",),
+        filter_kwargs: dict[str, Any] | None = None,
+        presence: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        citation = (
+            "Trappolini, D., Laurenti, L., Poggiali, G., Tinti, E., Galasso, F., "
+            "Michelini, A., & Marone, C. (2024). "
+            "Cold Diffusion Model for Seismic Denoising. "
+            "Journal of Geophysical Research: Machine Learning and Computation, 1(2), "
+            "e2024JH000179. https://doi.org/10.1029/2024JH000179"
+        )
+        if filter_args is not None:
+            filter_args = tuple(filter_args)
+            if filter_args == ("bandpass",) and filter_kwargs is None:
+                filter_kwargs = BAND.copy()
+        for name, known in (
+            (network, NETWORKS),
+            (schedule, SCHEDULES),
+            (norm, ("std", "peak")),
+            ("".join(sorted(component_order)), ("ENZ", "12Z")),
+        ):
+            if name not in known:
+                raise ValueError(f"Unknown {name!r}. Available: {', '.join(known)}.")
+        if not (isinstance(in_samples, int) and _is_count(in_samples, 1)):
+            raise ValueError(f"in_samples must be a positive int, not {in_samples!r}.")
+        if not _is_number(sampling_rate, MOST) or sampling_rate == 0:
+            raise ValueError(f"sampling_rate must be in Hz, not {sampling_rate!r}.")
+        super().__init__(
+            citation=citation,
+            in_samples=in_samples,
+            output_type="array",
+            pred_sample=(0, in_samples),
+            labels=list(component_order),
+            sampling_rate=sampling_rate,
+            component_order=component_order,
+            filter_args=filter_args,
+            filter_kwargs=filter_kwargs,
+            grouping=Instruments(),
+            **kwargs,
+        )
+        self.default_args = {**(kwargs.get("default_args") or {})}
+        self.network_name, self.schedule = network, schedule
+        self.norm, self.presence = norm, presence
+        self.network = NETWORKS[network](**({"presence": True} if presence else {}))
+        self.float()
+
+    def forward(
+        self, x: Tensor, level: Tensor | float = 1.0
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """
+        Estimate the clean records in one evaluation of the network.
+
+        :param x: Normalised windows (batch, component, samples)
+        :param level: Levels (batch,), or one for all; 1, the observation, by default
+        :return: Estimates in the shape of `x`; with `presence`, and the natural
+            logarithm of the odds that a window holds an earthquake, (batch,)
+        """
+        return self.network(x, torch.as_tensor(level).to(x).expand(len(x)))
+
+    def annotate_stream_pre(
+        self, stream: obspy.Stream, argdict: dict[str, Any]
+    ) -> obspy.Stream:
+        """Check the arguments, remove means, filter and resample."""
+        self.check(argdict)
+        stream.detrend("constant")
+        return super().annotate_stream_pre(stream, argdict)
+
+    def annotate_batch_pre(
+        self, batch: Tensor, argdict: dict[str, Any]
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Normalise windows; the piggyback is these and their factors."""
+        batch, factor = normalize(batch, self.norm)
+        silent = batch.abs().amax(dim=(-2, -1), keepdim=True) == 0
+        return batch, (batch, factor.masked_fill(silent, 0))
+
+    def annotate_batch_post(
+        self,
+        batch: Tensor | tuple[Tensor, Tensor],
+        piggyback: tuple[Tensor, Tensor],
+        argdict: dict[str, Any],
+    ) -> Tensor:
+        """
+        Take the other steps of the sampler, leave a share of the noise in, and undo the
+        normalisation.
+
+        :param batch: What :py:meth:`forward` returns for the observation, level 1
+        :param piggyback: Normalised windows and their factors
+        :param argdict: Dictionary of arguments
+        :return: Denoised windows (batch, samples, component)
+        """
+        noisy, factor = piggyback
+        steps, dry, (before, after) = (
+            self._argdict_get_with_default(argdict, key)
+            for key in ("steps", "dry", "blinding")
+        )
+        answers: list[Any] = [batch]
+
+        def denoise(x: Tensor, level: Tensor) -> Tensor:
+            if x is not noisy:
+                answers.append(self(x, level))
+            return answers[-1][0] if self.presence else answers[-1]
+
+        clean = sample(denoise, noisy, steps, SCHEDULES[self.schedule])
+        noise = noisy - clean
+        if self.presence and dry > 0:
+            log_odds = torch.stack([odds for _, odds in answers]).mean(0)
+            trust = (2 * (log_odds - math.log(DOUBTED_BELOW))).clamp(max=0).exp()
+            clean = trust.clamp(min=dry)[:, None, None] * clean
+        denoised = ((clean + dry * noise) * factor).transpose(1, 2)
+        denoised[:, :before] = torch.nan
+        denoised[:, denoised.shape[1] - after :] = torch.nan
+        return denoised
+
+    def stream_to_array(self, traces: obspy.Stream, argdict: dict[str, Any]) -> Any:
+        """As in SeisBench; the channels of an instrument are noted in its name."""
+        group = super().stream_to_array(traces, argdict)
+        flexible = self._argdict_get_with_default(
+            argdict, "flexible_horizontal_components"
+        )
+        rows, _ = self._build_comp_dict(traces, flexible)
+        codes = sorted({trace.stats.channel for trace in traces})
+        there = [f"{rows[code[-1]]}{code}" for code in codes if code[-1] in rows]
+        group.stations[0] += f".{','.join(there)}"
+        return group
+
+    def _predictions_to_stream(self, prediction: Any) -> obspy.Stream:
+        """Only the channels that there are, as ``CDiffSD_HHZ``."""
+        rows = super()._predictions_to_stream(prediction)
+        output = obspy.Stream()
+        for channel in sorted(prediction.stations[0].rpartition(".")[2].split(",")):
+            if channel:
+                trace = rows[int(channel[0])].copy()
+                trace.stats.channel = f"{self.name}_{channel[1:]}"
+                output.append(trace)
+        return output
+
+    def classify_aggregate(
+        self, annotations: obspy.Stream, argdict: dict[str, Any]
+    ) -> ClassifyOutput:
+        """The denoised stream, under the channel codes of the input, as `denoised`."""
+        for trace in annotations:
+            trace.stats.channel = trace.stats.channel.removeprefix(f"{self.name}_")
+        return ClassifyOutput(self.name, denoised=annotations)
+
+    def check(self, argdict: dict[str, Any]) -> None:
+        """
+        Check the model and its run-time arguments, before any work is done.
+
+        :param argdict: Dictionary of arguments
+        :raises ValueError: If an argument is out of range, or the model is not in
+            single precision
+        :raises FloatingPointError: If a parameter of the model is NaN or infinite
+        """
+        given = {key: known[1] for key, known in self._annotate_args.items()} | argdict
+        window, overlap, blinding = self.in_samples, given["overlap"], given["blinding"]
+        shared = 0.0
+        if _is_number(overlap, window) and (overlap < 1 or float(overlap).is_integer()):
+            shared = overlap * window if overlap < 1 else overlap
+        pair = isinstance(blinding, (tuple, list, np.ndarray)) and len(blinding) == 2
+        # with a larger blinding, samples between two windows would be lost
+        blind = pair and all(map(_is_count, blinding)) and sum(blinding) <= int(shared)
+        checks = {
+            "steps": (_is_count(given["steps"], 1, 1000), "a positive integer"),
+            "batch_size": (_is_count(given["batch_size"], 1), "a positive integer"),
+            "dry": (_is_number(given["dry"], 1), "a share, at least 0 and below 1"),
+            "overlap": (
+                shared or overlap == 0,
+                f"a share, or less than {window} samples",
+            ),
+            "blinding": (
+                blind,
+                f"two counts of samples, together at most {shared:.0f}",
+            ),
+            "stacking": (given["stacking"] in self._stack_options, "avg or max"),
+        }
+        for key, (valid, wanted) in checks.items():
+            if not valid:
+                raise ValueError(f"{key} must be {wanted}, not {given[key]!r}.")
+        if self.dtype != torch.float32:
+            raise ValueError(f"The model is in {self.dtype}: call .float() first.")
+        if not all(x.isfinite().all() for x in self.parameters()):
+            raise FloatingPointError(
+                "The model has NaN or infinite parameters; its weights are damaged."
+            )
+
+    def get_model_args(self) -> dict[str, Any]:
+        """All arguments of the constructor that define the model."""
+        names = ["schedule", "in_samples", "sampling_rate", "component_order", "norm"]
+        names += ["filter_args", "filter_kwargs", "presence"]
+        arguments = {name: getattr(self, name) for name in names}
+        return {"network": self.network_name, **arguments}
+
+
+def _is_number(value: Any, below: float) -> bool:
+    return isinstance(value, Real) and 0 <= float(value) < below
+
+
+def _is_count(value: Any, least: int = 0, most: int = MOST) -> bool:
+    return isinstance(value, Real) and float(value) in range(least, most + 1)

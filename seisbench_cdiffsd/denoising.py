@@ -1,0 +1,245 @@
+"""The careful way to denoise a stream: any SeisBench denoiser, any stream, no sample lost or invented.
+
+SeisBench's own ``annotate`` is made for characteristic functions. It skips fragments shorter than a window, rings at
+gaps and at the ends of records, fills missing samples with zeros, and returns traces at the rate of the model. Here an
+instrument becomes a record without gaps, by :py:mod:`.streams`; the model sees windows of it, by its own
+``annotate_batch_pre``, ``forward`` and ``annotate_batch_post``; and each trace of the input gets its samples back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from obspy import Stream
+from seisbench.models import WaveformModel
+from torch import Tensor
+
+from seisbench_cdiffsd.streams import filtering
+from seisbench_cdiffsd.streams.amplitudes import parted, rejoined
+from seisbench_cdiffsd.streams.records import Record, records, samples_of_traces, with_samples
+from seisbench_cdiffsd.streams.windows import Windows
+
+#: The share of the removed noise that stays, by purpose: pickers take for a phase what emerges from silence.
+DRY = {"picking": 0.1, "waveforms": 0.0}
+#: Overlap of windows, as a share, and windows in one evaluation, by default.
+OVERLAP, BATCH_SIZE = 0.3, 32
+#: How far a sample depends on its surroundings, in windows: a window, the filling of a gap in it, the samples mirrored
+#: for that, and the memory of the filter.
+WINDOWS_AROUND = 4
+#: Modules, beside those of :py:mod:`.streams`, that what a model returns depends on.
+CODE = ("cdiffsd.py", "published.py", "denoising.py")
+#: Arguments of :py:func:`denoise` beside those of the model.
+OPTIONS = ("overlap", "batch_size", "strict", "flexible_horizontal_components", "components")
+
+
+def denoise(
+    stream: Stream,
+    model: WaveformModel | None = None,
+    purpose: str = "picking",
+    dry: float | None = None,
+    return_noise: bool = False,
+    **options: Any,
+) -> Stream | tuple[Stream, Stream]:
+    """
+    Denoise a stream: the same traces, with the same ids, sampling rates, start times and lengths.
+
+    Components of one instrument are denoised together; any of them may be missing. What lies outside the band of the
+    model counts as noise. Gaps stay gaps. Stretches of a second or more in which a channel is constant, such as gaps
+    filled with zeros, become zeros. A component, a spike or a step that is far louder than the rest of a window is
+    denoised apart.
+
+    :param stream: Traces of any number of instruments and rates; unchanged
+    :param model: CDiffSD, DeepDenoiser or SeisDAE; CDiffSD with its default weights if None
+    :param purpose: "picking" leaves a tenth of the removed noise in, "waveforms" none
+    :param dry: This share, at least 0 and below 1, instead of that of the purpose
+    :param return_noise: Return what was removed as well: both together are the input
+    :param options: Arguments of the model, such as ``steps``; and ``overlap`` of windows (0.3), ``batch_size`` (32),
+        ``strict`` (return only samples that all components have), ``flexible_horizontal_components`` (take components
+        1 and 2 for N and E), and ``components``, names of unusual ones: ``{"UD": "Z", "NS": "N", "EW": "E"}``
+    :return: One trace for each of the stream, in order, in double precision; masked, NaN and infinite samples are
+        masked. Traces without others, and of other components, are left out, and SeisBench's logger names them.
+    :raises TypeError: If `stream` is not a stream
+    :raises ValueError: If an argument is out of its range, or the model is not in single precision
+    :raises FloatingPointError: If the model returns NaN or infinite samples
+    """
+    if model is None:
+        model = _default_model()
+    arguments = _arguments(model, purpose, dry, options)
+    with _evaluating(model):
+        estimates = samples_of_traces(stream, _estimates(model, stream, arguments))
+    note = {"model": model.name, **{key: arguments[key] for key in sorted({"steps", "dry", *options} & {*arguments})}}
+    pairs = [(stream[i], x) for i, x in sorted(estimates.items()) if not np.isnan(x).all()]
+    clean = Stream([with_samples(trace, x, note) for trace, x in pairs])
+    if not return_noise:
+        return clean
+    return clean, Stream([with_samples(trace, np.ma.getdata(trace.data) - x, note) for trace, x in pairs])
+
+
+@cache
+def _default_model() -> WaveformModel:
+    from seisbench_cdiffsd.weights import CDiffSD
+
+    return CDiffSD.from_pretrained()
+
+
+def _arguments(model: WaveformModel, purpose: str, dry: float | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Checked arguments of the model and of this module, those that are given first."""
+    if purpose not in DRY:
+        raise ValueError(f"purpose must be {' or '.join(DRY)}, not {purpose!r}.")
+    model._verify_argdict({key: value for key, value in options.items() if key not in OPTIONS})
+    own = {"overlap": OVERLAP, "batch_size": BATCH_SIZE, "strict": False, "flexible_horizontal_components": True}
+    arguments = {**own, **model.default_args, "blinding": (0, 0), "stacking": "avg", **options}
+    arguments["dry"] = dry = dry_of(model, purpose) if dry is None else dry
+    if hasattr(model, "check"):
+        model.check({key: value for key, value in arguments.items() if key != "components"})
+    elif model.dtype != torch.float32 or not 0 <= dry < 1:
+        raise ValueError(f"dry must be at least 0 and below 1, not {dry!r}; and the model in single precision.")
+    return arguments
+
+
+def dry_of(model: WaveformModel, purpose: str) -> float:
+    """The share of the removed noise that stays; for picking, weights may have one of their own."""
+    return model.default_args.get("dry", DRY[purpose]) if purpose == "picking" else DRY[purpose]
+
+
+def resolved(model: WaveformModel, purpose: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The number of steps and the dry share that a call with these arguments has, to note what output was made with."""
+    steps = model._argdict_get_with_default(model.default_args, "steps")
+    return {"steps": steps, "dry": dry_of(model, purpose), **given}
+
+
+@contextmanager
+def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _estimates(
+    model: WaveformModel, stream: Stream, arguments: dict[str, Any]
+) -> Iterator[tuple[Record, NDArray[np.float32]]]:
+    """The records of a stream, and their estimates (component, samples), as batches of windows complete them."""
+    rate, window = model.sampling_rate, model.in_samples
+    sos, zerophase = filtering.design_filter(model.filter_args, model.filter_kwargs, rate)
+    found = records(
+        stream,
+        rate,
+        window,
+        order=model.component_order or "ZNE",
+        flexible=arguments["flexible_horizontal_components"],
+        strict=arguments["strict"],
+        sos=sos,
+        zerophase=zerophase,
+        min_rate=min_sampling_rate(model),
+        names=arguments.get("components"),
+    )
+    overlap = model._get_overlap(window, arguments)
+
+    def cuts() -> Iterator[tuple[Record, Windows, int]]:
+        for record in found:
+            windows = Windows(record.data, window, overlap, record.origin)
+            for offset in windows.offsets:
+                yield record, windows, offset
+
+    left = cuts()
+    while batch := list(itertools.islice(left, int(arguments["batch_size"]))):
+        cut = torch.from_numpy(np.stack([windows.cut(offset) for _, windows, offset in batch]))
+        for (record, windows, offset), estimate in zip(
+            batch, restore(model, cut, arguments).cpu().numpy(), strict=True
+        ):
+            windows.add(offset, estimate)
+            if windows.complete:
+                clean = windows.stacked()
+                yield record, np.multiply(clean, record.alive, out=clean)  # what was filled in is no signal
+
+
+@torch.no_grad()
+def restore(model: WaveformModel, windows: Tensor, arguments: dict[str, Any]) -> Tensor:
+    """
+    Denoise windows as SeisBench does a batch, ``annotate_batch_post(forward(annotate_batch_pre(x)))``.
+
+    :param model: A denoiser of instruments, as CDiffSD, or of channels, as DeepDenoiser and SeisDAE
+    :param windows: Windows (batch, 3, samples) at the rate and in the band of the model, of any amplitude
+    :param arguments: Arguments of the model; ``dry``, the share of the removed noise that stays, is taken for any model
+    :return: Denoised windows in the same shape
+    :raises ValueError: If `windows` have another shape, or samples that are NaN or infinite
+    :raises FloatingPointError: If the model returns NaN or infinite samples
+    """
+    if windows.dim() != 3 or windows.shape[1] != 3:
+        raise ValueError(f"Windows must be (batch, 3, samples), not {tuple(windows.shape)}.")
+    if not windows.isfinite().all():
+        raise ValueError("The windows hold samples that are NaN or infinite: fill them, or use denoise.")
+    windows = windows.to(model.device, torch.float32)
+    parts, which = parted(windows, max(round(model.sampling_rate), 1))
+    answer = _by_channel if model._grouping.grouping == "channel" else _by_instrument
+    clean = answer(model, parts, arguments)
+    if "dry" not in model._annotate_args:
+        clean = clean + arguments.get("dry", 0.0) * (parts - clean)
+    if not clean.isfinite().all():  # NaN would pass for missing samples
+        raise FloatingPointError("The model returned NaN or infinite samples; its weights may be damaged.")
+    return rejoined(clean, which)
+
+
+def _by_instrument(model: WaveformModel, windows: Tensor, arguments: dict[str, Any]) -> Tensor:
+    seen, piggyback = model.annotate_batch_pre(windows, arguments)
+    return model.annotate_batch_post(model(seen), piggyback, arguments).transpose(1, 2)
+
+
+def _by_channel(model: WaveformModel, windows: Tensor, arguments: dict[str, Any]) -> Tensor:
+    """Channels that are not silent, one by one where a model mixes those of a batch, as SeisDAE does."""
+    channels = windows.reshape(-1, windows.shape[-1])
+    clean, living = torch.zeros_like(channels), torch.nonzero(channels.any(-1))[:, 0]
+    for batch in living.split(1 if type(model).__name__ == "SeisDAE" else max(len(living), 1)):
+        peak = channels[batch].abs().amax(-1, keepdim=True)
+        seen, piggyback = model.annotate_batch_pre(channels[batch] / peak, arguments)
+        clean[batch] = peak * model.annotate_batch_post(model(seen), piggyback, arguments)[..., : windows.shape[-1]]
+    return clean.view(windows.shape)
+
+
+def min_sampling_rate(model: WaveformModel) -> float:
+    """Channels at this sampling rate in Hz, or a lower one, have nothing in the band of a model."""
+    return filtering.min_sampling_rate(model.filter_args, model.filter_kwargs, model.sampling_rate)
+
+
+def margin(model: WaveformModel) -> float:
+    """How far a denoised sample depends on its surroundings, in seconds."""
+    return WINDOWS_AROUND * model.in_samples / model.sampling_rate
+
+
+def check_pieces(model: WaveformModel) -> None:
+    """
+    Check that a model can denoise long records piece by piece.
+
+    :raises ValueError: If its filter has no lower corner, so that each sample depends on the mean of the whole record
+    """
+    filtering.design_filter(model.filter_args, model.filter_kwargs, model.sampling_rate)
+    if not filtering.has_lower_corner(model.filter_args):
+        raise ValueError(
+            f"A model with filter_args {model.filter_args!r} needs the mean of a whole record, and is not for pieces: "
+            "call denoise, or use weights with a bandpass or highpass."
+        )
+
+
+def fingerprint(model: WaveformModel) -> str:
+    """A hash of all that the output of a model depends on: its parameters, its arguments, and the code."""
+    package = Path(__file__).parent
+    total = hashlib.sha256(json.dumps([model.get_model_args(), model.default_args], default=str).encode())
+    for file in (*sorted(package.glob("streams/*.py")), *map(package.joinpath, CODE)):
+        total.update(file.read_bytes())
+    for name, values in model.state_dict().items():
+        total.update(name.encode() + np.ascontiguousarray(values.cpu().numpy()).tobytes())
+    return total.hexdigest()
