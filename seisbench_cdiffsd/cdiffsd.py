@@ -534,8 +534,8 @@ class CDiffSD(WaveformModel):
             "batch_size": (_is_count(given["batch_size"], 1), "a positive integer"),
             "dry": (_is_number(given["dry"], 1), "a share, at least 0 and below 1"),
             "overlap": (
-                shared or overlap == 0,
-                f"a share, or less than {window} samples",
+                (shared or overlap == 0) and shared <= 0.99 * window,
+                f"a share, or a number of samples, up to 0.99 of {window} samples",
             ),
             "blinding": (
                 blind,

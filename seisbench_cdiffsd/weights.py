@@ -41,7 +41,7 @@ class CDiffSD(cdiffsd.CDiffSD):
 
     def restore(self, windows: Tensor, **options: Any) -> Tensor:
         """Denoise windows: :py:func:`seisbench_cdiffsd.denoise.restore` with this model, by default with no noise."""
-        return denoising.restore(self, windows, {"dry": 0.0, **options})
+        return denoising.restore(self, windows, {**self.default_args, "dry": 0.0, **options})
 
     @property
     def min_sampling_rate(self) -> float:

@@ -21,7 +21,7 @@ import torch
 
 import seisbench_cdiffsd
 from seisbench_cdiffsd.archive.instruments import ArchiveSettings
-from seisbench_cdiffsd.files.continuous import fingerprint
+from seisbench_cdiffsd.denoising import fingerprint
 
 torch.set_num_threads(1)
 

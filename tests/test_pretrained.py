@@ -15,8 +15,7 @@ import seisbench.models as sbm
 import torch
 from conftest import randomised
 
-from seisbench_cdiffsd.model import CDiffSD
-from seisbench_cdiffsd.pretrained import DEFAULT
+from seisbench_cdiffsd.weights import DEFAULT, CDiffSD
 
 OTHER_THAN_DEFAULT = {
     "network": "published",
@@ -232,7 +231,7 @@ def test_a_silent_network_does_not_hang(places, monkeypatch):
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         monkeypatch.setattr(seisbench, "remote_model_root", f"http://127.0.0.1:{silent.getsockname()[1]}/models/v3/")
-        monkeypatch.setattr("seisbench_cdiffsd.pretrained.TIMEOUT", 0.2)
+        monkeypatch.setattr("seisbench_cdiffsd.weights.TIMEOUT", 0.2)
         before = time.monotonic()
         assert CDiffSD.list_pretrained() == []
         assert time.monotonic() - before < 2

@@ -1,9 +1,12 @@
-"""The published network: its size, and that it sees one component at a time."""
+"""The configuration of the paper: its degradations in closed form, and its network, of one component at a time."""
+
+import math
 
 import pytest
 import torch
 
-from seisbench_cdiffsd.published import ComponentUNet, PublishedUNet, sinusoidal
+from seisbench_cdiffsd import CDiffSD
+from seisbench_cdiffsd.published import ChannelNorm, ComponentUNet, PublishedUNet, alpha_bar, degradation, sinusoidal
 
 
 @pytest.fixture(scope="module")
@@ -14,6 +17,64 @@ def network():
 
 def records(seed=0, batch=2):
     return torch.randn(batch, 3, 400, generator=torch.Generator().manual_seed(seed))
+
+
+def product(beta, levels=300):
+    """The published table in plain Python, one factor after the other: 1, abar of t = 0 ... T - 1."""
+    table = [1.0]
+    for t in range(levels):
+        if beta == "linear":
+            value = (1e-4 + (0.02 - 1e-4) * t / (levels - 1)) * 1000 / levels
+        else:
+            value = 1e-4 + (0.02 - 1e-4) * math.cos((t / levels + 0.008) / 1.008 * math.pi / 2) ** 2
+        table.append(table[-1] * (1 - value))
+    return torch.tensor(table, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("beta", ["linear", "cosine"])
+def test_the_degradation_is_that_of_the_paper(beta):
+    level = torch.arange(301, dtype=torch.float64) / 300
+    keep, add = degradation(beta, level)
+    torch.testing.assert_close(alpha_bar(beta), product(beta), rtol=1e-10, atol=1e-15)
+    torch.testing.assert_close(keep**2, product(beta), rtol=1e-10, atol=1e-15)
+    torch.testing.assert_close(keep**2 + add**2, torch.ones_like(level), rtol=0, atol=1e-12)
+    assert keep[0] == 1 and (keep.diff() < 0).all()
+
+
+def test_values_of_both_schedules_by_hand():
+    first, second = 1 - 1e-3 / 3, 1 - (1e-3 / 3 + 0.199 / 3 / 299)
+    assert alpha_bar("linear")[1:3].tolist() == pytest.approx([first, first * second])
+    largest = 1e-4 + 0.0199 * math.cos(0.008 / 1.008 * math.pi / 2) ** 2
+    assert alpha_bar("cosine")[1].item() == pytest.approx(1 - largest)
+    assert alpha_bar("cosine")[-1].item() == pytest.approx(0.0485, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("level", "number"),
+    [(0.0, 0), (0.4, 1), (1.4, 1), (1.6, 2), (298.4, 298), (299.4, 299), (299.6, 300), (300.0, 300)],
+)
+def test_levels_are_rounded_to_the_nearest(level, number):
+    keep, _ = degradation("cosine", torch.tensor([level / 300], dtype=torch.float64))
+    assert (keep**2).item() == pytest.approx(product("cosine")[number].item(), abs=1e-15)
+
+
+def test_the_network_sees_levels_from_0():
+    network, seen = ComponentUNet(), []
+    network.embedding.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    network(records(batch=3)[:, :1], torch.tensor([1.0, 1 / 300, 0.5]))
+    torch.testing.assert_close(seen[0], sinusoidal(torch.tensor([299.0, 0.0, 149.0]), 8))
+
+
+def test_the_norm_removes_no_mean():
+    x = torch.tensor([[[3.0], [4.0]]])
+    torch.testing.assert_close(ChannelNorm(2)(x), x / 12.5**0.5)
+    groups = {m.num_groups for m in ComponentUNet().modules() if isinstance(m, torch.nn.GroupNorm)}
+    assert groups == {8}
+
+
+def test_the_published_network_has_no_odds():
+    with pytest.raises(TypeError, match="presence"):
+        CDiffSD(network="published", presence=True)
 
 
 def test_one_component_has_the_published_number_of_parameters(network):

@@ -14,7 +14,7 @@ import torch
 from obspy import Stream, Trace
 
 from seisbench_cdiffsd.metrics import snr_db, suppression_db
-from seisbench_cdiffsd.pretrained import DEFAULT
+from seisbench_cdiffsd.weights import DEFAULT
 
 GOLDEN = Path(__file__).with_name("golden.json")
 #: Every this many samples are pinned.
@@ -30,7 +30,7 @@ def denoised_example(steps=2, **options):
 
 def pinned():
     """Values on the example by default, and with no noise left in at one step and at several."""
-    silent = {"leave_noise": False}
+    silent = {"dry": 0.0}
     examples = {"default": denoised_example(), **{f"silent, {x}": denoised_example(x, **silent) for x in (1, 4)}}
     return {name: values[:, ::EVERY].round(4).tolist() for name, values in examples.items()}
 
@@ -62,14 +62,14 @@ def test_the_earthquake_of_the_example_stays_and_the_noise_goes(example):
     example.filter("bandpass", freqmin=1, freqmax=45, zerophase=True)
     noisy = np.stack([example.select(component=c)[0].data for c in "ZNE"]) / peak
     onset = 470  # P on ObsPy's example
-    clean = denoised_example(leave_noise=False)
+    clean = denoised_example(dry=0.0)
     assert (snr_db(clean, onset) > snr_db(noisy, onset) + 6).all()
     assert abs(clean).max() == pytest.approx(abs(noisy).max(), rel=0.1)
 
 
 def removed(stream, **options):
     """By how many dB the noise in a stream is attenuated, where it has samples."""
-    silent = {"leave_noise": False}
+    silent = {"dry": 0.0}
     clean = sbm.CDiffSD.from_pretrained().denoise(stream, **silent)
     before, after = (np.concatenate([np.ma.compressed(trace.data) for trace in x]) for x in (stream, clean))
     assert len(before) == len(after)
@@ -139,7 +139,7 @@ def test_a_glitch_on_one_component_does_not_attenuate_the_earthquake(example, ra
     onset, late = 470, 1500
     peak = max(abs(trace.data).max() for trace in example)
     model = sbm.CDiffSD.from_pretrained()
-    options = {"leave_noise": False}
+    options = {"dry": 0.0}
     expected = np.stack([trace.data for trace in model.denoise(example, **options)])[:, onset:late]
     example[0].data[2000 : 2001 if kind == "spike" else 3000] += ratio * peak
     found = np.stack([trace.data for trace in model.denoise(example, **options)])[:, onset:late]

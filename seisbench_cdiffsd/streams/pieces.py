@@ -131,6 +131,13 @@ def of_one_rate(members: Iterable[T], trace_of: Callable[[T], Trace]) -> list[li
     return groups
 
 
+def common_rate(traces: Iterable[Trace]) -> float:
+    """The rate in Hz of traces of :py:func:`of_one_rate`; if it wavers, the whole number next to it or the largest."""
+    rates = {trace.stats.sampling_rate for trace in traces}
+    near = float(round(rate := max(rates)))
+    return near if len(rates) > 1 and abs(near - rate) <= SAME_RATE * rate else rate
+
+
 def _mixed(groups: list[tuple[str, list[Member]]]) -> set[str]:
     """Instruments whose components have different rates at the same time."""
     # They stay apart however close their rates are: else the result would depend on how far they drift, and so on the

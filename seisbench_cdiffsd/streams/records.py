@@ -25,6 +25,7 @@ from seisbench_cdiffsd.streams.axis import Axis, Segment
 from seisbench_cdiffsd.streams.gaps import Mask, Samples
 from seisbench_cdiffsd.streams.pieces import (
     Piece,
+    common_rate,
     cut,
     divided,
     instruments,
@@ -124,7 +125,7 @@ def records(
     doubled, contradicting = set[str](), dict[str, str]()
     for name, members in instruments(stream, order, flexible, min_rate, names):
         pieces = [piece for source, trace, row in members for piece in cut(source, trace, row, limit)]
-        rate = max(trace.stats.sampling_rate for _, trace, _ in members)
+        rate = common_rate(trace for _, trace, _ in members)
         ratio = filtering.simple_ratio(rate, sampling_rate)
         together, alone = divided(pieces, rate, limit)
         if alone:
@@ -189,7 +190,7 @@ def joined(stream: Stream, limit: float) -> Stream:
     result = Stream()
     for members in (group for _, x in sorted(channels.items()) for group in of_one_rate(x, lambda i: stream[i])):
         pieces = [piece for source in members for piece in cut(source, stream[source], 0, limit)]
-        rate = max(stream[source].stats.sampling_rate for source in members)
+        rate = common_rate(stream[source] for source in members)
         for stretch in stretches(pieces, rate, limit):
             axis = Axis(stretch, rate, Fraction(1), 1)
             first, _ = axis.pieces[0][0]

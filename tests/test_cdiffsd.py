@@ -1,0 +1,372 @@
+"""The model file: mixing, its inverse, the sampler, the network, and what a batch of windows becomes."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from conftest import randomised
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seisbench_cdiffsd import CDiffSD
+from seisbench_cdiffsd.cdiffsd import (
+    DOUBTED_BELOW,
+    SCHEDULES,
+    FilterBank,
+    SpectralUNet,
+    embed,
+    endpoint,
+    levels,
+    mix,
+    normalize,
+    sample,
+    straight,
+)
+
+ALL = tuple(SCHEDULES.values())
+schedules = pytest.mark.parametrize("schedule", ALL, ids=list(SCHEDULES))
+
+
+@pytest.fixture
+def records():
+    generator = torch.Generator().manual_seed(0)
+    clean, noise = torch.randn(2, 5, 3, 400, dtype=torch.float64, generator=generator)
+    return clean, clean + noise
+
+
+def level(value, count=5):
+    return torch.full((count,), value, dtype=torch.float64)
+
+
+@schedules
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 20, 33])
+def test_an_oracle_is_returned_exactly(schedule, steps, records):
+    clean, noisy = records
+    result = sample(lambda x, at: clean, noisy, steps, schedule)
+    torch.testing.assert_close(result, clean, rtol=1e-9, atol=1e-9)
+
+
+@schedules
+def test_one_step_is_direct_denoising(schedule, records):
+    _, noisy = records
+    torch.testing.assert_close(
+        sample(lambda x, at: x.sin() * 3, noisy, 1, schedule), noisy.sin() * 3, rtol=1e-9, atol=1e-9
+    )
+
+
+@schedules
+def test_the_sampler_visits_the_levels_from_the_observation_down(schedule, records):
+    clean, noisy = records
+    seen = []
+
+    def spy(x, at):
+        seen.append((at.tolist(), x))
+        return clean
+
+    sample(spy, noisy, 4, schedule)
+    assert [at for at, _ in seen] == [[value] * 5 for value in (1, 0.75, 0.5, 0.25)]
+    assert seen[0][1] is noisy
+
+
+@pytest.mark.parametrize("steps", [1, 4, 9])
+def test_the_straight_oracle_walks_along_the_true_path(steps, records):
+    clean, noisy = records
+    seen = []
+    sample(lambda x, at: seen.append((x, at)) or clean, noisy, steps)
+    for x, at in seen:
+        torch.testing.assert_close(x, mix(clean, noisy, at), rtol=1e-9, atol=1e-9)
+
+
+def test_the_straight_step_moves_towards_the_estimate(records):
+    """With the end point estimated anew, x_s = x̂ + (s/t) (x_t - x̂), and the last estimate is the result."""
+    _, x = records
+    noisy, estimates = x, []
+
+    def denoise(x, at):
+        estimates.append(0.6 * x + 0.1 * at[:, None, None])
+        return estimates[-1]
+
+    result = sample(denoise, noisy, 3)
+    for t, s in ((1, 2 / 3), (2 / 3, 1 / 3), (1 / 3, 0)):
+        estimate = 0.6 * x + 0.1 * t
+        x = estimate + s / t * (x - estimate)
+    torch.testing.assert_close(result, x, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(result, estimates[-1], rtol=1e-12, atol=1e-12)
+
+
+@schedules
+def test_mix_is_the_clean_record_at_0(schedule, records):
+    clean, noisy = records
+    assert torch.equal(mix(clean, noisy, level(0.0), schedule), clean)
+
+
+def test_the_straight_path_is_the_clean_record_plus_a_share_of_the_noise(records):
+    clean, noisy = records
+    at = torch.tensor([0.0, 0.1, 0.5, 0.9, 1.0], dtype=torch.float64)
+    expected = torch.stack([c + a * (y - c) for c, y, a in zip(clean, noisy, at, strict=True)])
+    torch.testing.assert_close(mix(clean, noisy, at), expected)
+    assert torch.equal(mix(clean, noisy, level(1.0)), noisy)
+
+
+@schedules
+def test_a_record_without_noise_stays_itself_on_the_straight_path_only(schedule, records):
+    clean, _ = records
+    degraded = mix(clean, clean, level(0.5), schedule)
+    gain = (degraded / clean).mean().item()
+    assert gain == pytest.approx(1) if schedule is straight else gain > 1.1
+
+
+@schedules
+@given(value=st.floats(0.05, 1))
+@settings(max_examples=25, deadline=None)
+def test_the_end_point_undoes_the_mixing(schedule, value):
+    clean, noisy = torch.randn(2, 5, 3, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    x = mix(clean, noisy, level(value), schedule)
+    torch.testing.assert_close(endpoint(x, clean, level(value), schedule), noisy, rtol=1e-7, atol=1e-7)
+
+
+@schedules
+def test_every_record_has_a_level_of_its_own(schedule, records):
+    clean, noisy = records
+    at = torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9], dtype=torch.float64)
+    together = mix(clean, noisy, at, schedule)
+    for i in range(5):
+        alone = mix(clean[i : i + 1], noisy[i : i + 1], at[i : i + 1], schedule)
+        assert torch.equal(together[i : i + 1], alone)
+
+
+@given(steps=st.integers(1, 6), scale=st.floats(1e-3, 1e3))
+@settings(max_examples=25, deadline=None)
+def test_a_linear_denoiser_gives_a_linear_sampler(steps, scale):
+    noisy = torch.randn(2, 3, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    for schedule in ALL:
+        one, scaled = (sample(lambda x, at: 0.7 * x, gain * noisy, steps, schedule) for gain in (1, scale))
+        torch.testing.assert_close(scaled, scale * one, rtol=1e-6, atol=1e-9 * scale)
+
+
+@pytest.mark.parametrize("steps", [0, -3, 2.5])
+def test_impossible_steps_are_refused(steps, records):
+    with pytest.raises(ValueError, match="positive integer"):
+        sample(lambda x, at: x, records[1], steps)
+
+
+def test_levels_go_evenly_from_1_to_0():
+    assert levels(1) == [1, 0]
+    assert levels(4) == [1, 0.75, 0.5, 0.25, 0]
+    assert levels(3.0) == levels(3)
+
+
+@given(st.integers(1, 1000))
+def test_any_number_of_steps_ends_exactly_at_the_clean_record(steps):
+    visited = levels(steps)
+    assert len(visited) == steps + 1 and visited[0] == 1 and visited[-1] == 0
+    assert all(above > below for above, below in pairwise(visited))
+
+
+# -- the network
+
+
+@settings(max_examples=30, deadline=None)
+@given(samples=st.integers(1, 500), hop=st.sampled_from([8, 16, 32]), multiple=st.sampled_from([1, 4, 8]))
+def test_the_filter_bank_loses_nothing(samples, hop, multiple):
+    bank = FilterBank(64, hop)
+    x = torch.randn(2, 3, samples, generator=torch.Generator().manual_seed(samples))
+    spectrum = bank.analyse(x, multiple)
+    assert spectrum.shape[-1] % multiple == 0
+    torch.testing.assert_close(bank.synthesise(spectrum, samples), x, atol=1e-5, rtol=0)
+
+
+def test_the_filter_bank_is_a_windowed_fourier_transform():
+    x = torch.randn(1, 1, 400, generator=torch.Generator().manual_seed(0))
+    spectrum = FilterBank(64, 16).analyse(x)
+    window = torch.hann_window(64).sqrt()
+    expected = torch.stft(x[0], 64, 16, window=window, center=False, return_complex=True)[0]
+    first = (64 - 16) // 16  # frames that begin before the record
+    ours = torch.complex(spectrum[0, 0, 0], spectrum[0, 0, 1])[:, first : first + expected.shape[-1]]
+    torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_an_untrained_network_leaves_the_record_as_it_is():
+    x = torch.randn(2, 3, 3000)
+    torch.testing.assert_close(SpectralUNet()(x, torch.tensor([1.0, 0.3])), x)
+
+
+def test_the_level_and_all_components_matter():
+    torch.manual_seed(0)
+    network = SpectralUNet(widths=(16, 16, 16, 16)).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        x = torch.randn(1, 3, 1000)
+        reference = network(x, torch.tensor([1.0]))
+        assert not torch.allclose(network(x, torch.tensor([0.5])), reference, atol=1e-3)
+        other = x.clone()
+        other[:, 2] = 0
+        assert not torch.allclose(network(other, torch.tensor([1.0]))[:, 0], reference[:, 0], atol=1e-3)
+
+
+def test_levels_are_told_apart():
+    codes = embed(torch.linspace(0, 1, 21))
+    assert codes.shape == (21, 64)
+    assert torch.cdist(codes, codes).add(10 * torch.eye(21)).min() > 0.1
+
+
+# -- batches of windows
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def answer(model, windows, **arguments):
+    """What the model makes of a batch of windows, (batch, component, samples)."""
+    seen, piggyback = model.annotate_batch_pre(windows, arguments)
+    with torch.no_grad():
+        return model.annotate_batch_post(model(seen), piggyback, arguments).transpose(1, 2)
+
+
+def with_odds(odds):
+    """A model that removes something, and returns the same odds for all windows."""
+    torch.manual_seed(0)
+    model = CDiffSD(presence=True)
+    with torch.no_grad():
+        model.network.presence[-1].weight.zero_()
+        model.network.presence[-1].bias.fill_(math.log(odds))
+        model.network.head.weight.normal_(std=0.02)
+    return model
+
+
+@pytest.mark.parametrize("norm", ["std", "peak"])
+@given(exponent=st.integers(-60, 60), seed=st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_normalisation_knows_no_scale(norm, exponent, seed):
+    batch = noise(2, 3, 50, seed=seed)
+    normalised, factor = normalize(batch, norm)
+    scaled, scaled_factor = normalize(batch * 2.0**exponent, norm)
+    assert torch.equal(scaled, normalised)
+    assert torch.equal(scaled_factor, factor * 2.0**exponent)
+    torch.testing.assert_close(normalised * factor, batch)
+
+
+def test_norms_are_joint():
+    batch = noise(4, 3, 1000) * torch.tensor([1.0, 10, 100])[:, None]
+    torch.testing.assert_close(normalize(batch, "std")[0].square().mean(dim=(1, 2)), torch.ones(4))
+    torch.testing.assert_close(normalize(batch, "peak")[0].abs().amax(dim=(1, 2)), torch.ones(4))
+
+
+@pytest.mark.parametrize("norm", ["std", "peak"])
+@pytest.mark.parametrize("amplitude", [1e-38, 1e-12, 1e12, 1e37])
+def test_no_amplitude_leaves_single_precision(norm, amplitude):
+    batch = torch.full((1, 3, 100), amplitude)
+    normalised, factor = normalize(batch, norm)
+    torch.testing.assert_close(normalised, torch.ones_like(batch))
+    assert factor.item() == pytest.approx(amplitude)
+
+
+@pytest.mark.parametrize("presence", [False, True])
+def test_silence_stays_silent(presence):
+    model = randomised(CDiffSD(presence=presence))
+    assert not answer(model, torch.zeros(2, 3, 3000)).any()
+    assert answer(model, torch.cat([noise(1, 3, 3000), torch.zeros(1, 3, 3000)]))[0].any()
+
+
+@pytest.mark.parametrize("network", ["default", "published"])
+@pytest.mark.parametrize("samples", [3000, 1003])
+def test_forward_keeps_the_shape_and_takes_levels(network, samples):
+    model, x = randomised(CDiffSD(network=network)).eval(), noise(2, 3, samples)
+    with torch.no_grad():
+        assert model(x).shape == x.shape
+        torch.testing.assert_close(model(x), model(x, 1.0))
+        torch.testing.assert_close(model(x, 0.5), model(x, torch.tensor([0.5, 0.5])))
+        assert not torch.allclose(model(x, 0.5), model(x))
+
+
+class Oracle(torch.nn.Module):
+    """A network that knows the answer."""
+
+    def __init__(self, clean):
+        super().__init__()
+        self.clean = clean
+
+    def forward(self, x, level):
+        return self.clean
+
+
+@pytest.mark.parametrize("schedule", list(SCHEDULES))
+@pytest.mark.parametrize("dry", [0.0, 0.1])
+def test_dry_is_the_share_of_the_noise_that_stays(schedule, dry):
+    clean, removed = (5 * noise(2, 3, 800, seed=seed) for seed in (0, 1))
+    model = CDiffSD(schedule=schedule)
+    model.network = Oracle(clean / normalize(clean + removed)[1])
+    found = answer(model, clean + removed, steps=3, dry=dry)
+    torch.testing.assert_close(found, clean + dry * removed, atol=1e-4, rtol=1e-4)
+
+
+def test_forward_returns_the_odds_as_well_where_the_network_knows_them():
+    x, telling = noise(2, 3, 3000), with_odds(3.0)
+    silent = CDiffSD()
+    silent.load_state_dict({key: x for key, x in telling.state_dict().items() if "presence" not in key})
+    estimate, log_odds = telling(x)
+    torch.testing.assert_close(estimate, silent(x))
+    torch.testing.assert_close(log_odds.exp(), torch.tensor([3.0, 3.0]))
+
+
+@pytest.mark.parametrize("dry", [0.1, 0.2])
+def test_an_estimate_fades_to_the_dry_share_with_the_odds(dry):
+    x = noise(2, 3, 3000)
+    clean = answer(with_odds(1.0), x, dry=0.0)  # nothing is faded where nothing is left
+    for odds in (1e-9, DOUBTED_BELOW / 2, DOUBTED_BELOW, 1e9):
+        kept = min(1.0, max(dry, (odds / DOUBTED_BELOW) ** 2))
+        torch.testing.assert_close(answer(with_odds(odds), x, dry=dry), kept * clean + dry * (x - clean))
+
+
+def test_blinded_samples_are_nan():
+    denoised = answer(randomised(CDiffSD()), noise(1, 3, 3000), blinding=(100, 50))
+    assert denoised[..., :100].isnan().all() and denoised[..., -50:].isnan().all()
+    assert denoised[..., 100:-50].isfinite().all()
+
+
+def test_a_compiled_model_answers_alike():
+    model, x = randomised(CDiffSD(presence=True)).eval(), noise(2, 3, 3000)
+    compiled = torch.compile(model, backend="eager")
+    for one, other in zip(model(x), compiled(x), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(
+    ("argument", "names"),
+    [
+        ({"network": "resnet"}, "published"),
+        ({"schedule": "cosine"}, "straight"),
+        ({"norm": "max"}, "peak"),
+        ({"component_order": "ZRT"}, "ENZ"),
+        ({"in_samples": 0}, "positive int"),
+        ({"in_samples": 3000.0}, r"positive int.* 3000\.0"),
+        ({"in_samples": 10**9}, "positive int"),
+        ({"sampling_rate": 0}, "sampling_rate"),
+    ],
+)
+def test_unknown_names_are_refused_with_those_there_are(argument, names):
+    with pytest.raises(ValueError, match=names) as error:
+        CDiffSD(**argument)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        *({"steps": x} for x in (0, 1.5, "4", None, 1e9, float("nan"))),
+        *({"dry": x} for x in (-0.1, 1, "0", float("nan"))),
+        *({"batch_size": x} for x in (0, 2.5, 10**9)),
+        *({"overlap": x} for x in (-0.1, 3000, 2999, 1.5, float("nan"), None)),
+        {"stacking": "sum"},
+        *({"blinding": x} for x in (-1, None, (1, 2, 3), ((1, 2), 3), "12", (-1, 0), (1000, 501))),
+    ],
+    ids=str,
+)
+def test_arguments_out_of_range_are_refused_in_one_line(model, example, argument):
+    for call in (model.annotate, model.classify, model.denoise):
+        with pytest.raises(ValueError, match=next(iter(argument)) + " must be") as error:
+            call(example, **argument)
+        assert "\n" not in str(error.value)

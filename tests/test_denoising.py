@@ -1,0 +1,368 @@
+"""The careful denoise, of any SeisBench denoiser: what comes back, and the laws that hold for any weights."""
+
+import logging
+
+import numpy as np
+import obspy
+import pytest
+import seisbench.models as sbm
+import torch
+from conftest import randomised
+from obspy import Stream, Trace, UTCDateTime
+from torch import nn
+
+from seisbench_cdiffsd import CDiffSD, denoise
+from seisbench_cdiffsd.denoising import DRY
+
+START = UTCDateTime(2020, 1, 1)
+
+
+class Same(nn.Module):
+    """A network that takes every record for clean."""
+
+    def forward(self, x, level):
+        return x
+
+
+@pytest.fixture(scope="module")
+def same():
+    """A model whose output is its input, in the band."""
+    model = CDiffSD()
+    model.network = Same()
+    return model
+
+
+def stream(channels=("HHZ", "HHN", "HHE"), samples=4000, rate=100.0, station="STA", seed=0):
+    generator = np.random.default_rng(seed)
+    header = {"network": "XX", "station": station, "sampling_rate": rate, "starttime": START}
+    return Stream([Trace(generator.standard_normal(samples), {**header, "channel": c}) for c in channels])
+
+
+def arrays(stream):
+    return np.stack([tr.data for tr in stream])
+
+
+def assert_equal(one, other, **tolerance):
+    assert [tr.id for tr in one] == [tr.id for tr in other]
+    for a, b in zip(one, other, strict=True):
+        assert a.stats.starttime == b.stats.starttime
+        np.testing.assert_allclose(np.ma.filled(a.data, np.nan), np.ma.filled(b.data, np.nan), **tolerance)
+
+
+# -- laws of the output
+
+
+@pytest.mark.parametrize("exponent", [-40, -7, 1, 40])
+def test_scaling_by_powers_of_two_is_exact(model, exponent):
+    data = stream()
+    expected = arrays(model.denoise(data, steps=2)) * 2.0**exponent
+    for tr in data:
+        tr.data *= 2.0**exponent
+    np.testing.assert_array_equal(arrays(model.denoise(data, steps=2)), expected)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 3.7, 1e12])
+def test_scaling_the_input_scales_the_output(model, scale):
+    data = stream()
+    expected = arrays(model.denoise(data, steps=2))
+    for tr in data:
+        tr.data *= scale
+    np.testing.assert_allclose(arrays(model.denoise(data, steps=2)) / scale, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7, 256])
+def test_the_batch_size_does_not_matter(model, batch_size):
+    data = stream(samples=9000)
+    expected = model.denoise(data, steps=2, batch_size=3)
+    assert_equal(model.denoise(data, steps=2, batch_size=batch_size), expected, atol=1e-4)
+
+
+def test_what_else_is_in_the_stream_does_not_matter(model):
+    one, loud = stream(), stream(station="LOUD", seed=1)
+    other = stream(("HNZ", "HN1"), samples=2500, seed=2) + stream(("EHZ",), rate=50, samples=1500, seed=3)
+    for tr in loud:
+        tr.data *= 1e9
+    together = model.denoise(loud + one + other, steps=2, batch_size=4)
+    assert [tr.id for tr in together] == [tr.id for tr in loud + one + other]
+    assert_equal(together[3:6], model.denoise(one, steps=2), atol=1e-4)
+    assert_equal(together[6:8], model.denoise(other[:2], steps=2), atol=1e-4)
+    assert_equal(together[8:], model.denoise(other[2:], steps=2), atol=1e-4)
+
+
+def test_the_order_of_the_traces_does_not_matter(model):
+    data = stream()
+    assert_equal(model.denoise(data[::-1], steps=1)[::-1], model.denoise(data, steps=1), rtol=0)
+
+
+def test_a_later_record_gives_a_later_output(model):
+    data = stream(samples=12000)
+    later = data.copy().trim(START + 15)
+    options = {"steps": 1, "overlap": 1500}
+    inner = START + 70, START + 100
+    assert_equal(model.denoise(later, **options).slice(*inner), model.denoise(data, **options).slice(*inner), atol=1e-3)
+
+
+def test_signal_and_noise_add_up_to_the_input(model, example):
+    example[0].data = (example[0].data * 1000 + 10**7).astype(np.int32)
+    example[1].data[50:60] = np.nan
+    signal, noise = model.denoise(example, return_noise=True, steps=1)
+    for s, n, x in zip(signal, noise, example, strict=True):
+        np.testing.assert_allclose(np.ma.filled(s.data + n.data, np.nan), x.data, rtol=1e-12, atol=1e-9)
+
+
+@pytest.mark.parametrize("overlap", [0, 0.3, 0.8, 700])
+def test_windows_leave_no_seams(same, overlap):
+    data = stream(samples=10_007)
+    whole = CDiffSD(in_samples=10_007)
+    whole.network = Same()
+    assert_equal(same.denoise(data, overlap=overlap), whole.denoise(data), atol=1e-5)
+
+
+# -- unusual input
+
+
+@pytest.mark.parametrize("value", [0, 7, -1e12])
+def test_constant_records_become_silence(model, value):
+    data = stream()
+    for tr in data:
+        tr.data = np.full(len(tr), value, dtype=float)
+    np.testing.assert_array_equal(arrays(model.denoise(data)), 0)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 30, 2999, 3000, 3001])
+def test_short_records_are_denoised(model, samples):
+    data = stream(samples=samples)
+    out = model.denoise(data, steps=1)
+    assert [tr.stats.npts for tr in out] == [samples] * 3
+    assert np.isfinite(arrays(out)).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, "masked"])
+def test_gaps_stay_gaps(model, bad):
+    data = stream()
+    if bad == "masked":
+        data[1].data = np.ma.masked_array(data[1].data, np.arange(4000) // 100 == 20)
+    else:
+        data[1].data[2000:2100] = bad
+    out = model.denoise(data, steps=1)
+    assert [np.ma.isMaskedArray(tr.data) for tr in out] == [False, True, False]
+    assert list(np.flatnonzero(out[1].data.mask)) == list(range(2000, 2100))
+
+
+def test_missing_components_are_not_invented(model):
+    data = stream(("HHZ", "HH2"))
+    assert [tr.id for tr in model.denoise(data, steps=1)] == [tr.id for tr in data]
+
+
+def test_nothing_comes_of_nothing(model):
+    for data in (Stream(), Stream([Trace(header={"channel": "HHZ"})]), stream(("HDF",))):
+        assert [len(part) for part in model.denoise(data, return_noise=True)] == [0, 0]
+
+
+def test_the_input_stays_as_it_is(model, example):
+    before = example.copy()
+    model.denoise(example, steps=1)
+    assert example == before
+
+
+@pytest.mark.parametrize("rate", [20, 40, 50, 99.999, 100, 200, 500])
+def test_other_sampling_rates(model, rate):
+    data = stream(samples=int(35 * rate), rate=rate)
+    out = model.denoise(data, steps=1)
+    assert [(tr.id, tr.stats.sampling_rate, tr.stats.npts, tr.stats.starttime) for tr in out] == [
+        (tr.id, tr.stats.sampling_rate, tr.stats.npts, tr.stats.starttime) for tr in data
+    ]
+
+
+def test_a_wave_in_the_band_is_kept_at_its_own_rate(same):
+    time = np.arange(40 * 250) / 250
+    data = Stream([Trace(np.sin(2 * np.pi * 5 * time), {"channel": "HHZ", "sampling_rate": 250})])
+    (out,) = same.denoise(data)
+    np.testing.assert_allclose(out.data[1000:-1000], data[0].data[1000:-1000], atol=0.01)
+
+
+def test_denoised_streams_can_be_written(model, example, tmp_path, recwarn):
+    for tr in example:
+        tr.data = tr.data.astype(np.int32)
+    example.write(tmp_path / "in.mseed", format="MSEED")
+    model.denoise(obspy.read(tmp_path / "in.mseed"), steps=1).write(tmp_path / "out.mseed", format="MSEED")
+    assert [tr.data.dtype for tr in obspy.read(tmp_path / "out.mseed")] == [np.float64] * 3
+    assert not [w for w in recwarn if "encoding" in str(w.message)]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_model_that_returns_nan_or_infinity_says_so(example, value):
+    damaged = randomised(CDiffSD())
+    with torch.no_grad():
+        next(damaged.network.head.parameters())[0] = value
+    for call in (damaged.annotate, damaged.denoise):
+        with pytest.raises(FloatingPointError, match="weights are damaged") as error:
+            call(example, steps=1)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("convert", ["half", "bfloat16", "double"])
+def test_other_than_single_precision_is_refused_with_a_hint(example, convert):
+    converted = getattr(CDiffSD(), convert)()
+    for call in (converted.annotate, converted.denoise):
+        with pytest.raises(ValueError, match=r"call \.float\(\) first") as error:
+            call(example, steps=1)
+        assert "\n" not in str(error.value)
+    assert len(converted.float().denoise(example, steps=1)) == 3
+
+
+@pytest.mark.parametrize("network", ["default", "published"])
+def test_the_default_precision_of_torch_does_not_matter(example, network, tmp_path):
+    model = randomised(CDiffSD(network=network))
+    model.save(tmp_path / "model")
+    expected = model.denoise(example, steps=1)
+    torch.set_default_dtype(torch.float64)
+    try:
+        loaded = CDiffSD.load(tmp_path / "model")
+        assert {x.dtype for x in loaded.state_dict().values() if x.is_floating_point()} == {torch.float32}
+        assert_equal(loaded.denoise(example, steps=1), expected, atol=1e-3)
+        assert loaded.restore(torch.randn(1, 3, 3000), steps=1).dtype == torch.float32
+        assert len(CDiffSD(network=network).denoise(example, steps=1)) == 3
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("argument", [{"purpose": "fun"}, {"dry": 1.0}, {"dry": -0.1}])
+def test_what_stays_is_a_share_or_a_purpose(model, example, argument):
+    with pytest.raises(ValueError, match=next(iter(argument)) + " must be"):
+        denoise(example, model, **argument)
+    with pytest.raises(ValueError, match=r"dry must be|purpose must be"):
+        denoise(example, sbm.DeepDenoiser(), **argument)
+
+
+def test_arguments_may_be_numbers_of_numpy(model, example):
+    given = {"overlap": np.int64(1500), "dry": np.float32(0.5), "steps": np.int64(1)}
+    assert_equal(model.denoise(example, overlap=1500, dry=0.5, steps=1), model.denoise(example, **given), rtol=0)
+
+
+def test_the_purpose_names_the_share_of_the_noise_that_stays(model, example):
+    clean = denoise(example, model, purpose="waveforms")
+    assert_equal(clean, denoise(example, model, dry=0.0), rtol=0)
+    left, _ = denoise(example, model, return_noise=True)
+    assert_equal(left, denoise(example, model, dry=DRY["picking"]), rtol=0)
+    example.filter("bandpass", freqmin=1, freqmax=45, zerophase=True)
+    assert (arrays(left) - arrays(clean)).std() > 0.02 * (arrays(example) - arrays(clean)).std()
+
+
+def test_weights_may_have_a_share_of_their_own(example):
+    model = randomised(CDiffSD(default_args={"dry": 0.4}))
+    assert_equal(model.denoise(example), model.denoise(example, dry=0.4), rtol=0)
+    assert_equal(model.denoise(example, purpose="waveforms"), model.denoise(example, dry=0.0), rtol=0)
+
+
+def test_unknown_arguments_are_named(model, example, caplog):
+    with caplog.at_level(logging.WARNING, "seisbench"):
+        model.denoise(example, step=1, steps=1)
+    assert "'step'" in caplog.text
+
+
+def test_default_arguments_are_used(example):
+    model = randomised(CDiffSD(default_args={"steps": 1}))
+    assert_equal(model.denoise(example), model.denoise(example, steps=1), rtol=0)
+    assert not np.allclose(arrays(model.denoise(example)), arrays(model.denoise(example, steps=2)))
+
+
+def test_no_filter_on_request(same, example):
+    model = CDiffSD(filter_args=None)
+    model.network = Same()
+    expected = arrays(example) - arrays(example).mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(arrays(model.denoise(example)), expected, atol=1e-2)
+    assert not np.allclose(arrays(same.denoise(example)), expected, atol=1)
+
+
+def test_default_arguments_are_the_models_own(tmp_path):
+    given = {"steps": 1}
+    model = CDiffSD(default_args=given)
+    model.default_args["overlap"] = 0.5
+    assert given == {"steps": 1} and CDiffSD().default_args == {}
+    model.save(tmp_path / "model")
+    loaded = CDiffSD.load(tmp_path / "model")
+    assert loaded.default_args == {"steps": 1, "overlap": 0.5}
+
+
+@pytest.mark.parametrize("shape", [(3, 3000), (1, 1, 3000), (1, 2, 3000), (1, 3, 30, 100)])
+def test_windows_of_another_shape_are_refused_in_one_line(model, shape):
+    with pytest.raises(ValueError, match=r"\(batch, 3, samples\), not \(") as error:
+        model.restore(torch.zeros(shape))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_windows_are_restored_in_the_models_own_number_of_steps(steps):
+    model = randomised(CDiffSD(default_args={"steps": steps}))
+    x = torch.randn(1, 3, 3000, generator=torch.Generator().manual_seed(0))
+    assert model.restore(x).equal(model.restore(x, steps=steps))
+    assert not torch.allclose(model.restore(x), model.restore(x, steps=2))
+
+
+@pytest.mark.parametrize("before", [None, "filtered", ["filtered"], []])
+def test_the_processing_of_a_trace_says_that_it_was_denoised(model, example, before):
+    for tr in example:
+        tr.stats.processing = before
+    for out in model.denoise(example, return_noise=True, steps=1):
+        *others, note = out[0].stats.processing
+        assert others == (["filtered"] if before else [])
+        assert note.startswith("seisbench_cdiffsd ") and "denoise(model='CDiffSD'::dry=0.1::steps=1)" in note
+    assert example[0].stats.processing == before
+
+
+# -- other denoisers
+
+
+@pytest.fixture(scope="module", params=["DeepDenoiser", "SeisDAE"])
+def other(request):
+    """Another denoiser of SeisBench, untrained."""
+    torch.manual_seed(0)
+    return getattr(sbm, request.param)().eval()
+
+
+def test_other_denoisers_lose_nothing_either(other):
+    data = stream(("HHZ", "HH2"), samples=4321) + stream(("HNE",), samples=900, rate=62.5, seed=1)
+    data[0].data[1000:1100] = np.nan
+    signal, noise = denoise(data, other, return_noise=True)
+    for s, n, x in zip(signal, noise, data, strict=True):
+        assert (s.id, s.stats.starttime, s.stats.sampling_rate) == (x.id, x.stats.starttime, x.stats.sampling_rate)
+        np.testing.assert_allclose(np.ma.filled(s.data + n.data, np.nan), x.data, atol=1e-9)
+    assert list(np.flatnonzero(signal[0].data.mask)) == list(range(1000, 1100))
+
+
+def test_other_denoisers_know_neither_scale_nor_batch_mates(other):
+    data = stream(samples=6000)
+    expected = arrays(denoise(data, other))
+    loud = data + stream(samples=6000, station="LOUD", seed=2)
+    for tr in loud:
+        tr.data = tr.data * 1e6
+    found = arrays(denoise(loud, other, batch_size=5).select(station="STA"))
+    np.testing.assert_allclose(found / 1e6, expected, atol=1e-3)
+
+
+def test_a_share_of_the_noise_stays_with_other_denoisers_too(other):
+    data = stream(("HHZ",), samples=3000)
+    clean, left = (denoise(data, other, dry=dry)[0].data for dry in (0.0, 0.25))
+    np.testing.assert_allclose(left, clean + 0.25 * (data[0].data - data[0].data.mean() - clean), atol=1e-3)
+
+
+def test_unusual_names_of_components(model, caplog):
+    data = stream(("UD", "NS", "EW"))
+    assert len(denoise(data, model)) == 0
+    assert "XX.STA..UD (100 Hz)" in caplog.text
+    found = denoise(data, model, components={"UD": "Z", "NS": "N", "EW": "E"})
+    assert [tr.id for tr in found] == [tr.id for tr in data]
+    np.testing.assert_array_equal(arrays(found), arrays(denoise(stream(), model)))
+
+
+def test_fragments_whose_rate_wavers_are_one_record(model):
+    whole = stream(samples=4000)
+    parts = Stream(part for tr in whole for part in (tr.slice(endtime=START + 19.99), tr.slice(START + 20)))
+    for number, tr in enumerate(parts):
+        tr.stats.sampling_rate = (99.99994, 99.99996)[number % 2]
+    found = denoise(parts, model).sort()
+    expected = denoise(whole, model).sort()
+    for i, tr in enumerate(expected):
+        joined = np.concatenate([found[2 * i].data, found[2 * i + 1].data])
+        np.testing.assert_allclose(joined, tr.data, atol=0.02 * abs(tr.data).max())
