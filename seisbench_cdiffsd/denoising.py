@@ -24,6 +24,7 @@ from obspy import Stream
 from seisbench.models import WaveformModel
 from torch import Tensor
 
+import seisbench_cdiffsd
 from seisbench_cdiffsd.streams import filtering
 from seisbench_cdiffsd.streams.amplitudes import parted, rejoined
 from seisbench_cdiffsd.streams.records import Record, records, samples_of_traces, with_samples
@@ -87,9 +88,7 @@ def denoise(
 
 @cache
 def _default_model() -> WaveformModel:
-    from seisbench_cdiffsd.weights import CDiffSD
-
-    return CDiffSD.from_pretrained()
+    return seisbench_cdiffsd.CDiffSD.from_pretrained()
 
 
 def _arguments(model: WaveformModel, purpose: str, dry: float | None, options: Mapping[str, Any]) -> dict[str, Any]:
