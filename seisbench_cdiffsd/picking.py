@@ -3,36 +3,45 @@
 How one window is picked
     A picker sees a window of fixed length (PhaseNet 3001 samples, EQTransformer 6000) and by default discards its
     predictions near the edges of it ("blinding"), since the next window covers them. A record that fits into one
-    window has no next window: its mean is removed, gaps and its missing end are filled with zeros, and nothing is
-    discarded. If more than a second is missing, it is tapered over a second at both ends, without which EQTransformer
-    misses many phases in windows of 30 s. Longer records are cut into overlapping windows, blinded and stacked as
-    SeisBench does by default.
+    window has no next window: its mean is removed, its missing end is filled with zeros, and nothing is discarded. If
+    more than a second is missing, it is tapered over a second at both ends, without which EQTransformer misses many
+    phases in windows of 30 s. Longer records are cut into overlapping windows, blinded and stacked as SeisBench does by
+    default. Gaps of up to a second, and those inside of one window, are bridged by straight lines; what lies on both
+    sides of others is picked by itself.
 
 Picks are rows of a data frame with the columns ``record``, ``phase``, ``time`` and ``probability``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import seisbench.models as sbm
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from obspy import Stream, Trace, UTCDateTime
 from seisbench.models import WaveformModel
 
 from seisbench_cdiffsd import metrics
+from seisbench_cdiffsd.streams.components import Component, assign
+from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
+from seisbench_cdiffsd.weights import UNREADABLE
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
 from seisbench_cdiffsd.weights import UNREADABLE
 
+#: Longest gap in seconds that is always bridged.
+BRIDGED = 1.0
 #: A record that is shorter than the window of the picker by more than so many seconds is tapered over as many.
 TAPER = 1.0
+#: Sampling rates in Hz of records that are picked, and the relative difference of two that are the same.
+RATES, SAME_RATE = (1.0, 1e6), 1e-4
 #: Columns of a table of picks.
 PICK_COLUMNS = ["record", "phase", "time", "probability"]
-#: Codes of a trace.
-CODES = ("network", "station", "location", "channel")
+#: Where a table of picks has the instruments that were not picked, and why, in its ``attrs``.
+NOT_PICKED = "not picked"
 
 
 class WeightsUnavailable(RuntimeError):
@@ -45,7 +54,7 @@ class WeightsMissing(WeightsUnavailable):
 
 def load_picker(name: str = "PhaseNet", weights: str = "original", download: bool = False) -> WaveformModel:
     """
-    A pretrained picker of SeisBench. Without `download`, only SeisBench's cache is searched.
+    A pretrained picker of SeisBench, or another model. Without `download`, only SeisBench's cache is searched.
 
     :param name: Class in ``seisbench.models``, such as "PhaseNet" or "EQTransformer"
     :param weights: Name of the pretrained weights
@@ -55,11 +64,6 @@ def load_picker(name: str = "PhaseNet", weights: str = "original", download: boo
     :raises WeightsMissing: If the weights are not in the cache, and are not to be downloaded
     :raises WeightsUnavailable: If they could not be downloaded, or are damaged
     """
-    return load_seisbench_model(name, weights, download)
-
-
-def load_seisbench_model(name: str, weights: str, download: bool = False) -> WaveformModel:
-    """Any pretrained model of SeisBench, picker or not, by the name of its class; see :py:func:`load_picker`."""
     kind: Any = getattr(sbm, name, None)
     known = isinstance(kind, type) and issubclass(kind, WaveformModel)
     if not known:
@@ -82,47 +86,90 @@ def load_seisbench_model(name: str, weights: str, download: bool = False) -> Wav
         raise WeightsUnavailable(f"The {name} weights {weights!r} could not be {reason}.") from error
 
 
-def pick_stream(picker: WaveformModel, stream: Stream, **kwargs: float) -> pd.DataFrame:
+load_seisbench_model = load_picker
+
+
+def pick_stream(
+    picker: WaveformModel, stream: Stream, names: Mapping[str, str] | None = None, **kwargs: float
+) -> pd.DataFrame:
     """
     Picks on a stream, instrument by instrument (channels that differ in their component only).
 
     :param picker: A SeisBench picker
-    :param stream: Records, left unchanged; samples that are masked, NaN or infinite are gaps, and traces without
-        samples, or with samples that are not numbers, are skipped
+    :param stream: Records, left unchanged; samples that are masked, NaN or infinite are gaps
+    :param names: Components of channels with other codes, as :py:func:`~seisbench_cdiffsd.streams.components.assign`
+        takes them
     :param kwargs: Passed to the picker, such as ``P_threshold=0.3``
-    :return: Picks in order of time; ``record`` is the channel id without the component, ``time`` a UTCDateTime
+    :return: Picks in order of time; ``record`` is the channel id without the component, ``time`` a UTCDateTime.
+        ``attrs["not picked"]`` has the instruments that could not be picked, each with a reason
     """
-    rows = []
-    for instrument in sorted({trace.id[:-1] for trace in stream}):
-        for part in _stretches(picker, Stream([trace for trace in stream if trace.id[:-1] == instrument])):
-            start, end = min(trace.stats.starttime for trace in part), max(trace.stats.endtime for trace in part)
-            rows += [
-                (instrument, pick.phase, pick.peak_time, float(pick.peak_value))
-                for pick in _classify(picker, part, start, end, [kwargs])[0]
-            ]
-    return pd.DataFrame(sorted(rows, key=lambda row: row[2]), columns=PICK_COLUMNS)
-
-
-def _stretches(picker: WaveformModel, stream: Stream) -> Iterator[Stream]:
-    """Copies of the traces of one instrument, split at gaps that are longer than the window of the picker."""
-    traces = []
+    components = assign((trace.id for trace in stream), names)
+    instruments: dict[str, list[tuple[str, Trace]]] = defaultdict(list)
     for trace in stream:
-        if len(trace) == 0 or trace.data.dtype.kind not in "iufb":
+        component = components.get(trace.id)
+        instruments[component.instrument if component else trace.id].append(
+            (component.letter if component else "", trace)
+        )
+    rows, reasons = [], {}
+    for instrument, members in sorted(instruments.items()):
+        reason = _unfit(members)
+        for part in _stretches(picker, members) if not reason else ():
+            found = _classify(picker, part, [kwargs])
+            if found is None:
+                reason = f"{picker.name} uses none of its components"
+            else:
+                rows += [(instrument, x.phase, x.peak_time, float(x.peak_value)) for x in found[0]]
+        if reason:
+            reasons[instrument] = reason
+    picks = pd.DataFrame(sorted(rows, key=lambda row: row[2]), columns=PICK_COLUMNS)
+    picks.attrs[NOT_PICKED] = reasons
+    return picks
+
+
+def _unfit(members: Sequence[tuple[str, Trace]]) -> str:
+    """Why none of some components can be picked; empty if one can."""
+    if not members[0][0]:
+        return "it has none of the components Z, N, E, 1 and 2"
+    rates = sorted({trace.stats.sampling_rate for _, trace in members if _there(trace).any()})
+    if rates and not any(RATES[0] <= rate <= RATES[1] for rate in rates):
+        return f"it is sampled at {', '.join(f'{rate:g}' for rate in rates)} Hz"
+    return "" if rates else "it has no samples"
+
+
+def _there(trace: Trace) -> NDArray[np.bool_]:
+    """Which samples are numbers."""
+    if trace.data.dtype.kind not in "iufb":
+        return np.zeros(0, bool)
+    return np.isfinite(np.ma.getdata(trace.data)) & ~np.ma.getmaskarray(trace.data)
+
+
+def _stretches(picker: WaveformModel, members: Sequence[tuple[str, Trace]]) -> Iterator[Stream]:
+    """Copies of the components of one instrument without gaps, in stretches that are picked by themselves."""
+    pieces, length = [], (picker.in_samples - 1) / picker.sampling_rate
+    for letter, trace in members:
+        there, rate = np.flatnonzero(_there(trace)), trace.stats.sampling_rate
+        if not len(there) or not RATES[0] <= rate <= RATES[1]:
             continue
-        header = {key: trace.stats[key] for key in (*CODES, "starttime", "sampling_rate")}
-        # one type and one scale, since ObsPy merges no others; and SeisBench skips a trace with a NaN
-        traces.append(Trace(np.ma.masked_invalid(trace.data.astype(np.float64)), header))
+        # one type and scale, since ObsPy merges no others, and codes that no data can spoil
+        header = {"channel": f"HH{letter}", "sampling_rate": rate}
+        for run in np.split(there, np.flatnonzero(np.diff(there) > BRIDGED * rate + 1) + 1):
+            values = np.interp(np.arange(run[0], run[-1] + 1), run, np.ma.getdata(trace.data)[run].astype(np.float64))
+            pieces.append(Trace(values, {**header, "starttime": trace.stats.starttime + run[0] / rate}))
     stretch, end = Stream(), UTCDateTime(0)
-    for trace in sorted(Stream(traces).split(), key=lambda trace: trace.stats.starttime):
-        other_rate = bool(stretch) and trace.stats.sampling_rate != stretch[0].stats.sampling_rate
-        gap = trace.stats.starttime - end
-        if stretch and (other_rate or gap > picker.in_samples / picker.sampling_rate):
-            yield stretch
-            stretch = Stream()
-        end = max(end, trace.stats.endtime) if stretch else trace.stats.endtime
-        stretch.append(trace)
+    for piece in sorted(pieces, key=lambda piece: piece.stats.starttime):
+        if stretch:
+            first = stretch[0].stats
+            same = abs(piece.stats.sampling_rate - first.sampling_rate) <= SAME_RATE * first.sampling_rate
+            near = piece.stats.starttime - end <= BRIDGED or piece.stats.endtime - first.starttime <= length
+            if not (same and near):
+                yield stretch.merge(method=1, fill_value="interpolate")
+                stretch = Stream()
+            else:
+                piece.stats.sampling_rate = first.sampling_rate
+        end = max(end, piece.stats.endtime) if stretch else piece.stats.endtime
+        stretch.append(piece)
     if stretch:
-        yield stretch
+        yield stretch.merge(method=1, fill_value="interpolate")
 
 
 def pick_windows(
@@ -149,10 +196,9 @@ def pick_windows(
         for i, window in enumerate(windows)
         for code, data in zip("ZNE", window, strict=True)
     )
-    end = start + (windows.shape[-1] - 1) / sampling_rate
     options = [{"P_threshold": least, "S_threshold": least} for least in thresholds]
     tables = []
-    for found in _classify(picker, stream, start, end, options):
+    for found in _classify(picker, stream, options) or [[] for _ in thresholds]:
         rows = [
             (int(pick.trace_id.split(".")[1]), pick.phase, pick.peak_time - start, float(pick.peak_value))
             for pick in found
@@ -183,26 +229,30 @@ def match_labels(picks: pd.DataFrame, labels: pd.DataFrame, tolerance: float) ->
     return labels.assign(residual=residual, probability=probability)
 
 
-def _classify(
-    picker: WaveformModel, stream: Stream, start: UTCDateTime, end: UTCDateTime, options: Sequence[dict[str, float]]
-) -> list[list]:
+def _classify(picker: WaveformModel, stream: Stream, options: Sequence[dict[str, float]]) -> list[list] | None:
     """
-    Picks between start and end of a stream, for each of some options; several must differ in thresholds only.
+    Picks on traces without gaps, for each of some options, which must differ in thresholds only if there are several.
 
     As SeisBench's ``classify``, with one run of the picker. See the module for records of one window. The stream is
     changed.
+
+    :return: Picks for each of the options, or None if the picker made nothing of the record
     """
-    kwargs: dict[str, Any] = {**picker.default_args, **options[0]}
-    length = (picker.in_samples - 1) / picker.sampling_rate
-    if end - start <= length:
+    start, end = min(trace.stats.starttime for trace in stream), max(trace.stats.endtime for trace in stream)
+    rate, kwargs = picker.sampling_rate, {**picker.default_args, **options[0]}
+    alone = (end - start) * rate < picker.in_samples - 1e-6  # at the rate of the picker, it is no longer than a window
+    if alone:
         kwargs = {**picker.default_args, "blinding": (0, 0), **options[0]}
         for trace in stream:
             trace.data = trace.data - trace.data.mean()
-        for trace in stream.merge(fill_value=0):
-            missing = int(np.ceil(round((start + length - trace.stats.endtime) * trace.stats.sampling_rate, 6)))
-            if missing > TAPER * trace.stats.sampling_rate:
+            if start + (picker.in_samples - 1) / rate - trace.stats.endtime > TAPER:
                 trace.taper(max_percentage=0.5, type="hann", max_length=TAPER)
-            trace.data = np.pad(trace.data, (0, missing))
+    picker.resample(stream, rate)
+    for trace in stream if alone else ():
+        missing = picker.in_samples - len(trace) - round((trace.stats.starttime - start) * rate)
+        trace.data = np.pad(trace.data, (0, max(missing, 0)))
     annotations = picker.annotate(picker.classify_stream_pre(stream, kwargs), **kwargs)
+    if not annotations:
+        return None
     found = (picker.classify_aggregate(annotations, {**kwargs, **wanted}).picks for wanted in options)
     return [[pick for pick in picks if start <= pick.peak_time <= end] for picks in found]

@@ -3,17 +3,20 @@
 from itertools import pairwise
 
 import numpy as np
+import obspy
 import pandas as pd
 import pytest
 import seisbench
 import seisbench.models as sbm
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from obspy import Stream, Trace, UTCDateTime, read
 from seisbench.models import WaveformModel
 from seisbench.util import ClassifyOutput
 
 from seisbench_cdiffsd import picking
-from seisbench_cdiffsd.files.picklists import Picks
+from seisbench_cdiffsd.files.picklists import Picks, describe, write_csv, write_quakeml
 from seisbench_cdiffsd.streams.records import joined
 
 START = UTCDateTime(2020, 1, 1)
@@ -151,8 +154,8 @@ def test_a_stream_is_left_alone_and_its_instruments_are_kept_apart():
 
 def test_a_stream_with_a_gap_keeps_its_picks_on_both_sides():
     stream = to_stream(spikes(3000, 100, 2500)).cutout(START + 10, START + 12)
-    for given in (stream, stream.copy().merge()):  # separate traces, and masked ones
-        picks = picking.pick_stream(PeakPicker(), given)
+    for pieces in (stream, stream.copy().merge()):  # separate traces, and masked ones
+        picks = picking.pick_stream(PeakPicker(), pieces)
         assert list(zip(picks.phase, picks.time - START, strict=True)) == [("P", 1.0), ("S", 25.0)]
 
 
@@ -216,6 +219,86 @@ def test_a_record_has_the_same_picks_in_one_trace_as_in_several_that_touch(ends)
     found = picks.all()
     expected = [("P", 30), ("S", 50), ("P", 150), ("S", 160), ("P", 250), ("S", 350), ("P", 390)]
     assert list(zip(found.phase, (found.time - START).round(3), strict=True)) == expected
+
+
+@pytest.mark.parametrize("rate", [20, 62.5, 100, 125, 200, 250, 333.3])
+@given(seconds=st.one_of(st.floats(0.1, 29), st.floats(29.9, 30.2)), offset=st.floats(0, 0.1))
+@settings(max_examples=15, deadline=None)
+def test_records_of_any_rate_and_length_are_picked(rate, seconds, offset):
+    stream = to_stream(np.ones((3, 1 + int(seconds * rate))), rate=rate, start=START + offset)
+    stream[1].stats.starttime += 0.003
+    assert picking.pick_stream(PeakPicker(), stream).attrs == {picking.NOT_PICKED: {}}
+
+
+@pytest.mark.parametrize("rate", [1.0, 1.7, 99.99994, 44_100, 123_456.7, 1e6])
+@pytest.mark.parametrize("samples", [1, 2, 400])
+def test_a_few_samples_at_any_rate_are_no_trouble(rate, samples):
+    picking.pick_stream(PeakPicker(), to_stream(np.ones((3, samples)), rate=rate))
+
+
+@pytest.mark.parametrize("gap", [0.01, 0.5, 1.5, 4.0])
+@pytest.mark.parametrize("missing", [np.nan, "masked"])
+def test_a_gap_changes_no_other_pick(gap, missing):
+    stream = to_stream(spikes(5000, 1000, 4000))
+    for trace in stream:
+        hole = slice(2500, 2500 + int(gap * 100))
+        trace.data[hole] = 1e5 if missing == "masked" else missing
+        if missing == "masked":
+            trace.data = np.ma.masked_equal(trace.data, 1e5)
+    picks = picking.pick_stream(PeakPicker(), stream)
+    assert list(zip(picks.phase, picks.time - START, strict=True)) == [("P", 10.0), ("S", 40.0)]
+
+
+def test_what_was_not_picked_says_why():
+    def trace(channel, data, rate=100.0):
+        return Trace(np.asarray(data), {"station": "A", "channel": channel, "sampling_rate": rate, "starttime": START})
+
+    stream = to_stream(spikes(3000, 100, 200)) + Stream(
+        [
+            trace("HNZ", np.full(3000, np.nan)),
+            trace("LHZ", np.zeros(3000), 1e-6),
+            trace("EHZ", np.zeros(3000), 1e9),
+            trace("LOG", np.frombuffer(b"hello", "S1")),
+            trace("BHZ", np.zeros(3000)),
+            trace("DHN", np.zeros(3000)),
+        ]
+    )
+    stream[-1].data = np.zeros(0)
+    stream[-1].stats.__dict__["npts"] = 3000  # as obspy.read(..., headonly=True) has it
+    picks = picking.pick_stream(PeakPicker(), stream)
+    assert picks.attrs[picking.NOT_PICKED] == {
+        ".A..HN": "it has no samples",
+        ".A..LH": "it is sampled at 1e-06 Hz",
+        ".A..EH": "it is sampled at 1e+09 Hz",
+        ".A..LOG": "it has none of the components Z, N, E, 1 and 2",
+        ".A..DH": "it has no samples",
+    }
+    assert set(picks.record) == {".A..HH"}
+    picks = picking.pick_stream(PeakPicker(), stream[4:5])
+    assert describe(picks) == "not picked, because it is sampled at 1e-06 Hz"
+    assert describe(picking.pick_stream(PeakPicker(), to_stream(np.zeros((3, 3000))))) == "none"
+
+
+def test_components_with_other_codes_are_picked_together():
+    stream = to_stream(spikes(3000, 100, 200))
+    for trace, code in zip(stream, ("UD1", "NS1", "EW1"), strict=True):
+        trace.stats.channel = code
+    assert picking.pick_stream(PeakPicker(), stream).empty
+    picks = picking.pick_stream(PeakPicker(), stream, names={"UD": "Z", "NS": "N", "EW": "E"})
+    assert list(zip(picks.record, picks.phase, strict=True)) == [(".A..1", "P"), (".A..1", "S")]
+
+
+@pytest.mark.parametrize("codes", [("A.B", "C.D", "0.0", "H.Z"), ("", "S\x1b[1", "", "HHZ"), ("X", "\n", "", "Z")])
+def test_odd_codes_and_headers_are_no_trouble(codes, tmp_path):
+    stream = to_stream(spikes(3000, 100, 200))[:1]
+    stream[0].stats.update(dict(zip(("network", "station", "location", "channel"), codes, strict=True)))
+    stream[0].stats.processing = None
+    picks = picking.pick_stream(PeakPicker(), stream)
+    assert list(picks.record) == [".".join(codes)[:-1]]
+    write_csv(picks, tmp_path / "csv")
+    write_quakeml(picks, tmp_path / "xml")
+    (pick,) = obspy.read_events(str(tmp_path / "xml"))[0].picks
+    assert pick.time == picks.time[0] and "\x1b" not in (tmp_path / "csv").read_text()
 
 
 def test_labels_get_the_pick_of_their_record_and_phase():
@@ -346,3 +429,24 @@ def test_picks_are_those_of_seisbenchs_classify(pickers, example):
         expected = sorted(model.classify(example, P_threshold=0.2).picks, key=lambda pick: pick.peak_time)
         assert list(picks["time"]) == [pick.peak_time for pick in expected]
         assert list(picks["probability"]) == pytest.approx([pick.peak_value for pick in expected])
+
+
+@pytest.mark.parametrize("rate", [50, 100, 125, 200, 250])
+def test_a_short_record_has_its_picks_at_any_rate(pickers, example, rate):
+    stream = example.slice(endtime=example[0].stats.starttime + 25).resample(rate)
+    picks = picking.pick_stream(picking.load_picker("PhaseNet"), stream).set_index("phase")
+    assert (picks.time["P"] - UTCDateTime("2009-08-24T00:20:07.73")) == pytest.approx(0, abs=0.05)
+    assert picks.probability["P"] > 0.9 and picks.probability["S"] > 0.8
+
+
+def test_one_missing_sample_in_a_longer_record_changes_no_pick(pickers, example):
+    for trace in example:
+        trace.data = np.concatenate([trace.data, trace.data[:2000][::-1]]).astype(np.float64)
+    picker = picking.load_picker("PhaseNet")
+    before = picking.pick_stream(picker, example)
+    assert len(before) >= 2
+    example[0].data[2500] = np.nan
+    after = picking.pick_stream(picker, example)
+    assert list(after.phase) == list(before.phase)
+    assert max(abs(after.time - before.time)) < 0.02
+    np.testing.assert_allclose(after.probability, before.probability, atol=0.05)
