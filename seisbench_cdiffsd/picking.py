@@ -106,10 +106,8 @@ def pick_stream(
     components = assign((trace.id for trace in stream), names)
     instruments: dict[str, list[tuple[str, Trace]]] = defaultdict(list)
     for trace in stream:
-        component = components.get(trace.id)
-        instruments[component.instrument if component else trace.id].append(
-            (component.letter if component else "", trace)
-        )
+        component = components.get(trace.id, Component(trace.id, ""))
+        instruments[component.instrument].append((component.letter, trace))
     rows, reasons = [], {}
     for instrument, members in sorted(instruments.items()):
         reason = _unfit(members)
