@@ -29,8 +29,6 @@ from seisbench_cdiffsd import metrics
 from seisbench_cdiffsd.streams.components import Component, assign
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
 from seisbench_cdiffsd.weights import UNREADABLE
-from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
-from seisbench_cdiffsd.weights import UNREADABLE
 
 #: Longest gap in seconds that is always bridged.
 BRIDGED = 1.0
