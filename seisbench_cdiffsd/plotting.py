@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
@@ -27,11 +28,15 @@ OTHER = "#009e73"
 COLUMN_COLOURS = {"noisy": "#555555", "denoised": "#000000", "removed noise": "#999999"}
 #: Longer traces are drawn as the envelope of their extremes.
 MAX_POINTS = 10_000
+#: Samples above this, beside which nothing could be seen, are not drawn.
+LARGEST = 1e30
+#: More picks than these are drawn thin and without their names, as they would hide the trace.
 MAX_NAMED_PICKS = 6
 #: Room for the name of a pick: its width as a share of the axes, and its height in points.
 NAME_WIDTH, NAME_HEIGHT = 0.12, 10
 
 
+@style.context("default", after_reset=True)  # whatever the user's matplotlibrc wants, such as LaTeX
 def plot_denoised(
     noisy: Stream,
     denoised: Stream,
@@ -63,41 +68,48 @@ def plot_denoised(
     :return: The figure
     :raises ValueError: If `noisy` has no trace with samples
     """
-    ids = sorted({trace.id for trace in noisy if len(trace)}, key=_component_rank)
-    if not ids:
+    shown = [trace for trace in noisy if _is_drawn(trace)]
+    if not shown:
         raise ValueError("There is nothing to plot: the stream has no samples.")
-    start, end = min(trace.stats.starttime for trace in noisy), max(trace.stats.endtime for trace in noisy)
+    ids = sorted({trace.id for trace in shown}, key=lambda id_: ("ZN1E2".find(id_[-1]) % 6, id_))
+    start, end = min(trace.stats.starttime for trace in shown), max(trace.stats.endtime for trace in shown)
     end = max(end, start + 1e-3)
-    picks, picks_denoised = (_within(table, start, end) for table in (picks, picks_denoised))
-    band = ""
-    if filter_args is not None:
-        noisy, noise = (x and _in_band(x, filter_args, filter_kwargs) for x in (noisy, noise))
-        edges = [f"{value:g}" for name, value in (filter_kwargs or {}).items() if name.startswith("freq")]
-        band = f", {filter_args[0]} {' to '.join(edges)} Hz"
     columns = {"noisy": noisy, "denoised": denoised} | ({} if noise is None else {"removed noise": noise})
-    marks = {"noisy": picks, "denoised": picks_denoised}
+    # pickers extend short records, so there may be picks outside
+    found = {"noisy": _within(picks, start, end), "denoised": _within(picks_denoised, start, end)}
+    band = "" if filter_args is None else f", {filter_args[0]} {_corners(filter_kwargs or {})} Hz"
     figure = Figure(figsize=(4.6 * len(columns) + 0.4, 1.75 * len(ids) + 1.3), layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(ids), len(columns), sharex=True, sharey="row", squeeze=False)
-    for row, channel in zip(axes, ids, strict=True):
-        mean = _mean(noisy.select(id=channel))
+    for row, id_ in zip(axes, ids, strict=True):
+        mean = 0.0
         for ax, (name, stream) in zip(row, columns.items(), strict=True):
-            for trace in stream.select(id=channel):
-                _draw(ax, trace, 0.0 if name == "denoised" else mean, COLUMN_COLOURS[name])
-            _mark(ax, marks.get(name))
+            filters = None if name == "denoised" or filter_args is None else (filter_args, dict(filter_kwargs or {}))
+            traces = [trace for trace in stream if trace.id == id_ and _is_drawn(trace)]
+            curves = [_values(trace, filters) for trace in traces]
+            if name == "noisy":
+                values = np.concatenate(curves)
+                mean = float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else 0.0
+            for trace, values in zip(traces, curves, strict=True):
+                _draw(ax, trace, values - (0.0 if name == "denoised" else mean), COLUMN_COLOURS[name])
+            for pick in found.get(name, []):
+                few = len(found[name]) <= MAX_NAMED_PICKS
+                look = {"lw": 1.4, "alpha": 0.9} if few else {"lw": 0.6, "alpha": 0.4}
+                ax.axvline(pick.time.datetime, color=PHASES.get(pick.phase, OTHER), zorder=0, **look)
             _style(ax)
         reach = max(abs(limit) for limit in row[0].get_ylim())
         row[0].set_ylim(-reach, reach)
-        row[0].set_ylabel(channel.rsplit(".", 1)[-1], rotation=0, ha="right", va="center", fontweight="bold")
-    rows = max(_name(ax, marks.get(name), start, end) for ax, name in zip(axes[0], columns, strict=True))
+        label = id_.rsplit(".", 1)[-1]
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontweight="bold", parse_math=False)
+    rows = max(_name(ax, found.get(name, []), start, end) for ax, name in zip(axes[0], columns, strict=True))
     for ax, name in zip(axes[0], columns, strict=True):
-        text = name if name == "denoised" else name + band
-        ax.set_title(text, loc="left", fontsize=11, pad=6 + NAME_HEIGHT * rows)
+        ax.set_title(name if name == "denoised" else name + band, loc="left", fontsize=11, pad=6 + NAME_HEIGHT * rows)
     axes[0, 0].set_xlim(start.datetime, end.datetime)
     figure.supylabel("units of the input", fontsize=8)
-    name = ids[0] if len(ids) == 1 else f"{ids[0][:-1]}*"
-    figure.suptitle(title or f"{name}   {start.strftime('%Y-%m-%d')} UTC", x=0.01, ha="left", fontsize=12)
-    if _any(picks, picks_denoised):
+    instrument = ids[0] if len(ids) == 1 else f"{ids[0][:-1]}*"
+    title = title or f"{instrument}   {start.strftime('%Y-%m-%d')} UTC"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, parse_math=False)
+    if any(found.values()):
         lines = [Line2D([], [], color=colour, lw=1.4, label=f"{phase} pick") for phase, colour in PHASES.items()]
         figure.legend(handles=lines, loc="upper right", ncols=2, frameon=False, fontsize=9)
     if path is not None:
@@ -105,68 +117,47 @@ def plot_denoised(
     return figure
 
 
-def _component_rank(channel: str) -> tuple[int, str]:
-    return ("ZN1E2".find(channel[-1]) % 6, channel)
+def _is_drawn(trace: Trace) -> bool:
+    return len(trace) > 0 and trace.stats.sampling_rate > 0 and trace.data.dtype.kind in "iufb"
 
 
-def _mean(stream: Stream) -> float:
-    values = np.concatenate([np.zeros(0), *map(_values, stream)])
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else 0.0
+def _corners(kwargs: Mapping[str, Any]) -> str:
+    return " to ".join(f"{value:g}" for name, value in kwargs.items() if name.startswith("freq"))
 
 
-def _values(trace: Trace) -> NDArray[np.float64]:
-    """Samples, NaN where they are missing."""
-    return np.ma.filled(np.ma.asarray(trace.data).astype(np.float64), np.nan)
+def _within(picks: pd.DataFrame | None, start: UTCDateTime, end: UTCDateTime) -> list[Any]:
+    """The picks on a record, in order of time."""
+    rows = [] if picks is None else [pick for pick in picks.itertuples() if start <= pick.time <= end]
+    return sorted(rows, key=lambda pick: pick.time)
 
 
-def _in_band(stream: Stream, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> Stream:
-    """What traces hold in the band of a filter, without gaps; those at too low a rate for it hold nothing."""
-    options, result = dict(kwargs or {}), Stream()
-    for trace in stream:
+def _values(trace: Trace, filters: tuple[Sequence[Any], dict[str, Any]] | None) -> NDArray[np.float64]:
+    """Samples, in the band of a filter if there is one; NaN where they are missing, and at too low a rate for it."""
+    values = np.ma.filled(np.ma.asarray(trace.data).astype(np.float64), np.nan)
+    values[~(np.abs(values) < LARGEST)] = np.nan
+    if filters is not None:
         rate = trace.stats.sampling_rate
-        if rate > min_sampling_rate(args, options, rate):
-            sos, zerophase = design_filter(args, options, rate)
-            for part in Trace(np.ma.masked_invalid(_values(trace)), trace.stats).split():
-                part.data = filtered(part.data - part.data.mean(), sos, zerophase)
-                result.append(part)
-    return result
+        if rate <= min_sampling_rate(*filters, rate):
+            return np.full(len(values), np.nan)
+        sos, zerophase = design_filter(*filters, rate)
+        for run in np.ma.clump_unmasked(np.ma.masked_invalid(values)):
+            values[run] = filtered(values[run] - values[run].mean(), sos, zerophase)
+    return values
 
 
-def _draw(ax: Axes, trace: Trace, mean: float, colour: str) -> None:
-    values, start = _values(trace) - mean, np.datetime64(trace.stats.starttime.datetime, "ns")
-    step = trace.stats.delta
-    bins = -(-2 * len(values) // MAX_POINTS)
+def _draw(ax: Axes, trace: Trace, values: NDArray[np.float64], colour: str) -> None:
+    step, bins = trace.stats.delta, -(-2 * len(values) // MAX_POINTS)
     if bins > 1:
         blocks = np.pad(values, (0, -len(values) % bins), constant_values=np.nan).reshape(-1, bins)
         values, step = np.stack([np.fmin.reduce(blocks, 1), np.fmax.reduce(blocks, 1)], 1).ravel(), step * bins / 2
-    time = start + (np.arange(len(values)) * step * 1e9).astype("timedelta64[ns]")
-    ax.plot(time, values, color=colour, lw=0.6)
+    start = np.datetime64(trace.stats.starttime.datetime, "ns")
+    ax.plot(start + (np.arange(len(values)) * step * 1e9).astype("timedelta64[ns]"), values, color=colour, lw=0.6)
 
 
-def _within(picks: pd.DataFrame | None, start: UTCDateTime, end: UTCDateTime) -> pd.DataFrame | None:
-    """The picks on a record; there may be others, as pickers extend short records."""
-    # a boolean array, as pandas takes an empty list as a selection of no columns
-    return None if picks is None else picks[np.array([start <= x <= end for x in picks["time"]], dtype=bool)]
-
-
-def _few(picks: pd.DataFrame) -> bool:
-    return len(picks) <= MAX_NAMED_PICKS  # many would hide the trace
-
-
-def _mark(ax: Axes, picks: pd.DataFrame | None) -> None:
-    """Draw picks over the whole height."""
-    for pick in [] if picks is None else picks.itertuples():
-        style = {"lw": 1.4, "alpha": 0.9} if _few(picks) else {"lw": 0.6, "alpha": 0.4}
-        ax.axvline(pick.time.datetime, color=PHASES.get(pick.phase, OTHER), zorder=0, **style)
-
-
-def _name(ax: Axes, picks: pd.DataFrame | None, start: UTCDateTime, end: UTCDateTime) -> int:
+def _name(ax: Axes, picks: list[Any], start: UTCDateTime, end: UTCDateTime) -> int:
     """Name picks above the axes if they are few, in as many rows as keep their names apart; return this number."""
     rows: list[list[float]] = []
-    if picks is None or not _few(picks):
-        return 0
-    for pick in sorted(picks.itertuples(), key=lambda pick: pick.time):
+    for pick in picks if len(picks) <= MAX_NAMED_PICKS else []:
         at = (pick.time - start) / (end - start)
         # beside the line: before P and behind S, unless it would leave the axes
         left = at - NAME_WIDTH if at > (NAME_WIDTH if pick.phase == "P" else 1 - NAME_WIDTH) else at
@@ -206,7 +197,3 @@ def _style(ax: Axes) -> None:
     formatter.set_powerlimits((-2, 4))
     ax.yaxis.set_major_formatter(formatter)
     ax.yaxis.get_offset_text().set(fontsize=8, ha="right", x=-0.01)  # beside the axes, clear of titles and picks
-
-
-def _any(*tables: pd.DataFrame | None) -> bool:
-    return any(table is not None and len(table) > 0 for table in tables)

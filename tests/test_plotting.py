@@ -102,12 +102,13 @@ def test_in_the_band_of_the_model_the_microseism_leaves_the_scale_to_what_is_den
         if i % 3 == 1:
             np.testing.assert_array_equal(row[0], denoised[i // 3].data)
         else:
-            assert np.abs(np.concatenate(row)).max() < 5 * np.abs(denoised[i // 3].data).max()
-    assert [len(lines) for lines in curves(figure)] == [1, 1, 1, 2, 1, 1, 1, 1, 1]
+            assert np.nanmax(np.abs(row[0])) < 5 * np.abs(denoised[i // 3].data).max()
+    assert np.isnan(curves(figure)[3][0].get_ydata()).sum() == 100
     assert all(np.array_equal(x, y.data, equal_nan=True) for x, y in zip(before, [*noisy, *noise], strict=True))
     for trace in noisy[1:]:
         trace.stats.sampling_rate = 1  # nothing is in the band
-    assert [len(lines) for lines in curves(plot_denoised(noisy, denoised, **band))] == [1, 1, 0, 1, 0, 1]
+    there = [np.isfinite(lines[0].get_ydata()).any() for lines in curves(plot_denoised(noisy, denoised, **band))]
+    assert there == [True, True, False, True, False, True]
 
 
 def test_names_of_picks_are_apart_and_in_the_figure(streams):
@@ -134,7 +135,7 @@ def test_picks_outside_of_the_record_are_not_drawn(streams):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("seconds", [0.02, 0.5, 1.3, 2.9, 30, 160, 179, 3600, 10_700, 80_000])
+@pytest.mark.parametrize("seconds", [0.02, 1.3, 2.9, 30, 179, 10_700, 80_000])
 def test_ticks_have_different_labels_in_records_of_any_length(seconds):
     trace = obspy.Trace(np.zeros(101), {"channel": "HHZ", "sampling_rate": 100 / seconds})
     for trace.stats.starttime in (obspy.UTCDateTime(2020, 1, 1), obspy.UTCDateTime("2020-02-03T04:05:59.837")):
@@ -155,3 +156,32 @@ def test_no_global_figure_is_left_behind(streams):
     before = plt.get_fignums()
     plot_denoised(*streams)
     assert plt.get_fignums() == before
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_no_matplotlibrc_and_no_codes_make_a_figure_fail(streams, tmp_path):
+    noisy, denoised, _ = streams
+    for trace in [*noisy, *denoised]:
+        trace.stats.update({"network": "$\\x$", "station": "A[1]*\x1b[1m\n", "processing": None})
+    picks = pd.DataFrame([("P", PICK, 0.97)], columns=["phase", "time", "probability"])
+    band = {"filter_args": ("bandpass",), "filter_kwargs": dict(BAND)}
+    noisy[0].data = np.ma.masked_greater(noisy[0].data, 5100)
+    with plt.rc_context({"text.usetex": True, "font.family": "none such", "figure.dpi": 1e6, "savefig.format": "none"}):
+        figure = plot_denoised(noisy, denoised, None, picks, path=tmp_path / "a.png", **band)
+        assert plt.rcParams["text.usetex"]
+    assert [len(lines) for lines in curves(figure)] == [1] * 6
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_traces_that_cannot_be_drawn_are_left_out(streams):
+    noisy, denoised, _ = streams
+    noisy[1].data = np.frombuffer(b"hello there", "S1")
+    noisy[2].stats.sampling_rate = 0
+    noisy[0].data = noisy[0].data.astype(float)
+    noisy[0].data[:3] = 1e300, np.inf, np.nan
+    bare = noisy[0].copy()
+    bare.data, bare.stats.channel = np.zeros(0), "XXZ"
+    bare.stats.__dict__["npts"] = 3000  # as obspy.read(..., headonly=True) has it
+    figure = plot_denoised(noisy + bare, denoised)
+    assert [ax.get_ylabel() for ax in figure.axes if ax.get_ylabel()] == ["EHZ"]
+    figure.draw_without_rendering()
