@@ -112,6 +112,7 @@ def test_in_the_band_of_the_model_the_microseism_leaves_the_scale_to_what_is_den
 
 
 def test_names_of_picks_are_apart_and_in_the_figure(streams):
+    streams = [stream.select(component="Z") for stream in streams]
     start, end = streams[0][0].stats.starttime, streams[0][0].stats.endtime
     for times in ([start, start + 0.1], [end - 0.1, end], [PICK + i / 5 for i in range(6)], [PICK, PICK]):
         for phases in ("PS", "SP", "PP"):
