@@ -29,8 +29,8 @@ import psutil
 import torch
 from obspy import Stream, Trace, UTCDateTime
 from report import environment
-
 from seisbench_cdiffsd.archive.sds import ChannelDay
+
 from seisbench_cdiffsd.files.continuous import between, denoised_pieces, load
 from seisbench_cdiffsd.files.reading import Source, index
 

@@ -5,11 +5,12 @@ from datetime import date
 import numpy as np
 from obspy import Stream, Trace, UTCDateTime
 
-from seisbench_cdiffsd import cli
-from seisbench_cdiffsd.archive.days import write_manifest
-from seisbench_cdiffsd.archive.sds import ChannelDay, scan
-from seisbench_cdiffsd.archive.workers import run_here
+from seisbench_cdiffsd import CDiffSD, cli
+from seisbench_cdiffsd.files import jobs
 from seisbench_cdiffsd.files.continuous import between
+from seisbench_cdiffsd.files.jobs import jobs_of_archive, write_manifest
+from seisbench_cdiffsd.files.sds import ChannelDay, scan
+from seisbench_cdiffsd.files.workers import run_here
 
 START = UTCDateTime(2020, 12, 30)
 FIRST, LAST = date(2020, 12, 30), date(2021, 1, 2)
@@ -48,12 +49,22 @@ def store(root, data):
     return sorted(days)
 
 
+def jobs_of(settings, first=FIRST, last=LAST, **kwargs):
+    """All jobs."""
+    return jobs_of_archive(scan(settings.source, first, last, location=settings.location, **kwargs)[0], settings)
+
+
 def work(settings, **kwargs):
-    """Outcomes of all tasks, in this process."""
-    tasks, strange = scan(settings.source, FIRST, LAST, **kwargs)
-    outcomes = strange + [outcome for result in run_here(tasks, settings, retries=0) for outcome in result]
-    write_manifest(tasks, settings)
+    """Outcomes of all jobs, in this process."""
+    todo, strange = jobs_of(settings, **kwargs), scan(settings.source, FIRST, LAST, **kwargs)[1]
+    outcomes = strange + [outcome for result in run_here(todo, settings, retries=0) for outcome in result]
+    write_manifest(todo, settings)
     return outcomes
+
+
+def run_one(job, settings):
+    """Outcomes of a job; its errors are raised."""
+    return jobs.run(job, settings, lambda: CDiffSD.load(settings.weights))
 
 
 def content(folder):

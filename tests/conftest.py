@@ -20,8 +20,7 @@ import seisbench.data as sbd
 import torch
 
 import seisbench_cdiffsd
-from seisbench_cdiffsd.archive.instruments import ArchiveSettings
-from seisbench_cdiffsd.denoising import fingerprint
+from seisbench_cdiffsd.files.jobs import Settings
 
 torch.set_num_threads(1)
 
@@ -116,5 +115,5 @@ def source(tmp_path):
 @pytest.fixture
 def settings(tmp_path, source, weights):
     """What to make of this archive."""
-    model = fingerprint(seisbench_cdiffsd.CDiffSD.load(weights))
-    return ArchiveSettings(source=source, out=tmp_path / "out", weights=str(weights), model=model, options={"steps": 1})
+    model = seisbench_cdiffsd.CDiffSD.load(weights)
+    return Settings.of(model, source=source, out=tmp_path / "out", weights=str(weights), options={"steps": 1})

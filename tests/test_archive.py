@@ -16,17 +16,16 @@ from pathlib import Path
 import numpy as np
 import obspy
 import pytest
-from archives import FIRST, LAST, START, content, record, run, samples, states, store, work
+from archives import FIRST, LAST, START, content, jobs_of, record, run, run_one, samples, states, store, work
 from hypothesis import example, given
 from hypothesis import strategies as st
 from obspy import Stream, Trace
 
 from seisbench_cdiffsd import CDiffSD
-from seisbench_cdiffsd.archive.days import denoise_day
-from seisbench_cdiffsd.archive.ledger import all_entries
-from seisbench_cdiffsd.archive.sds import channel_day, scan, shard
-from seisbench_cdiffsd.archive.workers import run_here
-from seisbench_cdiffsd.files.manifest import report, status
+from seisbench_cdiffsd.files import jobs
+from seisbench_cdiffsd.files.ledger import report, status
+from seisbench_cdiffsd.files.sds import channel_day, scan
+from seisbench_cdiffsd.files.workers import run_here
 
 # -- layout
 
@@ -51,12 +50,10 @@ def test_days_are_found_where_they_belong(source):
     misplaced.write_bytes(b"")
     tasks, strange = scan(source, FIRST, LAST)
     assert len(tasks) == 8 and all(len(task.channels) == 3 for task in tasks)
-    assert tasks[0].name == "XX.AAA.2020.365" and tasks[0].channels[2].path.name == "XX.AAA.00.HHZ.D.2020.365"
+    assert tasks[0].name == "XX.AAA.00.HH.2020.365" and tasks[0].channels[2].path.name == "XX.AAA.00.HHZ.D.2020.365"
     assert [Path(x.name).name for x in strange] == ["XX.BBB.00.HHN.D.2020.365", "notes.txt"]
     assert len(scan(source, FIRST, FIRST)[0]) == 2
     assert len(scan(source, FIRST, LAST, ["XX.A*.00.HHZ"])[0]) == 4
-    shards = [task for i in (1, 2, 3) for task in shard(tasks, i, 3)]
-    assert sorted(shards, key=lambda task: task.name) == tasks
 
 
 # -- what is written
@@ -92,21 +89,22 @@ def test_linked_folders_are_part_of_the_archive(settings, tmp_path):
 def test_a_rerun_does_only_what_is_missing(settings):
     work(settings)
     expected = content(settings.out)
-    assert states(work(settings)) == ["skipped"]
+    assert states(work(settings)) == ["complete"]
     gone = sorted(settings.out.rglob("*.D.2021.001"))[0]
     gone.unlink()
-    assert sorted(o.state for o in work(settings)) == ["done"] + ["skipped"] * 7
+    assert sorted(o.state for o in work(settings)) == ["complete"] * 7 + ["done"]
     assert content(settings.out) == expected
     # a changed neighbour matters at midnight
     changed = sorted(settings.source.rglob("XX.AAA.00.HHZ.D.2020.365"))[0]
     os.utime(changed, ns=(0, 0))
-    assert sorted(o.state for o in work(settings)) == ["done"] * 2 + ["skipped"] * 6
+    assert sorted(o.state for o in work(settings)) == ["complete"] * 6 + ["done"] * 2
     assert samples(settings.out) == {k: v for k, v in expected.items() if ".D.20" in k}
 
 
 def test_a_longer_span_and_another_channel_on_it_leave_what_is_done(settings):
-    tasks, _ = scan(settings.source, FIRST, FIRST)
-    assert {x.state for result in run_here(tasks, settings, retries=0) for x in result} == {"done"}
+    assert {x.state for result in run_here(jobs_of(settings, last=FIRST), settings, retries=0) for x in result} == {
+        "done"
+    }
     store(settings.source, Stream([x for x in record("AAA", components="H", start=START + 2 * 86400)]))
     for path in settings.source.rglob("*.00.HHH.D.*"):  # another instrument, which the first days lack
         target = settings.source / path.relative_to(settings.source).as_posix().replace("HHH", "HNZ")
@@ -116,15 +114,15 @@ def test_a_longer_span_and_another_channel_on_it_leave_what_is_done(settings):
             trace.stats.channel = "HNZ"
         data.write(str(target), format="MSEED")
     outcomes = work(settings)
-    assert [o.state for o in outcomes if o.name.endswith(".2020.365")] == ["skipped"] * 2
+    assert [o.state for o in outcomes if o.name.endswith(".2020.365")] == ["complete"] * 2
     assert ("*.HHH", "skipped") in {(o.name, o.state) for o in outcomes}
     assert status(outcomes) == 0 and any("HNZ" in name for name in samples(settings.out))
-    assert states(work(settings)) == ["skipped"]
+    assert states(work(settings)) == ["complete", "skipped"]
     without = samples(settings.out)
     settings = replace(settings, noise=settings.out.with_name("noise"))
     assert "done" in states(work(settings))
     settings = replace(settings, noise=None)
-    assert states(work(settings)) == ["skipped"] and samples(settings.out) == without
+    assert states(work(settings)) == ["complete", "skipped"] and samples(settings.out) == without
 
 
 def test_one_instrument_that_does_not_fit_into_integers_does_not_stop_another(settings):
@@ -165,7 +163,7 @@ def test_what_is_wrong_is_reported_and_the_rest_is_done(settings):
     told = report(outcomes)
     assert status(outcomes) == 1
     assert re.search(rf"failed .*HHZ.D.{day} .*cannot be read", told)
-    assert re.search(rf"done .*XX.AAA.{day} .*no XX.AAA.00.HHN", told)
+    assert re.search(rf"done .*XX.AAA.00.HH.{day} .*no XX.AAA.00.HHN", told)
     assert re.search(rf"failed .*XX.BBB.00.HHZ.D.{day} .*contains XX.AAA.00.HHE", told)
     assert re.search(rf"failed .*XX.BBB.00.HH1.D.{day} .*samples of other days", told)
     names = samples(settings.out)
@@ -183,14 +181,14 @@ def test_what_is_wrong_is_reported_again_but_what_is_done_is_not_repeated(settin
     written = {path: path.stat().st_mtime_ns for path in settings.out.rglob("*.D.*.*")}
     again = work(settings)
     assert [o for o in again if o.state == "failed"] == told and status(again) == 1
-    assert states(again) == ["failed", "skipped"]
+    assert states(again) == ["complete", "failed"]
     assert {path: path.stat().st_mtime_ns for path in settings.out.rglob("*.D.*.*")} == written
     assert (
         str(damaged.relative_to(settings.source))
         in json.loads((settings.out / "manifest.json").read_text())["problems"]
     )
     damaged.write_bytes(whole)
-    assert states(work(settings)) == ["done", "skipped"]
+    assert states(work(settings)) == ["complete", "done"]
 
 
 def test_channels_that_are_too_slow_are_skipped(settings):
@@ -204,7 +202,7 @@ def test_channels_that_are_too_slow_are_skipped(settings):
         trace.stats.location = "10"
     store(settings.source, slow + other)
     settings = replace(settings, location="D1")
-    for state in ("done", "skipped"):
+    for state in ("done", "complete"):
         outcomes = work(settings, select=["XX.AAA.*.*", "XX.SLOW.*.*"])
         assert status(outcomes) == 0
         assert {(o.name, o.state, o.reason) for o in outcomes if "VM" in o.name} == {
@@ -232,7 +230,7 @@ def test_another_location_is_in_the_names_of_the_files_too(settings):
     assert names and all(".D1." in Path(name).name for name in names)
     for name in names:
         assert {trace.id for trace in obspy.read(str(settings.out / name))} == {Path(name).name.split(".D.")[0]}
-    assert set(states(work(settings))) == {"skipped"}
+    assert set(states(work(settings))) == {"complete"}
 
 
 def test_two_locations_do_not_become_one_file(settings):
@@ -273,7 +271,7 @@ def test_damage_and_loss_in_mid_run_are_repaired_by_the_next(settings):
     work(settings)
     expected = content(settings.out)
     other = replace(settings, out=settings.out.with_name("other"))
-    tasks, _ = scan(settings.source, FIRST, LAST)
+    todo = jobs_of(other)
     whole = {path: path.read_bytes() for path in sorted(settings.source.rglob("*.D.*.*"))}
     generator = np.random.default_rng(0)
     for path in generator.choice(list(whole), 6, replace=False):
@@ -283,7 +281,7 @@ def test_damage_and_loss_in_mid_run_are_repaired_by_the_next(settings):
             damaged = np.frombuffer(whole[path], dtype=np.uint8).copy()
             damaged[generator.integers(0, len(damaged), 200)] = 0
             path.write_bytes(damaged.tobytes())
-    list(run_here(tasks, other, retries=0))
+    list(run_here(todo, other, retries=0))
     for path, data in whole.items():
         path.write_bytes(data)
     assert "failed" not in states(work(other))
@@ -291,20 +289,18 @@ def test_damage_and_loss_in_mid_run_are_repaired_by_the_next(settings):
 
 
 def test_a_task_knows_when_its_files_change_while_it_reads(settings, monkeypatch):
-    task = scan(settings.source, FIRST, LAST)[0][0]
-    path = settings.source / task.channels[0].path
-    from seisbench_cdiffsd.archive import instruments
-
-    whole = instruments.denoised_pieces
+    job = jobs_of(settings)[0]
+    path = settings.source / job.day.channels[0].path
+    whole = jobs.denoised_pieces
 
     def touched(*args, **kwargs):
         yield from whole(*args, **kwargs)
         os.utime(path, ns=(0, 0))
 
-    monkeypatch.setattr(instruments, "denoised_pieces", touched)
+    monkeypatch.setattr(jobs, "denoised_pieces", touched)
     with pytest.raises(OSError, match="changed"):
-        denoise_day(task, settings)
-    assert not all_entries(settings.out)
+        run_one(job, settings)
+    assert not content(settings.out)
 
 
 # -- the command
@@ -445,7 +441,7 @@ def test_killed_workers_and_schedulers_cost_nothing_but_time(settings, weights, 
         process.kill()
         process.communicate(timeout=60)
         psutil.wait_procs(children, timeout=60)
-        assert states(work(replace(settings, out=out))) in (["done"], ["done", "skipped"])
+        assert states(work(replace(settings, out=out))) in (["done"], ["complete", "done"])
     assert samples(out) == samples(settings.out)
     assert not list(out.rglob("*.part*"))
 

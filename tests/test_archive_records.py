@@ -1,5 +1,6 @@
 """The ledger of an archive: it knows folders and channels, and what is no longer valid is removed."""
 
+import hashlib
 import json
 import os
 from dataclasses import replace
@@ -8,15 +9,11 @@ from datetime import timedelta
 import numpy as np
 import obspy
 import pytest
-from archives import FIRST, START, content, record, run, samples, states, store
+from archives import FIRST, START, content, jobs_of, record, run, run_one, samples, states, store
 from obspy import Stream, Trace
 
-from seisbench_cdiffsd.archive.days import denoise_day
-from seisbench_cdiffsd.archive.ledger import all_entries, place
-from seisbench_cdiffsd.archive.sds import scan
-from seisbench_cdiffsd.files import reading
-from seisbench_cdiffsd.files.manifest import described
-from seisbench_cdiffsd.noise_left import NOISE_FLOOR, NOISE_MARGIN
+from seisbench_cdiffsd.files import ledger, reading
+from seisbench_cdiffsd.files.ledger import place
 
 #: The days with samples of one station.
 DAYS = FIRST, FIRST + timedelta(days=1)
@@ -49,16 +46,15 @@ def total(out):
 
 def is_true(out, noise=None):
     """The manifest has all files, with their true sums."""
-    files = sorted(path for path in out.rglob("*.D.20*"))
-    assert {k: v["sha256"] for k, v in total(out)["outputs"].items()} == {
-        k: v["sha256"] for k, v in described(files, out).items()
-    }
-    if noise is not None:
-        files = sorted(path for path in noise.rglob("*.D.20*"))
-        assert {k: v["sha256"] for k, v in total(out)["noise"].items()} == {
-            k: v["sha256"] for k, v in described(files, noise).items()
-        }
+    for kind, root in {"outputs": out, "noise": noise}.items():
+        if root is not None:
+            sums = {name: hashlib.sha256(data).hexdigest() for name, data in samples(root).items()}
+            assert {name: known["sha256"] for name, known in total(out)[kind].items()} == sums
     return True
+
+
+def all_entries(out):
+    return sorted((out / ".cdiffsd").rglob("*.json"))
 
 
 def day_file(root, component="Z", day=FIRST, station="AAA"):
@@ -93,8 +89,8 @@ def test_archives_that_are_moved_together_stay_what_they_are(tmp_path):
 
 def test_other_options_are_not_done(command):
     assert "2 done" in command()[1]
-    assert "2 complete already" in command("--noise-floor", NOISE_FLOOR, "--noise-margin", NOISE_MARGIN)[1]
-    for options in (["--noise-floor", 0.3], ["--noise-margin", "inf"]):
+    assert "2 complete already" in command("--purpose", "picking")[1]
+    for options in (["--dry", 0.3], ["--purpose", "waveforms"]):
         assert "2 done" in command(*options)[1]
         assert "2 complete already" in command(*options)[1]
 
@@ -121,7 +117,7 @@ def test_other_channels_leave_the_records_of_each_other(command, tmp_path):
     assert samples(tmp_path / "out") == {**together, **alone} and is_true(tmp_path / "out")
     assert "2 done" in selected("?")
     assert samples(tmp_path / "out") == together and is_true(tmp_path / "out")
-    assert len(all_entries(tmp_path / "out")) == 2
+    assert len(all_entries(tmp_path / "out")) == 6
 
 
 def test_the_manifest_is_of_all_commands(command, tmp_path):
@@ -137,19 +133,19 @@ def test_the_manifest_is_of_all_commands(command, tmp_path):
 
 
 def test_what_a_kill_leaves_is_not_believed(settings, monkeypatch):
-    task = scan(settings.source, FIRST, FIRST)[0][0]
-    denoise_day(task, settings)
+    job = jobs_of(settings, last=FIRST)[0]
+    run_one(job, settings)
     changed = replace(settings, options={"steps": 3})
 
     def killed(*args):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as context:
-        context.setattr("seisbench_cdiffsd.archive.ledger.commit", killed)
+        context.setattr("seisbench_cdiffsd.files.jobs._Made.commit", killed)
         with pytest.raises(KeyboardInterrupt):
-            denoise_day(task, changed)
-    assert states(denoise_day(task, settings)) == ["done"]  # though the sizes are the same
-    assert states(denoise_day(task, settings)) == ["skipped"]
+            run_one(job, changed)
+    assert states(run_one(job, settings)) == ["done"]  # though the sizes are the same
+    assert states(run_one(job, settings)) == ["complete"]
 
 
 # -- input that turns bad or goes
@@ -163,7 +159,7 @@ def test_what_was_made_of_input_that_holds_something_else_now_is_removed(command
     (out / "mine.txt").write_text("hello")
     status, printed = command("--select", "XX.AAA.*.HH[ZN]", "--noise", noise)
     assert status == 1
-    assert "XX.AAA.2020.365" in printed and "removed" in printed
+    assert "XX.AAA.00.HH.2020.365" in printed and "removed" in printed
     for root in (out, noise):
         assert not day_file(root).exists()
         assert len(samples(root)) == 5
@@ -207,8 +203,8 @@ def test_a_disk_that_is_not_mounted_does_not_empty_the_archive(command, one, tmp
 
 
 def test_an_error_of_the_disk_leaves_what_is_there(settings, monkeypatch):
-    task = scan(settings.source, FIRST, FIRST)[0][0]
-    denoise_day(task, settings)
+    job = jobs_of(settings, last=FIRST)[0]
+    run_one(job, settings)
     before = content(settings.out)
     path = day_file(settings.source)
     data = path.read_bytes()
@@ -222,15 +218,15 @@ def test_an_error_of_the_disk_leaves_what_is_there(settings, monkeypatch):
     whole = reading.Block.read
     with monkeypatch.context() as context:
         context.setattr(reading.Block, "read", failing)
-        outcomes = denoise_day(task, settings)
+        outcomes = run_one(job, settings)
         (failed,) = [outcome for outcome in outcomes if outcome.state == "failed"]
         assert "Input/output" in failed.reason and "left as it is" in failed.reason
         assert content(settings.out) == before
     path.unlink()  # after the archive was looked through
-    (failed,) = denoise_day(task, settings)
+    (failed,) = run_one(job, settings)
     assert "no such file" in failed.reason and content(settings.out) == before
     path.write_bytes(data)
-    assert states(denoise_day(task, settings)) == ["done"]
+    assert states(run_one(job, settings)) == ["done"]
 
 
 def test_records_that_lead_elsewhere_are_not_followed(command, one, tmp_path):
@@ -239,8 +235,7 @@ def test_records_that_lead_elsewhere_are_not_followed(command, one, tmp_path):
     mine.write_text("hello")
     path = all_entries(tmp_path / "out")[0]
     known = json.loads(path.read_text())
-    known["outputs"]["../mine.txt"] = {"size": 5}
-    known["channels"] = {name: "../mine.txt" for name in known["channels"]}
+    known["files"]["outputs"]["../mine.txt"] = {"size": 5, "sha256": ledger.digest(mine)}
     path.write_text(json.dumps(known))
     other = store(tmp_path / "other", record("BBB", days=1, components="Z"))[0]
     day_file(one).write_bytes(other.read_bytes())

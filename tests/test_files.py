@@ -21,13 +21,13 @@ from conftest import randomised
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from obspy import Stream, Trace, UTCDateTime
+from seisbench_cdiffsd.files.denoising import Settings, denoise_files
+from seisbench_cdiffsd.files.manifest import Outcome, report
 
 from seisbench_cdiffsd import CDiffSD, noise_left
 from seisbench_cdiffsd.cli import main
 from seisbench_cdiffsd.files import continuous, denoising, reading
 from seisbench_cdiffsd.files.continuous import between, denoised_pieces, fingerprint
-from seisbench_cdiffsd.files.denoising import Settings, denoise_files
-from seisbench_cdiffsd.files.manifest import Outcome, report
 from seisbench_cdiffsd.files.picklists import describe
 from seisbench_cdiffsd.files.reading import Source, index
 

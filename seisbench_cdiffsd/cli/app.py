@@ -5,21 +5,27 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, NoReturn
 
 from seisbench_cdiffsd import __version__
-from seisbench_cdiffsd.cli.archive import add_archive
-from seisbench_cdiffsd.cli.denoise import add_denoise
-from seisbench_cdiffsd.cli.shared import INTERRUPTED, CommandError
-from seisbench_cdiffsd.cli.training import add_export, add_train
+from seisbench_cdiffsd.cli.arguments import INTERRUPTED, CommandError
 from seisbench_cdiffsd.files.console import one_line, tell
+
+#: By command, the module that adds its arguments, and what it is for. Only the module of the command is imported.
+COMMANDS = {
+    "denoise": ("denoise", "denoise files of seismograms"),
+    "archive": ("denoise", "denoise an archive of day files (SDS)"),
+    "train": ("training", "train a model"),
+    "export": ("training", "write the weights of a training"),
+}
 
 
 class Parser(argparse.ArgumentParser):
     """A parser that reports errors in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: {one_line(message)} (see {self.prog} --help)\n")
 
     def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
         """Refuse what is unknown here already, where the command is known whose help lists its options."""
@@ -34,10 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run a command.
 
     :param argv: Arguments, those of the process by default
-    :return: Exit status: 0; 1 if only some of the input failed; 2 if nothing was done, after a line on stderr that says
-        what the user can fix; 130 after an interrupt
+    :return: Exit status: 0; 1 if only some of the input failed, or was left out; 2 if nothing was done, after a line on
+        stderr that says what the user can fix; 130 after an interrupt
     """
-    args = build_parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = build_parser(argv).parse_args(argv)
     try:
         return args.run(args) or 0
     except (CommandError, *getattr(args, "user_errors", ())) as error:
@@ -48,13 +55,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def build_parser() -> Parser:
-    """The parser of all commands; each sets ``run``, a function of the parsed arguments."""
+def build_parser(argv: Sequence[str] = tuple(COMMANDS)) -> Parser:
+    """
+    The parser of the commands; each sets ``run``, a function of the parsed arguments.
+
+    :param argv: Arguments; commands that are not among them have no arguments in the parser
+    """
     parser = Parser(prog="cdiffsd", description="Denoise seismograms by cold diffusion.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    add_denoise(commands)
-    add_archive(commands)
-    add_train(commands)
-    add_export(commands)
+    for name, (module, purpose) in COMMANDS.items():
+        if name in argv:
+            getattr(import_module(f"seisbench_cdiffsd.cli.{module}"), f"add_{name}")(commands)
+        else:
+            commands.add_parser(name, help=purpose)
     return parser

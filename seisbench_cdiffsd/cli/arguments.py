@@ -8,7 +8,12 @@ import re
 from datetime import date
 from pathlib import Path
 
-from seisbench_cdiffsd.files.writing import CODE_LENGTHS
+#: Exit status after an interrupt, as shells have it.
+INTERRUPTED = 130
+
+
+class CommandError(Exception):
+    """An error that the user can fix; its message is one line."""
 
 
 def positive(text: str) -> int:
@@ -70,17 +75,17 @@ def share(text: str) -> float:
     return share
 
 
-def decibels(text: str) -> float:
-    decibels = _number(text)
-    if not decibels >= 0:
-        raise argparse.ArgumentTypeError(f"must be a number of decibels, at least 0, or inf, not {text!r}")
-    return decibels
-
-
 def code(text: str) -> str:
-    if not (text.isascii() and text.isalnum() and len(text) <= CODE_LENGTHS["location"]):
+    if not (text.isascii() and text.isalnum() and len(text) <= 2):
         raise argparse.ArgumentTypeError(f"must be one or two letters or digits, not {text!r}")
     return text
+
+
+def component(text: str) -> tuple[str, str]:
+    name, _, letter = text.partition("=")
+    if not name or letter not in {*"ZNE12"}:
+        raise argparse.ArgumentTypeError(f"must be NAME=COMPONENT, such as UD=Z, not {text!r}")
+    return name, letter
 
 
 def weight(text: str) -> tuple[str, float]:

@@ -1,53 +1,225 @@
-"""The command ``cdiffsd denoise``."""
+"""The commands ``cdiffsd denoise`` and ``cdiffsd archive``. What they compute with is imported when they run."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from seisbench_cdiffsd.cli import arguments
-from seisbench_cdiffsd.cli.shared import CommandError, add_model, format_of, load_model, options_of, write_errors
+from seisbench_cdiffsd.cli.arguments import CommandError
 from seisbench_cdiffsd.files.console import one_line, tell
-from seisbench_cdiffsd.files.denoising import Settings, denoise_files
-from seisbench_cdiffsd.files.manifest import report, status
-from seisbench_cdiffsd.picking import WeightsMissing, WeightsUnavailable, load_picker
+
+
+def shared() -> argparse.ArgumentParser:
+    """The arguments that both commands have."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add = parser.add_argument
+    add(
+        "--purpose",
+        choices=["picking", "waveforms"],
+        help="what the output is for: pickers need some noise, waveforms and amplitudes none (picking)",
+    )
+    add("--dry", type=arguments.share, metavar="X", help="share of the noise to leave in, instead of --purpose")
+    add("--steps", type=arguments.positive, metavar="N", help="sampling steps; 1 is direct (2)")
+    add("--weights", metavar="NAME", help="name, or path of a model (the package's own)")
+    add(
+        "--components",
+        nargs="+",
+        type=arguments.component,
+        default=[],
+        metavar="NAME=COMPONENT",
+        help="names of components, or beginnings or ends of channel codes, such as UD=Z NS=N EW=E",
+    )
+    add("--encoding", choices=["float32", "int32"], default="float32", help="sample format in miniSEED (%(default)s)")
+    add("--scale", type=arguments.scale, default=1.0, metavar="X", help="factor of samples before they are int32 (1)")
+    add("--location", type=arguments.code, metavar="CODE", help="location code to write (the input's)")
+    add("--verify", action="store_true", help="compare files by contents, to find what is damaged or exchanged")
+    return parser
 
 
 def add_denoise(commands: Any) -> None:
     """Add ``cdiffsd denoise``."""
-    parser = commands.add_parser("denoise", help="denoise files of seismograms", description=denoise.__doc__)
+    about = "Denoise seismograms: miniSEED for each instrument. A rerun does only what is missing."
+    parser = commands.add_parser("denoise", help=about, description=about, parents=[shared()])
     parser.add_argument("input", nargs="+", metavar="INPUT", help="a file that ObsPy reads, or 'example'")
     parser.add_argument(
         "--out", type=arguments.folder, default=Path("denoised"), metavar="DIR", help="folder (%(default)s)"
     )
-    add_model(parser)
     parser.add_argument("--noise", action="store_true", help="also write the removed noise")
-    parser.add_argument("--picks", action="store_true", help="write picks on the denoised records: CSV and QuakeML")
+    parser.add_argument("--figures", action="store_true", help="also draw records of up to an hour")
+    parser.add_argument("--picks", action="store_true", help="also write PhaseNet's picks: CSV and QuakeML")
     parser.add_argument("--download-picker", action="store_true", help="download PhaseNet if it is not on this machine")
     parser.set_defaults(run=denoise)
 
 
+def add_archive(commands: Any) -> None:
+    """Add ``cdiffsd archive``."""
+    about = "Denoise an archive of day files (SDS), day by day. A rerun does only what is missing."
+    parser = commands.add_parser("archive", help=about, description=about, parents=[shared()])
+    add = parser.add_argument
+    add("source", type=arguments.folder, metavar="SDS_IN", help="folder of the archive")
+    add("out", type=arguments.folder, metavar="SDS_OUT", help="folder of the denoised archive")
+    add("--start", type=arguments.day, required=True, metavar="YYYY-MM-DD", help="first day")
+    add("--end", type=arguments.day, required=True, metavar="YYYY-MM-DD", help="last day")
+    add("--select", nargs="+", default=["*"], metavar="ID", help="channels, such as 'CH.*.*.HH?' (all)")
+    add("--noise", type=arguments.folder, metavar="DIR", help="folder of an archive of the removed noise")
+    add("--shard", type=arguments.shard, default=(1, 1), metavar="I/N", help="only the I-th of N parts")
+    add(
+        "--workers",
+        type=arguments.count,
+        metavar="N",
+        help="processes (one for each GPU, or core); 0 for this one, without Dask",
+    )
+    add("--threads", type=arguments.positive, default=1, metavar="N", help="threads of a worker (%(default)s)")
+    add("--retries", type=arguments.count, default=2, metavar="N", help="how often to retry a failed job (%(default)s)")
+    add("--scheduler", type=arguments.address, metavar="ADDRESS", help="of a running Dask scheduler")
+    add(
+        "--cluster",
+        type=arguments.python_class,
+        metavar="CLASS",
+        help="that starts a scheduler, such as dask_jobqueue.SLURMCluster",
+    )
+    parser.set_defaults(run=archive)
+
+
+def settings_of(args: argparse.Namespace, model: Any, **more: Any) -> Any:
+    """The settings that a command line asks for; those that it does not mention are the model's."""
+    from seisbench_cdiffsd.files.jobs import Settings
+
+    if args.scale != 1 and args.encoding != "int32":
+        raise CommandError("--scale is for integers: add --encoding int32.")
+    asked: dict[str, Any] = {} if args.steps is None else {"steps": args.steps}
+    if args.purpose == "waveforms" or args.dry == 0:
+        asked["leave_noise"] = False
+    elif args.purpose or args.dry:
+        asked["leave_noise"] = True
+    if args.dry:
+        asked |= {"noise_floor": args.dry, "noise_margin": float("inf")}
+    options = model.options(**asked)
+    names = "steps", "leave_noise", "noise_floor", "noise_margin"
+    written = {"encoding": args.encoding, "scale": args.scale, "location": args.location, "verify": args.verify}
+    return Settings.of(
+        model,
+        options={name: getattr(options, name) for name in names},
+        components=dict(args.components),
+        **written,
+        **more,
+    )
+
+
+def load_model(weights: str | None) -> Any:
+    """
+    Load weights from this machine.
+
+    :raises CommandError: If they cannot be loaded, or not denoise piece by piece
+    """
+    from seisbench_cdiffsd.files.continuous import check_pieces, load
+    from seisbench_cdiffsd.pretrained import DEFAULT
+
+    try:
+        model = load(weights or DEFAULT)
+        check_pieces(model)
+    except ValueError as error:
+        raise CommandError(one_line(error)) from error
+    return model
+
+
+@contextmanager
+def write_errors(folder: Path, remedy: str) -> Iterator[None]:
+    """Report files that cannot be written as an error that the user can fix."""
+    try:
+        yield
+    except OSError as error:
+        raise CommandError(f"Cannot write to {folder}: {error.strerror or error}. {remedy}.") from error
+
+
 def denoise(args: argparse.Namespace) -> int:
-    """Denoise seismograms; write miniSEED, a figure, and PhaseNet's picks before and after, for each instrument."""
+    """Denoise files."""
+    from seisbench_cdiffsd.files.jobs import denoise_files
+    from seisbench_cdiffsd.files.ledger import Outcome, report, status
+
     model = load_model(args.weights)
     model.to_preferred_device()
-    try:
-        picker, hint = load_picker("PhaseNet", download=args.download_picker), ""
-    except WeightsUnavailable as error:
-        picker = None
-        missing = isinstance(error, WeightsMissing)
-        hint = "add --download-picker to get its weights once" if missing else one_line(error)
-        if args.picks:
-            raise CommandError(f"No picks without PhaseNet: {hint}") from error
-    settings = Settings(options=options_of(args, model), noise=args.noise, picks=args.picks, **format_of(args))
+    picker, outcomes = None, []
+    if args.picks:
+        from seisbench_cdiffsd.picking import WeightsMissing, WeightsUnavailable, load_picker
+
+        try:
+            picker = load_picker("PhaseNet", download=args.download_picker)
+        except WeightsUnavailable as error:
+            hint = "add --download-picker to get its weights once"
+            reason = hint if isinstance(error, WeightsMissing) else one_line(error)
+            outcomes.append(Outcome("PhaseNet", "partly", f"no picks: {reason}"))
+    noise = args.out if args.noise else None
+    settings = settings_of(args, model, out=args.out, noise=noise, picks=picker is not None, figures=args.figures)
     with write_errors(args.out, "Choose a folder with --out"):
-        outcomes = list(denoise_files(model, args.input, args.out, settings, picker, tell))
+        outcomes += denoise_files(model, args.input, settings, picker, tell)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     if len(outcomes) == 1 and failed:
         raise CommandError(f"{failed[0].name}: {failed[0].reason}")
-    if hint:
-        tell(f"No PhaseNet picks: {hint}")
-    tell(report(outcomes), sys.stderr if failed else sys.stdout)
+    tell(report(outcomes), sys.stderr if status(outcomes) else sys.stdout)
     return status(outcomes)
+
+
+def archive(args: argparse.Namespace) -> int:
+    """Denoise an archive, one job for each instrument and day."""
+    if args.end < args.start:
+        raise CommandError(f"--end {args.end} is before --start {args.start}: exchange them.")
+    model = load_model(args.weights)
+    import torch
+    from tqdm import tqdm
+
+    from seisbench_cdiffsd.files.jobs import gone, jobs_of_archive, write_manifest
+    from seisbench_cdiffsd.files.ledger import report, status
+    from seisbench_cdiffsd.files.sds import scan, why_nothing
+    from seisbench_cdiffsd.files.workers import Lost, run_dask, run_here
+    from seisbench_cdiffsd.pretrained import DEFAULT
+
+    weights = args.weights or DEFAULT
+    settings = settings_of(
+        args,
+        model,
+        source=args.source.absolute(),
+        out=args.out.absolute(),
+        noise=args.noise.absolute() if args.noise else None,
+        weights=str(Path(weights).absolute()) if "/" in weights else weights,
+        threads=args.threads,
+    )
+    if len({folder and os.path.realpath(folder) for folder in (settings.source, settings.out, settings.noise)}) < 3:
+        raise CommandError("SDS_IN, SDS_OUT and --noise must be different folders.")
+    try:
+        found, outcomes = scan(args.source, args.start, args.end, args.select, dict(args.components), args.location)
+    except OSError as error:
+        raise CommandError(f"The archive {args.source} cannot be read: {one_line(error)}") from error
+    if not found:
+        raise CommandError(why_nothing(args.source, args.start, args.end, args.select))
+    number, count = args.shard
+    jobs = jobs_of_archive(found[number - 1 :: count], settings)
+    workers = torch.cuda.device_count() or _cores() if args.workers is None else args.workers
+    with write_errors(args.out, "Choose another SDS_OUT"):
+        if workers == 0 or not jobs:
+            results = run_here(jobs, settings, args.retries)
+        else:
+            results = run_dask(jobs, settings, workers, args.scheduler, args.cluster, args.retries, tell)
+        try:
+            for result in tqdm(results, total=len(jobs), unit="day", disable=None):
+                outcomes += result
+        except ImportError as error:
+            raise CommandError(f"{one_line(error)}. Install seisbench-cdiffsd[archive], or add --workers 0.") from error
+        except Lost as error:
+            raise CommandError(one_line(error)) from error
+        outcomes += gone(jobs, outcomes, settings)
+        name = "manifest.json" if count == 1 else f"manifest.{number}-of-{count}.json"
+        tell(str(write_manifest(jobs, settings, name, whole=count == 1)))
+    tell(report(outcomes))
+    return status(outcomes)
+
+
+def _cores() -> int:
+    """Number of cores that this process may use, which Slurm or a container may limit."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

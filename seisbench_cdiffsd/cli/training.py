@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from seisbench_cdiffsd.cli import arguments
-from seisbench_cdiffsd.cli.shared import INTERRUPTED
+from seisbench_cdiffsd.cli.arguments import INTERRUPTED
 from seisbench_cdiffsd.files.console import tell
 from seisbench_cdiffsd.training.config import Machine, TrainingConfig
 from seisbench_cdiffsd.training.configfile import parse, read_config

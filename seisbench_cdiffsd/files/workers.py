@@ -3,59 +3,57 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import importlib
 import logging
 import re
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from multiprocessing import resource_tracker
 from typing import Any
 
 import torch
 
-from seisbench_cdiffsd.archive.days import denoise_day, outcomes_if_done
-from seisbench_cdiffsd.archive.instruments import ArchiveSettings
-from seisbench_cdiffsd.archive.sds import Task
 from seisbench_cdiffsd.files.console import one_line
-from seisbench_cdiffsd.files.manifest import Outcome
-
-#: Errors after which no other task can write its files either.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+from seisbench_cdiffsd.files.continuous import fingerprint, load
+from seisbench_cdiffsd.files.jobs import Job, Settings, attempt, failed, if_done, run
+from seisbench_cdiffsd.files.ledger import Outcome
+from seisbench_cdiffsd.model import CDiffSD
 
 
 class Lost(RuntimeError):
     """The scheduler is gone or cannot be reached, or a cluster cannot be started."""
 
 
-def run_here(tasks: list[Task], settings: ArchiveSettings, retries: int = 2) -> Iterator[list[Outcome]]:
+def run_here(jobs: Iterable[Job], settings: Settings, retries: int = 2) -> Iterator[list[Outcome]]:
     """
-    Run tasks in this process, without Dask.
+    Run jobs in this process, without Dask.
 
-    :param tasks: Tasks
+    :param jobs: Jobs
     :param settings: Settings
-    :param retries: How often a task that fails is tried again
-    :return: Outcomes of one task after the other
+    :param retries: How often a job that fails is tried again
+    :return: Outcomes of one job after the other
     :raises OSError: If there is no room for the outputs
     """
-    for task in tasks:
-        for left in range(retries, -1, -1):
-            try:
-                outcomes = denoise_day(task, settings, device(0))
-                break
-            except Exception as error:
-                outcomes = _failed(task, error)
-                if not left:
-                    break
-        yield outcomes
+    torch.set_num_threads(settings.threads)
+    for job in jobs:
+        yield attempt(job, settings, partial(_model, settings.weights, settings.model, device(0)), retries)
+
+
+@lru_cache(maxsize=1)
+def _model(weights: str, expected: str, device: str) -> CDiffSD:
+    model = load(weights)
+    if fingerprint(model) != expected:
+        raise ValueError(f"The weights {weights!r}, or the versions of seisbench-cdiffsd, differ on this worker.")
+    return model.to(device)
 
 
 def run_dask(
-    tasks: list[Task],
-    settings: ArchiveSettings,
+    jobs: Iterable[Job],
+    settings: Settings,
     workers: int = 1,
     scheduler: str | None = None,
     cluster: str | None = None,
@@ -63,21 +61,21 @@ def run_dask(
     report: Callable[[str], None] = lambda line: None,
 ) -> Iterator[list[Outcome]]:
     """
-    Run tasks through Dask, which is started at the first one that is not done.
+    Run jobs through Dask, which is started at the first one that is not done.
 
-    :param tasks: Tasks
+    :param jobs: Jobs
     :param settings: Settings; the workers must have access to its paths
     :param workers: Number of workers to start, each a process with one thread for tasks
     :param scheduler: Address of a running scheduler
     :param cluster: A class that starts a scheduler, such as "dask_jobqueue.SLURMCluster", with its own configuration
-    :param retries: How often a task that fails is tried again; the death of a worker does not count as its failure
+    :param retries: How often a job that fails is tried again; the death of a worker does not count as its failure
     :param report: Called with the address of the dashboard, if Bokeh is installed, which its pages need
-    :return: Outcomes of one task after the other, as they finish
+    :return: Outcomes of one job after the other, as they finish
     :raises OSError: If there is no room for the outputs
     :raises Lost: If the scheduler is gone, or a cluster cannot be started
     """
-    left = deque(tasks)
-    while left and (known := outcomes_if_done(left[0], settings)):
+    left = deque(jobs)
+    while left and (known := if_done(left[0], settings)):
         yield known
         left.popleft()
     if not left:
@@ -86,7 +84,7 @@ def run_dask(
     from distributed import Client, as_completed
     from distributed.comm import CommClosedError
 
-    # a task whose worker is killed again and again fails in the end
+    # a job whose worker is killed again and again fails in the end
     config = {"distributed.scheduler.allowed-failures": max(3, retries), "distributed.comm.timeouts.connect": "10s"}
     with ExitStack() as stack:
         for logger in map(logging.getLogger, ("distributed", "distributed.client")):
@@ -105,15 +103,15 @@ def run_dask(
         if find_spec("bokeh"):  # its pages need it
             report(f"Dashboard: {client.dashboard_link}")
         futures = {
-            client.submit(_on_worker, task, settings, key=f"denoise-{task.name}", pure=False, retries=retries): task
-            for task in left
+            client.submit(_on_worker, job, settings, key=f"denoise-{job.name}", pure=False, retries=retries): job
+            for job in left
         }
         try:
             for future in as_completed(futures, loop=client.loop):
                 failure = CommClosedError() if future.cancelled() else future.exception()
                 if isinstance(failure, CommClosedError):
                     raise failure
-                yield future.result() if failure is None else _failed(futures[future], failure)
+                yield future.result() if failure is None else failed(futures[future], failure)
         except CommClosedError as error:
             raise Lost("The connection to the scheduler is lost. Run the command again to continue.") from error
 
@@ -194,15 +192,10 @@ async def _reach(address: str) -> None:
     await comm.close()
 
 
-def _on_worker(task: Task, settings: ArchiveSettings) -> list[Outcome]:
+def _on_worker(job: Job, settings: Settings) -> list[Outcome]:
     from distributed import get_worker
 
     number = re.search(r"\d+$", str(get_worker().name))
-    return denoise_day(task, settings, device(int(number.group()) if number else 0))
-
-
-def _failed(task: Task, error: BaseException) -> list[Outcome]:
-    """The outcome of a task that raised an error; raises the error again if all other tasks would fail alike."""
-    if isinstance(error, OSError) and error.errno in FULL:
-        raise error
-    return [Outcome(task.name, "failed", one_line(error))]
+    torch.set_num_threads(settings.threads)
+    gpu = device(int(number.group()) if number else 0)
+    return run(job, settings, partial(_model, settings.weights, settings.model, gpu))

@@ -1,0 +1,181 @@
+"""What is done: an entry for each output, with what it was made of; what is no longer valid; and reports."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from seisbench_cdiffsd.files.reading import state
+
+#: Folder of the ledger, in the folder of the outputs.
+FOLDER = ".cdiffsd"
+#: Possible results of a job or an input.
+STATES = ("done", "complete", "skipped", "removed", "partly", "failed")
+#: What an entry has. It is a claim about files that anyone may have written, never an order to touch one.
+SHAPE: dict[str, type] = {
+    "key": str,  # a hash of all that the files depend on; empty if they are to be made again
+    "model": str,
+    "inputs": dict,  # SHA-256 by path
+    "files": dict,  # by kind and path: size, SHA-256 and loss in encoding
+    "noise folder": str,  # relative to that of the outputs
+    "problems": dict,  # by what they concern
+    "notes": list,
+    "skipped": str,  # why the channel is not denoised
+}
+
+Entry = dict[str, Any]
+
+
+@dataclass(frozen=True, order=True)
+class Outcome:
+    """
+    The result of a job or an input.
+
+    :param name: Its name
+    :param state: "done"; "complete", if it was done before; "skipped", if it is not usable; "removed", if it is no
+        longer valid; "partly", if something is left out, odd or guessed; "failed"
+    :param reason: Why, or what there is to say
+    :param ratio: How far the loss in the encoding of the output lies below the signal, in dB
+    :param loss: This loss in words; empty if it is negligible
+    """
+
+    name: str
+    state: str
+    reason: str = ""
+    ratio: float = math.inf
+    loss: str = ""
+
+
+def report(outcomes: Iterable[Outcome]) -> str:
+    """The number of outcomes of each state, the largest loss in encoding, and a line for each outcome with a reason."""
+    rows = sorted(set(outcomes))
+    counts = Counter(row.state for row in rows)
+    said = {"complete": "complete already"}
+    lines = [", ".join(f"{counts[x]} {said.get(x, x)}" for x in STATES if counts[x]) or "nothing to do"]
+    lossy = [row for row in rows if row.loss]
+    if lossy:
+        worst = min(lossy, key=lambda row: row.ratio)
+        lines.append(f"{worst.loss} ({worst.name}{', the worst' if len(lossy) > 1 else ''})")
+    reasons = [row for row in rows if row.reason]
+    width = max((len(row.name) for row in reasons), default=0)
+    return "\n".join([*lines, *(f"{row.state:9}{row.name:{width}}  {row.reason}" for row in reasons)])
+
+
+def status(outcomes: Iterable[Outcome]) -> int:
+    """Exit status: 0 if all is well, 1 if something failed or was left out, 2 if everything failed."""
+    states = {row.state for row in outcomes} - {"removed"}
+    if states == {"failed"}:
+        return 2
+    return int(bool(states & {"failed", "partly"}))
+
+
+def key(*parts: Any) -> str:
+    """A hash of anything that JSON can hold."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file; empty if it cannot be read."""
+    return _digest(path, *state(path)[1:])
+
+
+@lru_cache(maxsize=256)  # neighbouring jobs share inputs
+def _digest(path: Path, size: int, time: int) -> str:
+    total = hashlib.sha256()
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe may never end
+            return ""
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                total.update(block)
+    except OSError:
+        return ""
+    return total.hexdigest()
+
+
+def place(folder: Path, out: Path) -> str:
+    """A folder relative to the outputs, with links resolved: archives may be moved together."""
+    folder, out = (Path(os.path.realpath(path)) for path in (folder, out))
+    try:
+        return Path(os.path.relpath(folder, out)).as_posix()
+    except ValueError:  # on another drive of Windows
+        return folder.as_posix()
+
+
+def entry_path(out: Path, name: str) -> Path:
+    """Path of the entry about an output, or about the outputs of a name."""
+    return out / FOLDER / f"{name}.json"
+
+
+def read(path: Path) -> Entry:
+    """An entry; empty if there is none, or nothing that could be one."""
+    try:
+        entry = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, ValueError, RecursionError, MemoryError):
+        return {}
+    return entry if isinstance(entry, dict) and _is_entry(entry) else {}
+
+
+def _is_entry(entry: Entry) -> bool:
+    texts = [entry.get("inputs"), entry.get("problems")]
+    return (
+        all(isinstance(entry.get(name), kind) for name, kind in SHAPE.items())
+        and all(isinstance(x, str) for text in texts if isinstance(text, dict) for x in text.values())
+        and all(isinstance(x, str) for x in entry["notes"])
+        and all(isinstance(x, dict) and all(map(_is_known, x.values())) for x in entry["files"].values())
+    )
+
+
+def _is_known(known: Any) -> bool:
+    if not isinstance(known, dict):
+        return False
+    loss = known.get("loss", ""), known.get("ratio", 0.0)
+    return (
+        isinstance(known.get("size"), int)
+        and isinstance(known.get("sha256"), str)
+        and isinstance(loss[0], str)
+        and isinstance(loss[1], (int, float))
+    )
+
+
+def write(path: Path, entry: Entry) -> None:
+    """Write an entry. What a kill leaves of it is no entry, so its job is done again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)  # a link would lead elsewhere
+    with path.open("x", encoding="utf-8") as file:
+        file.write(json.dumps(entry, indent=1, sort_keys=True) + "\n")
+
+
+def blank(path: Path, entry: Entry) -> None:
+    """Mark the outputs of an entry as being replaced: a run that is killed from here on leaves nothing to rely on."""
+    if entry:
+        write(path, {**entry, "key": ""})
+
+
+def is_there(path: Path, known: Mapping[str, Any], verify: bool = False) -> bool:
+    """Whether a file has the size that an entry states, and the same contents if these are to be verified."""
+    try:
+        return path.stat().st_size == known["size"] and (not verify or digest(path) == known["sha256"])
+    except OSError:
+        return False
+
+
+def removed(root: Path, name: str, known: Mapping[str, Any]) -> bool:
+    """
+    Remove a file if it lies in a folder, without links that lead elsewhere, and has the contents that an entry states.
+    Return whether it was removed.
+    """
+    path, real = root / name, Path(os.path.realpath(root))
+    if Path(os.path.realpath(path)) != real / name or not is_there(path, known, verify=True):
+        return False
+    path.unlink()
+    return True
