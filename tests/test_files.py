@@ -1,9 +1,11 @@
 """Files: read in part, read despite damage, written completely or not at all, and in constant memory."""
 
+import hashlib
 import io
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,13 +23,13 @@ from conftest import randomised
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from obspy import Stream, Trace, UTCDateTime
-from seisbench_cdiffsd.files.denoising import Settings, denoise_files
-from seisbench_cdiffsd.files.manifest import Outcome, report
 
 from seisbench_cdiffsd import CDiffSD, noise_left
 from seisbench_cdiffsd.cli import main
-from seisbench_cdiffsd.files import continuous, denoising, reading
+from seisbench_cdiffsd.files import continuous, jobs, reading
 from seisbench_cdiffsd.files.continuous import between, denoised_pieces, fingerprint
+from seisbench_cdiffsd.files.jobs import Settings, denoise_files
+from seisbench_cdiffsd.files.ledger import Outcome, report
 from seisbench_cdiffsd.files.picklists import describe
 from seisbench_cdiffsd.files.reading import Source, index
 
@@ -62,7 +64,7 @@ def test_a_denoised_file_of_zeros_is_not_written(small, tmp_path):
     for trace in data:
         trace.data = trace.data * 1e-9
     path = write(tmp_path / "a.mseed", data, encoding="FLOAT64")
-    (outcome,) = denoise_files(small, [str(path)], tmp_path / "out", Settings(encoding="int32"))
+    (outcome,) = run(small, [path], tmp_path / "out", encoding="int32")
     assert outcome.state == "failed" and "--scale" in outcome.reason
     assert not list((tmp_path / "out").rglob("*.mseed"))
 
@@ -170,8 +172,9 @@ def test_the_memory_does_not_grow_with_the_record(small, tmp_path):
 # -- whole runs
 
 
-def run(small, inputs, out, **kwargs):
-    return list(denoise_files(small, [str(x) for x in inputs], out, Settings(**kwargs)))
+def run(small, inputs, out, picker=None, report=lambda line: None, noise=False, **kwargs):
+    settings = Settings.of(small, out=out, noise=out if noise else None, **kwargs)
+    return list(denoise_files(small, [str(x) for x in inputs], settings, picker, report))
 
 
 def content(folder):
@@ -183,7 +186,7 @@ def test_files_of_several_earthquakes_become_records_of_their_own(small, tmp_pat
     inputs = [write(tmp_path / f"{i}.mseed", stream(seconds=60, start=time)) for i, time in enumerate(times)]
     near = write(tmp_path / "near.mseed", stream(seconds=60, start=START + 300))
     lines = []
-    outcomes = list(denoise_files(small, map(str, [*inputs, near]), tmp_path / "out", Settings(), report=lines.append))
+    outcomes = run(small, [*inputs, near], tmp_path / "out", report=lines.append, figures=True)
     assert [o.state for o in outcomes] == ["done"] * 3
     stems = [f"XX.STA..HH.{time.strftime('%Y%m%dT%H%M%S')}" for time in times]
     assert sorted(x.stem for x in (tmp_path / "out").glob("*.png")) == sorted(stems)
@@ -196,7 +199,7 @@ def test_records_without_picks_get_an_empty_table_and_the_next_one_is_done(small
     deaf = sbm.PhaseNet(default_args={"P_threshold": 2, "S_threshold": 2})
     long = stream(seconds=7 * 3600, rate=4, components="Z", start=START + 7 * 3600)  # two pieces
     inputs = [write(tmp_path / "a.mseed", stream(seconds=60)), write(tmp_path / "b.mseed", long)]
-    outcomes = list(denoise_files(small, map(str, inputs), tmp_path / "out", Settings(picks=True), deaf))
+    outcomes = run(small, inputs, tmp_path / "out", deaf, picks=True)
     assert [o.state for o in outcomes] == ["done"] * 2
     tables, catalogs = (sorted((tmp_path / "out").glob(f"*.picks.{suffix}")) for suffix in ("csv", "xml"))
     assert [path.read_text() for path in tables] == ["instrument,phase,time,probability\n"] * 2
@@ -207,23 +210,21 @@ def test_several_earthquakes_in_one_file_are_records_of_their_own(small, tmp_pat
     times = [START + day * 86400 + 3700 for day in (0, 3, 40, 200, 400)]
     data = sum((stream(seconds=60, start=time) for time in times), Stream())
     source = write(tmp_path / "events.mseed", data)
-    assert [o.state for o in run(small, [source], tmp_path / "out")] == ["done"] * 5
+    assert [o.state for o in run(small, [source], tmp_path / "out", figures=True)] == ["done"] * 5
     stems = [f"XX.STA..HH.{time.strftime('%Y%m%dT%H%M%S')}" for time in times]
     assert sorted(x.stem for x in (tmp_path / "out").glob("*.png")) == stems
-    assert [o.state for o in run(small, [source], tmp_path / "out")] == ["skipped"] * 5
+    assert [o.state for o in run(small, [source], tmp_path / "out", figures=True)] == ["complete"] * 5
 
 
 def test_a_channel_that_is_too_slow_is_skipped(small, tmp_path):
     slow = stream(seconds=7200, rate=0.1)
     for trace in slow:
         trace.stats.channel = "VM" + trace.stats.channel[-1]
-    lines = []
     both, alone = write(tmp_path / "a", stream(seconds=60) + slow), write(tmp_path / "b", slow)
-    outcomes = list(denoise_files(small, [str(both)], tmp_path / "out", Settings(), report=lines.append))
-    assert [o.state for o in outcomes] == ["done"]
-    assert [line for line in lines if "skipped" in line] == [
-        f"XX.STA..VM{c}: skipped, not one of the components ZNE at more than 2 Hz" for c in "ENZ"
-    ]
+    outcomes = run(small, [both], tmp_path / "out")
+    assert [o.state for o in outcomes] == 3 * ["skipped"] + ["done"]
+    why = "not one of the components Z, N, E, 1, 2 at more than 2 Hz; it has 0.1 Hz"
+    assert [(o.name, o.reason) for o in outcomes if o.reason] == [(f"XX.STA..VM{c}", why) for c in "ENZ"]
     (failed,) = run(small, [alone], tmp_path / "out")
     assert failed.state == "failed" and "2 Hz" in failed.reason
 
@@ -237,25 +238,26 @@ def test_damage_is_reported_again_but_what_is_done_is_not_repeated(small, tmp_pa
     written = {x: x.stat().st_mtime_ns for x in (tmp_path / "out").iterdir()}
     again = run(small, paths, tmp_path / "out")
     assert [o for o in again if o.reason] == [o for o in told if o.reason]
-    assert [o.state for o in again if not o.reason] == ["skipped"] * 2
+    assert [o.state for o in again if not o.reason] == ["complete"] * 2
     assert {x: x.stat().st_mtime_ns for x in (tmp_path / "out").iterdir()} == written
     paths[0].write_bytes(whole)
-    assert sorted(o.state for o in run(small, paths, tmp_path / "out")) == ["done", "skipped"]
+    assert sorted(o.state for o in run(small, paths, tmp_path / "out")) == ["complete", "done"]
 
 
-def test_short_records_are_done_again_when_there_is_a_picker_at_last(small, tmp_path):
+def test_records_are_done_again_when_there_is_a_picker_at_last(small, tmp_path):
     deaf = sbm.PhaseNet(default_args={"P_threshold": 2, "S_threshold": 2})
     long = stream(seconds=2 * 3600, rate=4, components="Z", station="LONG")
-    inputs = [str(write(tmp_path / name, data)) for name, data in (("a", stream(seconds=60)), ("b", long))]
+    inputs = [write(tmp_path / name, data) for name, data in (("a", stream(seconds=60)), ("b", long))]
 
-    def states(picker, **kwargs):
-        return {
-            o.name[3:6]: o.state for o in denoise_files(small, inputs, tmp_path / "out", Settings(**kwargs), picker)
-        }
+    def states(**kwargs):
+        outcomes = run(small, inputs, tmp_path / "out", deaf, **kwargs)
+        return {o.name[3:6]: (o.state, o.reason) for o in outcomes}
 
-    assert states(None) == {"STA": "done", "LON": "done"}
-    assert states(deaf) == {"STA": "done", "LON": "skipped"}
-    assert states(deaf) == states(None) == {"STA": "skipped", "LON": "skipped"}
+    assert states() == {"STA": ("done", ""), "LON": ("done", "")}
+    long = "no figure: longer than an hour"
+    assert states(figures=True) == {"STA": ("done", ""), "LON": ("complete", long)}
+    assert states(picks=True, figures=True) == {"STA": ("done", ""), "LON": ("done", long)}
+    assert states(picks=True) == states() == {"STA": ("complete", ""), "LON": ("complete", "")}
 
 
 def test_what_may_be_read_another_time_is_tried_again(small, tmp_path, monkeypatch):
@@ -328,7 +330,7 @@ def test_a_killed_run_continues(small, tmp_path):
     expected = content(tmp_path / "one")
     assert 0 < len(complete) < 4 and all(expected[name] == data for name, data in complete.items())
     states = {o.state for o in run(small, inputs, tmp_path / "two", options=options)}
-    assert states == {"done", "skipped"}
+    assert states == {"done", "complete"}
     assert content(tmp_path / "two") == expected
 
 
@@ -337,22 +339,20 @@ def test_models_are_distinguished(small):
     assert fingerprint(small) != fingerprint(randomised(CDiffSD(), seed=1))
 
 
-@pytest.mark.parametrize(
-    ("where", "name", "value"),
-    [
-        (CDiffSD, "_annotate_args", {**CDiffSD._annotate_args, "noise_floor": ("", 0.07)}),
-        (noise_left, "NOISE_CEILING", 0.5),
-        (noise_left, "DOUBT", 0.1),
-        (continuous, "PROCESSING", 0),
-    ],
-)
-def test_what_was_made_by_other_code_is_not_done(small, tmp_path, monkeypatch, where, name, value):
+@pytest.mark.parametrize("module", ["streams/gaps.py", "files/reading.py"])
+def test_what_was_made_by_other_code_is_not_done(small, tmp_path, monkeypatch, module):
     source = write(tmp_path / "a.mseed", stream(seconds=60))
-    assert [o.state for o in run(small, [source], tmp_path / "out")] == ["done"]
-    with monkeypatch.context() as patch:
-        patch.setattr(where, name, value)
-        assert [o.state for o in run(small, [source], tmp_path / "out")] == ["done"]
-        assert [o.state for o in run(small, [source], tmp_path / "out")] == ["skipped"]
+    code = shutil.copytree(continuous.PACKAGE, tmp_path / "code", ignore=shutil.ignore_patterns("*.pt*", "*.pyc"))
+
+    def states():
+        return [o.state for o in run(small, [source], tmp_path / "out")]
+
+    assert states() == ["done"]
+    monkeypatch.setattr(continuous, "PACKAGE", code)
+    assert states() == ["complete"]
+    for path, expected in ((code / module, "done"), (code / "metrics.py", "complete")):
+        path.write_text(path.read_text().replace("1", "2"))
+        assert states() == [expected]
 
 
 def test_nothing_of_a_former_input_or_of_former_options_stays_beside_what_replaces_it(small, tmp_path):
@@ -362,38 +362,39 @@ def test_nothing_of_a_former_input_or_of_former_options_stays_beside_what_replac
     def done(data, picker=None, **kwargs):
         lines = []
         write(source, data)
-        states = [o.state for o in denoise_files(small, [str(source)], out, Settings(**kwargs), picker, lines.append)]
-        assert states == ["done"]
-        made = sorted(x.name.removeprefix(f"{stem}.") for x in out.iterdir() if x.name != ".cdiffsd.json")
-        return made, [line for line in lines if "replace" in line]
+        outcomes = run(small, [source], out, picker, lines.append, **kwargs)
+        assert [o.state for o in outcomes if o.state != "removed"] == ["done"]
+        lines += [o.reason for o in outcomes if o.state == "removed"]
+        made = sorted(x.name.removeprefix(f"{stem}.") for x in out.iterdir() if x.name != ".cdiffsd")
+        return made, [line for line in lines if "replace" in line or "no longer" in line]
 
     (out / "elsewhere").mkdir(parents=True)
-    made, told = done(stream(seconds=60), deaf, noise=True, picks=True)
+    made, told = done(stream(seconds=60), deaf, noise=True, picks=True, figures=True)
     assert made == ["denoised.mseed", "elsewhere", "noise.mseed", "picks.csv", "picks.xml", "png"] and not told
     before = (out / f"{stem}.denoised.mseed").read_bytes()
     (out / f"{stem}.mine").touch()
-    made, (told,) = done(stream(seconds=7200))  # too long for a figure
+    made, (_, told) = done(stream(seconds=7200))
     assert made == ["denoised.mseed", "elsewhere", "mine"]
-    assert told.endswith(f"removed {stem}.noise.mseed, {stem}.picks.csv, {stem}.picks.xml, {stem}.png")
+    assert told.startswith(f"{stem}.noise.mseed, {stem}.picks.csv, {stem}.picks.xml, {stem}.png, which is no longer")
     assert (out / f"{stem}.denoised.mseed").read_bytes() != before
     made, (told,) = done(stream(seconds=7200), options={"steps": 2})
-    assert made == ["denoised.mseed", "elsewhere", "mine"] and "removed" not in told
+    assert made == ["denoised.mseed", "elsewhere", "mine"] and "replaces" in told
 
 
 def test_a_record_of_outputs_leads_to_no_other_file_and_to_no_input(small, tmp_path):
     out, stem = tmp_path / "out", "XX.STA..HH.20200101T000000"
     source = write(tmp_path / "a", stream(seconds=60))
-    list(denoise_files(small, [str(source)], out, Settings(noise=True)))
+    run(small, [source], out, noise=True)
     (out / f"{stem}.dir").mkdir()
     others = [tmp_path / f"{stem}.precious", out / f"{stem}.dir" / "a", out / "XX.STA"]
     for path in others:
         path.touch()
-    entry = json.loads((out / ".cdiffsd.json").read_text())
+    entry = json.loads((out / ".cdiffsd" / f"{stem}.json").read_text())
     names = f"../{stem}.precious", str(others[0]), f"{stem}.dir/a", f"{stem}.dir", "XX.STA"
-    entry[stem]["outputs"] |= {name: {"size": 0} for name in names}
-    (out / ".cdiffsd.json").write_text(json.dumps(entry))
+    entry["files"]["outputs"] |= {name: {"size": 0, "sha256": hashlib.sha256().hexdigest()} for name in names}
+    (out / ".cdiffsd" / f"{stem}.json").write_text(json.dumps(entry))
     noise = (out / f"{stem}.noise.mseed").read_bytes()
-    list(denoise_files(small, [str(out / f"{stem}.noise.mseed")], out, Settings()))
+    run(small, [out / f"{stem}.noise.mseed"], out)
     assert all(path.is_file() for path in others) and (out / f"{stem}.noise.mseed").read_bytes() == noise
 
 
@@ -401,14 +402,14 @@ def test_a_run_that_dies_while_it_replaces_is_not_taken_for_the_one_before(small
     source = write(tmp_path / "a", stream(seconds=60))
 
     def states(**options):
-        return [o.state for o in denoise_files(small, [str(source)], tmp_path / "out", Settings(options=options))]
+        return [o.state for o in run(small, [source], tmp_path / "out", figures=True, options=options)]
 
     def killed(*args, **kwargs):
         raise KeyboardInterrupt
 
     assert states(steps=1) == ["done"]
     with monkeypatch.context() as patch:
-        patch.setattr(denoising, "plot_denoised", killed)  # the samples are written, and of the same size
+        patch.setattr(jobs, "plot_denoised", killed)  # the samples are written, and of the same size
         with pytest.raises(KeyboardInterrupt):
             states(steps=2)
     assert states(steps=1) == ["done"]
@@ -422,15 +423,10 @@ def test_channels_that_are_broken_or_silent_are_named(small, tmp_path):
     data[1].data[:] = 5
     for i in range(2):
         write(tmp_path / f"{i}.mseed", data[i::2], encoding="FLOAT32")
-    lines = []
-    inputs = [str(tmp_path / f"{i}.mseed") for i in range(2)]
-    assert [o.state for o in denoise_files(small, inputs, tmp_path / "out", Settings(), report=lines.append)] == [
-        "done"
-    ]
-    assert [line for line in lines if "XX.STA..HH" in line and ": " in line] == [
-        "  XX.STA..HHZ: NaN and infinite samples were left out",
-        "  XX.STA..HHE: constant, became zeros",
-        "  XX.STA..HHN: constant, became zeros",
+    outcomes = run(small, [tmp_path / f"{i}.mseed" for i in range(2)], tmp_path / "out")
+    assert [(o.state, o.reason) for o in outcomes] == [
+        ("partly", "NaN and infinite samples of XX.STA..HHZ were left out"),
+        ("done", "XX.STA..HHE, XX.STA..HHN: constant, became zeros"),
     ]
 
 
@@ -438,15 +434,16 @@ def test_a_record_too_long_for_a_figure_says_so_and_how_many_picks_it_has(small,
     keen = randomised(sbm.PhaseNet(default_args={"P_threshold": 0, "S_threshold": 0}))
     long = write(tmp_path / "a", stream(seconds=3700))
     lines = []
-    list(denoise_files(small, [str(long)], tmp_path / "out", Settings(picks=True), keen, lines.append))
+    (outcome,) = run(small, [long], tmp_path / "out", keen, lines.append, picks=True, figures=True)
     (path,) = (tmp_path / "out").glob("*.csv")
     table = pd.read_csv(path, converters={"time": UTCDateTime})
     assert len(table)
-    assert lines[-2:] == [f"  PhaseNet, denoised: {describe(table)}", "  no figure: longer than an hour"]
+    assert f"  PhaseNet, denoised: {describe(table)}" in lines
+    assert (outcome.state, outcome.reason) == ("done", "no figure: longer than an hour")
 
 
 def test_what_is_complete_is_distinguished_from_what_is_not_usable():
-    rows = [Outcome("A.B.2020.001", "skipped", "no HHZ"), Outcome("A.C.2020.001", "skipped")]
+    rows = [Outcome("A.B.2020.001", "complete", "no HHZ"), Outcome("A.C.2020.001", "complete")]
     rows += [Outcome("*.LOG", "skipped", "not usable"), Outcome("A.D.2020.001", "done")]
     assert report(rows).splitlines() == [
         "1 done, 2 complete already, 1 skipped",

@@ -14,7 +14,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from hashlib import sha256
@@ -483,7 +483,7 @@ def jobs_of_archive(days: Iterable[InstrumentDay], settings: Settings) -> list[D
             output = channel.at(settings.location).path.as_posix()
             files = {"outputs": (output,), "noise": (output,)}
             own = {channel.path.as_posix(): settings.source / channel.path}
-            name = output.replace(".D.", ".")  # an entry is no day file
+            name = ".".join(output.rsplit(".D.", 1))  # an entry is no day file
             targets.append(Target(name, channel.path.as_posix(), (channel.id,), own, files, re.escape(output)))
         jobs.append(Day(day, tuple(targets)))
     return jobs
@@ -659,14 +659,20 @@ def run(
         left = "the output of its instrument is left as it is"
         return [Outcome(name, "failed", f"{why.rstrip('.')}; {left}") for name, why in sorted(made.left.items())]
     removed = made.commit(key, former)
-    for line in made.lines:
-        report(line)
+    if isinstance(job, Record):
+        instrument = next(iter(job.components.values())).instrument
+        made.lines.insert(0, f"{instrument}*  {job.start.strftime('%Y-%m-%d %H:%M:%S')}")
+    with suppress(ValueError, OSError):  # what is written is done, even if the console cannot print its name
+        for line in made.lines:
+            report(line)
     return [*removed, *_outcomes(job, _entries(job, settings), "done", settings)]
 
 
 def _outcomes(job: Job, entries: Mapping[Target, Entry], state: str, settings: Settings) -> list[Outcome]:
     """Outcomes of a job, from its entries."""
     rows, notes, losses = [], _missing(job, settings), [(math.inf, "")]
+    if settings.figures and not job.short:
+        notes.append("no figure: longer than an hour")
     for target, entry in entries.items():
         problems, made = dict(entry["problems"]), entry["files"].get("outputs")
         if entry["skipped"]:
