@@ -13,9 +13,9 @@ import math
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -31,9 +31,9 @@ from seisbench_cdiffsd.files.console import one_line
 from seisbench_cdiffsd.files.continuous import between, denoised_pieces, fingerprint, margin
 from seisbench_cdiffsd.files.ledger import Entry, Outcome
 from seisbench_cdiffsd.files.picklists import Picks, describe, write_csv, write_quakeml
-from seisbench_cdiffsd.files.reading import LONG_GAP, Held, Readable, ReadError, Source, Span, Unavailable, index, state
+from seisbench_cdiffsd.files.reading import LONG_GAP, Held, Readable, ReadError, Source, Unavailable, index, state
 from seisbench_cdiffsd.files.sds import DAY, InstrumentDay, channel_day
-from seisbench_cdiffsd.files.writing import CODE_LENGTHS, MseedWriter, Unwritable, replacing, replacing_file
+from seisbench_cdiffsd.files.writing import MseedWriter, Unwritable, replacing, replacing_file, written_as
 from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.picking import pick_stream
 from seisbench_cdiffsd.plotting import plot_denoised
@@ -45,8 +45,6 @@ from seisbench_cdiffsd.streams.records import joined
 SHORT = 3600.0
 #: Longest record of an instrument, in seconds, that becomes one file; longer ones become a file for each day.
 LONGEST = 90000.0
-#: Relative distance of sampling rates that are told apart.
-OTHER_RATE = 1e-3
 #: Errors after which no other job can write its files either.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 #: At most so many ids and files are named in a message.
@@ -111,7 +109,7 @@ class Settings:
     @property
     def roots(self) -> dict[str, Path]:
         """Folders by kind of file."""
-        return {"outputs": self.out, "picks": self.out, "figures": self.out, "noise": self.noise or self.out}
+        return {"outputs": self.out, "noise": self.noise or self.out, "picks": self.out, "figures": self.out}
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ class Target:
     """
     Outputs that share an entry of the ledger.
 
-    :param name: Name of the entry: that of the record, or the path in the denoised archive
+    :param name: Name of the entry
     :param label: What problems are about, if not about a file: the record, or the path in the archive
     :param ids: Channels
     :param paths: Files that are read for these channels alone, by what they are called in reports
@@ -138,24 +136,17 @@ class Target:
         return hash((self.name, self.label))
 
 
-@dataclass
-class Opened:
-    """The samples of a job: where they are, over which time, and what is wrong with them, by target."""
-
-    sources: dict[Target, Source] = field(default_factory=dict)
-    limits: dict[Target, tuple[UTCDateTime, UTCDateTime]] = field(default_factory=dict)
-    problems: dict[Target, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
-    skipped: dict[Target, str] = field(default_factory=dict)
-    unread: set[Target] = field(default_factory=set)
-    unavailable: dict[Path, str] = field(default_factory=dict)
-
-
 # -- single files
 
 
 @dataclass(frozen=True)
 class Record:
-    """A record of an instrument in single files; `before` are their states when the command began."""
+    """
+    A record of an instrument in single files.
+
+    :param before: States of the files when the command began, by their names in the ledger
+    :param identities: Of all inputs of the command
+    """
 
     name: str
     targets: tuple[Target, ...]
@@ -163,7 +154,7 @@ class Record:
     source: Source
     start: UTCDateTime
     end: UTCDateTime
-    before: Mapping[Path, tuple[Any, ...]]
+    before: Mapping[str, tuple[Any, ...]]
     identities: frozenset[tuple[int, int]]
 
     @property
@@ -175,28 +166,14 @@ class Record:
         """Files that the outputs depend on, by their names in the ledger."""
         return {str(path.absolute()): path for path in self.targets[0].paths.values()}
 
-    def states(self, settings: Settings) -> list[Any]:
-        """Name, size and time of these files as they are now."""
-        return [(name, *state(path)) for name, path in self.inputs(settings).items()]
-
-    def known(self, settings: Settings) -> list[Any]:
-        """The states that the outputs are made of."""
-        return [(name, *self.before[path]) for name, path in self.inputs(settings).items()]
-
     def is_input(self, path: Path, settings: Settings) -> bool:
         """Whether a path leads to an input of the command, by whatever links."""
         return _identity(path) in self.identities
 
-    def open(self, settings: Settings) -> Opened:
-        """Its samples, and what is odd about them."""
-        (target,) = self.targets
-        opened = Opened({target: self.source}, {target: (self.start, self.end)})
-        for name, path in target.paths.items():
-            spans = [span for part in self.source.parts if part.path == path for span in part.spans]
-            reason = _other_rates([span for span in spans if span.id in target.ids], settings)
-            if reason:
-                opened.problems[target][name] = reason
-        return opened
+    def open(self, work: Work) -> None:
+        """Say where its samples are."""
+        work.sources[self.targets[0]] = self.source
+        work.limits[self.targets[0]] = self.start, self.end
 
 
 def jobs_of_files(inputs: Iterable[str], settings: Settings) -> tuple[list[Record], list[Outcome]]:
@@ -209,117 +186,105 @@ def jobs_of_files(inputs: Iterable[str], settings: Settings) -> tuple[list[Recor
     :return: Jobs, and what failed or is skipped
     """
     names = {name if name == "example" else os.path.realpath(name): name for name in inputs}.values()
-    paths = [Path(name) for name in names]
-    before = {path: state(path) for path in paths}  # before anything is read: a file may be growing
-    identities = frozenset(filter(None, map(_identity, paths)))
+    before = {path: state(path) for path in map(Path, names)}  # before anything is read: a file may be growing
+    identities = frozenset(filter(None, map(_identity, before)))
     parts: list[Readable] = []
-    outcomes = []
-    for path in paths:
+    outcomes: list[Outcome] = []
+    for path in before:
         try:
             parts += [Held(obspy.read(), path)] if str(path) == "example" else index(path)
         except Exception as error:  # a file takes no other one down
             outcomes.append(Outcome(str(path), "failed", one_line(error)))
     rates: dict[str, float] = {}
-    of: dict[str, list[tuple[Span, Readable]]] = defaultdict(list)
-    for part in parts:
-        for span in part.spans:
-            rates[span.id] = max(rates.get(span.id, 0.0), span.rate)
-            of[span.id].append((span, part))
+    found: dict[Path, set[str]] = defaultdict(set)
+    for path, span in ((part.path, span) for part in parts for span in part.spans):
+        rates[span.id] = max(rates.get(span.id, 0.0), span.rate)
+        found[path].add(span.id)
     components = assign(rates, settings.components)
     usable = {x for x in components if rates[x] > settings.least}
     wanted = f"{', '.join(COMPONENTS)} at more than {settings.least:g} Hz"
-    for path in sorted({part.path for part in parts}):
-        ids = {span.id for part in parts if part.path == path for span in part.spans}
+    for path, ids in found.items():
         if not ids & usable:
-            found = _listed(f"{x} at {rates[x]:g} Hz" for x in sorted(ids))
-            how = "name components as in --components UD=Z NS=N EW=E"
-            outcomes.append(Outcome(str(path), "failed", f"has no component {wanted}, but {found}: {how}"))
-        else:
-            why = f"not one of the components {wanted}"
-            outcomes += [Outcome(x, "skipped", f"{why}; it has {rates[x]:g} Hz") for x in sorted(ids - usable)]
+            there = _listed(f"{x} at {rates[x]:g} Hz" for x in sorted(ids))
+            why = f"has no component {wanted}, but {there}: name components as in --components UD=Z NS=N EW=E"
+            outcomes.append(Outcome(str(path), "failed", why))
+            continue
+        why = f"not one of the components {wanted}"
+        outcomes += [Outcome(x, "skipped", f"{why}; it has {rates[x]:g} Hz") for x in sorted(ids - usable)]
     clashes = _clashes(usable, components, settings)
-    damaged = defaultdict(list)  # parts of which nothing can be read
-    for part in parts:
-        if not part.spans:
-            damaged[part.path].append(part)
+    outcomes += [Outcome(x, "failed", why) for x, why in clashes.items()]
     instruments: dict[str, set[str]] = defaultdict(set)
-    for channel in usable:
+    for channel in usable - clashes.keys():
         instruments[components[channel].instrument].add(channel)
     jobs = []
     for instrument, ids in sorted(instruments.items()):
-        wrong = sorted({clashes[x] for x in ids if x in clashes})
-        if wrong:
-            outcomes.append(Outcome(f"{instrument}*", "failed", "; ".join(wrong)))
-            continue
-        there = [item for x in sorted(ids) for item in of[x] if item[0].rate > settings.least]
-        limits = np.array([(span.start.ns, span.end.ns) for span, _ in there])
-
-        def within(start: UTCDateTime, end: UTCDateTime, there: Any = there, limits: Any = limits) -> list[Any]:
-            return [there[i] for i in np.flatnonzero((limits[:, 0] <= end.ns) & (limits[:, 1] >= start.ns))]
-
-        for start, end in _stretches(np.sort(limits, axis=0) if len(ids) == 1 else limits[limits[:, 0].argsort()]):
-            spans = [span for span, _ in within(start, end) if span.start < end]
-            if not spans:  # the record ends at midnight, within rounding
+        source = Source(parts, ids, settings.least)
+        of_ids = {x: components[x] for x in ids}
+        spans = np.array([(span.start.ns, span.end.ns) for span in source.spans])
+        own = [[span for span in part.spans if span.id in ids] for part in source.parts]
+        limits = np.array([(min(x.start.ns for x in part), max(x.end.ns for x in part)) for part in own])
+        for start, end in _stretches(spans):
+            first = spans[_within(spans, start, end), 0]
+            if not len(first):  # the record ends at midnight, within rounding
                 continue
-            name = file_name(instrument, max(start, min(span.start for span in spans)))
-            near = {id(part): part for _, part in within(start - settings.reach, end + settings.reach)}.values()
-            read = sorted({part.path for part in near})
+            near = np.flatnonzero(_within(limits, start - settings.reach, end + settings.reach))
+            read = sorted({source.parts[i].path for i in near})
+            name = file_name(instrument, max(start, UTCDateTime(ns=int(first.min()))))
             target = Target(
                 name, name, tuple(sorted(ids)), {str(x): x for x in read}, _files_of(name, settings), _owned_by(name)
             )
-            source = Source([*near, *(part for path in read for part in damaged[path])], ids)
-            of_ids = {x: components[x] for x in ids}
-            jobs.append(Record(name, (target,), of_ids, source, start, end, before, identities))
+            known = {str(path.absolute()): before[path] for path in read}
+            jobs.append(Record(name, (target,), of_ids, source, start, end, known, identities))
     return jobs, outcomes
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    try:
+    with suppress(OSError):
         known = path.stat()
-    except OSError:
-        return None
-    return known.st_dev, known.st_ino
+        return known.st_dev, known.st_ino
+    return None
 
 
 def _listed(names: Iterable[str]) -> str:
     first = [*names]
-    more = f" and {len(first) - NAMED} more" if len(first) > NAMED else ""
-    return ", ".join(first[:NAMED]) + more
+    return ", ".join(first[:NAMED]) + (f" and {len(first) - NAMED} more" if len(first) > NAMED else "")
 
 
 def _clashes(ids: Iterable[str], components: Mapping[str, Component], settings: Settings) -> dict[str, str]:
-    """What keeps channels from being told apart, in miniSEED or as components, by id."""
+    """Why channels cannot be told apart, in miniSEED or as components, by id."""
     alike: dict[Any, list[str]] = defaultdict(list)
+    why = {}
     for channel in sorted(ids):
-        alike[written_id(channel, settings.location)].append(channel)
         alike[components[channel]].append(channel)
-    return {
-        channel: f"{', '.join(group)} would be one channel, {name if isinstance(name, str) else name.letter}: "
-        "rename them, or denoise them separately"
-        for name, group in alike.items()
-        if len(group) > 1
-        for channel in group
-    }
+        try:
+            alike[_written_id(channel, settings)].append(channel)
+        except Unwritable as error:
+            why[channel] = str(error)
+    for name, group in alike.items():
+        new = f"component {name.letter} of {name.instrument}" if isinstance(name, Component) else name
+        reason = f"{_listed(group)} would both be {new}: rename one, or denoise them separately"
+        why |= {channel: reason for channel in group} if len(group) > 1 else {}
+    return why
 
 
-def written_id(channel: str, location: str | None = None) -> str:
-    """The id of a channel in miniSEED, which cuts codes and drops blanks around them."""
+def _written_id(channel: str, settings: Settings) -> str:
     network, rest = channel.split(".", 1)
-    station, place, code = rest.rsplit(".", 2)
-    codes = zip((network, station, place if location is None else location, code), CODE_LENGTHS.values(), strict=True)
-    return ".".join(text[:length].strip() for text, length in codes)
+    return ".".join(written_as((network, *rest.rsplit(".", 2)), settings.location))
+
+
+def _within(limits: Any, start: UTCDateTime, end: UTCDateTime) -> Any:
+    return (limits[:, 0] < end.ns) & (limits[:, 1] >= start.ns)
 
 
 def _stretches(limits: Any) -> Iterator[tuple[UTCDateTime, UTCDateTime]]:
     """Spans of time, each a record or a day of one, from times of first and last samples in ns, in order."""
     records: list[list[int]] = []
-    for start, end in limits.tolist():
-        if records and start - records[-1][1] <= LONG_GAP * 1e9:
-            records[-1][1] = max(records[-1][1], end)
+    for first, last in limits.tolist():
+        if records and first - records[-1][1] <= LONG_GAP * 1e9:
+            records[-1][1] = max(records[-1][1], last)
         else:
-            records.append([start, end])
-    for first, last in records:
-        start, end = UTCDateTime(ns=first), UTCDateTime(ns=last)
+            records.append([first, last])
+    for start, end in ((UTCDateTime(ns=first), UTCDateTime(ns=last)) for first, last in records):
         if end - start <= LONGEST:
             yield start, end + 1
             continue
@@ -341,12 +306,8 @@ def file_name(instrument: str, start: UTCDateTime) -> str:
 
 def _files_of(name: str, settings: Settings) -> dict[str, tuple[str, ...]]:
     scaled = f".x{settings.scale:g}" if settings.scale != 1 else ""
-    return {
-        "outputs": (f"{name}.denoised{scaled}.mseed",),
-        "noise": (f"{name}.noise{scaled}.mseed",),
-        "picks": (f"{name}.picks.csv", f"{name}.picks.xml"),
-        "figures": (f"{name}.png",),
-    }
+    files = {kind: (f"{name}.{said}{scaled}.mseed",) for kind, said in (("outputs", "denoised"), ("noise", "noise"))}
+    return {**files, "picks": (f"{name}.picks.csv", f"{name}.picks.xml"), "figures": (f"{name}.png",)}
 
 
 def _owned_by(name: str) -> str:
@@ -387,10 +348,12 @@ def denoise_files(
 
 @dataclass(frozen=True)
 class Day:
-    """A day of an instrument in an archive."""
+    """A day of an instrument in an archive, each channel with an output of its own."""
 
     day: InstrumentDay
     targets: tuple[Target, ...]
+    short = False
+    before = None
 
     @property
     def name(self) -> str:
@@ -402,18 +365,10 @@ class Day:
         """Components by id."""
         return self.day.components
 
-    short = False
-
     def inputs(self, settings: Settings) -> dict[str, Path]:
         """The files of these channels, and those of the days before and after, by their paths in the archive."""
         around = (channel.on(channel.day + i * DAY).path for channel in self.day.channels for i in (-1, 0, 1))
         return {path.as_posix(): settings.source / path for path in around}
-
-    def states(self, settings: Settings) -> list[Any]:
-        """Name, size and time of these files."""
-        return [state(path) for path in self.inputs(settings).values()]
-
-    known = states
 
     def is_input(self, path: Path, settings: Settings) -> bool:
         """Whether a path leads to a file of the archive, by whatever links."""
@@ -424,141 +379,61 @@ class Day:
         twins = (settings.source / path.relative_to(x) for x in settings.roots.values() if path.is_relative_to(x))
         return own is not None and any(own == _identity(twin) for twin in twins)
 
-    def open(self, settings: Settings) -> Opened:
+    def open(self, work: Work) -> None:
         """Look up what the files contain."""
-        opened = Opened()
-        start = UTCDateTime(self.day.channels[0].day.isoformat())
+        start, reach = UTCDateTime(self.day.channels[0].day.isoformat()), work.settings.reach
+        end = start + 86400
         for channel, target in zip(self.day.channels, self.targets, strict=True):
-            problems, parts = opened.problems[target], []
+            parts: list[list[Readable]] = []
             for i in (-1, 0, 1):
-                path = settings.source / channel.on(channel.day + i * DAY).path
+                path = work.settings.source / channel.on(channel.day + i * DAY).path
                 try:
                     parts.append(index(path) if i == 0 or path.exists() else [])
                 except Exception as error:  # a file takes no other one down
                     parts.append([])
                     if isinstance(error, Unavailable):
-                        opened.unavailable[path] = str(error)
+                        work.unavailable[path] = str(error)
                     if i == 0:
-                        problems[target.label] = one_line(error)
-                        opened.unread.add(target)
-            self._select(opened, target, channel.id, start, parts, settings)
-        return opened
-
-    def _select(
-        self, opened: Opened, target: Target, name: str, start: UTCDateTime, parts: Any, settings: Settings
-    ) -> None:
-        """Note the samples of a channel on this day, with those around it, and what is wrong with them."""
-        before, own, after = parts
-        end, reach, problems = start + 86400, settings.reach, opened.problems[target]
-        every = [span for part in own for span in part.spans]
-        if every and max(span.rate for span in every) <= settings.least:  # as those of mass positions
-            opened.skipped[target] = f"at {settings.least:g} Hz or less"
-            return
-        # samples a little outside of the day belong to the file of that day, but to this one if that is missing
-        first, last = start if before else start - reach, end if after else end + reach
-        spans = [span for span in every if span.id == name]
-        others = sorted({span.id for span in every} - {name})
-        outside = [span for span in spans if span.start < start - reach or span.end > end + reach]
-        rates = _other_rates(spans, settings)
-        if others:
-            problems[target.label] = f"contains {_listed(others)}, which was left out"
-        elif outside:
-            times = f"{min(span.start for span in outside)} to {max(span.end for span in outside)}"
-            problems[target.label] = f"contains samples of other days, {times}, which were left out"
-        elif rates:
-            problems[target.label] = rates
-        if any(span.start < last and span.end >= first for span in spans):
-            opened.sources[target] = Source([*before, *own, *after], [name])
-            opened.limits[target] = first, last
-        elif own:
-            problems.setdefault(target.label, "has no samples of its day")
-
-
-def jobs_of_archive(days: Iterable[InstrumentDay], settings: Settings) -> list[Day]:
-    """The jobs of days of instruments, each channel with an output of its own."""
-    jobs = []
-    for day in days:
-        targets = []
-        for channel in day.channels:
-            output = channel.at(settings.location).path.as_posix()
-            files = {"outputs": (output,), "noise": (output,)}
-            own = {channel.path.as_posix(): settings.source / channel.path}
-            name = ".".join(output.rsplit(".D.", 1))  # an entry is no day file
-            targets.append(Target(name, channel.path.as_posix(), (channel.id,), own, files, re.escape(output)))
-        jobs.append(Day(day, tuple(targets)))
-    return jobs
+                        work.problem(target, one_line(error))
+                        work.unread.add(target)
+            before, own, after = parts
+            spans = [span for part in own for span in part.spans]
+            if spans and max(span.rate for span in spans) <= work.settings.least:  # as those of mass positions
+                work.skipped[target] = f"at {work.settings.least:g} Hz or less"
+                continue
+            # samples a little outside of the day belong to the file of that day, but to this one if that is missing
+            first, last = start if before else start - reach, end if after else end + reach
+            others = sorted({span.id for span in spans} - {channel.id})
+            spans = [span for span in spans if span.id == channel.id]
+            outside = [span for span in spans if span.start < start - reach or span.end > end + reach]
+            if others:
+                work.problem(target, f"contains {_listed(others)}, which was left out")
+            elif outside:
+                times = f"{min(span.start for span in outside)} to {max(span.end for span in outside)}"
+                work.problem(target, f"contains samples of other days, {times}, which were left out")
+            if any(span.start < last and span.end >= first for span in spans):
+                work.sources[target] = Source([*before, *own, *after], [channel.id])
+                work.limits[target] = first, last
+            elif own and not work.problems[target]:
+                work.problem(target, "has no samples of its day")
 
 
 Job = Record | Day
 
 
-def _other_rates(spans: Sequence[Span], settings: Settings) -> str:
-    """What is odd about the sampling rates of the spans of a file; empty if nothing is."""
-    told = []
-    for name in sorted({span.id for span in spans}):
-        seconds: Counter[float] = Counter()
-        for span in spans:
-            if span.id == name:
-                seconds[span.rate] += span.end - span.start + 1 / span.rate if span.rate else 0
-        main = max((x for x in seconds if x > settings.least), key=lambda x: seconds[x], default=0.0)
-        odd = [f"{x:g}" for x in sorted(seconds) if main and abs(x / main - 1) > OTHER_RATE]
-        if odd:
-            told.append(f"{name} has samples at {', '.join(odd)} Hz beside those at {main:g} Hz")
-    return "; ".join(told)
-
-
-# -- both
-
-
-def if_done(job: Job, settings: Settings) -> list[Outcome]:
-    """The outcomes of a job if all of it is done; none if something is left to do."""
-    entries = _entries(job, settings)
-    done = _is_done(job, entries, settings.key(job.name, job.known(settings)), settings)
-    return _outcomes(job, entries, "complete", settings) if done else []
-
-
-def _entries(job: Job, settings: Settings) -> dict[Target, Entry]:
-    return {target: ledger.read(ledger.entry_path(settings.out, target.name)) for target in job.targets}
-
-
-def _kinds(job: Job, settings: Settings) -> list[str]:
-    """Kinds of files that are wanted."""
-    wanted = {"noise": settings.noise, "picks": settings.picks, "figures": settings.figures and job.short}
-    return ["outputs", *(kind for kind, asked in wanted.items() if asked)]
-
-
-def _is_done(job: Job, entries: Mapping[Target, Entry], key: str, settings: Settings) -> bool:
-    """Whether entries have this key and their files exist. With the same key a rerun would have the same problems."""
-    for target, entry in entries.items():
-        if entry.get("key") != key:
-            return False
-        for kind in _kinds(job, settings) if entry["files"].get("outputs") else []:
-            known, root = entry["files"].get(kind, {}), settings.roots[kind]
-            if kind == "noise" and entry["noise folder"] != ledger.place(root, settings.out):
-                return False
-            if not all(x in known and ledger.is_there(root / x, known[x], settings.verify) for x in target.files[kind]):
-                return False
-        if settings.verify:
-            now = job.inputs(settings)
-            if any(ledger.digest(now[x]) != known for x, known in entry["inputs"].items() if x in now):
-                return False
-    return True
-
-
-def gone(jobs: Iterable[Job], outcomes: Iterable[Outcome], settings: Settings) -> list[Outcome]:
-    """What was done, or was complete, and is there no more at the end of a run."""
-    done = {outcome.name for outcome in outcomes if outcome.state in ("done", "complete")}
-    lost = []
-    for job in (job for job in jobs if job.name in done):
-        for target, entry in _entries(job, settings).items():
-            there = (
-                ledger.is_there(settings.roots[kind] / name, known)
-                for kind in _kinds(job, settings)
-                for name, known in (entry["files"].get(kind, {}) if entry else {}).items()
-            )
-            if not entry or not all(there):
-                lost.append(Outcome(job.name, "failed", f"what was made of {target.label} is gone again"))
-    return lost
+def jobs_of_archive(days: Iterable[InstrumentDay], settings: Settings) -> list[Day]:
+    """The jobs of days of instruments."""
+    jobs = []
+    for day in days:
+        targets = []
+        for channel in day.channels:
+            output = channel.at(settings.location).path.as_posix()
+            name = ".".join(output.rsplit(".D.", 1))  # an entry is no day file
+            own = {channel.path.as_posix(): settings.source / channel.path}
+            files = {"outputs": (output,), "noise": (output,)}
+            targets.append(Target(name, channel.path.as_posix(), (channel.id,), own, files, re.escape(output)))
+        jobs.append(Day(day, tuple(targets)))
+    return jobs
 
 
 def write_manifest(jobs: Iterable[Job], settings: Settings, name: str = "manifest.json", whole: bool = True) -> Path:
@@ -567,31 +442,32 @@ def write_manifest(jobs: Iterable[Job], settings: Settings, name: str = "manifes
 
     :param jobs: Jobs of this run
     :param settings: Settings
-    :param name: Name of the manifest
+    :param name: Name of the manifest, in the folder of the outputs
     :param whole: Include all outputs in the folder, not only those of these jobs
-    :return: Path of the manifest, in the folder of the outputs
+    :return: Path of the manifest
     :raises OSError: If it cannot be written
     """
-    out, noise = settings.out, settings.noise
-    total: dict[str, Any] = {"problems": {}, "outputs": {}} | ({} if noise is None else {"noise": {}})
+    out, roots = settings.out, settings.roots
+    total: dict[str, Any] = {"problems": {}, "outputs": {}} | ({} if settings.noise is None else {"noise": {}})
     own = {ledger.entry_path(out, target.name): job.name for job in jobs for target in job.targets}
-    entries = {
-        path: ledger.read(path) for path in {*own, *((out / ledger.FOLDER).glob("*/*/*/*/*.json") if whole else ())}
-    }
+    paths = {*own, *((out / ledger.FOLDER).glob("*/*/*/*/*.json") if whole else ())}
+    entries = {path: ledger.read(path) for path in sorted(paths)}
     models = set()
-    for _, entry in sorted((str(path), entry) for path, entry in entries.items() if entry):
+    for entry in filter(None, entries.values()):
         total["problems"] |= entry["problems"]
         for kind in total.keys() & entry["files"].keys():
-            if kind == "noise" and entry["noise folder"] != ledger.place(settings.roots[kind], out):
-                continue
-            for path, known in entry["files"][kind].items():
-                if channel_day(Path(path)) and ledger.is_there(settings.roots[kind] / path, known):
-                    total[kind][path] = known
-                    models.add(entry["model"])
+            if kind == "outputs" or entry["noise folder"] == ledger.place(roots[kind], out):
+                files = entry["files"][kind].items()
+                there = {x: y for x, y in files if channel_day(Path(x)) and ledger.is_there(roots[kind] / x, y)}
+                total[kind] |= there
+                models |= {entry["model"]} if there else set()
     total |= {"missing": sorted({job for path, job in own.items() if not entries[path]}), "models": sorted(models)}
     with replacing(out / name) as temporary:
         temporary.write_text(json.dumps(total, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return out / name
+
+
+# -- both
 
 
 def attempt(
@@ -605,24 +481,22 @@ def attempt(
     try:
         return run(job, settings, model, **kwargs)
     except Exception as error:
-        if retries:
-            return attempt(job, settings, model, retries - 1, **kwargs)
-        return failed(job, error)
+        return attempt(job, settings, model, retries - 1, **kwargs) if retries else failed(job, error)
 
 
 def failed(job: Job, error: BaseException) -> list[Outcome]:
     """The outcome of a job that raised an error; raises the error again if all other jobs would fail alike."""
     if isinstance(error, OSError) and error.errno in FULL:
         raise error
-    files = [] if isinstance(error, OSError) else [target.label for target in job.targets if target.label != job.name]
-    about = f" ({_listed(files)})" if files else ""
+    files = [name for target in job.targets for name in target.paths if name not in str(error)]
+    about = f" ({_listed(files)})" if files and not isinstance(error, OSError) else ""
     return [Outcome(job.name, "failed", one_line(error) + about)]
 
 
 def run(
     job: Job,
     settings: Settings,
-    model: Callable[[], CDiffSD],
+    model: Callable[[], CDiffSD] | None,
     picker: WaveformModel | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[Outcome]:
@@ -631,48 +505,82 @@ def run(
 
     :param job: The job
     :param settings: Settings
-    :param model: Returns the model, if it is needed
+    :param model: Returns the model, when it is needed; None to do nothing but look
     :param picker: A picker, for `settings.picks`
     :param report: Called with what was written, line by line
-    :return: Outcomes of the job, and of files with problems
+    :return: Outcomes of the job, and of files with problems; none if there is something to do, but no model
     :raises OSError: If the outputs cannot be written
     :raises Changed: If a file changed while it was read; nothing is written then
     """
-    states = job.known(settings)
+    states = job.before or _states(job, settings)
     key, former, kinds = settings.key(job.name, states), _entries(job, settings), _kinds(job, settings)
-    if _is_done(job, former, key, settings):
+    if _is_done(job, former, settings, key):
         return _outcomes(job, former, "complete", settings)
+    if model is None:
+        return []
     paths = [settings.roots[kind] / name for x in job.targets for kind in kinds for name in x.files[kind]]
-    paths += [ledger.entry_path(settings.out, target.name) for target in job.targets]
-    own = [path for path in paths if job.is_input(path, settings)]
-    if own:
-        raise ValueError(f"{own[0]} is its own input, or another one: choose another folder for the outputs")
-    opened = job.open(settings)
-    used = [target for target in job.targets if target not in opened.skipped]
-    count = Counter(target.name for target in used)
-    alike = sorted(x for target in used if count[target.name] > 1 for x in target.ids)
+    for path in (*paths, *(ledger.entry_path(settings.out, target.name) for target in job.targets)):
+        if job.is_input(path, settings):
+            raise ValueError(f"{path} is its own input, or another one: choose another folder for the outputs")
+    work = Work(job, settings)
+    job.open(work)
+    count = Counter(target.name for target in job.targets if target not in work.skipped)
+    alike = sorted(x for target in job.targets if count[target.name] > 1 for x in target.ids)
     if alike:
         return [Outcome(job.name, "failed", f"{', '.join(alike)} would be one channel: choose one with --select")]
-    made = _Made(job, settings, opened)
-    made.write(model(), states, former, picker)
-    if made.left:
+    work.write(model(), states, former, picker)
+    if work.left:
         left = "the output of its instrument is left as it is"
-        return [Outcome(name, "failed", f"{why.rstrip('.')}; {left}") for name, why in sorted(made.left.items())]
-    removed = made.commit(key, former)
-    if isinstance(job, Record):
-        instrument = next(iter(job.components.values())).instrument
-        made.lines.insert(0, f"{instrument}*  {job.start.strftime('%Y-%m-%d %H:%M:%S')}")
+        return [Outcome(name, "failed", f"{why.rstrip('.')}; {left}") for name, why in sorted(work.left.items())]
+    removed = work.commit(key, former)
     with suppress(ValueError, OSError):  # what is written is done, even if the console cannot print its name
-        for line in made.lines:
+        for line in work.lines:
             report(line)
     return [*removed, *_outcomes(job, _entries(job, settings), "done", settings)]
+
+
+def _states(job: Job, settings: Settings) -> dict[str, tuple[Any, ...]]:
+    """Name, size and time of all files that the outputs depend on, as they are now."""
+    return {name: state(path) for name, path in job.inputs(settings).items()}
+
+
+def _entries(job: Job, settings: Settings) -> dict[Target, Entry]:
+    return {target: ledger.read(ledger.entry_path(settings.out, target.name)) for target in job.targets}
+
+
+def _kinds(job: Job, settings: Settings) -> list[str]:
+    """Kinds of files that are wanted."""
+    wanted = {"noise": settings.noise, "picks": settings.picks, "figures": settings.figures and job.short}
+    return ["outputs", *(kind for kind, asked in wanted.items() if asked)]
+
+
+def _is_done(job: Job, entries: Mapping[Target, Entry], settings: Settings, key: str = "") -> bool:
+    """Whether entries have this key, or any, and their files exist. A rerun would have the same problems."""
+    for target, entry in entries.items():
+        if not entry or (key and entry["key"] != key):
+            return False
+        for kind in _kinds(job, settings) if entry["files"].get("outputs") else []:
+            known, root = entry["files"].get(kind, {}), settings.roots[kind]
+            moved = kind == "noise" and entry["noise folder"] != ledger.place(root, settings.out)
+            names = target.files[kind] if key else known.keys() & {*target.files[kind]}
+            if moved or not all(x in known and ledger.is_there(root / x, known[x], settings.verify) for x in names):
+                return False
+        now = job.inputs(settings) if settings.verify else {}
+        if any(ledger.digest(now[x]) != known for x, known in entry["inputs"].items() if x in now):
+            return False
+    return True
+
+
+def gone(jobs: Iterable[Job], outcomes: Iterable[Outcome], settings: Settings) -> list[Outcome]:
+    """What was done, or was complete, and is there no more at the end of a run."""
+    done, plain = {x.name for x in outcomes if x.state in ("done", "complete")}, replace(settings, verify=False)
+    lost = (job.name for job in jobs if job.name in done and not _is_done(job, _entries(job, plain), plain))
+    return [Outcome(name, "failed", f"its output is gone again from {settings.out}") for name in lost]
 
 
 def _outcomes(job: Job, entries: Mapping[Target, Entry], state: str, settings: Settings) -> list[Outcome]:
     """Outcomes of a job, from its entries."""
     rows, notes, losses = [], _missing(job, settings), [(math.inf, "")]
-    if settings.figures and not job.short:
-        notes.append("no figure: longer than an hour")
     for target, entry in entries.items():
         problems, made = dict(entry["problems"]), entry["files"].get("outputs")
         if entry["skipped"]:
@@ -682,17 +590,18 @@ def _outcomes(job: Job, entries: Mapping[Target, Entry], state: str, settings: S
             problems = {target.label: f"{problems[target.label]} ({files})"}
         rows += [Outcome(name, "partly" if made else "failed", why) for name, why in sorted(problems.items())]
         notes += entry["notes"] if made else []
-        losses += [
-            (x.get("ratio", math.inf), x.get("loss", "")) for kind in entry["files"].values() for x in kind.values()
-        ]
+        known = (x for kind in entry["files"].values() for x in kind.values())
+        losses += [(x["ratio"], x["loss"]) for x in known if "loss" in x]
+    if settings.figures and not job.short:
+        notes.append("no figure: longer than an hour")
     if not any(entry["files"].get("outputs") for entry in entries.values()):
         return rows or [Outcome(job.name, "failed", "no samples")]
-    return [*rows, Outcome(job.name, state, "; ".join(notes), *min(losses, key=lambda x: (x[0], not x[1])))]
+    return [*rows, Outcome(job.name, state, "; ".join(notes), *min(losses))]
 
 
 def _missing(job: Job, settings: Settings) -> list[str]:
     """Channels of the station that exist only on other days, except those that are too slow for the model."""
-    missing = [] if isinstance(job, Record) else job.day.missing
+    missing = () if isinstance(job, Record) else job.day.missing
     ids = [x.id for x in missing if not _is_slow_file(settings.source / x.path, settings.least)]
     return [f"no {', '.join(ids)}"] if ids else []
 
@@ -726,30 +635,45 @@ class _Output:
             self._file.__exit__(ValueError, ValueError("dropped"), None)
 
 
-class _Made:
-    """What becomes of the samples of a job."""
+class Work:
+    """
+    What a job does.
 
-    def __init__(self, job: Job, settings: Settings, opened: Opened) -> None:
-        self.job, self.settings, self.opened, self.problems = job, settings, opened, opened.problems
-        self.kinds = _kinds(job, settings)
-        self.files: dict[Target, dict[str, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
-        self.notes: dict[Target, list[str]] = defaultdict(list)
-        self.hashes: dict[str, str] = {}
-        #: Files that cannot be read now of which there are outputs: these may be better than new ones.
+    Jobs fill in, by target: `sources` of samples, `limits` in time of what to write, `problems` by what they are about,
+    why it is `skipped`; targets whose own files are `unread`; and files that are `unavailable` now, with reasons.
+    """
+
+    def __init__(self, job: Job, settings: Settings) -> None:
+        self.job, self.settings, self.kinds = job, settings, _kinds(job, settings)
+        self.sources: dict[Target, Source] = {}
+        self.limits: dict[Target, tuple[UTCDateTime, UTCDateTime]] = {}
+        self.problems: dict[Target, dict[str, str]] = defaultdict(dict)
+        self.skipped: dict[Target, str] = {}
+        self.unread: set[Target] = set()
+        self.unavailable: dict[Path, str] = {}
+        #: Those of them of which there are outputs, which may be better than new ones.
         self.left: dict[str, str] = {}
         self.lines: list[str] = []
+        self._files: dict[Target, dict[str, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
+        self._notes: dict[Target, list[str]] = defaultdict(list)
+        self._hashes: dict[str, str] = {}
         self._outputs: dict[tuple[str, Target], _Output] = {}
-        self._of = {channel: target for target in opened.sources for channel in target.ids}
         self._broken: set[str] = set()
         # SeisBench takes the last letter of a code for the component
         self._names = {x: f"{component.instrument}{component.letter}" for x, component in job.components.items()}
 
+    def problem(self, target: Target, reason: str, about: str = "") -> None:
+        """Note what is wrong with the outputs of a target, or with a file."""
+        name = about or target.label
+        known = self.problems[target].get(name)
+        self.problems[target][name] = f"{known}; {reason}" if known else reason
+
     def write(self, model: CDiffSD, states: Any, former: Mapping[Target, Entry], picker: WaveformModel | None) -> None:
         """Write the files of all channels, all of them or none."""
-        job, settings, limits = self.job, self.settings, self.opened.limits
-        extras = _Extras(model, job, self.kinds, picker)
+        job, settings, limits = self.job, self.settings, self.limits
+        extras = _Extras(self, model, picker)
         with ExitStack() as stack:
-            for kind, target in ((kind, x) for kind in ("outputs", "noise") if kind in self.kinds for x in limits):
+            for kind, target in ((kind, x) for kind in self.kinds if kind in ("outputs", "noise") for x in limits):
                 try:
                     self._outputs[kind, target] = _Output(settings.roots[kind] / target.files[kind][0], settings)
                     stack.callback(self._outputs[kind, target].drop)
@@ -765,42 +689,33 @@ class _Made:
                     extras.add(signal, noise)
             if self._lost(former):
                 return
-            self.hashes = {name: x for name, path in job.inputs(settings).items() if (x := ledger.digest(path))}
-            now = job.states(settings)
-            if now != states:
-                changed = _listed(x[0] for x, y in zip(now, states, strict=True) if x != y)
-                raise Changed(f"{changed} changed while it was read: run the command again.")
+            self._hashes = {name: x for name, path in job.inputs(settings).items() if (x := ledger.digest(path))}
+            changed = [name for name, now in _states(job, settings).items() if now != states[name]]
+            if changed:
+                raise Changed(f"{_listed(changed)} changed while it was read: run the command again.")
             for target in job.targets:
                 ledger.blank(ledger.entry_path(settings.out, target.name), former[target])
             for target in limits:
                 self._keep(target)
-        target = job.targets[0]
-        if self.files[target]["outputs"]:
-            for reason in extras.write([x for x in ("picks", "figures") if x in self.kinds], self):
-                self.problem(target, reason)
-            self.lines += extras.lines
+        if self._files[job.targets[0]]["outputs"]:
+            extras.write()
 
     def read(self, start: UTCDateTime, end: UTCDateTime) -> Stream:
         """Samples of all channels, with ids that tell their components."""
-        stream = sum((source.read(start, end) for source in self.opened.sources.values()), Stream())
+        stream = sum((source.read(start, end) for source in self.sources.values()), Stream())
         self._broken.update(x.id for x in stream if x.data.dtype.kind == "f" and not np.isfinite(x.data).all())
         return _with_ids(stream, self._names)
 
-    def problem(self, target: Target, reason: str) -> None:
-        """Note something about the outputs of a target."""
-        known = self.problems[target].get(target.label)
-        self.problems[target][target.label] = f"{known}; {reason}" if known else reason
-
     def _lost(self, former: Mapping[Target, Entry]) -> bool:
-        for source in self.opened.sources.values():
-            self.opened.unavailable |= {path: source.problems[path] for path in source.unavailable}
-        lost = self.opened.unavailable
+        for source in self.sources.values():
+            self.unavailable |= {path: source.problems[path] for path in source.unavailable}
         for target in (target for target, entry in former.items() if entry and entry["files"].get("outputs")):
-            self.left |= {name: lost[path] for name, path in target.paths.items() if path in lost}
+            lost = {name: path for name, path in target.paths.items() if path in self.unavailable}
+            self.left |= {name: self.unavailable[path] for name, path in lost.items()}
         return bool(self.left)
 
     def _refused(self, kind: str, target: Target, error: Exception) -> None:
-        """Note that an output cannot be written; the noise takes nothing else down, the signal the whole job."""
+        """Note that an output cannot be written; the noise takes nothing else down."""
         self._outputs.pop((kind, target), None)
         if kind == "outputs" and isinstance(error, OSError):
             raise error
@@ -809,94 +724,94 @@ class _Made:
         self.problem(target, where + reason)
 
     def _append(self, kind: str, stream: Stream) -> None:
+        of = {channel: target for target in self.limits for channel in target.ids}
         for trace in stream:
-            target = self._of[trace.id]
+            target = of[trace.id]
             if output := self._outputs.get((kind, target)):
                 try:
-                    output.writer.write(Stream([between(trace, *self.opened.limits[target])]))
+                    output.writer.write(Stream([between(trace, *self.limits[target])]))
                 except (OSError, Unwritable) as error:
                     output.drop()
                     self._refused(kind, target, error)
 
     def _keep(self, target: Target) -> None:
         """Keep the files of a target, if they are of use, and note what is wrong with them."""
-        source, problems = self.opened.sources[target], self.problems[target]
+        source, files = self.sources[target], self._files[target]
         for name, path in target.paths.items():
             if path in source.problems:
-                problems.setdefault(name, source.problems[path])
+                self.problem(target, source.problems[path], about=name)
         for kind in ("outputs", "noise"):
             output = self._outputs.get((kind, target))
-            if output is None or (kind == "noise" and not self.files[target]["outputs"]):
+            if output is None or (kind == "noise" and not files["outputs"]):
                 continue
-            writer = output.writer
             try:
-                writer.check()
-                if writer.empty and not (problems and target.label in target.paths):
-                    none = "no samples could be read" if source.problems else f"has no finite samples below {LARGEST:g}"
-                    self.problem(target, none)
-                if not writer.empty:
-                    output.keep()
-                    self._made(kind, target, output)
+                output.writer.check()
+                if output.writer.empty:
+                    if target.label not in self.problems[target]:
+                        none = "no samples could be read" if source.problems else "has no finite samples"
+                        self.problem(target, f"{none} below {LARGEST:g}")
+                    continue
+                output.keep()
+                # the loss of single precision is negligible
+                lossy = output.writer.encoding != "float32" and not output.writer.exact
+                loss = {"ratio": output.writer.ratio, "loss": output.writer.loss} if lossy else {}
+                self.take(kind, target, output.path, f"  ({output.writer.loss})", **loss)
             except (OSError, Unwritable) as error:
                 self._refused(kind, target, error)
-        if self.files[target]["outputs"]:
-            broken = sorted(self._broken & set(target.ids))
+        if files["outputs"]:
+            writer = self._outputs["outputs", target].writer
+            broken, silent = sorted(self._broken & {*target.ids}), sorted(writer.silent)
             if broken:
                 self.problem(target, f"NaN and infinite samples of {_listed(broken)} were left out")
-            for channel in (x for x in target.ids if written_id(x) != x):
-                self.problem(target, f"{channel} is {written_id(channel, self.settings.location)} in miniSEED")
-            silent = sorted(self._outputs["outputs", target].writer.silent)
-            self.notes[target] += [f"{_listed(silent)}: constant, became zeros"] if silent else []
+            for channel, cut in sorted(writer.cut.items()):
+                self.problem(target, f"{channel} does not fit into miniSEED: it is {cut} there")
+            self._notes[target] += [f"{_listed(silent)}: constant, became zeros"] if silent else []
 
-    def _made(self, kind: str, target: Target, output: _Output) -> None:
-        writer = output.writer
-        # the loss of single precision is negligible
-        loss = {} if writer.encoding == "float32" or writer.exact else {"ratio": writer.ratio, "loss": writer.loss}
-        self.add(kind, target, output.path, **loss)
-        self.lines.append(f"  {output.path}  ({writer.loss})")
-
-    def add(self, kind: str, target: Target, path: Path, **loss: Any) -> None:
-        """Take a file into the entry."""
+    def take(self, kind: str, target: Target, path: Path, said: str = "", **loss: Any) -> None:
+        """Take a file that is written into the entry."""
         name = path.relative_to(self.settings.roots[kind]).as_posix()
-        self.files[target][kind][name] = {"size": path.stat().st_size, "sha256": ledger.digest(path), **loss}
+        self._files[target][kind][name] = {"size": path.stat().st_size, "sha256": ledger.digest(path), **loss}
+        self.lines.append(f"  {path}{said}")
 
     def commit(self, key: str, former: Mapping[Target, Entry]) -> list[Outcome]:
         """Remove what is no longer valid, and write the entries; return what was removed."""
-        settings, removed = self.settings, set()
+        settings, job, removed = self.settings, self.job, set()
         place = ledger.place(settings.roots["noise"], settings.out)
-        if any(path in self.opened.unavailable for target in self.job.targets for path in target.paths.values()):
+        if any(path in self.unavailable for target in job.targets for path in target.paths.values()):
             key = ""  # the next run tries again
-        for target in self.job.targets:
-            files = {kind: dict(known) for kind, known in self.files[target].items() if known}
+        for target in job.targets:
+            files = {kind: dict(known) for kind, known in self._files[target].items() if known}
             before = former[target].get("files", {})
             if before and former[target]["noise folder"] != place:
                 before = {kind: known for kind, known in before.items() if kind != "noise"}
-            if target in self.opened.unread and before.get("outputs"):  # there may be no other copy
+            if target in self.unread and before.get("outputs"):  # there may be no other copy
                 files = before
                 self.problem(target, "its output is left as it is")
             elif before and former[target]["key"] == key:  # still valid, though not asked for now
                 files |= {kind: known for kind, known in before.items() if kind not in self.kinds}
-            for kind, known in before.items():
-                root = settings.roots.get(kind, settings.out)
-                for name in known.keys() - files.get(kind, {}).keys():
-                    own = re.fullmatch(target.owned, name) and not self.job.is_input(root / name, settings)
-                    if own and ledger.removed(root, name, known[name]):
+            for kind, root in settings.roots.items():
+                for name in before.get(kind, {}).keys() - files.get(kind, {}).keys():
+                    own = re.fullmatch(target.owned, name) and not job.is_input(root / name, settings)
+                    if own and ledger.removed(root, name, before[kind][name]):
                         removed.add(Path(name).name.partition(".D.")[0])
-            if before and isinstance(self.job, Record):
-                self.lines.append("  replaces what was made of another input, or with other options or weights")
             entry = {
                 "key": key,
                 "model": settings.model,
-                "inputs": self.hashes,
+                "inputs": self._hashes,
                 "files": files,
                 "noise folder": place,
                 "problems": dict(self.problems[target]),
-                "notes": self.notes[target],
-                "skipped": self.opened.skipped.get(target, ""),
+                "notes": self._notes[target],
+                "skipped": self.skipped.get(target, ""),
             }
             ledger.write(ledger.entry_path(settings.out, target.name), entry)
-        names = _listed(sorted(removed))
-        return [Outcome(self.job.name, "removed", f"{names}, which is no longer valid")] if removed else []
+            if before:
+                self.lines.append("  replaces what was made of another input, or with other options or weights")
+        if isinstance(job, Record):
+            instrument = next(iter(job.components.values())).instrument
+            self.lines.insert(0, f"{instrument}*  {job.start.strftime('%Y-%m-%d %H:%M:%S')}")
+        why = f"{_listed(sorted(removed))}, which is no longer valid"
+        return [Outcome(job.name, "removed", why)] if removed else []
 
 
 def _with_ids(stream: Stream, names: Mapping[str, str]) -> Stream:
@@ -911,59 +826,53 @@ def _with_ids(stream: Stream, names: Mapping[str, str]) -> Stream:
 class _Extras:
     """Picks and the figure of a record: what goes wrong there leaves the samples as they are."""
 
-    def __init__(self, model: CDiffSD, job: Job, kinds: Sequence[str], picker: WaveformModel | None) -> None:
-        self.model, self.job, self.picker, self.lines = model, job, picker, [""][:0]
+    def __init__(self, work: Work, model: CDiffSD, picker: WaveformModel | None) -> None:
+        self.work, self.model, self.picker = work, model, picker
         self.window = model.in_samples / model.sampling_rate
         self.clean, self.noise = Stream(), Stream()
-        self.picks = Picks(picker) if "picks" in kinds and picker is not None else None
-        self.keeps = job.short and ("figures" in kinds or "picks" in kinds)
-        self.failure = ""
+        self.picks = Picks(picker) if "picks" in work.kinds and picker is not None else None
+        self.failure = "there is no picker"
 
     def add(self, signal: Stream, noise: Stream) -> None:
         """Take the next piece."""
-        if self.keeps:
+        if "figures" in self.work.kinds:
             self.clean, self.noise = self.clean + signal, self.noise + noise
-        if self.picks is not None and signal and not self.failure:
+        if self.picks is not None and signal:
             try:
                 self.picks.add(joined(signal.copy(), self.window))
             except Exception as error:  # of a library
-                self.failure = one_line(error)
+                self.picks, self.failure = None, one_line(error)
 
-    def write(self, kinds: Sequence[str], made: _Made) -> Iterator[str]:
-        """Write them; return what went wrong."""
-        target = self.job.targets[0]
-        for kind in kinds:
-            paths = [made.settings.out / name for name in target.files[kind]]
+    def write(self) -> None:
+        """Write them, and note what went wrong."""
+        target = self.work.job.targets[0]
+        for kind, write in (("picks", self._write_picks), ("figures", self._draw)):
+            paths = [self.work.settings.out / name for name in target.files.get(kind, ())]
             try:
-                self._write_picks(paths, made) if kind == "picks" else self._draw(paths[0], made)
-                for path in paths:
-                    made.add(kind, target, path)
-                    self.lines.append(f"  {path}")
+                if kind in self.work.kinds:
+                    write(*paths)
+                    for path in paths:
+                        self.work.take(kind, target, path)
             except Exception as error:  # of a library
-                yield f"no {kind}: {one_line(error)}"
+                self.work.problem(target, f"no {kind}: {one_line(error)}")
 
-    def _write_picks(self, paths: Sequence[Path], made: _Made) -> None:
-        if self.picks is None or self.failure:
-            raise ValueError(self.failure or "no picker")
-        table = self.picks.all()
+    def _noisy(self) -> Stream:
+        # as the model sees it: SeisBench's pickers skip traces with NaN, and traces that overlap
+        return joined(self.work.read(*self.work.limits[self.work.job.targets[0]]), self.window)
+
+    def _write_picks(self, *paths: Path) -> None:
+        if self.picks is None:
+            raise ValueError(self.failure)
         for path, write in zip(paths, (write_csv, write_quakeml), strict=True):
             with replacing(path) as temporary:
-                write(table, temporary)
-        before = self._noisy(made)
-        if before is not None:
-            self.lines.append(f"  PhaseNet, noisy:    {describe(pick_stream(self.picker, before))}")
-        self.lines.append(f"  PhaseNet, denoised: {describe(table)}")
+                write(self.picks.all(), temporary)
+        if self.work.job.short:
+            self.work.lines.append(f"  PhaseNet, noisy:    {describe(pick_stream(self.picker, self._noisy()))}")
+        self.work.lines.append(f"  PhaseNet, denoised: {describe(self.picks.all())}")
 
-    def _noisy(self, made: _Made) -> Stream | None:
-        # as the model sees them: SeisBench's pickers skip traces with NaN, and traces that overlap
-        if not isinstance(self.job, Record) or not self.job.short:
-            return None
-        return joined(self.job.source.read(self.job.start, self.job.end), self.window)
-
-    def _draw(self, path: Path, made: _Made) -> None:
-        noisy = self._noisy(made)
-        before, after = None, None
-        if self.picks is not None and not self.failure:
+    def _draw(self, path: Path) -> None:
+        noisy, before, after = self._noisy(), None, None
+        if self.picks is not None:
             before, after = pick_stream(self.picker, noisy), self.picks.all()
         band = {"filter_args": self.model.filter_args, "filter_kwargs": self.model.filter_kwargs}
         with replacing(path) as temporary:

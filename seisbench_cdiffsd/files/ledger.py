@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import os
-import stat
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from seisbench_cdiffsd.files.reading import state
+from seisbench_cdiffsd.files.reading import ReadError, contents, state
 
 #: Folder of the ledger, in the folder of the outputs.
 FOLDER = ".cdiffsd"
@@ -90,16 +89,10 @@ def digest(path: Path) -> str:
 
 @lru_cache(maxsize=256)  # neighbouring jobs share inputs
 def _digest(path: Path, size: int, time: int) -> str:
-    total = hashlib.sha256()
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe may never end
-            return ""
-        with path.open("rb") as file:
-            while block := file.read(2**20):
-                total.update(block)
-    except OSError:
+        return contents(path)
+    except ReadError:
         return ""
-    return total.hexdigest()
 
 
 def place(folder: Path, out: Path) -> str:

@@ -19,7 +19,7 @@ import torch
 
 from seisbench_cdiffsd.files.console import one_line
 from seisbench_cdiffsd.files.continuous import fingerprint, load
-from seisbench_cdiffsd.files.jobs import Job, Settings, attempt, failed, if_done, run
+from seisbench_cdiffsd.files.jobs import Job, Settings, attempt, failed, run
 from seisbench_cdiffsd.files.ledger import Outcome
 from seisbench_cdiffsd.model import CDiffSD
 
@@ -75,7 +75,7 @@ def run_dask(
     :raises Lost: If the scheduler is gone, or a cluster cannot be started
     """
     left = deque(jobs)
-    while left and (known := if_done(left[0], settings)):
+    while left and (known := run(left[0], settings, None)):
         yield known
         left.popleft()
     if not left:
