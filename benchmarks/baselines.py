@@ -21,9 +21,9 @@ from seisbench.models import WaveformModel
 from torch import Tensor
 
 from seisbench_cdiffsd.picking import WeightsUnavailable, load_seisbench_model
-from seisbench_cdiffsd.weights import DEFAULT, UNREADABLE, CDiffSD
 from seisbench_cdiffsd.streams.filtering import BAND, SAMPLING_RATE, design_filter, filtered
 from seisbench_cdiffsd.training.losses import MASK_FRAME, MASK_TRANSFORM
+from seisbench_cdiffsd.weights import DEFAULT, UNREADABLE, CDiffSD
 
 Array = NDArray[np.float32]
 

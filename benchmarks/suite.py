@@ -21,11 +21,11 @@ from baselines import (
 from evaluation import WindowDenoiser
 from numpy.typing import NDArray
 from seisbench.models import WaveformModel
+from seisbench_cdiffsd.model import CDiffSD
+from seisbench_cdiffsd.noise_left import leave_noise
 from speed import step_name
 from testdata import DataError, Options
 
-from seisbench_cdiffsd.model import CDiffSD
-from seisbench_cdiffsd.noise_left import leave_noise
 from seisbench_cdiffsd.picking import WeightsUnavailable, load_picker
 
 Array = NDArray[np.float32]

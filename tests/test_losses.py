@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import seisbench
 import torch
-
 from seisbench_cdiffsd.schedule import SCHEDULES
+
 from seisbench_cdiffsd.training import losses
 
 schedules = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=str)

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from seisbench_cdiffsd.network import SpectralUNet
 from torch import nn
 
-from seisbench_cdiffsd.network import SpectralUNet
 from seisbench_cdiffsd.training.optimizers import Muon, make_optimizer, orthogonal
 
 

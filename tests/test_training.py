@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import seisbench.data as sbd
 import torch
-
 from seisbench_cdiffsd.model import CDiffSD
+
 from seisbench_cdiffsd.training import loop
 from seisbench_cdiffsd.training import run as training
 from seisbench_cdiffsd.training.config import Augmentations, Machine, TrainingConfig

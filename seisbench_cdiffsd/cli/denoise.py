@@ -22,9 +22,10 @@ def shared() -> argparse.ArgumentParser:
     add(
         "--purpose",
         choices=["picking", "waveforms"],
-        help="what the output is for: pickers need some noise, waveforms and amplitudes none (picking)",
+        default="picking",
+        help="picking leaves a tenth of the removed noise in, waveforms none (%(default)s)",
     )
-    add("--dry", type=arguments.share, metavar="X", help="share of the noise to leave in, instead of --purpose")
+    add("--dry", type=arguments.share, metavar="X", help="share of the removed noise that stays (as for the purpose)")
     add("--steps", type=arguments.positive, metavar="N", help="sampling steps; 1 is direct (2)")
     add("--weights", metavar="NAME", help="name, or path of a model (the package's own)")
     add(
@@ -89,23 +90,16 @@ def add_archive(commands: Any) -> None:
 
 def settings_of(args: argparse.Namespace, model: Any, **more: Any) -> Any:
     """The settings that a command line asks for; those that it does not mention are the model's."""
+    from seisbench_cdiffsd.denoising import resolved
     from seisbench_cdiffsd.files.jobs import Settings
 
     if args.scale != 1 and args.encoding != "int32":
         raise CommandError("--scale is for integers: add --encoding int32.")
-    asked: dict[str, Any] = {} if args.steps is None else {"steps": args.steps}
-    if args.purpose == "waveforms" or args.dry == 0:
-        asked["leave_noise"] = False
-    elif args.purpose or args.dry:
-        asked["leave_noise"] = True
-    if args.dry:
-        asked |= {"noise_floor": args.dry, "noise_margin": float("inf")}
-    options = model.options(**asked)
-    names = "steps", "leave_noise", "noise_floor", "noise_margin"
+    asked = {name: getattr(args, name) for name in ("steps", "dry") if getattr(args, name) is not None}
     written = {"encoding": args.encoding, "scale": args.scale, "location": args.location, "verify": args.verify}
     return Settings.of(
         model,
-        options={name: getattr(options, name) for name in names},
+        options=resolved(model, args.purpose, asked),
         components=dict(args.components),
         **written,
         **more,
@@ -118,8 +112,8 @@ def load_model(weights: str | None) -> Any:
 
     :raises CommandError: If they cannot be loaded, or not denoise piece by piece
     """
-    from seisbench_cdiffsd.files.continuous import check_pieces, load
-    from seisbench_cdiffsd.pretrained import DEFAULT
+    from seisbench_cdiffsd.denoising import check_pieces
+    from seisbench_cdiffsd.weights import DEFAULT, load
 
     try:
         model = load(weights or DEFAULT)
@@ -178,7 +172,7 @@ def archive(args: argparse.Namespace) -> int:
     from seisbench_cdiffsd.files.ledger import report, status
     from seisbench_cdiffsd.files.sds import scan, why_nothing
     from seisbench_cdiffsd.files.workers import Lost, run_dask, run_here
-    from seisbench_cdiffsd.pretrained import DEFAULT
+    from seisbench_cdiffsd.weights import DEFAULT
 
     weights = args.weights or DEFAULT
     settings = settings_of(

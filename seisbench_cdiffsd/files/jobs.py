@@ -16,7 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -26,20 +26,21 @@ import obspy
 from obspy import Stream, UTCDateTime
 from seisbench.models import WaveformModel
 
+from seisbench_cdiffsd.denoising import fingerprint, margin
 from seisbench_cdiffsd.files import ledger
 from seisbench_cdiffsd.files.console import one_line
-from seisbench_cdiffsd.files.continuous import between, denoised_pieces, fingerprint, margin
+from seisbench_cdiffsd.files.continuous import between, denoised_pieces
 from seisbench_cdiffsd.files.ledger import Entry, Outcome
 from seisbench_cdiffsd.files.picklists import Picks, describe, write_csv, write_quakeml
 from seisbench_cdiffsd.files.reading import LONG_GAP, Held, Readable, ReadError, Source, Unavailable, index, state
 from seisbench_cdiffsd.files.sds import DAY, InstrumentDay, channel_day
 from seisbench_cdiffsd.files.writing import MseedWriter, Unwritable, replacing, replacing_file, written_as
-from seisbench_cdiffsd.model import CDiffSD
 from seisbench_cdiffsd.picking import pick_stream
 from seisbench_cdiffsd.plotting import plot_denoised
 from seisbench_cdiffsd.streams.components import COMPONENTS, Component, assign
 from seisbench_cdiffsd.streams.pieces import LARGEST
 from seisbench_cdiffsd.streams.records import joined
+from seisbench_cdiffsd.weights import CDiffSD
 
 #: Longest record, in seconds, that gets a figure, and picks before and after.
 SHORT = 3600.0
@@ -47,6 +48,8 @@ SHORT = 3600.0
 LONGEST = 90000.0
 #: Errors after which no other job can write its files either.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+#: Modules of this folder that decide what becomes of a file; those that denoise are in the fingerprint of the model.
+CODE = ("continuous.py", "reading.py", "writing.py")
 #: At most so many ids and files are named in a message.
 NAMED = 6
 
@@ -104,12 +107,17 @@ class Settings:
     def key(self, *parts: Any) -> str:
         """A hash of all of this that the samples depend on, and of more."""
         names = "model", "options", "encoding", "scale", "location", "components", "threads"
-        return ledger.key({name: value for name, value in asdict(self).items() if name in names}, *parts)
+        return ledger.key(_code(), {name: value for name, value in asdict(self).items() if name in names}, *parts)
 
     @property
     def roots(self) -> dict[str, Path]:
         """Folders by kind of file."""
         return {"outputs": self.out, "noise": self.noise or self.out, "picks": self.out, "figures": self.out}
+
+
+@cache
+def _code() -> str:
+    return sha256(b"".join((Path(__file__).parent / name).read_bytes() for name in CODE)).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -659,8 +667,12 @@ class Work:
         self._hashes: dict[str, str] = {}
         self._outputs: dict[tuple[str, Target], _Output] = {}
         self._broken: set[str] = set()
-        # SeisBench takes the last letter of a code for the component
-        self._names = {x: f"{component.instrument}{component.letter}" for x, component in job.components.items()}
+        # SeisBench takes the last letter of a code for the component, and 1 and 2 only where they are usual
+        usual = {"1": "N", "2": "E"}
+        self._names = {
+            x: x if x == y.instrument + y.letter else y.instrument + usual.get(y.letter, y.letter)
+            for x, y in job.components.items()
+        }
 
     def problem(self, target: Target, reason: str, about: str = "") -> None:
         """Note what is wrong with the outputs of a target, or with a file."""

@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 
+from seisbench_cdiffsd.denoising import fingerprint
 from seisbench_cdiffsd.files.console import one_line
-from seisbench_cdiffsd.files.continuous import fingerprint, load
 from seisbench_cdiffsd.files.jobs import Job, Settings, attempt, failed, run
 from seisbench_cdiffsd.files.ledger import Outcome
-from seisbench_cdiffsd.model import CDiffSD
+from seisbench_cdiffsd.weights import CDiffSD, load
 
 
 class Lost(RuntimeError):
