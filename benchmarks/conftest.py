@@ -9,7 +9,6 @@ if "SEISBENCH_CACHE_ROOT" not in os.environ:  # before SeisBench is imported, wh
     if cache.is_dir():
         os.environ["SEISBENCH_CACHE_ROOT"] = str(cache)
 
-import evaluation
 import pytest
 import speed
 import suite
@@ -20,35 +19,37 @@ from report import Report
 REPORT = pytest.StashKey[Report]()
 OPTIONS = pytest.StashKey[testdata.Options]()
 #: What ``--full`` stands for.
-FULL = {"limit": "all", "picker": "PhaseNet,EQTransformer", "steps": "1,2,4,8,20", "hours": "1,24", "threads": "1,2"}
+FULL = {
+    **{"limit": "all", "draws": "4", "picker": "PhaseNet,EQTransformer", "steps": "1,4,8,20"},
+    **{"hours": "1,24", "threads": "1,2"},
+}
+DEFAULT = {"limit": "12", "draws": "1", "picker": "PhaseNet", "steps": "", "hours": "1", "threads": "1"}
 #: Options that say what is measured, as they are for the committed results.
 COMMITTED = {
-    **dict.fromkeys(("events", "noise", "limit", "picker", "steps")),
-    **{"split": "test", "seed": 0, "clean_snr": testdata.CLEAN_SNR, "window_snr": False},
-    **{"models": "", "noise_left": ""},
+    **dict.fromkeys(("events", "noise", "limit", "draws", "picker", "steps")),
+    **{"split": "test", "seed": 0, "clean_snr": testdata.CLEAN_SNR, "models": "", "dry": ""},
 }
-DEFAULT = {"limit": "8", "picker": "PhaseNet", "steps": "1,2", "hours": "1", "threads": "1"}
 
 
 def pytest_addoption(parser):
     group = parser.getgroup("CDiffSD benchmarks")
 
     def add(name, text, **options):
-        default = f" ({DEFAULT[name]}; in full: {FULL[name]})" if name in DEFAULT else ""
+        default = f" ({DEFAULT[name] or 'none'}; in full: {FULL[name]})" if name in DEFAULT else ""
         options.setdefault("default", COMMITTED.get(name.replace("-", "_")))
         group.addoption(f"--{name}", help=text + default, **options)
 
-    add("events", "dataset of labelled earthquakes: a folder, or a name in seisbench.data such as STEAD")
-    add("noise", "dataset with noise records; the one of --events where that alone is given")
+    add("events", "datasets of labelled earthquakes, with commas between: folders, or names such as STEAD")
+    add("noise", "datasets with noise, likewise; those of --events where they alone are given")
     add("split", "split of both: test to report, dev to choose", choices=("test", "dev"))
     add("limit", "number of earthquakes, or all")
+    add("draws", "mixtures of each earthquake, with other noise", type=int)
     add("models", "rows to take: parts of their names, or paths of CDiffSD models, with commas between")
     add("picker", "pickers, as PhaseNet or PhaseNet:volpick, with commas between")
-    add("steps", "numbers of steps of CDiffSD, with commas between")
-    add("noise-left", "more rows with noise left in, as FLOOR:MARGIN with commas between, such as 0.1:20")
-    add("seed", "seed of the mixtures", type=int)
+    add("steps", "more rows of CDiffSD, with so many steps, with commas between")
+    add("dry", "more rows of CDiffSD, with such shares of the removed noise added back, with commas between")
+    add("seed", "seed of the first draw", type=int)
     add("clean-snr", "lowest SNR in dB of clean records (20)", type=float)
-    add("window-snr", "input SNR over the whole window, not over the 10 s from P on", action="store_true")
     add("threads", "threads of PyTorch, with commas between; the speed is measured for each")
     add("device", "device of the models", default="cpu")
     add("hours", "lengths of the streams of the speed benchmark, with commas between")
@@ -60,22 +61,24 @@ def pytest_addoption(parser):
 def option(config, name):
     """An option as given, or its default, or its value in a full run."""
     given = config.getoption(name)
-    return given if given is not None else (FULL if config.getoption("full") else DEFAULT)[name]
+    kind = FULL if config.getoption("full") else DEFAULT
+    return given if given is not None else kind.get(name, "")
 
 
 def numbers(config, name, kind=int):
+    given = option(config, name)
     try:
-        values = tuple(sorted({kind(word) for word in option(config, name).split(",")}))
+        values = tuple(sorted({kind(word) for word in words(given)}))
     except ValueError:
-        values = ()
-    if not values or min(values) <= 0:
-        raise pytest.UsageError(f"--{name} takes positive numbers with commas between, not {option(config, name)!r}.")
+        values = (0,)
+    if values and min(values) <= 0:
+        raise pytest.UsageError(f"--{name} takes positive numbers with commas between, not {given!r}.")
     return values
 
 
 def words(text):
     """The words of a list with commas."""
-    return tuple(filter(None, map(str.strip, text.split(","))))
+    return tuple(filter(None, map(str.strip, (text or "").split(","))))
 
 
 def usable(device):
@@ -102,24 +105,18 @@ def read_options(config):
     limit = option(config, "limit")
     if limit != "all" and not (limit.isdecimal() and int(limit)):
         raise pytest.UsageError(f"--limit is a positive number, or all, not {limit!r}.")
-    try:
-        rules = [tuple(map(float, rule.split(":"))) for rule in filter(None, config.getoption("noise_left").split(","))]
-        rules = [(floor, margin) for floor, margin in rules]
-    except ValueError:
-        given = config.getoption("noise_left")
-        raise pytest.UsageError(f"--noise-left takes FLOOR:MARGIN with commas between, not {given!r}.") from None
     return testdata.Options(
+        events=words(config.getoption("events")),
+        noise=words(config.getoption("noise")),
         split=config.getoption("split"),
-        noise_left=tuple(rules),
-        events=config.getoption("events"),
-        noise=config.getoption("noise"),
         limit=None if limit == "all" else int(limit),
+        draws=int(option(config, "draws")),
         models=words(config.getoption("models")),
         pickers=words(option(config, "picker")),
         steps=numbers(config, "steps"),
+        dry=numbers(config, "dry", float),
         seed=config.getoption("seed"),
         clean_snr=config.getoption("clean_snr"),
-        window_snr=config.getoption("window_snr"),
         device=usable(config.getoption("device")),
         download=config.getoption("download"),
     )
@@ -131,9 +128,8 @@ def pytest_generate_tests(metafunc):
     if "hours" in metafunc.fixturenames:
         metafunc.parametrize("hours", numbers(metafunc.config, "hours", float))
     if "timed" in metafunc.fixturenames:
-        steps, models = numbers(metafunc.config, "steps"), words(metafunc.config.getoption("models").lower()) or ("",)
-        own = [speed.step_name("CDiffSD", count) for count in speed.STEPS if count not in steps]
-        rows = [name for name in speed.runs() if name not in own and any(word in name.lower() for word in models)]
+        models = words(metafunc.config.getoption("models").lower()) or ("",)
+        rows = [name for name in speed.RUNS if any(word in name.lower() for word in models)]
         metafunc.parametrize("timed", rows)
 
 
@@ -180,19 +176,8 @@ def denoisers(options, report):
 def pickers(options, report):
     with one_line_errors():
         available = suite.load_pickers(options)
-    report.missing_pickers |= available.missing
+    report.missing |= available.missing
     return available.items
-
-
-@pytest.fixture(scope="session")
-def rows(request, data, denoisers, report):
-    """All denoisers, and the pickers where a benchmark of this run needs them, on all mixtures."""
-    picking = any("pickers" in item.fixturenames for item in request.session.items)
-    pickers = request.getfixturevalue("pickers") if picking else {}
-    unions = suite.cdiffsd_rows(denoisers)
-    rows = evaluation.evaluate(data.mixtures, denoisers, pickers, testdata.RATE, unions, data.full_band)
-    report.rows["mixtures"] = rows
-    return rows
 
 
 @contextmanager

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from baselines import oracle_mask
+from baselines import Array, Denoiser, oracle_mask
 from numpy.typing import NDArray
 from seisbench.models import WaveformModel
 from summary import TOLERANCES
@@ -20,54 +19,59 @@ from tqdm.auto import tqdm
 from seisbench_cdiffsd import metrics
 from seisbench_cdiffsd.data.augmentations import P_KEY, S_KEY
 from seisbench_cdiffsd.data.pairs import Mixtures
-from seisbench_cdiffsd.picking import PICK_COLUMNS, match_labels, pick_windows
+from seisbench_cdiffsd.picking import match_labels, pick_windows
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
 
-Array = NDArray[np.float32]
 Floats = NDArray[np.float64]
-#: Denoises in-band windows (batch, 3, samples) at the model's rate.
-WindowDenoiser = Callable[[Array], Array]
 
 #: Lowest probability of a pick, by class of the picker, and for others.
 THRESHOLDS, THRESHOLD = {"PhaseNet": 0.3, "EQTransformer": 0.1}, 0.3
 #: Thresholds at which picks are found, to compare denoisers where false picks are equally rare. At a low one, arrivals
 #: are one pick if the probability does not fall below half of it between them.
 LADDER = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-#: Picks of one phase that are closer than this, in seconds, are one pick.
-SAME_PICK = 0.5
-#: Bounds of classes of S - P times in seconds; a second corresponds to about 8 km of epicentral distance.
-SP_CLASSES = (0, 2, 4, 8, np.inf)
+#: Bounds of classes of S - P times in seconds (a second is about 8 km of distance), and of the SNR of P in dB.
+SP_CLASSES, P_SNR_CLASSES = (0, 5, 10, 20, np.inf), (-np.inf, -15, -10, -5, 0, 5, np.inf)
+#: Columns that rows are grouped by.
+GROUPS = ("input_snr_db", "sp_class", "p_snr_class", "station_seen", "region_seen", "region")
+#: What else a row is known by.
+IDENTITY = ("record", "event", "station", "kind", "hours", *GROUPS)
+#: Seconds from P on whose power is that of P, and whose motion has a polarisation.
+P_SECONDS, POLARISED_SECONDS = 2.0, 0.5
+#: Shares of the clean record in mixtures of it with the noisy one: a metric that is worth something grows with them.
+RECOVERED = (0.25, 0.5, 0.75)
 
 
 def evaluate(
     mixtures: Mixtures,
-    denoisers: Mapping[str, WindowDenoiser],
+    denoisers: Mapping[str, Denoiser],
     pickers: Mapping[str, WaveformModel],
-    sampling_rate: float = SAMPLING_RATE,
-    unions: Sequence[str] = (),
     full_band: Mixtures | None = None,
 ) -> pd.DataFrame:
     """
     Run denoisers on mixtures, and pickers on what they return. All see the same mixtures.
 
     :param mixtures: Fixed mixtures
-    :param denoisers: Denoisers by name; "noisy", "clean" and "oracle mask" are added
+    :param denoisers: Denoisers by name; "noisy", "clean", "oracle mask" and records recovered in part are added
     :param pickers: SeisBench pickers by name
-    :param sampling_rate: Sampling rate in Hz
-    :param unions: Denoisers for which the picks on noisy and denoised records together are evaluated as well
     :param full_band: The mixtures before the band-pass: estimates are compared with those as well, in the columns
         ``sdr_full_db`` and ``correlation_full``, where what the band-pass removes counts as lost
-    :return: One row per mixture and denoiser: ``denoiser``, ``mixture``, ``input_snr_db``, ``event``, ``region``,
-        ``instrument``, ``sp_class``; ``sdr_db``, ``sdr_gain_db``, ``snr_gain_db``, ``correlation`` (mean over
-        components), ``log10_amplitude``; and for each picker and phase ``<picker>_<phase>_residual`` in seconds (NaN
-        where missed), ``_label`` (whether there is one), ``_picks`` (their number) and ``_highest`` (probability of the
-        most probable pick at any threshold, within 0.5 s of the label, or anywhere if there is none; 0 without one)
+    :return: One row per mixture and denoiser: ``denoiser``, ``record``, ``event``, ``station`` and those of ``GROUPS``;
+        ``sdr_db``, ``sdr_gain_db``, ``snr_gain_db``, ``correlation`` (mean over components), ``log10_amplitude``,
+        ``p_angle_deg`` and ``p_rectilinearity`` (differences of polarisation); and for each picker and phase
+        ``<picker>_<phase>_residual`` in seconds (NaN where missed), ``_label`` (whether there is one), ``_picks``
+        (their number) and ``_highest`` (probability of the most probable pick at any threshold, within 0.5 s of the
+        label, or anywhere if there is none; 0 without one)
     """
-    estimates: dict[str, WindowDenoiser] = {
+    clean, noise = mixtures.clean, mixtures.noise
+    estimates: dict[str, Denoiser] = {
         "noisy": lambda noisy: noisy,
-        "clean": lambda noisy: mixtures.clean,
+        "clean": lambda noisy: clean,
         **denoisers,
-        "oracle mask": lambda noisy: oracle_mask(mixtures.clean, mixtures.noise),
+        "oracle mask": lambda noisy: oracle_mask(clean, noise),
+        **{
+            f"{share:.0%} recovered": lambda noisy, share=share: noisy + np.float32(share) * (clean - noisy)
+            for share in RECOVERED
+        },
     }
 
     def waveforms(name: str, estimate: Array) -> dict[str, Floats]:
@@ -78,17 +82,12 @@ def evaluate(
             result["correlation_full"] = _mean_over_live(metrics.cross_correlation(full_band.clean, wide))
         return result
 
-    rows = _evaluate_all(mixtures.noisy, mixtures.labels, estimates, pickers, sampling_rate, waveforms, unions)
-    return rows.rename(columns={"record": "mixture"})
+    labels = mixtures.labels.assign(p_snr_db=_p_snr(mixtures))
+    return _evaluate_all(mixtures.noisy, labels, estimates, pickers, waveforms)
 
 
 def evaluate_records(
-    windows: Array,
-    labels: pd.DataFrame,
-    denoisers: Mapping[str, WindowDenoiser],
-    pickers: Mapping[str, WaveformModel],
-    sampling_rate: float = SAMPLING_RATE,
-    unions: Sequence[str] = (),
+    windows: Array, labels: pd.DataFrame, denoisers: Mapping[str, Denoiser], pickers: Mapping[str, WaveformModel]
 ) -> pd.DataFrame:
     """
     Run denoisers and pickers on records as they are, whose clean part is unknown.
@@ -97,84 +96,137 @@ def evaluate_records(
     :param labels: One row per record, with ``p_sample`` and ``s_sample``
     :return: As :py:func:`evaluate`, without what needs the clean record
     """
-    return _evaluate_all(
-        windows, labels, {"noisy": lambda noisy: noisy, **denoisers}, pickers, sampling_rate, None, unions
-    )
+    return _evaluate_all(windows, labels, {"noisy": lambda noisy: noisy, **denoisers}, pickers)
 
 
 def evaluate_noise(
-    windows: Array,
+    records: Array,
     metadata: pd.DataFrame,
-    denoisers: Mapping[str, WindowDenoiser],
+    denoisers: Mapping[str, Denoiser],
     pickers: Mapping[str, WaveformModel],
-    sampling_rate: float = SAMPLING_RATE,
-    unions: Sequence[str] = (),
+    windowlen: int = 3000,
 ) -> pd.DataFrame:
     """
     Run denoisers and pickers on records without an earthquake: all picks are false.
 
-    :param windows: In-band noise (batch, 3, samples)
-    :param metadata: One row per record
-    :return: One row per record and denoiser: ``suppression_db``, ``hours``, ``<picker>_<phase>_picks``, ``_highest``
+    :param records: In-band noise (batch, 3, samples), cut into windows of which a record has a pick if any has one
+    :param metadata: One row per record; the column ``kind`` says which noise
+    :param windowlen: Samples of a window
+    :return: One row per record and denoiser: ``suppression_db``, ``hours``, ``kind``; ``<picker>_<phase>_highest``, and
+        ``_false``, whether it is above the picker's usual threshold
     """
+    parts = records.shape[-1] // windowlen
+    windows = np.concatenate(np.split(records[..., : parts * windowlen], parts, axis=-1))
+
+    def whole(x: Array) -> Array:
+        return np.concatenate(np.split(x, parts), axis=-1)
 
     def waveforms(name: str, estimate: Array) -> dict[str, Floats]:
-        return {"suppression_db": metrics.suppression_db(windows, estimate, axis=(-2, -1))}
+        decibels = metrics.suppression_db(whole(windows), whole(estimate), axis=(-2, -1))
+        return {"suppression_db": np.tile(decibels, parts)}
 
-    labels = metadata.assign(p_sample=np.nan, s_sample=np.nan)
-    estimates: dict[str, WindowDenoiser] = {"noisy": lambda noisy: noisy, **denoisers}
-    rows = _evaluate_all(windows, labels, estimates, pickers, sampling_rate, waveforms, unions)
-    return rows.assign(hours=windows.shape[-1] / sampling_rate / 3600)
+    labels = pd.concat([metadata] * parts, ignore_index=True).assign(p_sample=np.nan, s_sample=np.nan)
+    rows = _evaluate_all(windows, labels, {"noisy": lambda noisy: noisy, **denoisers}, pickers, waveforms)
+    rows["record"] %= len(records)
+    highest = [name for name in rows if name.endswith("_highest")]
+    keys = ["denoiser", "record", "kind", "event", "suppression_db"]
+    rows = rows.groupby(keys, sort=False, dropna=False)[highest].max().reset_index() if highest else rows[keys]
+    for name in highest:
+        picker = pickers[name.rsplit("_", 2)[0]]
+        rows[name.replace("_highest", "_false")] = rows[name] >= usual_threshold(picker)
+    return rows.drop_duplicates(["denoiser", "record"]).assign(hours=parts * windowlen / SAMPLING_RATE / 3600)
+
+
+def usual_threshold(picker: WaveformModel) -> float:
+    """Probability from which on picks of a picker count."""
+    return THRESHOLDS.get(type(picker).__name__, THRESHOLD)
+
+
+def with_unions(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """
+    Rows, and those of the picks on denoised and on noisy records together, of which the more probable counts.
+
+    :param rows: Rows of one of the functions above
+    :param names: Denoisers
+    """
+    picked = ("_label", "_residual", "_highest", "_false")
+    kept = [name for name in rows if name in IDENTITY or name.endswith(picked)]
+    tables, noisy = [rows], rows[rows["denoiser"] == "noisy"].reset_index(drop=True)
+    for name in names:
+        union = rows.loc[rows["denoiser"] == name, kept].reset_index(drop=True)
+        for column in kept:
+            if column.endswith(("_highest", "_false")):
+                union[column] = np.maximum(union[column], noisy[column])
+            elif column.endswith("_residual"):
+                union[column] = noisy[column].fillna(union[column])
+        tables.append(union.assign(denoiser=f"{name} + noisy"))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _evaluate_all(
     noisy: Array,
     labels: pd.DataFrame,
-    estimates: Mapping[str, WindowDenoiser],
+    estimates: Mapping[str, Denoiser],
     pickers: Mapping[str, WaveformModel],
-    rate: float,
-    waveforms: Callable[[str, Array], dict[str, Floats]] | None,
-    unions: Sequence[str],
+    waveforms: Callable[[str, Array], dict[str, Floats]] | None = None,
 ) -> pd.DataFrame:
-    base = _describe(labels, rate)
-    raw: dict[str, pd.DataFrame] = {}
-    tables = []
+    base, tables = _describe(labels), []
     for name, denoise in tqdm(estimates.items(), desc="Evaluating", leave=False, disable=None):
         estimate = denoise(noisy)
         rows = base.assign(denoiser=name, **(waveforms(name, estimate) if waveforms else {}))
-        together = base.assign(denoiser=f"{name} + noisy")
         for picker_name, picker in pickers.items():
-            threshold = THRESHOLDS.get(type(picker).__name__, THRESHOLD)
-            picks, *others = pick_windows(picker, estimate, (threshold, *LADDER), rate)
-            scores = _scores(picker_name, picks, labels, rate), _highest(picker_name, pd.concat(others), labels, rate)
+            picks, *others = pick_windows(picker, estimate, (usual_threshold(picker), *LADDER))
+            scores = _scores(picker_name, picks, labels), _highest(picker_name, pd.concat(others), labels)
             rows = pd.concat([rows, *scores], axis=1)
-            if name == "noisy":
-                raw[picker_name] = picks
-            if name in unions:
-                both = merge_picks(raw[picker_name], picks)
-                together = pd.concat([together, _scores(picker_name, both, labels, rate)], axis=1)
-        tables += [rows, together] if name in unions and pickers else [rows]
+        tables.append(rows)
     return pd.concat(tables, ignore_index=True)
 
 
-def _describe(labels: pd.DataFrame, rate: float) -> pd.DataFrame:
-    """Columns to group by. Records without an event in their metadata are events of their own."""
+def _describe(labels: pd.DataFrame) -> pd.DataFrame:
+    """Columns to group by. Records without an event, or a station, in their metadata are one of their own."""
     nothing = pd.Series(np.nan, index=labels.index)
     event = labels.get("source_id", nothing).astype(object).fillna(labels.get("trace_name", nothing))
-    region = labels.get("region", labels.get("trace_source", nothing))
-    channel = labels.get("trace_channel", nothing).astype("string")
-    sp = (labels.get(S_KEY, nothing) - labels.get(P_KEY, nothing)) / rate
-    names = [f"{low}-{high} s" for low, high in pairwise(SP_CLASSES[:-1])] + [f"above {SP_CLASSES[-2]} s"]
-    return pd.DataFrame(
-        {
-            "record": np.arange(len(labels)),
-            "event": event.where(event.notna(), labels.index.to_series()).astype(str).to_numpy(),
-            "region": region.astype(object).fillna("unknown").to_numpy(),
-            "instrument": channel.str[:2].fillna("unknown").to_numpy(object),
-            "sp_class": pd.cut(sp, SP_CLASSES, labels=names).astype(object).fillna("unknown").to_numpy(),
-            "input_snr_db": labels.get("input_snr_db", nothing).to_numpy(),
-        }
-    )
+    station = labels.get("station_code", nothing).astype(object)
+    if "station_network_code" in labels:
+        network = labels["station_network_code"].astype(object).fillna("").astype(str)
+        station = (network + "." + station.astype(str)).where(station.notna())
+    sp = (labels.get(S_KEY, nothing) - labels.get(P_KEY, nothing)) / SAMPLING_RATE
+    known = {name: labels.get(name, nothing).astype(object) for name in ("station_seen", "region_seen")}
+    number = labels.index.to_series().astype(str)
+    columns = {
+        "record": np.arange(len(labels)),
+        "event": event.fillna(number).astype(str),
+        "station": station.fillna(number).astype(str),
+        "region": labels.get("region", labels.get("trace_source", nothing)).astype(object),
+        "sp_class": _classes(sp, SP_CLASSES, "s"),
+        "p_snr_class": _classes(labels.get("p_snr_db", nothing), P_SNR_CLASSES, "dB"),
+        "kind": labels.get("kind", nothing).astype(object),
+        **known,
+    }
+    described = pd.DataFrame({name: np.asarray(values) for name, values in columns.items()}).fillna("unknown")
+    return described.assign(input_snr_db=labels.get("input_snr_db", nothing).to_numpy())
+
+
+def _classes(values: pd.Series, bounds: Sequence[float], unit: str) -> pd.Series:
+    names = [
+        f"below {high} {unit}"
+        if low == -np.inf
+        else f"above {low} {unit}"
+        if high == np.inf
+        else f"{low} to {high} {unit}"
+        for low, high in pairwise(bounds)
+    ]
+    return pd.cut(values.astype(float), bounds, labels=names).astype(object)
+
+
+def _p_snr(mixtures: Mixtures) -> Floats:
+    """SNR of P in dB: mean power of the earthquake in the 2 s from P on, over that of the noise."""
+    onset = mixtures.labels["p_sample"].to_numpy(dtype=float)[:, None]
+    time = np.arange(mixtures.clean.shape[-1]) - np.floor(onset)
+    power, noise = (np.square(x, dtype=np.float64).mean(1) for x in (mixtures.clean, mixtures.noise))
+    inside = (time >= 0) & (time < P_SECONDS * SAMPLING_RATE)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 10 * np.log10((power * inside).sum(-1) / inside.sum(-1) / noise.mean(-1))
 
 
 def _waveforms(mixtures: Mixtures, estimate: Array) -> dict[str, Floats]:
@@ -186,19 +238,36 @@ def _waveforms(mixtures: Mixtures, estimate: Array) -> dict[str, Floats]:
     sdr = metrics.sdr_db(clean, estimate, axis=(-2, -1))
     with np.errstate(divide="ignore"):
         amplitude = np.log10(metrics.amplitude_ratio(clean, estimate, axis=(-2, -1)))
+    (axis, straight), (found_axis, found_straight) = (polarisation(x, onset) for x in (clean, estimate))
+    cosine = np.abs((axis * found_axis).sum(-1)).clip(0, 1)
     return {
         "sdr_db": sdr,
         "sdr_gain_db": sdr - metrics.sdr_db(clean, noisy, axis=(-2, -1)),
         "snr_gain_db": snr(estimate) - snr(noisy),
         "correlation": _mean_over_live(metrics.cross_correlation(clean, estimate)),
         "log10_amplitude": amplitude,
+        "p_angle_deg": np.degrees(np.arccos(cosine)),
+        "p_rectilinearity": found_straight - straight,
     }
 
 
-def _scores(name: str, picks: pd.DataFrame, labels: pd.DataFrame, rate: float) -> pd.DataFrame:
+def polarisation(windows: Array, onset: Floats) -> tuple[Floats, Floats]:
+    """
+    Direction of motion of P, a unit vector (batch, 3) of any sign, and rectilinearity, (batch,), from 0 to 1: of the
+    largest eigenvalue of the covariance of the components in the half second from P on (Jurkevics, 1988).
+    """
+    count, first = int(POLARISED_SECONDS * SAMPLING_RATE), np.floor(onset).astype(int)
+    place = (first[:, None] + np.arange(count)).clip(0, windows.shape[-1] - 1)
+    motion = np.take_along_axis(windows.astype(np.float64), place[:, None], axis=-1)
+    values, vectors = np.linalg.eigh(motion @ motion.transpose(0, 2, 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return vectors[..., -1], 1 - (values[:, 0] + values[:, 1]) / (2 * values[:, 2])
+
+
+def _scores(name: str, picks: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     records, columns = np.arange(len(labels)), {}
     for phase in "PS":
-        times = labels[f"{phase.lower()}_sample"].to_numpy(dtype=float) / rate
+        times = labels[f"{phase.lower()}_sample"].to_numpy(dtype=float) / SAMPLING_RATE
         wanted = pd.DataFrame({"record": records, "phase": phase, "time": times}).dropna()
         matched = match_labels(picks, wanted, max(TOLERANCES)).set_index("record")["residual"]
         counts = picks[picks["phase"] == phase].groupby("record").size()
@@ -208,35 +277,16 @@ def _scores(name: str, picks: pd.DataFrame, labels: pd.DataFrame, rate: float) -
     return pd.DataFrame(columns)
 
 
-def _highest(name: str, picks: pd.DataFrame, labels: pd.DataFrame, rate: float) -> pd.DataFrame:
+def _highest(name: str, picks: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     columns = {}
     for phase in "PS":
-        time = labels[f"{phase.lower()}_sample"].to_numpy(dtype=float) / rate
+        time = labels[f"{phase.lower()}_sample"].to_numpy(dtype=float) / SAMPLING_RATE
         some = picks[picks["phase"] == phase]
         distance = some["time"].to_numpy(dtype=float) - time[some["record"].to_numpy(dtype=int)]
         near = some[np.isnan(distance) | (np.abs(distance) <= max(TOLERANCES) + 1e-6)]
         highest = near.groupby("record")["probability"].max()
         columns[f"{name}_{phase}_highest"] = highest.reindex(np.arange(len(labels)), fill_value=0.0).to_numpy()
     return pd.DataFrame(columns)
-
-
-def merge_picks(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """
-    All picks of two tables; of picks of one phase within half a second, only the most probable is kept.
-
-    :param first: Picks with the columns ``record``, ``phase``, ``time`` (s) and ``probability``
-    :param second: Picks on the same records
-    """
-    picks = pd.concat([first, second]).sort_values("probability", ascending=False, kind="stable")
-    kept: list[tuple] = []
-    times: dict[Any, list[float]] = {}
-    for pick in picks[PICK_COLUMNS].itertuples(index=False, name=None):
-        record, phase, time, _ = pick
-        group = times.setdefault((record, phase), [])
-        if all(abs(time - other) > SAME_PICK for other in group):
-            group.append(time)
-            kept.append(pick)
-    return pd.DataFrame(sorted(kept, key=lambda pick: (pick[0], pick[2])), columns=PICK_COLUMNS)
 
 
 def _mean_over_live(correlation: Floats) -> Floats:

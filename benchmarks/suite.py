@@ -1,38 +1,28 @@
-"""The denoisers and pickers that are available, and why others are not."""
+"""The rows of the tables: which denoisers and pickers there are, and why others are not available."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import seisbench.models as sbm
-import torch
-from baselines import (
-    DEFAULT_STEPS,
-    BandPass,
-    CDiffSDDenoiser,
-    Denoiser,
-    Wiener,
-    load_cdiffsd_denoiser,
-    load_mask_denoiser,
-)
-from evaluation import WindowDenoiser
-from numpy.typing import NDArray
-from seisbench.models import WaveformModel
-from seisbench_cdiffsd.model import CDiffSD
-from seisbench_cdiffsd.noise_left import leave_noise
-from speed import step_name
+from baselines import CONTROLS, Denoiser, NetworkDenoiser, Wiener, band_pass, load_network
 from testdata import DataError, Options
 
+from seisbench_cdiffsd.denoising import DRY as SHARES
 from seisbench_cdiffsd.picking import WeightsUnavailable, load_picker
-
-Array = NDArray[np.float32]
 
 WEIGHTS = Path(__file__).parent / "weights"
 #: SeisBench's names of published weights; of SeisDAE, the first that its repository lists.
 PUBLISHED = {"DeepDenoiser": "original", "SeisDAE": None}
+#: Rows of CDiffSD with the weights of the package and default steps, for either purpose.
+PICKING, WAVEFORMS = "CDiffSD, picking", "CDiffSD, waveforms"
+#: What the name of another denoiser ends in where a share of the removed noise is added back.
+DRY = ", dry"
+#: Rows of the tables that people read.
+SHOWN = ("noisy", "band-pass 2-20 Hz", "DeepDenoiser", "SeisDAE", PICKING, WAVEFORMS, "oracle mask")
 
 
 @dataclass
@@ -43,73 +33,48 @@ class Available:
     missing: dict[str, str] = field(default_factory=dict)
 
 
-def noise_left(denoise: Denoiser) -> WindowDenoiser:
-    """Another denoiser, with as much noise left in as CDiffSD leaves by default, to compare the denoisers alone."""
+def denoiser_table(options: Options) -> dict[str, Callable[[], Denoiser]]:
+    """A loader for each row, in their order."""
 
-    def attenuated(windows: Array) -> Array:
-        return leave_noise(torch.from_numpy(windows), torch.from_numpy(denoise(windows))).numpy()
+    def network(name: str, weights: str | Path, download: bool = False, **more: float) -> Callable[[], Denoiser]:
+        return lambda: NetworkDenoiser(load_network(name, weights, download, options.device), **more)
 
-    return attenuated
+    def published(name: str) -> Denoiser:
+        return network(name, _published_weights(name, options.download), options.download)()
 
+    def purposes(name: str, weights: str | Path) -> dict[str, Callable[[], Denoiser]]:
+        shares = {f"{name}, {purpose}": share for purpose, share in SHARES.items()}
+        shares |= {f"{name}, dry {share:g}": share for share in options.dry}
+        return {row: network("CDiffSD", weights, dry=share) for row, share in shares.items()}
 
-def denoiser_table(options: Options) -> dict[str, Callable[[], WindowDenoiser]]:
-    """A loader for each row of the tables, in their order."""
-
-    def mask_denoiser(name: str) -> Callable[[], Denoiser]:
-        return lambda: load_mask_denoiser(name, WEIGHTS / name.lower(), device=options.device)
-
-    def published(name: str) -> Callable[[], Denoiser]:
-        download = options.download
-        return lambda: load_mask_denoiser(name, _published_weights(name, download), download, options.device)
-
-    def cdiffsd(weights: str | Path, steps: int, **noise: float) -> Callable[[], Denoiser]:
-        return lambda: load_cdiffsd_denoiser(weights, steps, options.device, **noise)
-
-    def noisy_rows(name: str, weights: str | Path, steps: int) -> dict[str, Callable[[], Denoiser]]:
-        floor, margin = (CDiffSD._annotate_args[x][1] for x in ("noise_floor", "noise_margin"))
-        rules = {
-            "": (floor, margin),
-            **{f" {floor:g}:{margin:g}": (floor, margin) for floor, margin in options.noise_left},
-        }
-        return {
-            f"{step_name(name, steps)}, noise left{rule}": cdiffsd(
-                weights, steps, noise_floor=floor, noise_margin=margin
-            )
-            for rule, (floor, margin) in rules.items()
-        }
-
-    table: dict[str, Callable[[], WindowDenoiser]] = {
-        "band-pass 1-45 Hz": lambda: BandPass(1, 45),
-        "band-pass 1-20 Hz": lambda: BandPass(1, 20),
+    table: dict[str, Callable[[], Denoiser]] = {
+        "band-pass 2-20 Hz": lambda: partial(band_pass, low=2, high=20),
         "Wiener": Wiener,
-        **{name: mask_denoiser(name) for name in PUBLISHED},
-        **{f"{name}, noise left": lambda name=name: noise_left(mask_denoiser(name)()) for name in PUBLISHED},
-        **{f"{name} (its own weights)": published(name) for name in PUBLISHED},
     }
-    some = DEFAULT_STEPS if DEFAULT_STEPS in options.steps else max(options.steps)
-    for steps in options.steps:
-        table[step_name("CDiffSD", steps)] = cdiffsd("base", steps)
-    few = sorted({min(options.steps), some})
-    for steps in few:
-        table |= noisy_rows("CDiffSD", "base", steps)
-    for steps in few:
-        table[step_name("CDiffSD published", steps)] = cdiffsd(WEIGHTS / "published", steps)
-    for kind in ("gaussian", "gaussian-coloured"):
-        table[step_name(f"CDiffSD {kind}", some)] = cdiffsd(WEIGHTS / kind, some)
-    table[step_name("CDiffSD from scratch", some)] = cdiffsd(WEIGHTS / "from-scratch", some)
-    table |= noisy_rows("CDiffSD from scratch", WEIGHTS / "from-scratch", some)
+    for name in PUBLISHED:
+        path = WEIGHTS / name.lower()
+        table |= {name: network(name, path), f"{name}{DRY}": network(name, path, dry=SHARES["picking"])}
+        table[f"{name} (its own weights)"] = partial(published, name)
+    table |= purposes("CDiffSD", "base")
+    table |= {steps_name("CDiffSD", steps): network("CDiffSD", "base", steps=steps) for steps in options.steps}
+    for kind in ("published", "gaussian", "gaussian-coloured", "from-scratch"):
+        table[f"CDiffSD {kind}"] = network("CDiffSD", WEIGHTS / kind)
+    table |= {name: lambda control=control: control for name, control in CONTROLS.items()}
     paths = [name for name in options.models if Path(f"{name}.json").is_file()]
     words = [name.lower() for name in options.models if name not in paths]
-    if words or paths:
-        unknown = [word for word in words if not any(word in row.lower() for row in table)]
-        if unknown:
-            raise DataError(f"--models knows no {', '.join(unknown)}: a part of {', '.join(table)}, or a path.")
+    unknown = [word for word in words if not any(word in row.lower() for row in table)]
+    if unknown:
+        raise DataError(f"--models knows no {', '.join(unknown)}: a part of {', '.join(table)}, or a path.")
+    if options.models:
         table = {name: load for name, load in table.items() if any(word in name.lower() for word in words)}
     for path in paths:
-        table |= {step_name(path, steps): cdiffsd(Path(path), steps) for steps in options.steps}
-        for steps in few:
-            table |= noisy_rows(path, Path(path), steps)
+        table |= purposes(path if "/" in path else f"./{path}", Path(path))
     return table
+
+
+def steps_name(name: str, steps: int) -> str:
+    """Name of a row of a diffusion model with another number of steps than usual."""
+    return f"{name}, direct" if steps == 1 else f"{name}, {steps} steps"
 
 
 def _published_weights(name: str, download: bool) -> str:
@@ -135,26 +100,27 @@ def load_denoisers(options: Options) -> Available:
     return result
 
 
-def cdiffsd_rows(denoisers: dict[str, WindowDenoiser]) -> list[str]:
-    """The rows of CDiffSD, for which the picks on noisy and denoised records together are evaluated as well."""
-    return [name for name, denoiser in denoisers.items() if isinstance(denoiser, CDiffSDDenoiser)]
+def unions(denoisers: Iterable[str]) -> list[str]:
+    """Rows of which the picks are also taken together with those on noisy records: all that are made for picking."""
+    return [name for name in denoisers if name.endswith((", picking", DRY))]
 
 
-def own(denoisers: dict[str, WindowDenoiser]) -> list[str]:
-    """The rows of CDiffSD with the weights of the package, which must be better than doing nothing."""
-    return [name for name in denoisers if name.startswith("CDiffSD, ")]
+def read_by_people(denoisers: Iterable[str]) -> list[str]:
+    """Rows of the tables that people read: the few that are always there, and what a user has asked for by name."""
+    return [x for x in denoisers if x in SHOWN or (("/" in x or "CDiffSD, dry" in x) and not x.endswith("+ noisy"))]
 
 
 def load_pickers(options: Options) -> Available:
-    """The pickers of the options, as "PhaseNet" or "PhaseNet:volpick"."""
+    """The pickers, such as "PhaseNet" or "PhaseNet:volpick"."""
     result = Available()
     for name in options.pickers:
-        model, _, weights = name.partition(":")
+        kind, _, weights = name.partition(":")
         try:
-            picker: WaveformModel = load_picker(model, weights or "original", options.download)
-            result.items[name] = picker.to(options.device)
+            picker = load_picker(kind, weights or "original", options.download)
+        except ValueError as error:
+            raise DataError(f"--picker: there is no model {kind!r} in SeisBench.") from error
         except WeightsUnavailable as error:
             result.missing[name] = " ".join(str(error).split())
-        except ValueError as error:
-            raise DataError(str(error)) from error
+            continue
+        result.items[name] = picker.to(options.device)
     return result

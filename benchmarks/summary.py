@@ -1,4 +1,4 @@
-"""Statistics of rows, one for each record and denoiser, with intervals from a bootstrap over events and stations."""
+"""Statistics of rows, one for each record and denoiser, with intervals by a bootstrap of earthquakes and stations."""
 
 from __future__ import annotations
 
@@ -9,39 +9,44 @@ import pandas as pd
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+#: Statistics of a group, by metric: the value, and then those of the resamples, a row for each unit.
+Drawn = dict[str, tuple[Floats, Floats]]
 
 #: Largest residuals in seconds of correct picks. Rows hold residuals up to the largest.
 TOLERANCES = (0.1, 0.5)
-#: Share of the resampled statistics within an interval.
-INTERVAL = 0.95
-
-
-#: What is drawn for an interval: statistics of a group, the value and then those of the resamples, by metric.
-Drawn = dict[str, Floats]
+#: Percentiles of the resampled statistics that an interval lies between.
+ENDS = (2.5, 97.5)
+#: What is resampled: columns, each with draws of its own.
+UNITS = ("event", "station")
+#: Fewest earthquakes, and stations, from which an interval can be had.
+FEWEST = 10
+#: Metrics that are means over records, and medians, since they are infinite where silence is left.
+MEANS = ("sdr_db", "sdr_gain_db", "correlation", "sdr_full_db", "correlation_full", "p_angle_deg", "p_rectilinearity")
+MEDIANS = ("snr_gain_db", "log10_amplitude", "suppression_db")
 
 
 def summarize(
     rows: pd.DataFrame,
     by: Sequence[str] = ("denoiser",),
     reference: str | None = None,
-    resamples: int = 1000,
+    resamples: int = 500,
     seed: int = 0,
 ) -> pd.DataFrame:
     """
-    Statistics of rows, each with a 95 % interval from a bootstrap over events: the mixtures of an event, whatever
-    their noise, are drawn together.
+    Statistics of rows with 95 % intervals: the wider of those of two bootstraps, over earthquakes and over stations.
+    All records of an earthquake, or of a station, whatever their noise, are drawn together.
 
     :param rows: Rows of :py:mod:`evaluation`
-    :param by: Columns to group by, in order, "denoiser" among them
+    :param by: Columns to group by, "denoiser" first
     :param reference: A denoiser; statistics become its own minus those of each other one, and intervals those of the
-        differences, as the same events are drawn for both
-    :param resamples: Number of resampled sets of events
+        differences, as the same earthquakes and stations are drawn for both
+    :param resamples: Number of resampled sets of either
     :param seed: Seed of the resampling
-    :return: One row per group and metric, with the columns of `by`, ``metric``, ``value``, ``low``, ``high``,
-        ``events`` and ``records``
+    :return: One row per group and metric, with the columns of `by`, ``metric``, ``value``, ``low``, ``high`` (NaN
+        below ten independent records), ``events``, ``stations``, ``independent`` (the lower of the two) and ``records``
     """
     drawn = {
-        key: _statistics(group, _resampled(group["event"], resamples, seed))
+        key: _split(_statistics(group, resampled(group, resamples, seed)), resamples)
         for key, group in rows.groupby(list(by), sort=False)
     }
     return _with_intervals(rows, by, drawn, reference)
@@ -53,45 +58,68 @@ def recall_at(
     per_hour: Sequence[float],
     by: Sequence[str] = ("denoiser",),
     reference: str | None = None,
-    resamples: int = 1000,
+    resamples: int = 500,
     seed: int = 0,
 ) -> pd.DataFrame:
     """
     Recall at equal rates of false picks. Pickers are more confident on the output of some denoisers than of others, so
     each denoiser has its own threshold: the lowest at which at most so many windows of noise per hour have a pick.
-    That hangs on a few windows of noise, so for the intervals stations are drawn as well as events, and the threshold
-    is found again for each draw.
+    For the intervals the stations of the noise are drawn too, and the threshold is found again for each draw.
 
     :param records: Rows of records with labels, of :py:mod:`evaluation`
     :param noise: Rows of noise alone; denoisers that are not in both are left out
     :param per_hour: Windows of noise with a pick, per hour
     :param by: Columns of `records` to group by, "denoiser" first; thresholds are those of the denoiser
     :param reference: As for :py:func:`summarize`
-    :param resamples: Number of resampled sets of events and stations
-    :param seed: Seed of the resampling
+    :param resamples: Likewise
+    :param seed: Likewise
     :return: As of :py:func:`summarize`; the metrics are ``<picker>_<phase>_found_<per hour>``
     """
     both = [name for name in records["denoiser"].unique() if (noise["denoiser"] == name).any()]
     records = records[records["denoiser"].isin(both)]
     stems = [name.removesuffix("_highest") for name in records if name.endswith("_highest")]
+    units = len([unit for unit in UNITS if unit in records])
     thresholds: dict[tuple[str, str, float], Floats] = {}
     for name, rows in noise.groupby("denoiser", sort=False):
-        weights = _resampled(rows["event"], resamples, seed)
+        weights = resampled(rows, units * resamples, seed, ("event",), first=len(UNITS))
         for stem in (stem for stem in stems if f"{stem}_highest" in rows):
             highest, hours = (rows[column].to_numpy(dtype=float) for column in (f"{stem}_highest", "hours"))
             for rate in per_hour:
                 thresholds[name, stem, rate] = _threshold(highest, weights, rate * (weights @ hours))
     drawn: dict[tuple, Drawn] = {}
     for key, group in records.groupby(list(by), sort=False):
-        weights, drawn[key] = _resampled(group["event"], resamples, seed), {}
+        weights, found = resampled(group, resamples, seed), {}
         for stem in stems:
             highest, label = (group[f"{stem}_{column}"].to_numpy(dtype=float) for column in ("highest", "label"))
             for rate in per_hour if np.isfinite(highest).all() and label.any() else ():
                 threshold = thresholds.get((key[0], stem, rate))
                 if threshold is not None:
                     hits = (highest > threshold[:, None]) * label
-                    drawn[key][f"{stem}_found_{rate:g}"] = _ratio((weights * hits).sum(1), weights @ label)
-    return _with_intervals(records, by, drawn, reference)
+                    found[f"{stem}_found_{rate:g}"] = _ratio((weights * hits).sum(1), weights @ label)
+        drawn[key] = _split(found, resamples)
+    return _with_intervals(records, by, drawn, reference, noise["event"].nunique())
+
+
+def resampled(rows: pd.DataFrame, resamples: int, seed: int, units: Sequence[str] = UNITS, first: int = 0) -> Floats:
+    """
+    Weights (1 + units x resamples, row): 1 for each row, then how often the earthquake of each row is drawn, then how
+    often its station is.
+
+    :param first: Number of the first unit; what is drawn for each depends on its number, so that equally many
+        earthquakes and stations are not drawn alike
+    """
+    weights = [np.ones((1, len(rows)))]
+    for number, unit in enumerate((unit for unit in units if unit in rows), first):
+        names, member = np.unique(rows[unit].astype(str), return_inverse=True)
+        random = np.random.default_rng(np.random.SeedSequence((seed, number)))
+        draws = random.multinomial(len(names), np.full(len(names), 1 / len(names)), resamples)
+        weights.append(draws[:, member])
+    return np.concatenate(weights)
+
+
+def _split(statistics: dict[str, Floats], resamples: int) -> Drawn:
+    size = max(resamples, 1)
+    return {name: (x[:1], x[1:].reshape(-1, size) if resamples else x[:0]) for name, x in statistics.items()}
 
 
 def _threshold(highest: Floats, weights: Floats, allowed: Floats) -> Floats:
@@ -102,54 +130,49 @@ def _threshold(highest: Floats, weights: Floats, allowed: Floats) -> Floats:
     return np.append(highest[order], 0.0)[first_not_allowed]
 
 
-def _resampled(events: pd.Series, resamples: int, seed: int) -> Floats:
-    """Weights (1 + resamples, row): 1 for each row, then how often the event of each row is drawn."""
-    names, member = np.unique(events, return_inverse=True)
-    draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), resamples)
-    return np.concatenate([np.ones((1, len(events))), draws[:, member]])
-
-
 def _with_intervals(
-    rows: pd.DataFrame, by: Sequence[str], drawn: dict[tuple, Drawn], reference: str | None
+    rows: pd.DataFrame, by: Sequence[str], drawn: dict[tuple, Drawn], reference: str | None, least: float = np.inf
 ) -> pd.DataFrame:
-    """A row for each group and metric: value, interval, and numbers of events and records."""
-    table, place = [], list(by).index("denoiser")
-    ends = 50 * (1 - INTERVAL), 50 * (1 + INTERVAL)
-    counts = {key: {"events": x.nunique(), "records": len(x)} for key, x in rows.groupby(list(by))["event"]}
+    """A row for each group and metric: value, interval, and numbers of earthquakes, stations and records."""
+    table = []
+    groups = rows.groupby(list(by))
     for key, statistics in drawn.items():
-        if reference is not None:
-            first = drawn.get((*key[:place], reference, *key[place + 1 :]), {})
-            statistics = {name: first[name] - values for name, values in statistics.items() if name in first}
-        for metric, values in statistics.items():
-            finite = values[1:][np.isfinite(values[1:])]
-            low, high = np.percentile(finite, ends) if len(finite) else (np.nan, np.nan)
-            numbers = {"metric": metric, "value": values[0], "low": low, "high": high}
-            table.append({**dict(zip(by, key, strict=True)), **numbers, **counts[key]})
+        group = groups.get_group(key)
+        counts = {f"{unit}s": group[unit].nunique() for unit in UNITS if unit in group}
+        counts["independent"] = min(*counts.values(), least)
+        other = drawn.get((reference, *key[1:]), {}) if reference is not None else {}
+        for metric, (value, draws) in statistics.items():
+            if reference is not None:
+                if metric not in other:
+                    continue
+                value, draws = other[metric][0] - value, other[metric][1] - draws
+            intervals = [np.percentile(x[np.isfinite(x)], ENDS) for x in draws if np.isfinite(x).any()]
+            low, high = (
+                max(intervals, key=np.ptp) if counts["independent"] >= FEWEST and intervals else (np.nan, np.nan)
+            )
+            numbers = {"metric": metric, "value": value[0], "low": low, "high": high}
+            table.append({**dict(zip(by, key, strict=True)), **numbers, **counts, "records": len(group)})
     return pd.DataFrame(table)
 
 
 def _statistics(rows: pd.DataFrame, weights: Floats) -> dict[str, Floats]:
     """Statistics under each set of weights (resample, row): name -> (resample,)."""
     result: dict[str, Floats] = {}
-    means = ["sdr_db", "sdr_gain_db", "correlation", "sdr_full_db", "correlation_full"]
-    for name in means:
-        if name in rows and rows[name].notna().any():
-            result[name] = _mean(rows[name].to_numpy(), weights)
-    for name in ("snr_gain_db", "log10_amplitude", "suppression_db"):  # infinite if silence is left
-        if name in rows and rows[name].notna().any():
-            result[name] = _median(rows[name].to_numpy(), weights)
+    for names, average in ((MEANS, _mean), (MEDIANS, _median)):
+        for name in names:
+            if name in rows and rows[name].notna().any():
+                result[name] = average(rows[name].to_numpy(dtype=float), weights)
     if "log10_amplitude" in result:
         result["magnitude_error"] = _median(rows["log10_amplitude"].abs().to_numpy(), weights)
         for name, share in (("amplitude_lower", 0.25), ("amplitude", 0.5), ("amplitude_upper", 0.75)):
             result[name] = 10 ** _quantile(rows["log10_amplitude"].to_numpy(), weights, share)
-    for column in [name for name in rows if name.endswith("_picks")]:
-        stem = column.removesuffix("_picks")
-        picks = rows[column].to_numpy(dtype=float)
-        if "hours" in rows:
-            result[f"{stem}_per_hour"] = _ratio(weights @ picks, weights @ rows["hours"].to_numpy())
-        elif np.isfinite(picks).all():
-            label = rows[f"{stem}_label"].to_numpy(dtype=float)
-            result.update(_pick_statistics(stem, picks, label, rows[f"{stem}_residual"].to_numpy(), weights))
+    for column in rows:
+        stem, _, kind = column.rpartition("_")
+        if kind == "false" and rows[column].notna().all():
+            result[f"{stem}_per_hour"] = _ratio(weights @ rows[column].to_numpy(float), weights @ rows["hours"])
+        elif kind == "picks" and rows[f"{stem}_label"].notna().all():
+            columns = (rows[f"{stem}_{name}"].to_numpy(dtype=float) for name in ("picks", "label", "residual"))
+            result.update(_pick_statistics(stem, *columns, weights))
     return result
 
 
@@ -159,8 +182,9 @@ def _pick_statistics(stem: str, picks: Floats, label: Floats, residual: Floats, 
     for tolerance in TOLERANCES:
         hits = weights @ (np.abs(residual) <= tolerance + 1e-6)  # to a microsecond, as when matching; NaN is a miss
         result[f"{stem}_recall_{tolerance}"] = _ratio(hits, labels)
-        result[f"{stem}_precision_{tolerance}"] = _ratio(hits, found)
-        result[f"{stem}_f1_{tolerance}"] = _ratio(2 * hits, labels + found)
+        if np.isfinite(picks).all():
+            result[f"{stem}_precision_{tolerance}"] = _ratio(hits, found)
+            result[f"{stem}_f1_{tolerance}"] = _ratio(2 * hits, labels + found)
     mean, square = _mean(residual, weights), _mean(residual**2, weights)
     result[f"{stem}_mean"], result[f"{stem}_median"] = mean, _median(residual, weights)
     result[f"{stem}_std"] = np.sqrt(np.maximum(square - mean**2, 0))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +12,32 @@ import obspy
 import pandas as pd
 import seisbench.data as sbd
 import seisbench.generate as sbg
-from baselines import BandPass
+from baselines import Array
 
 from seisbench_cdiffsd.data import augmentations as aug
 from seisbench_cdiffsd.data import pairs
 from seisbench_cdiffsd.data.augmentations import P_KEY, RATE_KEY, S_KEY, SNR_KEY, State
-from seisbench_cdiffsd.data.datasets import noise_apart, noise_of, open_dataset, some
+from seisbench_cdiffsd.data.datasets import earthquakes_of, noise_apart, noise_of, open_dataset, some
+from seisbench_cdiffsd.data.pairs import Mixtures
 from seisbench_cdiffsd.data.splits import in_split, take_split
+from seisbench_cdiffsd.data.stores import InMemory, Joined
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE as RATE
-from seisbench_cdiffsd.training.feeding import CLEAN_SNR
 
 SHARED = Path(__file__).parents[2] / "shared"
+#: Datasets in ``../shared/data``, and the noise of which false picks are counted only.
+EVENTS, NOISE, BUSY = ("events", "events2"), ("noise", "noise2"), ("busy",)
+#: Windows of noise that hold icequakes, by dataset, name, station and time, in ``../shared/data``.
+EXCLUDED = "noise_exclude.csv"
 #: Samples of a window.
 WINDOW = 3000
-#: Highest SNR in dB of records that count as naturally noisy.
-NOISY_SNR = 15.0
-#: Most windows of noise of a station, so that no station dominates the noise.
-STATION_WINDOWS = 40
+#: Lowest SNR of clean records, and highest one of records that count as naturally noisy, in dB.
+CLEAN_SNR, NOISY_SNR = 20.0, 15.0
+#: Amplitude of the noise in the paper's protocol: a share of the record's, both of them divided by their maximum.
+FACTOR = 0.40, 0.65
+#: Lowest upper end in Hz of the band that noise must have, as far as its metadata tell it.
+NOISE_BAND = 40.0
+#: Most minutes of noise of a station, so that none dominates the noise.
+STATION_MINUTES = 60
 #: Records that are read for each one wanted, if their number is limited, since many are not good enough.
 SPARE = 6
 
@@ -41,48 +50,42 @@ class DataError(Exception):
 class Options:
     """Options of the command line; see conftest.py."""
 
-    events: str | None = None
-    noise: str | None = None
+    events: tuple[str, ...] = ()
+    noise: tuple[str, ...] = ()
     split: str = "test"
-    limit: int | None = 8
+    limit: int | None = 12
+    draws: int = 1
     models: tuple[str, ...] = ()
     pickers: tuple[str, ...] = ("PhaseNet",)
-    steps: tuple[int, ...] = (1, 2)
-    noise_left: tuple[tuple[float, float], ...] = ()
+    steps: tuple[int, ...] = ()
+    dry: tuple[float, ...] = ()
     seed: int = 0
     clean_snr: float = CLEAN_SNR
-    window_snr: bool = False
     device: str = "cpu"
     download: bool = False
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Options that scripts share, for :py:func:`options_of`."""
-    parser.add_argument("--events", help="dataset of earthquakes")
-    parser.add_argument("--noise", help="dataset of noise")
-    parser.add_argument("--split", default="dev")
-    parser.add_argument("--window-snr", action="store_true", help="input SNR over the window, not over 10 s from P on")
-    parser.add_argument("--limit", type=int, help="number of earthquakes")
-    parser.add_argument("--threads", type=int, default=1)
-
-
-def options_of(args: Namespace, **more: Any) -> Options:
-    """Options of a script, from its command line and by name."""
-    shared = {name: getattr(args, name) for name in ("events", "noise", "split", "window_snr", "limit")}
-    return Options(**shared, models=tuple(args.models), **more)
-
-
 @dataclass(frozen=True)
 class Data:
-    """The records of a run: mixtures, noise alone, and records that are noisy by nature."""
+    """
+    The records of a run.
+
+    :param source: Names of the datasets
+    :param mixtures: Mixtures by protocol, "paper" and "window"
+    :param full_band: The same before the band-pass
+    :param noise: Minutes of noise alone, two windows each, (batch, 3, 6000)
+    :param noise_metadata: Its metadata; the column ``kind`` says what it is
+    :param natural: Records that are noisy by nature, (batch, 3, 3000)
+    :param natural_labels: Their metadata
+    """
 
     source: str
-    mixtures: pairs.Mixtures
-    full_band: pairs.Mixtures
-    noise: np.ndarray
-    noise_metadata: pd.DataFrame
-    natural: np.ndarray
-    natural_labels: pd.DataFrame
+    mixtures: dict[str, Mixtures]
+    full_band: dict[str, Mixtures] = field(repr=False)
+    noise: Array = field(repr=False)
+    noise_metadata: pd.DataFrame = field(repr=False)
+    natural: Array = field(repr=False)
+    natural_labels: pd.DataFrame = field(repr=False)
 
 
 def load_data(options: Options, folder: Path) -> Data:
@@ -92,80 +95,64 @@ def load_data(options: Options, folder: Path) -> Data:
     :param folder: Where the embedded example is written
     :raises DataError: If a dataset cannot be used
     """
-    events_name, noise_name = options.events, options.noise
-    if events_name is None and noise_name is None and not (SHARED / "data").is_dir():
+    events, noise, busy = list(options.events), list(options.noise), []
+    if not events and not noise and not (SHARED / "data").is_dir():
         write_example(folder)
-        events_name, noise_name, source = str(folder / "events"), str(folder / "noise"), "ObsPy's example"
-    else:
-        events_name = events_name or str(SHARED / "data" / "events")
-        noise_name = noise_name or (events_name if options.events else str(SHARED / "data" / "noise"))
-        source = f"{Path(events_name).name} and {Path(noise_name).name}"
-    band, few = pairs.band_pass(), None if options.limit is None else SPARE * options.limit
+        events, noise = [str(folder / "events")], [str(folder / "noise")]
+    elif not events:
+        events, busy = _shared(EVENTS), _shared(BUSY)
+        noise = noise or _shared(NOISE)
+    noise = noise or events
+    few = None if options.limit is None else SPARE * options.limit
+    band, split = pairs.band_pass(), options.split
     try:
-        events, noise = (open_dataset(name, options.download) for name in (events_name, noise_name))
-        test, quiet = split_of(events, options.split), noise_of(split_of(noise, options.split))
-        earthquakes = pairs.load_earthquakes(some(test, few, options.seed), band, options.clean_snr, mute=False)
-        apart = noise_apart(some(quiet, few, options.seed), [events], options.split)
-        silence = pairs.load_noise(apart, band, WINDOW)
+        sets, calm, unrest = ([open_dataset(x, options.download) for x in part] for part in (events, noise, busy))
+        quiet = [noise_apart(some(usable(x, split), few, options.seed), sets, split) for x in calm]
+        held = [earthquakes_of(some(split_of(x, split), few, options.seed)) for x in sets]
+        earthquakes = _loaded(held, pairs.target(band, options.clean_snr, mute=False))
+        silence = _loaded(quiet, pairs.background(band, WINDOW))
+        restless = [some(split_of(x, split), few, options.seed) for x in unrest if split in set(x.metadata["split"])]
+        unquiet = _loaded(restless, pairs.background(band, WINDOW)) if restless else None
     except ValueError as error:
         raise DataError(str(error)) from error
-    mixtures = mix(earthquakes, silence, options)
-    wide = full_band(mixtures, earthquakes, silence, (test, quiet), options)
-    return Data(source, mixtures, wide, *cut_noise(silence), *natural_records(events, options))
+    mixtures, full_band = {}, {}
+    for protocol in ("paper", "window"):
+        mixed = mix(earthquakes, silence, options, protocol)
+        labels = mixed.labels.assign(**_seen(mixed.labels, sets))
+        both = (Mixtures(mixed.clean[:, x], mixed.noise[:, x], labels) for x in (slice(3), slice(3, 6)))
+        mixtures[protocol], full_band[protocol] = both
+    source = " + ".join(dict.fromkeys(Path(name).name for name in (*events, *noise, *busy)))
+    alone, natural = noise_alone(silence, unquiet, options), natural_records(sets, options)
+    return Data(source, mixtures, full_band, *alone, *natural)
 
 
-def mix(earthquakes: pairs.InMemory, noise: pairs.InMemory, options: Options) -> pairs.Mixtures:
+def _shared(names: Sequence[str]) -> list[str]:
+    return [str(SHARED / "data" / name) for name in names if (SHARED / "data" / name).is_dir()]
+
+
+def _loaded(datasets: Sequence[sbd.WaveformDataset], arguments: dict[str, Any]) -> Joined:
     """
-    Mixtures whose noise is drawn by station, as in a training: each by the root of its records. With the SNR of the
-    window, noise is scaled once more: earthquakes are weaker over the window than in the 10 s from P on.
+    The usable records of several datasets, some of which may have none: six channels, of which the first three are in
+    the band and the others, scaled alike, as they were recorded.
     """
-    chances = pairs.source_weights(noise.metadata, "station_code")
-    mixed = pairs.mixtures(
-        earthquakes, noise, options.limit, windowlen=WINDOW, seed=options.seed, noise_chances=chances
-    )
-    if not options.window_snr:
-        return mixed
-    power, noise_power = (np.square(x, dtype=np.float64).mean((1, 2)) for x in (mixed.clean, mixed.noise))
-    scale = np.sqrt(power / noise_power * 10 ** (-mixed.labels["input_snr_db"].to_numpy() / 10))
-    return replace(mixed, noise=(scale[:, None, None] * mixed.noise).astype(np.float32))
+    demean, band, scale, *more = arguments["augmentations"]
 
+    def keep(state: State) -> None:
+        state["whole"] = state["X"]
 
-def full_band(
-    mixtures: pairs.Mixtures,
-    earthquakes: pairs.InMemory,
-    noise: pairs.InMemory,
-    datasets: tuple[sbd.WaveformDataset, sbd.WaveformDataset],
-    options: Options,
-) -> pairs.Mixtures:
-    """
-    The same mixtures before the band-pass: the same windows of the same records, scaled as they are in band.
+    def join(state: State) -> None:
+        state["X"] = (np.concatenate([state["X"][0], state["whole"][0]]), state["X"][1])
 
-    :param earthquakes: In-band records that the mixtures were made of
-    :param noise: In-band noise, likewise
-    :param datasets: Where the two come from
-    """
-    raw = [_raw(part, dataset) for part, dataset in zip((earthquakes, noise), datasets, strict=True)]
-    wide = mix(*raw, options)
-    band, parts = BandPass(), []
-    for inside, whole in ((mixtures.clean, wide.clean), (mixtures.noise, wide.noise)):
-        filtered = band.filter(whole, RATE)
-        middle = (..., slice(WINDOW // 10, -WINDOW // 10))  # the ends of a window are filtered as ends of a record
-        scale = (inside * filtered)[middle].sum((1, 2)) / (filtered[middle] ** 2).sum((1, 2))
-        parts.append((scale[:, None, None] * whole).astype(np.float32))
-    return pairs.Mixtures(*parts, mixtures.labels)
-
-
-def _raw(records: pairs.InMemory, dataset: sbd.WaveformDataset) -> pairs.InMemory:
-    """The same records in the same order, with their mean removed and nothing else."""
-    keys = [key for key in ("trace_chunk", "trace_name") if key in dataset.metadata]  # names repeat between chunks
-    place = {tuple(metadata[key] for key in keys): index for index, (_, metadata) in enumerate(records.samples)}
-    chosen = [name in place for name in dataset.metadata[keys].itertuples(index=False, name=None)]
-    raw = pairs.InMemory(
-        dataset.filter(np.array(chosen), inplace=False),
-        [sbg.Normalize(demean_axis=-1), sbg.Normalize(amp_norm_axis=(-2, -1), eps=1e-30)],
-    )
-    raw.samples.sort(key=lambda sample: place[tuple(sample[1][key] for key in keys)])
-    return raw
+    arguments = {**arguments, "augmentations": [demean, keep, band, *more, join, scale]}
+    parts, problems = [], []
+    for dataset in datasets:
+        try:
+            parts.append(InMemory(dataset, **arguments))
+        except ValueError as error:
+            problems.append(error)
+    if not parts:
+        raise problems[0]
+    return Joined(parts)
 
 
 def split_of(dataset: sbd.WaveformDataset, split: str) -> sbd.WaveformDataset:
@@ -173,48 +160,110 @@ def split_of(dataset: sbd.WaveformDataset, split: str) -> sbd.WaveformDataset:
     return take_split(dataset, split) if "split" in dataset.metadata else dataset
 
 
-def cut_noise(noise: pairs.InMemory) -> tuple[np.ndarray, pd.DataFrame]:
+def usable(noise: sbd.WaveformDataset, split: str) -> sbd.WaveformDataset:
+    """Noise of a split without what holds icequakes, and without what has nothing in the upper part of the band."""
+    left = split_of(noise_of(noise), split)
+    metadata, path = left.metadata, SHARED / "data" / EXCLUDED
+    wide = metadata.get("trace_band_hz", pd.Series(np.inf, index=metadata.index)).fillna(np.inf) >= NOISE_BAND
+    if path.is_file() and Path(noise.path) == SHARED / "data" / NOISE[0]:
+        wide &= ~metadata["trace_name"].isin(pd.read_csv(path)["trace_name"])
+    return left.filter(wide.to_numpy(), inplace=False)
+
+
+def mix(earthquakes: Joined, noise: Joined, options: Options, protocol: str) -> Mixtures:
     """
-    Whole windows of noise records, at most 40 per station, spread over all of its records; and their metadata.
-    Intervals resample stations, which are therefore the events.
+    Mixtures of one earthquake and one window of noise, drawn by station, each station by the root of its records.
+
+    :param protocol: "paper": the noise has 0.40 to 0.65 of the maximum of the record, one mixture per earthquake and
+        draw; "window": input SNRs of -10 to 10 dB, of mean powers over the window, in one draw
     """
-    windows, rows = [], []
-    for waveform, metadata in noise.samples:
-        for start in range(0, waveform.shape[-1] - WINDOW + 1, WINDOW):
-            windows.append(waveform[:, start : start + WINDOW])
+    chances, parts = pairs.source_weights(noise.metadata, "station_code"), []
+    snrs, draws = ((0.0,), options.draws) if protocol == "paper" else (pairs.MIXTURE_SNRS, 1)
+    for seed in range(options.seed, options.seed + draws):
+        mixed = pairs.mixtures(earthquakes, noise, options.limit, snrs, WINDOW, seed, chances)
+        inside = [np.float64(x[:, :3]) for x in (mixed.clean, mixed.noise)]
+        power, noise_power = (np.square(x).mean((1, 2)) for x in inside)
+        if protocol == "paper":
+            peak, noise_peak = (np.abs(x).max((1, 2)) for x in inside)
+            random = np.random.default_rng(np.random.SeedSequence((seed, len(peak), 1)))
+            scale = random.uniform(*FACTOR, len(peak)) * peak / noise_peak
+            mixed.labels["input_snr_db"] = np.nan
+        else:
+            scale = np.sqrt(power / noise_power * 10 ** (-mixed.labels["input_snr_db"].to_numpy() / 10))
+        parts.append((mixed.clean, (scale[:, None, None] * mixed.noise).astype(np.float32), mixed.labels))
+    clean, noises, labels = zip(*parts, strict=True)
+    return Mixtures(np.concatenate(clean), np.concatenate(noises), pd.concat(labels, ignore_index=True))
+
+
+def _seen(labels: pd.DataFrame, datasets: Sequence[sbd.WaveformDataset]) -> dict[str, Any]:
+    """Whether the station, and the region, of each record is in the training split of any of the datasets."""
+    tables = [x.metadata[x.metadata["split"] == "train"] for x in datasets if "split" in x.metadata]
+    columns = {"station_seen": "station_code", "region_seen": "region"}
+    return {
+        name: np.where(labels[column].isin(pd.concat([x[column] for x in tables if column in x])), "seen", "unseen")
+        for name, column in columns.items()
+        if column in labels and any(column in x for x in tables)
+    }
+
+
+def noise_alone(calm: Joined, busy: Joined | None, options: Options) -> tuple[Array, pd.DataFrame]:
+    """
+    Minutes of noise, of two windows of a station each, at most 60 of a station; and their metadata. Reversed in time,
+    calm and busy, which keeps spectrum and bursts and cannot hold an earthquake; and calm with random phases, which
+    keeps the spectrum alone. Intervals resample stations, which are therefore the events.
+    """
+    records, rows = [], []
+    for kind, store in (("calm", calm), ("busy", busy)):
+        for index in range(len(store) if store else 0):
+            waveform, metadata = store.get_sample(index)
             station = f"{metadata.get('station_network_code')}.{metadata.get('station_code', metadata['trace_name'])}"
-            rows.append({**metadata, "source_id": station})
-    table = pd.DataFrame(rows)
-    order, size = (table.groupby("source_id")["source_id"].transform(what) for what in ("cumcount", "size"))
-    # every (N / 40)-th of N windows: those at which the number of windows that are due increases
-    share = np.minimum(1.0, STATION_WINDOWS / size)
-    kept = (np.floor((order + 1) * share + 1e-9) > np.floor(order * share + 1e-9)).to_numpy()
-    return np.stack(windows)[kept], table[kept].reset_index(drop=True)
+            for start in range(0, waveform.shape[-1] - WINDOW + 1, WINDOW):
+                records.append(waveform[:3, start : start + WINDOW])
+                rows.append({"source_id": station, "kind": kind})
+    table = pd.DataFrame(rows).rename_axis("window").reset_index().sample(frac=1, random_state=options.seed)
+    place = table.groupby(["kind", "source_id"]).cumcount()
+    table = table.assign(minute=place // 2, half=place % 2).pivot(
+        index=["minute", "kind", "source_id"], columns="half", values="window"
+    )
+    table = table.reindex(columns=[0, 1]).dropna().astype(int).reset_index()
+    if options.limit is not None:  # of as many stations as there are
+        table = table.groupby("kind").head(2 * options.limit)
+    table = table[table["minute"] < STATION_MINUTES]
+    if table.empty:
+        raise DataError(f"No station has {2 * WINDOW / RATE:g} s of noise, in which false picks are counted.")
+    halves = np.stack([np.stack([records[i] for i in table[half]]) for half in (0, 1)], axis=2)
+    still = (table["kind"] == "calm").to_numpy()
+    spectrum, random = np.fft.rfft(halves[still]), np.random.default_rng(options.seed)
+    shape = (len(spectrum), 1, *spectrum.shape[2:])
+    parts = halves[..., ::-1], np.fft.irfft(spectrum * np.exp(2j * np.pi * random.random(shape)), WINDOW)
+    kinds = [table.assign(kind="reversed, " + table["kind"]), table[still].assign(kind="random phases")]
+    noise = np.concatenate(parts).astype(np.float32)
+    return noise.reshape(len(noise), 3, 2 * WINDOW), pd.concat(kinds, ignore_index=True)[["source_id", "kind"]]
 
 
-def natural_records(events: sbd.WaveformDataset, options: Options) -> tuple[np.ndarray, pd.DataFrame]:
+def natural_records(datasets: Sequence[sbd.WaveformDataset], options: Options) -> tuple[Array, pd.DataFrame]:
     """
     Records with manual P labels and a low SNR, as they are. Those of dev are added to those of test: dev is
     not trained on either, and only its clean records were used to choose models.
     """
     windows, rows = [], []
-    manual = events.metadata.get("trace_p_status", pd.Series("", index=events.metadata.index)) == "manual"
-    if "split" in events.metadata:
-        splits = ("test", "dev") if options.split == "test" else (options.split,)
-        manual &= np.any([in_split(events.metadata, split) for split in splits], axis=0)
-    if manual.any():
+    steps = [sbg.Normalize(demean_axis=-1), pairs.band_pass(), aug.RecordSNR()]
+    for events in datasets:
+        manual = events.metadata.get("trace_p_status", pd.Series("", index=events.metadata.index)) == "manual"
+        if "split" in events.metadata:
+            splits = ("test", "dev") if options.split == "test" else (options.split,)
+            manual &= np.any([in_split(events.metadata, split) for split in splits], axis=0)
+        if not manual.any():
+            continue
         limit = None if options.limit is None else SPARE * options.limit
-        steps = [sbg.Normalize(demean_axis=-1), pairs.band_pass(), aug.RecordSNR()]
-        chosen = some(events.filter(manual, inplace=False), limit, options.seed)
+        chosen = some(events.filter(manual.to_numpy(), inplace=False), limit, options.seed)
         try:
-            records = pairs.InMemory(
-                chosen, steps, lambda metadata: -np.inf < metadata[SNR_KEY] < NOISY_SNR, shortest=int(RATE)
-            )
+            records = InMemory(chosen, steps, lambda x: -np.inf < x[SNR_KEY] < NOISY_SNR, shortest=int(RATE))
         except ValueError:
-            records = None
-        for index in range(len(records) if records else 0):
+            continue
+        for index in range(len(records)):
             state: State = {"X": records.get_sample(index)}
-            with pairs.seeded(options.seed + index):
+            with pairs.seeded(np.random.SeedSequence((options.seed, index)).generate_state(4)):
                 aug.RandomOnset(400, 1200, WINDOW)(state)
             waveform, metadata = state["X"]
             s = metadata.get(S_KEY, np.nan)

@@ -36,7 +36,8 @@ import numpy as np
 import pandas as pd
 import seisbench.models as sbm
 import torch
-from baselines import MaskDenoiser, Wiener, prepare
+from baselines import NetworkDenoiser as MaskDenoiser
+from baselines import Wiener, prepare
 from seisbench.data import WaveformDataset
 from torch import Tensor
 from tqdm.auto import tqdm

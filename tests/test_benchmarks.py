@@ -6,19 +6,16 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import seisbench.data as sbd
 import torch
-from mixtures import mixture_snr_db
 from scipy import stats
 
 from seisbench_cdiffsd import metrics
 from seisbench_cdiffsd.data.pairs import Mixtures
-from seisbench_cdiffsd.data.stores import InMemory
 from seisbench_cdiffsd.picking import load_picker, pick_windows
 from seisbench_cdiffsd.training.run import TrainingConfig
 
@@ -28,7 +25,8 @@ report, suite, testdata, train_baselines, simulation = (
     for name in ("report", "suite", "testdata", "train_baselines", "simulation")
 )
 import evaluation  # noqa: E402
-from baselines import MaskDenoiser, load_mask_denoiser, oracle_mask  # noqa: E402
+import plots  # noqa: E402
+from baselines import NetworkDenoiser, band_pass, load_network, oracle_mask  # noqa: E402
 
 
 @pytest.fixture
@@ -50,45 +48,68 @@ def write(folder, records, rate=100.0, seed=0):
     return str(folder)
 
 
-def load(example_data, tmp_path, **names):
-    names = {"events": str(example_data / "events"), "noise": str(example_data / "noise"), **names}
-    return testdata.load_data(testdata.Options(**names), tmp_path)
+def load(example_data, tmp_path, **options):
+    options = {"events": (str(example_data / "events"),), "noise": (str(example_data / "noise"),), **options}
+    return testdata.load_data(testdata.Options(**options), tmp_path)
 
 
 def test_the_embedded_default_always_runs(monkeypatch, tmp_path):
     monkeypatch.setattr(testdata, "SHARED", tmp_path / "nowhere")
-    data = testdata.load_data(testdata.Options(), tmp_path)
-    assert data.mixtures.clean.shape == (15, 3, 3000) and data.noise.shape[1:] == (3, 3000)
-    labels = data.mixtures.labels
-    snr = mixture_snr_db(data.mixtures.clean, data.mixtures.noise, labels["p_sample"].to_numpy())
-    assert snr == pytest.approx(labels["input_snr_db"].to_numpy(), abs=0.1)
-    again = testdata.load_data(testdata.Options(), tmp_path / "again")
-    assert (data.mixtures.noisy == again.mixtures.noisy).all()
-    other = testdata.load_data(testdata.Options(seed=1), tmp_path / "other")
-    assert (data.mixtures.noisy != other.mixtures.noisy).any()
+    data, again, other = (
+        testdata.load_data(testdata.Options(seed=seed), tmp_path / name)
+        for seed, name in ((0, "a"), (0, "b"), (1, "c"))
+    )
+    assert data.mixtures["window"].clean.shape == (15, 3, 3000) and data.noise.shape[1:] == (3, 6000)
+    for protocol, mixtures in data.mixtures.items():
+        assert (mixtures.noisy == again.mixtures[protocol].noisy).all()
+        assert (mixtures.noisy != other.mixtures[protocol].noisy).any()
 
 
-def test_window_snr_scales_the_noise_alone(example_data, tmp_path):
-    mixed = load(example_data, tmp_path).mixtures
-    data = load(example_data, tmp_path, window_snr=True)
-    power, noise_power = (np.square(x).mean((1, 2)) for x in (data.mixtures.clean, data.mixtures.noise))
-    assert 10 * np.log10(power / noise_power) == pytest.approx(mixed.labels["input_snr_db"].to_numpy(), abs=0.01)
-    assert (data.mixtures.clean == mixed.clean).all()
-    scale = (data.mixtures.noise * mixed.noise).sum((1, 2)) / (mixed.noise**2).sum((1, 2))
-    assert data.mixtures.noise == pytest.approx(scale[:, None, None] * mixed.noise, rel=1e-4)
-    assert scale.max() < 1, "an earthquake is weaker over the window than in the 10 s from P on"
+def test_mixtures_of_the_paper_have_noise_of_a_share_of_the_maximum(example_data, tmp_path):
+    mixtures = load(example_data, tmp_path, draws=3).mixtures["paper"]
+    shares = np.abs(mixtures.noise).max((1, 2)) / np.abs(mixtures.clean).max((1, 2))
+    assert len(shares) == 9 and shares.min() >= 0.4 and shares.max() <= 0.65 and np.ptp(shares) > 0.05
+    assert len({noise.tobytes() for noise in mixtures.noise}) == 9, "each draw has noise of its own"
 
 
-@pytest.mark.parametrize("window_snr", [False, True])
-def test_full_band_mixtures_are_the_same_in_band(window_snr, shared_data, tmp_path):
-    data = testdata.load_data(testdata.Options(limit=2, window_snr=window_snr), tmp_path)
+def test_mixtures_by_the_snr_of_the_window(example_data, tmp_path):
+    mixtures = load(example_data, tmp_path).mixtures["window"]
+    power, noise_power = (np.square(x).mean((1, 2)) for x in (mixtures.clean, mixtures.noise))
+    assert 10 * np.log10(power / noise_power) == pytest.approx(mixtures.labels["input_snr_db"].to_numpy(), abs=0.01)
+
+
+@pytest.mark.parametrize("protocol", ["paper", "window"])
+def test_full_band_mixtures_are_the_same_in_band(protocol, shared_data, tmp_path):
+    data = testdata.load_data(testdata.Options(limit=2), tmp_path)
     middle = (..., slice(500, -500))
-    for inside, whole in (
-        (data.mixtures.clean, data.full_band.clean),
-        (data.mixtures.noise, data.full_band.noise),
-    ):
-        filtered = testdata.BandPass().filter(whole, 100.0)
+    for part in ("clean", "noise"):
+        inside, whole = (getattr(x[protocol], part) for x in (data.mixtures, data.full_band))
+        filtered = band_pass(whole, 1, 45)
         assert metrics.sdr_db(inside[middle], filtered[middle], axis=(-2, -1)).min() > 20
+
+
+def test_noise_is_reversed_or_loses_its_phases(example_data, tmp_path):
+    data = load(example_data, tmp_path)
+    forward = testdata.open_dataset(str(example_data / "noise"))
+    kinds = data.noise_metadata["kind"].to_numpy()
+    assert set(kinds) == {"reversed, calm", "random phases"} and len(forward) == 4
+    calm, random = (data.noise[kinds == kind] for kind in ("reversed, calm", "random phases"))
+    spectra = [np.abs(np.fft.rfft(x.reshape(len(x), 3, 2, 3000))) for x in (calm, random)]
+    assert spectra[0][..., 1:-1] == pytest.approx(spectra[1][..., 1:-1], rel=1e-2, abs=1e-3 * float(spectra[0].max()))
+    assert np.abs(calm - random).max() > 0.1
+    phases = [np.angle(np.fft.rfft(x.reshape(len(x), 3, 2, 3000)))[..., 100:1000] for x in (calm, random)]
+    turned = np.exp(1j * (phases[1] - phases[0]))
+    assert np.abs(turned - turned[:, :1]).max() < 0.1, "components of a window are turned alike"
+
+
+def test_icequakes_and_narrow_noise_are_left_out(shared_data):
+    noise = testdata.open_dataset(str(shared_data / "data" / "noise"))
+    excluded = set(pd.read_csv(shared_data / "data" / testdata.EXCLUDED)["trace_name"])
+    for split in ("train", "test"):
+        assert not excluded & set(testdata.usable(noise, split).metadata["trace_name"])
+    more = testdata.open_dataset(str(shared_data / "data" / "noise2"))
+    left = testdata.usable(more, "train").metadata
+    assert 0 < len(left) < (more.metadata["split"] == "train").sum() and left["trace_band_hz"].min() >= 40
 
 
 @pytest.mark.parametrize(
@@ -104,66 +125,47 @@ def test_full_band_mixtures_are_the_same_in_band(window_snr, shared_data, tmp_pa
 )
 def test_unusable_data_are_reported_in_one_line(example_data, tmp_path, option, records, message):
     with pytest.raises(testdata.DataError, match=message):
-        load(example_data, tmp_path, **{option: write(tmp_path / "bad", records)})
+        load(example_data, tmp_path, **{option: (write(tmp_path / "bad", records),)})
 
 
 @pytest.mark.parametrize("name", ["nothing", "WaveformDataset2", "/nowhere"])
 def test_unknown_datasets_are_reported_in_one_line(example_data, tmp_path, name):
     with pytest.raises(testdata.DataError, match=r"neither a folder nor a name|is not a dataset in SeisBench's format"):
-        load(example_data, tmp_path, events=name)
+        load(example_data, tmp_path, events=(name,))
 
 
 def test_a_folder_without_a_dataset_is_reported_in_one_line(example_data, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(testdata.DataError, match="is not a dataset in SeisBench's format"):
-        load(example_data, tmp_path, noise=str(tmp_path / "empty"))
+        load(example_data, tmp_path, noise=(str(tmp_path / "empty"),))
 
 
 def test_other_sampling_rates_are_resampled(example_data, tmp_path):
-    noise = write(tmp_path / "slow", [(2000, {}), (2000, {})], rate=50.0)
-    assert load(example_data, tmp_path, noise=noise).noise.shape == (2, 3, 3000)
+    noise = write(tmp_path / "slow", [(2000, {"station_code": "A"})] * 4, rate=50.0)
+    assert load(example_data, tmp_path, noise=(noise,)).noise.shape == (4, 3, 6000)
 
 
-def test_no_station_dominates_the_noise(example_data, tmp_path):
-    stations = ["A"] * 50 + ["B"] * 3
+def test_no_station_dominates_the_noise(example_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(testdata, "STATION_MINUTES", 5)
+    stations = ["A"] * 8 + ["B"] * 3
     records = [(6000, {"station_network_code": "XX", "station_code": station}) for station in stations]
-    windows = load(example_data, tmp_path, noise=write(tmp_path / "many", records))
-    counts = windows.noise_metadata["source_id"].value_counts().to_dict()
-    assert counts == {"XX.A": testdata.STATION_WINDOWS, "XX.B": 6} and len(windows.noise) == 46
+    windows = load(example_data, tmp_path, noise=(write(tmp_path / "many", records),))
+    calm = windows.noise_metadata.query("kind == 'reversed, calm'")
+    assert calm["source_id"].value_counts().to_dict() == {"XX.A": 5, "XX.B": 3}
 
 
-def test_data_without_s_labels_channels_or_regions_are_evaluated(example_data, tmp_path):
-    events = testdata.open_dataset(str(example_data / "events"))
-    few = testdata.load_data(testdata.Options(str(example_data / "events"), str(example_data / "noise")), tmp_path)
-    labels = few.mixtures.labels.drop(columns=["trace_channel", testdata.S_KEY]).assign(s_sample=np.nan)
-    mixtures = Mixtures(few.mixtures.clean, few.mixtures.noise, labels)
-    rows = evaluation.evaluate(mixtures, {}, {})
-    table = report.grouped(rows, ("region", "instrument", "sp_class"))
-    assert set(table["key"]) == {"all", "unknown"} and len(events) == 3
-
-
-def test_full_band_records_are_found_by_chunk_and_name(tmp_path):
-    for chunk in "ab":
-        write(tmp_path / chunk, [(6000, {})] * 2, seed=ord(chunk))  # the traces of each have the same names
-    (tmp_path / "both").mkdir()
-    for chunk in "ab":
-        for kind, end in (("metadata", "csv"), ("waveforms", "hdf5")):
-            (tmp_path / chunk / f"{kind}.{end}").rename(tmp_path / "both" / f"{kind}{chunk}.{end}")
-    (tmp_path / "both" / "chunks").write_text("a\nb\n")
-    dataset = testdata.open_dataset(str(tmp_path / "both"))
-    chosen = InMemory(dataset, [])
-    chosen.samples = chosen.samples[::-1]
-    raw = testdata._raw(chosen, dataset)
-    assert dataset.metadata["trace_name"].nunique() == 2
-    for (inside, _), (whole, _) in zip(chosen.samples, raw.samples, strict=True):
-        assert np.corrcoef(inside[0], whole[0])[0, 1] > 0.99
+def test_data_without_s_labels_or_regions_are_evaluated(example_data, tmp_path):
+    few = load(example_data, tmp_path).mixtures["window"]
+    mixtures = Mixtures(few.clean, few.noise, few.labels.drop(columns=testdata.S_KEY).assign(s_sample=np.nan))
+    table = report.grouped(evaluation.evaluate(mixtures, {}, {}))
+    assert set(table["group"]) == {"all", "input_snr_db", "p_snr_class"} and table["records"].max() == 15
 
 
 def test_noise_comes_from_the_dataset_of_the_events_where_it_has_some(tmp_path):
     quake = {"trace_category": "earthquake_local", testdata.P_KEY: 3000}
     both = write(tmp_path / "both", [(6000, {"trace_category": "noise"}), (6000, quake), (6000, quake)])
-    data = testdata.load_data(testdata.Options(both, clean_snr=-np.inf), tmp_path)
-    assert set(data.noise_metadata["trace_category"]) == {"noise"} and len(data.mixtures.clean) == 10
+    data = testdata.load_data(testdata.Options((both,), clean_snr=-np.inf), tmp_path)
+    assert len(data.noise) == 2 and len(data.mixtures["window"].clean) == 10
 
 
 def test_noise_that_overlaps_an_earthquake_of_another_split_is_left_out(example_data, tmp_path):
@@ -172,8 +174,9 @@ def test_noise_that_overlaps_an_earthquake_of_another_split_is_left_out(example_
     label = {testdata.P_KEY: 3000, "station_code": "A"}
     splits = zip(("train", "test", "dev"), times, strict=True)
     rows = [(6000, {**label, "split": split, "trace_start_time": time}) for split, time in splits]
-    data = load(example_data, tmp_path, events=write(tmp_path / "quakes", rows), noise=noise, clean_snr=-np.inf)
-    assert set(data.noise_metadata["trace_start_time"]) == {times[1]}
+    quakes = (write(tmp_path / "quakes", rows),)
+    data = load(example_data, tmp_path, events=quakes, noise=(noise,), clean_snr=-np.inf)
+    assert set(data.mixtures["paper"].labels["station_code"]) == {"A"} and len(data.noise) == 2  # 1 minute, twice
 
 
 def test_unknown_models_and_pickers_are_reported_and_missing_weights_are_rows():
@@ -187,57 +190,82 @@ def test_unknown_models_and_pickers_are_reported_and_missing_weights_are_rows():
     assert suite.load_pickers(testdata.Options(pickers=("PhaseNet:nothing",))).missing
 
 
-def test_a_report_has_a_row_for_what_is_missing_and_writes_the_readme(tmp_path):
+@pytest.fixture(scope="module")
+def small_run():
+    """Rows of random mixtures of 12 earthquakes, and of noise, with a picker that finds what it is told to."""
+    random = np.random.default_rng(0)
+    clean, noise = random.standard_normal((2, 12, 3, 3000)).astype(np.float32)
+    labels = {"p_sample": 1000.0, "s_sample": 1500.0, "input_snr_db": np.tile([-10.0, 5.0], 6)}
+    rows = evaluation.evaluate(Mixtures(clean, noise, pd.DataFrame(labels)), {suite.PICKING: lambda x: 0.5 * x}, {})
+    metadata = pd.DataFrame({"source_id": list("abcdefghijkl"), "kind": "reversed, calm"})
+    alone = evaluation.evaluate_noise(np.tile(noise, 2), metadata, {suite.PICKING: lambda x: 0.5 * x}, {})
+    for table in (rows, alone):
+        table["PhaseNet_P_highest"] = random.random(len(table))
+    alone["PhaseNet_P_false"] = alone["PhaseNet_P_highest"] > 0.3
+    picked = {"PhaseNet_P_label": True, "PhaseNet_P_picks": 1, "PhaseNet_P_residual": random.normal(0, 0.1, len(rows))}
+    return rows.assign(**picked), alone
+
+
+def test_a_report_is_written_with_the_readme_and_read_again(tmp_path, small_run):
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{report.MARKS[0]}\nold\n{report.MARKS[1]}\nafter\n")
-    random = np.random.default_rng(0)
-    clean, noise = random.standard_normal((2, 4, 3, 3000)).astype(np.float32)
-    labels = pd.DataFrame({"p_sample": 1000.0, "s_sample": 1500.0, "input_snr_db": [-10.0, -5.0, 0.0, 5.0]})
+    rows, noise = small_run
     made = report.Report(tmp_path, False, ("benchmarks",))
-    made.readme = readme
-    made.missing["DeepDenoiser"] = "no weights"
-    made.describe(
-        SimpleNamespace(source="x", mixtures=Mixtures(clean, noise, labels), noise=clean, natural=[]),
-        testdata.Options(),
-    )
-    made.rows["mixtures"] = evaluation.evaluate(Mixtures(clean, noise, labels), {}, {})
-    made.tables["quality"] = report.grouped(made.rows["mixtures"], ("input_snr_db",))
+    made.readme, made.missing["DeepDenoiser"] = readme, "no weights"
+    made.about |= {"mixtures": {"paper": 12}, "earthquakes": 12}
+    made.rows |= {"paper": rows, "noise": noise}
+    made.tables |= {"paper": report.grouped(rows), "window": report.grouped(rows)}
     made.write()
     assert "old" in readme.read_text()  # not without all of its columns
-    made.tables |= {"picking": made.tables["quality"], "noise": made.tables["quality"]}
+    made.tables |= {"noise": report.false_picks(noise), "equal": report.equal(rows, noise)}
     made.write()
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
-    assert "| DeepDenoiser" in text and "not available" in text and "| oracle mask (knows the earthquake)" in text
-    assert {"quality.csv", "results.md", "environment.json", "quality_by_snr.png"} <= {
-        p.name for p in tmp_path.iterdir()
-    }
-    assert json.loads((tmp_path / "environment.json").read_text())["missing"] == {"DeepDenoiser": "no weights"}
+    assert all(f"| {name} " in text for name in ("noisy", suite.PICKING, "oracle mask"))
     assert len({len(line) for line in text.splitlines() if line.startswith("|")}) == 1  # aligned
+    written = (tmp_path / "results.md").read_text()
+    assert "| DeepDenoiser | no weights |" in written and "| 75% recovered " in written
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"paper.csv", "environment.json", "quality_by_snr.png", "recall_by_false_picks.png"} <= names
 
     again = report.Report.read(tmp_path)
-    assert again.markdown() == made.markdown() and again.headline() == made.headline()
-    written = (tmp_path / "results.md").read_text()
+    assert again.headline() == made.headline()
     again.write_documents()
     assert (tmp_path / "results.md").read_text() == written
 
 
+def test_tables_say_where_there_are_too_few_earthquakes_for_an_interval(small_run):
+    rows, _ = small_run
+    made = report.Report(None, False, ())
+    made.tables = {"paper": report.grouped(rows), "window": report.grouped(rows)}
+    tables = dict(made.markdown())
+    assert "(only" not in tables[f"{suite.PICKING}, minus the other rows"]
+    assert tables["SDR (dB) by the SNR of the window (dB)"].count("(only 6)") == 2 * 3
+    assert [head.strip() for head in tables["SDR (dB) by the SNR of the window (dB)"].split("|")[2:4]] == [
+        "-10.0",
+        "5.0",
+    ]
+
+
+def test_figures_have_six_curves_at_most_and_the_default_first(small_run):
+    rows, noise = small_run
+    assert len(plots.CURVES) <= 6 and len(plots.AT_EQUAL) <= 6
+    for figure in plots.figures(
+        {"window": report.grouped(rows), "equal": rows}, {"paper": rows, "noise": noise}
+    ).values():
+        assert figure.legends[0].get_texts()[0].get_text() == suite.PICKING
+
+
 def test_the_committed_results_are_made_with_the_committed_options():
     command = [sys.executable, "-m", "pytest", FOLDER, "--collect-only", "-q", "--full"]
-    options = ["--seed", "1", "--clean-snr", "10", "--split", "dev", "--window-snr"]
+    options = ["--seed", "1", "--clean-snr", "10", "--split", "dev", "--draws", "2"]
     ended = subprocess.run([*command, *options], cwd=FOLDER.parent, capture_output=True, text=True)
     assert ended.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "not made with --split, --seed, --clean-snr, --window-snr: choose a folder" in ended.stderr
+    assert "not made with --draws, --split, --seed, --clean-snr: choose a folder" in ended.stderr
 
 
-def test_the_readme_has_some_rows_of_the_committed_results_by_plain_names():
-    committed = report.Report.read(report.FOLDER / "results")
-    head, _, *lines = committed.headline().splitlines()
-    rows = [line.split("|")[1].strip() for line in lines]
-    assert rows == list(report.README_ROWS.values()) and "**CDiffSD (default)**" in rows
-    assert head.count("|") == 9 and head.rstrip("| ").endswith("EQTransformer P recall")
-    assert committed.headline() in (report.FOLDER.parent / "README.md").read_text("utf-8")
-    assert dict(committed.markdown())["Summary"].count("\n") > 20
+def test_the_committed_results_can_be_read():
+    assert len((FOLDER / "results" / "results.md").read_text("utf-8").splitlines()) <= 200
 
 
 CONFIG = TrainingConfig(steps=4, batch_size=2, warmup=1, validate_every=2, validation_events=1)
@@ -313,14 +341,14 @@ def test_a_mask_network_goes_on_from_weights_and_is_averaged_with_them(tmp_path)
 
 
 def test_masks_are_those_of_the_oracle():
-    clean, noise = torch.randn(2, 1, 3000).unbind()
+    clean, noise = torch.randn(2, 3, 3000).unbind()
     mask = train_baselines.masks(clean, noise)
-    assert mask.shape == (1, 2, 31, 201) and torch.allclose(mask.sum(1), torch.ones(1, 31, 201))
+    assert mask.shape == (3, 2, 31, 201) and torch.allclose(mask.sum(1), torch.ones(3, 31, 201))
 
     model = train_baselines.MASKS["deepdenoiser"]()
     model.forward = lambda x: mask
     expected = oracle_mask(clean.numpy()[None], noise.numpy()[None])
-    assert np.abs(MaskDenoiser(model)((clean + noise).numpy()[None]) - expected).max() < 1e-4
+    assert np.abs(NetworkDenoiser(model)((clean + noise).numpy()[None]) - expected).max() < 1e-4
 
 
 def test_published_weights_come_back_nearly_alike_and_half_as_large(tmp_path):
@@ -332,7 +360,7 @@ def test_published_weights_come_back_nearly_alike_and_half_as_large(tmp_path):
         for folder, name in ((tmp_path, "model.pt"), (tmp_path / "weights", "deepdenoiser.pt"))
     ]
     assert sizes[1] < 0.55 * sizes[0]
-    loaded = load_mask_denoiser("DeepDenoiser", tmp_path / "weights" / "deepdenoiser").model
+    loaded = load_network("DeepDenoiser", tmp_path / "weights" / "deepdenoiser")
     for name, value in model.state_dict().items():
         assert torch.allclose(loaded.state_dict()[name].float(), value.float(), rtol=1e-3, atol=1e-6)
 
