@@ -33,7 +33,7 @@ from seisbench_cdiffsd.streams.windows import Windows
 #: The share of the removed noise that stays, by purpose: pickers take for a phase what emerges from silence.
 DRY = {"picking": 0.1, "waveforms": 0.0}
 #: Overlap of windows, as a share, and windows in one evaluation, by default.
-OVERLAP, BATCH_SIZE = 0.3, 32
+OVERLAP, BATCH_SIZE = 0.5, 32
 #: How far a sample depends on its surroundings, in windows: a window, the filling of a gap in it, the samples mirrored
 #: for that, and the memory of the filter.
 WINDOWS_AROUND = 4
@@ -64,7 +64,7 @@ def denoise(
     :param purpose: "picking" leaves a tenth of the removed noise in, "waveforms" none
     :param dry: This share, at least 0 and below 1, instead of that of the purpose
     :param return_noise: Return what was removed as well: both together are the input
-    :param options: Arguments of the model, such as ``steps``; and ``overlap`` of windows (0.3), ``batch_size`` (32),
+    :param options: Arguments of the model, such as ``steps``; and ``overlap`` of windows (0.5), ``batch_size`` (32),
         ``strict`` (return only samples that all components have), ``flexible_horizontal_components`` (take components
         1 and 2 for N and E), and ``components``, names of unusual ones: ``{"UD": "Z", "NS": "N", "EW": "E"}``
     :return: One trace for each of the stream, in order, in double precision; masked, NaN and infinite samples are
