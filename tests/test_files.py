@@ -12,6 +12,7 @@ import sys
 import time
 import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,10 +25,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from obspy import Stream, Trace, UTCDateTime
 
-from seisbench_cdiffsd import CDiffSD, noise_left
+from seisbench_cdiffsd import CDiffSD, denoising
 from seisbench_cdiffsd.cli import main
-from seisbench_cdiffsd.files import continuous, jobs, reading
-from seisbench_cdiffsd.files.continuous import between, denoised_pieces, fingerprint
+from seisbench_cdiffsd.denoising import fingerprint
+from seisbench_cdiffsd.files import jobs, reading
+from seisbench_cdiffsd.files.continuous import between, denoised_pieces
 from seisbench_cdiffsd.files.jobs import Settings, denoise_files
 from seisbench_cdiffsd.files.ledger import Outcome, report
 from seisbench_cdiffsd.files.picklists import describe
@@ -127,7 +129,7 @@ def test_without_a_lower_corner_samples_far_away_matter_so_pieces_are_refused(ar
     data = stream(seconds=900)
     for trace in data:
         trace.data[-2000:] += 100_000
-    options = {"steps": 1, "leave_noise": False}
+    options = {"steps": 1, "dry": 0}
     whole, part = (model.denoise(x, **options)[0].data[:2000] for x in (data, data.slice(START, START + 700)))
     assert abs(whole - part).max() > 1000
     with pytest.raises(ValueError, match="bandpass or highpass") as error:
@@ -313,8 +315,7 @@ def test_a_killed_run_continues(small, tmp_path):
     stations = [f"S{i}" for i in range(4)]
     inputs = [write(tmp_path / f"{s}.mseed", stream(1200, station=s, seed=i)) for i, s in enumerate(stations)]
     small.save(tmp_path / "model")
-    rule = {"noise_floor": noise_left.NOISE_FLOOR, "noise_margin": noise_left.NOISE_MARGIN}
-    options = {"steps": 1, "leave_noise": True, **rule}
+    options = {"steps": 1, "dry": 0.1}
     run(small, inputs, tmp_path / "one", options=options)
     command = [sys.executable, "-m", "seisbench_cdiffsd.cli", "denoise", *map(str, inputs)]
     command += ["--steps", "1", "--weights", str(tmp_path / "model"), "--out", str(tmp_path / "two")]
@@ -339,16 +340,18 @@ def test_models_are_distinguished(small):
     assert fingerprint(small) != fingerprint(randomised(CDiffSD(), seed=1))
 
 
-@pytest.mark.parametrize("module", ["streams/gaps.py", "files/reading.py"])
+@pytest.mark.parametrize("module", ["streams/gaps.py", "cdiffsd.py", "files/reading.py"])
 def test_what_was_made_by_other_code_is_not_done(small, tmp_path, monkeypatch, module):
     source = write(tmp_path / "a.mseed", stream(seconds=60))
-    code = shutil.copytree(continuous.PACKAGE, tmp_path / "code", ignore=shutil.ignore_patterns("*.pt*", "*.pyc"))
+    code = shutil.copytree(Path(denoising.__file__).parent, tmp_path / "code", ignore=shutil.ignore_patterns("*.pyc"))
 
     def states():
+        jobs._code.cache_clear()
         return [o.state for o in run(small, [source], tmp_path / "out")]
 
     assert states() == ["done"]
-    monkeypatch.setattr(continuous, "PACKAGE", code)
+    monkeypatch.setattr(denoising, "__file__", str(code / "denoising.py"))
+    monkeypatch.setattr(jobs, "__file__", str(code / "files" / "jobs.py"))
     assert states() == ["complete"]
     for path, expected in ((code / module, "done"), (code / "metrics.py", "complete")):
         path.write_text(path.read_text().replace("1", "2"))

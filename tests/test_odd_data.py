@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from obspy import Stream, Trace, UTCDateTime
 
 from seisbench_cdiffsd import CDiffSD
-from seisbench_cdiffsd.files.continuous import between, margin
+from seisbench_cdiffsd.denoising import margin
+from seisbench_cdiffsd.files.continuous import between
 
 START = UTCDateTime(2020, 1, 1)
 #: Seconds of a window of the model of these tests, which is short to be quick.
