@@ -36,7 +36,7 @@ def gaps(noisy: Stream, value: float) -> Stream:
     """Three seconds are missing, or `value`, in each minute."""
     for trace in noisy:
         trace.data[MISSING] = value
-    return noisy if np.isfinite(value) else Stream(Trace(np.ma.masked_invalid(x.data), x.stats) for x in noisy).split()
+    return noisy
 
 
 def at_rate(noisy: Stream, rate: float) -> Stream:
@@ -48,6 +48,12 @@ def pieces(noisy: Stream, seconds: float) -> Stream:
     """Records of so many seconds, such as those of triggered stations, with as much time between them."""
     starts = np.arange(0, COUNT * 30, 2 * seconds)
     return Stream(part for s in starts for part in noisy.slice(START + s, START + s + seconds - 1 / RATE))
+
+
+def without_vertical(noisy: Stream) -> Stream:
+    """The vertical component is missing for a minute and a half of each three."""
+    noisy[0].data[np.arange(len(noisy[0])) % 18_000 >= 9000] = np.nan
+    return noisy
 
 
 def spikes(noisy: Stream) -> Stream:
@@ -65,6 +71,7 @@ DAMAGE: dict[str, Callable[[Stream], Stream]] = {
     "records of 9 s": lambda noisy: pieces(noisy, 9),
     "records of 40 s": lambda noisy: pieces(noisy, 40),
     "spikes": spikes,
+    "Z missing for 90 s": without_vertical,
     "two components": lambda noisy: noisy[:2],
 }
 
@@ -97,7 +104,10 @@ def score(found: Stream, clean: np.ndarray, expected: Stream, holes: bool) -> tu
         there = np.isfinite(values) & ~(holes & MISSING[np.clip(np.round(at).astype(int), 0, len(MISSING) - 1)])
         signal += np.sum(wanted[there] ** 2)
         error += np.sum((values - wanted)[there] ** 2)
-    seconds = [sum(np.ma.count(x.data) / x.stats.sampling_rate for x in stream) for stream in (found, expected)]
+    seconds = [
+        sum(np.isfinite(np.ma.filled(x.data.astype(float), np.nan)).sum() / x.stats.sampling_rate for x in stream)
+        for stream in (found, expected)
+    ]
     return 10 * np.log10(signal / error), seconds[0] / seconds[1]
 
 
@@ -109,7 +119,8 @@ def test_denoise_against_annotate(name, parts, report):
     careful, coverage = score(
         seisbench_cdiffsd.denoise(damaged, model, purpose="waveforms"), clean, damaged, "gaps" in name
     )
-    annotations = model.annotate(damaged, dry=0.0)
+    parts = Stream(Trace(np.ma.masked_invalid(x.data), x.stats) for x in damaged).split()
+    annotations = model.annotate(parts, dry=0.0)
     usual, returned = score(annotations, clean, damaged, "gaps" in name) if annotations else (np.nan, 0.0)
     row = {"denoise: SDR (dB)": careful, "annotate: SDR (dB)": usual, "annotate returns (%)": 100 * returned}
     report.tables["damage"] = pd.concat([report.tables.get("damage"), pd.DataFrame([{"damage": name, **row}]).round(2)])
