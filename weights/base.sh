@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# How version 8 of the weights `base` was made: twelve trainings, each going on from the one before, five hours on one core.
+#
+#   weights/base.sh EVENTS NOISE        two datasets in SeisBench's format, with the splits train and dev
+#
+# Each part ran with the code of its commit, whose options it has: check that out, install it, and run the part. Between parts 4, 5, 6, 9,
+# 11 and the next, weights are the mean of those that the part began from and of its best ones (of part 8, a quarter and three quarters).
+# Of part 6, what denoises was kept. Before part 4, the stem got inputs of zero weight:
+#   weights["network.stem.weight"] = torch.nn.functional.pad(weights["network.stem.weight"], (0, 0, 0, 99))
+set -euo pipefail
+events=$1 noise=$2 previous=
+
+part() { # number, commit, options
+    local number=$1 commit=$2
+    shift 2
+    echo "part $number, commit $commit" >&2
+    cdiffsd train --events $events --noise "$noise" --precision bf16-mixed --threads 1 --out "runs/part$number" ${previous:+--init-from "$previous"} "$@"
+    previous=runs/part$number/model
+}
+masked() { echo --loss log-ratio=1 spectrum=10 picks:volpick=8 "mask=$1"; }
+odds="--batch-size 48 --loss log-ratio=1 spectrum=0 mask=0"
+later="warmup=50 presence=1 augmentations.coda=0.25"
+
+part 1 9586354 --steps 8000 --loss log-ratio=1 spectrum=10 picks:volpick=8 --kernel-rate 0.006
+part 2 f249a92 --steps 11000 $(masked 6) --kernel-rate 0.005 --learning-rate 0.0008 --seed 1 # stopped after 5000
+part 3 87d12fe --steps 5000 $(masked 15) --kernel-rate 0.003 --learning-rate 0.0005 --seed 2
+part 4 7a7fdcc --steps 7000 $(masked 15) --kernel-rate 0.005 --learning-rate 0.0008 --seed 3
+part 5 9fda13c --steps 2000 --validate-every 400 $(masked 15) --kernel-rate 0.004 --learning-rate 0.0006 --seed 4 --set warmup=50 augmentations.coda=0.5 augmentations.untouched=0.1
+part 6 a8fda78 --steps 1600 --validate-every 400 $(masked 15) --kernel-rate 0.003 --learning-rate 0.001 --seed 6 --set $later augmentations.noise_only=0.25
+part 7 d0342ce --steps 1200 --validate-every 1200 $odds --learning-rate 0.002 --threads 2 --seed 7 --set only=network.presence averaging=0.99 $later augmentations.noise_only=0.4
+part 8 eea0366 --steps 4500 --validate-every 500 $(masked 15) --kernel-rate 0.004 --learning-rate 0.0008 --seed 8 --set $later augmentations.noise_only=0.25
+part 9 9a781c5 --steps 1500 --validate-every 500 $(masked 15) --kernel-rate 0.003 --learning-rate 0.0008 --seed 9 --set $later augmentations.noise_only=0.3
+part 10 9a781c5 --steps 800 --validate-every 400 $odds --learning-rate 0.001 --seed 10 --set only=network.presence averaging=0.99 $later augmentations.noise_only=0.4
+
+# Half of the earthquakes of the last two parts are simulated, and half of all are resampled by 0.35 to 3.
+python benchmarks/simulation.py runs/simulated
+events="$events runs/simulated"
+part 11 51725a5 --steps 2500 --validate-every 500 $(masked 15) --kernel-rate 0.003 --learning-rate 0.001 --seed 41 --set memory=20.0 $later augmentations.noise_only=0.2 "augmentations.stretch_range=[0.35,3.0]"
+part 12 51725a5 --steps 800 --validate-every 400 $odds --learning-rate 0.001 --threads 2 --seed 42 --set memory=20.0 only=network.presence averaging=0.99 $later augmentations.noise_only=0.4 "augmentations.stretch_range=[0.35,3.0]"
