@@ -43,15 +43,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from seisbench_cdiffsd.data import pairs
+from seisbench_cdiffsd.data.settings import DatasetChoice
 from seisbench_cdiffsd.files.writing import replacing
 from seisbench_cdiffsd.metrics import cross_correlation, sdr_db
-from seisbench_cdiffsd.training.config import DatasetChoice, TrainingConfig
-from seisbench_cdiffsd.training.configfile import read_config
-from seisbench_cdiffsd.training.feeding import load_data, whole_batch
-from seisbench_cdiffsd.training.loop import learning_rate_factor, update_ema
+from seisbench_cdiffsd.training.batches import load_data, whole_batch
+from seisbench_cdiffsd.training.config import TrainingConfig, read_config
 from seisbench_cdiffsd.training.losses import mask_spectrum
-from seisbench_cdiffsd.training.optimizers import make_optimizer
-from seisbench_cdiffsd.training.run import fit
+from seisbench_cdiffsd.training.optimizer import make_optimizer
+from seisbench_cdiffsd.training.trainer import fit, learning_rate_factor, update_ema
 
 FOLDER = Path(__file__).parent
 DATA = FOLDER.parents[1] / "shared" / "data"
@@ -132,7 +131,7 @@ def mask_loss(model: torch.nn.Module, clean: Tensor, noise: Tensor) -> Tensor:
 
 class MaskTraining:
     """
-    A training of DeepDenoiser or SeisDAE, with the recipe of ``seisbench_cdiffsd.training.run``.
+    A training of DeepDenoiser or SeisDAE, with the recipe of ``seisbench_cdiffsd.training.trainer``.
 
     :param name: Which of the two
     :param data: Pairs, validation mixtures and settings
@@ -179,7 +178,7 @@ class MaskTraining:
             group["lr"] = highest * learning_rate_factor(config, self.step)
         clean, noise = (x.flatten(0, 1).to(self.device) for x in self.data.batch(self.step))
         self.model.train()
-        with self.config.autocast(self.device):
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, self.config.precision == "bf16-mixed"):
             loss = mask_loss(self.model, clean, noise)
         self.optimizer.zero_grad()
         loss.backward()
@@ -275,7 +274,7 @@ def main() -> None:
         parser.error("--mean is of the result and of --init-from.")
     changes = {"steps": args.steps, "validate_every": args.validate_every, "batch_size": args.batch_size}
     changes = {name: value for name, value in changes.items() if value is not None}
-    init_from = args.init_from and str(args.init_from)  # a setting like others: to resume, it must be the same
+    init_from = str(args.init_from or "")  # a setting like others: to resume, it must be the same
     config = read_config(args.like or "default", **changes, events=(), noise=(), init_from=init_from)
     dataset = GaussianNoise if args.name.startswith("gaussian") else WaveformDataset
     events, noise = WaveformDataset(args.events, component_order="ZNE"), dataset(args.noise, component_order="ZNE")

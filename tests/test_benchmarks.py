@@ -17,7 +17,7 @@ from scipy import stats
 from seisbench_cdiffsd import metrics
 from seisbench_cdiffsd.data.pairs import Mixtures
 from seisbench_cdiffsd.picking import load_picker, pick_windows
-from seisbench_cdiffsd.training.run import TrainingConfig
+from seisbench_cdiffsd.training.config import TrainingConfig
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 report, suite, testdata, train_baselines, simulation = (

@@ -407,7 +407,6 @@ def test_misspelt_commands_are_one_line(args, capsys):
         ["denoise", "example", "--out", ""],
         ["archive", "in", "", "--start", "2020-01-01", "--end", "2020-01-02"],
         ["archive", "in", "out", "--noise", "", "--start", "2020-01-01", "--end", "2020-01-02"],
-        ["train", "default", "--out", ""],
         ["export", "run", "mine", "--out", ""],
     ],
 )

@@ -22,21 +22,17 @@ import torch
 
 import seisbench_cdiffsd
 from seisbench_cdiffsd import CDiffSD, cli
-from seisbench_cdiffsd.cli import app
-from seisbench_cdiffsd.cli.training import settings
 from seisbench_cdiffsd.data import stores
-from seisbench_cdiffsd.files.continuous import load
-from seisbench_cdiffsd.training import loop
-from seisbench_cdiffsd.training import run as training
+from seisbench_cdiffsd.training import trainer
+from seisbench_cdiffsd.weights import load
 
 ROOT = Path(__file__).parents[1]
-SMALL = ["batch_size=4", "validate_every=3", "validation_events=1", "warmup=2"]
+SMALL = ["--batch-size", "4", "--validate-every", "3", "--validation_events=1", "--warmup", "2", "--threads", "1"]
 
 
 def command(folders, out, *more, steps=12):
     events, noise = (str(dataset.path) for dataset in folders)
-    args = ["train", "--events", events, "--noise", noise, "--out", str(out), "--threads", "1"]
-    args += ["--set", f"steps={steps}", *SMALL, *more]
+    args = ["train", "--events", events, "--noise", noise, "--out", str(out), "--steps", str(steps), *SMALL, *more]
     return [sys.executable, "-m", "seisbench_cdiffsd.cli", *args]
 
 
@@ -83,7 +79,7 @@ def until(true, seconds=600):
 def test_two_processes_train_as_one(unbroken, small_datasets, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CDIFFSD_WITNESS": str(tmp_path)}
     script = Path(__file__).parent / "two_processes.py"
-    arguments = command(small_datasets, tmp_path / "run", "machine.devices=2", steps=3)[3:]
+    arguments = command(small_datasets, tmp_path / "run", "--devices", "2", steps=3)[3:]
     done = subprocess.run([sys.executable, script, *arguments], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
@@ -102,7 +98,7 @@ def test_two_processes_report_a_damaged_record_once(small_datasets, tmp_path):
     with h5py.File(odd.path / "waveforms.hdf5", "r+") as file:
         file["data"][bucket][int(number), 1, 100] = np.nan
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    arguments = command((events, odd), tmp_path / "run", "machine.devices=2", "memory=0")
+    arguments = command((events, odd), tmp_path / "run", "--devices", "2", "--memory", "0")
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True)
     lines = [line for line in done.stderr.splitlines() if "cdiffsd" in line or "Traceback" in line]
     assert done.returncode == 2 and len(lines) == 1, done.stderr
@@ -188,9 +184,9 @@ def test_stead_is_trained_on_by_its_name(stead, tmp_path, monkeypatch):
     assert len(dataset) == 48 and all(set(splits[x]) == {"noise", "earthquake_local"} for x in ("train", "dev", "test"))
     config = tmp_path / "mine.toml"
     config.write_text(
-        "steps = 3\nbatch_size = 4\nvalidate_every = 3\nvalidation_events = 1\nwarmup = 1\nmemory = 0.0\n"
+        "steps = 3\nbatch_size = 4\nvalidate_every = 3\nvalidation_events = 1\nwarmup = 1\nmemory = 0.0\nworkers = 1\n"
         '[[events]]\ndataset = "STEAD"\ncategory = ["earthquake_local"]\nsnr = [20, 100]\nmagnitude = [1, 9]\n'
-        '[[noise]]\ndataset = "STEAD"\ncategory = ["noise"]\n[machine]\nworkers = 1\n'
+        '[[noise]]\ndataset = "STEAD"\ncategory = ["noise"]\n'
     )
     assert run("train", config, "--out", tmp_path / "run") == 0
     assert len(losses(tmp_path / "run")) == 3 and np.isfinite(losses(tmp_path / "run")).all()
@@ -227,12 +223,13 @@ def test_weights_are_exported_for_seisbench(unbroken, tmp_path, capsys, monkeypa
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--set", "step=3"], "did you mean 'steps'"),
+        (["--step", "3"], "did you mean 'steps'"),
         (["--window", "many"], "window must be a whole number"),
-        (["--loss", "l9=1"], "l9"),
-        (["--loss", "picks:foo=1"], "seisbench.models.PhaseNet.from_pretrained('foo')"),
+        (["--out", ""], "must be the name of a folder"),
+        (["--loss.picks.foo", "1"], "seisbench.models.PhaseNet.from_pretrained('foo')"),
         (["--events", "Moonquakes"], "Moonquakes"),
-        (["--set", 'events.0.where={trace_source=["z"]}'], "trace_source ['z']"),
+        (["--events", '{"dataset": "STEAD", "exclude": "nowhere.csv"}'], "STEAD is not in SeisBench's cache"),
+        (["--device", "cuda:99"], "There is no device 'cuda:99' here"),
         (["--init-from", "nowhere"], "nowhere"),
         (["--resume"], "nothing to resume"),
     ],
@@ -242,11 +239,6 @@ def test_user_errors_are_reported_in_one_line(small_datasets, tmp_path, capsys, 
     error = capsys.readouterr().err
     assert error.startswith("cdiffsd: ") and error.count("\n") == 1 and message in error
     assert not (tmp_path / "run" / "model.pt").exists()
-
-
-def test_the_option_of_the_loss_names_all_its_terms(tmp_path):
-    args = app.build_parser().parse_args(["train", "published", "--out", str(tmp_path), "--loss", "mask=1", "l1=2"])
-    assert settings(args).loss == {"mask": 1, "l1": 2}
 
 
 def missing_waveform(table):
@@ -289,7 +281,7 @@ def one_line(capsys):
 )
 def test_a_defect_of_a_dataset_is_reported_with_its_trace(small_datasets, tmp_path, capsys, edit, message):
     events = with_defect(small_datasets[0], tmp_path / "odd", edit)
-    for number, more in enumerate(([], ["memory=0"])):
+    for number, more in enumerate(([], ["--memory", "0"])):
         assert cli.main(command((events, small_datasets[1]), tmp_path / str(number), *more)[3:]) == 2
         error = one_line(capsys)
         assert message in error and "remove its row" in error
@@ -298,7 +290,7 @@ def test_a_defect_of_a_dataset_is_reported_with_its_trace(small_datasets, tmp_pa
 def test_a_defect_found_by_a_worker_is_reported_alike(small_datasets, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(stores, "PROBES", 1)
     events = with_defect(small_datasets[0], tmp_path / "odd", missing_waveform)
-    more = ["memory=0", "machine.workers=1"]
+    more = ["--memory", "0", "--workers", "1"]
     assert cli.main(command((events, small_datasets[1]), tmp_path / "run", *more)[3:]) == 2
     assert "Trace nowhere$0,:3,:6000 of dataset odd cannot be read" in one_line(capsys)
 
@@ -348,16 +340,15 @@ def test_a_folder_that_cannot_be_made_is_reported_with_what_to_do(unbroken, smal
 
 
 def test_a_file_in_place_of_the_folder_is_reported_before_data_are_read(small_datasets, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(training, "open_chosen", lambda source: pytest.fail("read data"))
+    monkeypatch.setattr(trainer, "open_chosen", lambda source: pytest.fail("read data"))
     (tmp_path / "file").touch()
     assert cli.main(command(small_datasets, tmp_path / "file")[3:]) == 2
     assert capsys.readouterr().err == f"cdiffsd: {tmp_path / 'file'} is not a folder: choose another one.\n"
 
 
 def test_without_lightning_the_extra_is_named(small_datasets, tmp_path, capsys, monkeypatch):
-    for name in ("run", "loop"):
-        monkeypatch.delitem(sys.modules, f"seisbench_cdiffsd.training.{name}")
-        monkeypatch.delattr(seisbench_cdiffsd.training, name)
+    monkeypatch.delitem(sys.modules, "seisbench_cdiffsd.training.trainer")
+    monkeypatch.delattr(seisbench_cdiffsd.training, "trainer")
     for name in [name for name in sys.modules if name.partition(".")[0] == "lightning"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "lightning", None)
@@ -369,8 +360,8 @@ def test_an_interrupt_and_a_full_disk_leave_the_last_checkpoint_usable(
     unbroken, small_datasets, tmp_path, capsys, monkeypatch
 ):
     with monkeypatch.context() as patch:
-        step = loop.Training.training_step
-        patch.setattr(loop.Training, "training_step", lambda *args: interrupt_at(5, *args) or step(*args))
+        step = trainer.Training.training_step
+        patch.setattr(trainer.Training, "training_step", lambda *args: interrupt_at(5, *args) or step(*args))
         assert cli.main(command(small_datasets, tmp_path)[3:]) == 130
     kept = (tmp_path / "last.ckpt").read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -11,9 +11,9 @@ from seisbench.data import WaveformDataset
 
 from seisbench_cdiffsd.data import pairs
 from seisbench_cdiffsd.data.augmentations import P_KEY, S_KEY, SNR_KEY, RandomOnset
+from seisbench_cdiffsd.data.settings import Augmentations
 from seisbench_cdiffsd.data.splits import take_split
 from seisbench_cdiffsd.picking import load_picker, match_labels, pick_windows
-from seisbench_cdiffsd.training.config import Augmentations
 
 
 @pytest.fixture(scope="module")

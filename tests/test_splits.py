@@ -8,7 +8,7 @@ import pytest
 from written import written
 
 from seisbench_cdiffsd.data import datasets, splits
-from seisbench_cdiffsd.training.config import DatasetChoice
+from seisbench_cdiffsd.data.settings import DatasetChoice
 
 
 def test_records_that_share_samples_with_an_earlier_split_are_left_out():

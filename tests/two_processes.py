@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 
 from seisbench_cdiffsd import cli
-from seisbench_cdiffsd.training import feeding, loop
+from seisbench_cdiffsd.training import batches, trainer
 
 places = []
-getitem = feeding.Examples.__getitem__
+getitem = batches.Examples.__getitem__
 
 
 def witnessed(self, place):
@@ -24,6 +24,6 @@ def on_train_end(self, trainer, pl_module):
     torch.save(seen, Path(os.environ["CDIFFSD_WITNESS"]) / f"rank{trainer.global_rank}.pt")
 
 
-feeding.Examples.__getitem__ = witnessed
-loop.CheckpointCallback.on_train_end = on_train_end
+batches.Examples.__getitem__ = witnessed
+trainer.Keeper.on_train_end = on_train_end
 sys.exit(cli.main())

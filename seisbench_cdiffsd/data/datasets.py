@@ -51,8 +51,8 @@ def open_dataset(name: str, download: bool = False) -> WaveformDataset:
     if Path(name).is_dir() or "/" in name:
         try:
             return _labelled(WaveformDataset(name, component_order=COMPONENTS, name=Path(name).name))
-        except (OSError, ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())
+        except (OSError, ValueError, KeyError, IndexError) as error:
+            reason = "metadata.csv has no rows" if isinstance(error, IndexError) else " ".join(str(error).split())
             raise ValueError(f"{name} is not a dataset in SeisBench's format: {reason}") from error
     kind: Any = getattr(sbd, name, None)
     if not (isinstance(kind, type) and issubclass(kind, sbd.WaveformBenchmarkDataset)):
@@ -131,17 +131,18 @@ def _labels(dataset: WaveformDataset, key: str) -> pd.Series:
     return labels
 
 
-def noise_of(dataset: WaveformDataset, category: tuple[str, ...] = ()) -> WaveformDataset:
+def noise_of(dataset: WaveformDataset, category: tuple[str, ...] = (), backwards: bool = False) -> WaveformDataset:
     """
     The noise of a dataset, which may hold earthquakes as well.
 
     :param category: Values of ``trace_category`` that the records were chosen by; by default "noise", or without that
         column all records without a P label
+    :param backwards: Whether the records will be reversed in time, which makes noise of all of them
     :raises ValueError: If there is none
     """
     dataset = _labelled(dataset)
     metadata = dataset.metadata
-    if category:
+    if category or backwards:
         return dataset
     if "trace_category" in metadata:
         chosen, reason = metadata["trace_category"] == "noise", "none of its trace_category is 'noise'"
@@ -188,6 +189,10 @@ def some(dataset: WaveformDataset, count: int | None, seed: int = 0) -> Waveform
 def _masks(metadata: pd.DataFrame, choice: DatasetChoice) -> dict[str, pd.Series]:
     """Each condition of a choice, in words, and which records meet it."""
     masks: dict[str, pd.Series] = {}
+    if choice.exclude:
+        masks[f"what {choice.exclude} leaves"] = ~_column(metadata, choice, "trace_name").isin(
+            _excluded(choice, metadata)
+        )
     if choice.category:
         column = _column(metadata, choice, "trace_category")
         masks[f"category {', '.join(choice.category)}"] = column.isin(choice.category)
@@ -207,6 +212,18 @@ def _masks(metadata: pd.DataFrame, choice: DatasetChoice) -> dict[str, pd.Series
         is_range = len(wanted) == 2 and all(isinstance(x, int | float) and not isinstance(x, bool) for x in wanted)
         masks[f"{name} {list(wanted)}"] = _numbers(column).between(*wanted) if is_range else column.isin(wanted)
     return masks
+
+
+def _excluded(choice: DatasetChoice, metadata: pd.DataFrame) -> pd.Series:
+    """Names of the records to leave out; a file that names none of them is the wrong one."""
+    try:
+        names = pd.read_csv(choice.exclude, usecols=["trace_name"])["trace_name"].astype(str)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise ValueError(f"exclude is a CSV file with a column trace_name; {choice.exclude}: {reason}.") from None
+    if not metadata["trace_name"].isin(names).any():
+        raise ValueError(f"None of the names in {choice.exclude} is that of a record of dataset {choice.dataset}.")
+    return names
 
 
 def _numbers(column: pd.Series) -> pd.Series:

@@ -16,7 +16,6 @@ from scipy.signal import butter, sosfiltfilt
 from seisbench.data import WaveformDataset
 
 from seisbench_cdiffsd.data import augmentations as aug
-from seisbench_cdiffsd.data import disturbances
 from seisbench_cdiffsd.data.augmentations import P_KEY, S_KEY, SNR_KEY, Array, State
 from seisbench_cdiffsd.data.datasets import earthquakes_of, noise_of
 from seisbench_cdiffsd.data.settings import Augmentations
@@ -25,6 +24,8 @@ from seisbench_cdiffsd.streams.filtering import BAND, SAMPLING_RATE
 
 #: Input SNRs in dB of the fixed mixtures.
 MIXTURE_SNRS = (-10.0, -5.0, 0.0, 5.0, 10.0)
+#: Lowest SNR in dB of a record that counts as clean in validation.
+CLEAN_SNR = 20.0
 #: Smallest and largest factor by which noise is resampled.
 NOISE_STRETCH = (0.6, 1.6)
 
@@ -79,14 +80,17 @@ def target(band: sbg.Filter, min_snr: float, mute: bool) -> dict[str, Any]:
     return {"augmentations": steps, "keep": keep, "wanted": wanted, "shortest": int(SAMPLING_RATE)}
 
 
-def background(band: sbg.Filter, windowlen: int) -> dict[str, Any]:
-    """Arguments of :py:class:`~.stores.Reader` for noise, see :py:func:`load_noise`."""
-    keep, wanted = partial(_reaches, aug.ALIVE_KEY, True), f"{windowlen / SAMPLING_RATE:g} s, the length of a window"
+def background(band: sbg.Filter, windowlen: int, backwards: bool = False) -> dict[str, Any]:
+    """
+    Arguments of :py:class:`~.stores.Reader` for noise, see :py:func:`load_noise`.
+
+    :param backwards: Whether the records are reversed in time, for good
+    """
     return {
         "raw": [aug.Alive()],
-        "augmentations": _condition(band),
-        "keep": keep,
-        "wanted": f"{wanted}, with motion in each second",
+        "augmentations": [*_condition(band), *[aug.ReverseTime(always=True)] * backwards],
+        "keep": partial(_reaches, aug.ALIVE_KEY, True),
+        "wanted": f"{windowlen / SAMPLING_RATE:g} s, the length of a window, with motion in each second",
         "shortest": windowlen,
     }
 
@@ -116,41 +120,41 @@ def training_pairs(
     :param noise: Noise records
     :param band: The band that both are in
     :param windowlen: Samples of a window
-    :param settings: How the records are varied; by default the P onset lies anywhere from 6 s before the window to
-        3 s before its end
+    :param settings: How the records are varied
     :param noise_chances: Probability of each noise record; by default all are equally probable
     :param couple: See :py:class:`~seisbench_cdiffsd.data.augmentations.CoupleNoise`
     """
     on = settings or Augmentations()
-    flip_and_rotate: list[Any] = [aug.FlipPolarity()] * on.flip + [disturbances.Rotate()] * on.rotate
+    flip_and_rotate: list[Any] = [aug.FlipPolarity()] * on.flip + [aug.Rotate()] * on.rotate
     low, high = (int(SAMPLING_RATE * x) for x in on.onset)
     plain, noise_windows = sbg.GenericGenerator(noise), sbg.GenericGenerator(noise)
     others, pairs = sbg.GenericGenerator(earthquakes), sbg.GenericGenerator(earthquakes)
-    for generator in (plain, others):
-        generator.add_augmentations([aug.NameTrace()])
+    others.add_augmentations([aug.NameTrace()])
     cumulative = None if noise_chances is None else noise_chances.cumsum()
+    # each record is reversed before another is added to it, since some stay reversed
+    plain.add_augmentations([aug.NameTrace(), *[aug.ReverseTime()] * on.reverse])
     noise_windows.add_augmentations(
         [
             aug.NameTrace(),
-            aug.Stretch(band, *NOISE_STRETCH, probability=on.stretch_noise, shortest=windowlen),
-            disturbances.SecondNoise(plain, on.mixed_noise, cumulative),
             *[aug.ReverseTime()] * on.reverse,
+            aug.Stretch(band, *NOISE_STRETCH, probability=on.stretch_noise, shortest=windowlen),
+            aug.SecondNoise(plain, on.mixed_noise, cumulative),
             *flip_and_rotate,
-            disturbances.Glitches(band, on.glitches),
+            aug.Glitches(band, on.glitches),
         ]
     )
     pairs.add_augmentations(
         [
             aug.NameTrace(),
             aug.Stretch(band, *on.stretch_range, probability=on.stretch),
-            disturbances.Superpose(others, on.superpose),
-            disturbances.AnyOnset(low, windowlen - high, windowlen, on.s_only, on.coda),
+            aug.Superpose(others, on.superpose),
+            aug.RandomOnset(low, windowlen - high, windowlen, on.s_only, on.coda),
             *flip_and_rotate,
             aug.CoupleNoise(
                 noise_windows, noise_only=on.noise_only, untouched=on.untouched, cumulative=cumulative, **couple
             ),
-            disturbances.NarrowBand(on.narrow),
-            disturbances.DropComponents(on.drop_components),
+            aug.NarrowBand(on.narrow),
+            aug.DropComponents(on.drop_components),
             sbg.FilterKeys(include=["clean", "noise", "names"]),
         ]
     )

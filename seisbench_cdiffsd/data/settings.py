@@ -1,18 +1,62 @@
-"""Which records are taken from a dataset, and how they are varied."""
+"""Which records are taken from a dataset, and how they are varied. Settings know their ranges."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+
+
+class Limits(NamedTuple):
+    """Lowest and highest value of a number, or of both numbers of a range; `above` if the lowest itself is too low."""
+
+    low: float
+    high: float
+    above: bool = False
+
+    def __str__(self) -> str:
+        first, last = ("above", "and at most") if self.above else ("from", "to")
+        return f"{first} {self.low:,.10g} {last} {self.high:,.10g}"
+
+    def hold(self, value: float) -> bool:
+        """Whether a number lies within them; NaN does not."""
+        return self.low <= value <= self.high and not (self.above and value == self.low)
+
 
 #: Lowest and highest value.
 Range = tuple[float, float]
+Share = Annotated[float, Limits(0, 1)]
+Weight = Annotated[float, Limits(0, 1e6)]
+AnyRange = Annotated[Range | None, Limits(-math.inf, math.inf)]
+
+
+class Settings:
+    """Settings whose types name their limits and choices, which hold however they are made."""
+
+    #: What comes before their names in messages.
+    prefix = ""
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self), include_extras=True).items():
+            value, name = getattr(self, name), self.prefix + name
+            if get_origin(kind) is Literal and value not in get_args(kind):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, not {value!r}.")
+            if get_origin(kind) is Annotated and value is not None:
+                _check(name, value, get_args(kind)[1])
+
+
+def _check(name: str, value: Any, limits: Limits) -> None:
+    if isinstance(value, tuple):
+        if not (len(value) == 2 and all(map(limits.hold, value)) and value[0] <= value[1]):
+            within = f", both {limits}" if math.isfinite(limits.low) else ""
+            raise ValueError(f"{name} must be [lowest, highest]{within}, not {list(value)}.")
+    elif not limits.hold(value):
+        raise ValueError(f"{name} must be {limits}, not {value!r}.")
 
 
 @dataclass(frozen=True)
-class DatasetChoice:
+class DatasetChoice(Settings):
     """
     A dataset to train on, and which of its records to take. A record that lacks a value it is chosen by is left out.
 
@@ -24,29 +68,35 @@ class DatasetChoice:
     :param distance: Lowest and highest epicentral distance in km
     :param instrument: First letters of channel codes, such as "HH"
     :param where: Values, or [lowest, highest], by any other column of the metadata
+    :param exclude: CSV file whose column ``trace_name`` names records to leave out
+    :param reversed: Whether its noise is always reversed in time: earthquakes and bursts become noise that no label can
+        be wrong about, so all its records are taken, whatever their category
     :param download: Whether SeisBench may download the dataset if it is not in the cache
     """
 
     dataset: str
-    weight: float = 1.0
+    weight: Annotated[float, Limits(0, 1e9, above=True)] = 1.0
     category: tuple[str, ...] = ()
-    snr: Range | None = None
-    magnitude: Range | None = None
-    distance: Range | None = None
+    snr: AnyRange = None
+    magnitude: AnyRange = None
+    distance: AnyRange = None
     instrument: tuple[str, ...] = ()
     where: Mapping[str, tuple] = field(default_factory=dict)
+    exclude: str = ""
+    reversed: bool = False
     download: bool = False
 
     def __post_init__(self) -> None:
         if not self.dataset:
             raise ValueError("dataset is the folder or the name of a dataset, and must not be empty.")
-        if not 0 < self.weight < math.inf:
-            raise ValueError(f"weight of {self.dataset} must be positive, not {self.weight}.")
-        check_ranges(self)
+        try:
+            super().__post_init__()
+        except ValueError as error:
+            raise ValueError(f"In dataset {self.dataset}, {error}") from None
 
 
 @dataclass(frozen=True)
-class Augmentations:
+class Augmentations(Settings):
     """
     How records are varied. Shares lie in [0, 1]; 0 is off.
 
@@ -70,55 +120,30 @@ class Augmentations:
     :param clipped: Whether records marked as clipped serve as targets
     """
 
-    stretch: float = 0.5
-    stretch_range: Range = (0.75, 1.33)
-    onset: Range = (-6.0, 3.0)
-    s_only: float = 0.0
-    coda: float = 0.5
-    superpose: float = 0.0
+    stretch: Share = 0.5
+    stretch_range: Annotated[Range, Limits(0.05, 20)] = (0.75, 1.33)
+    onset: tuple[float, float] = (-6.0, 3.0)
+    s_only: Share = 0.0
+    coda: Share = 0.5
+    superpose: Share = 0.0
     rotate: bool = True
     flip: bool = True
     reverse: bool = True
-    mixed_noise: float = 0.3
-    stretch_noise: float = 0.5
-    narrow: float = 0.15
-    glitches: float = 0.1
-    drop_components: float = 0.1
-    noise_only: float = 0.1
-    untouched: float = 0.1
+    mixed_noise: Share = 0.3
+    stretch_noise: Share = 0.5
+    narrow: Share = 0.15
+    glitches: Share = 0.1
+    drop_components: Share = 0.1
+    noise_only: Share = 0.1
+    untouched: Share = 0.1
     mute: bool = True
     clipped: bool = False
 
+    prefix = "augmentations."
+
     def __post_init__(self) -> None:
-        for name in (x.name for x in fields(self) if x.type == "float"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a share in [0, 1], not {getattr(self, name)}.")
+        super().__post_init__()
         if self.noise_only + self.untouched > 1:
             raise ValueError("noise_only and untouched must be at most 1 together.")
-        if not 0 < self.stretch_range[0] <= self.stretch_range[1]:
-            raise ValueError(f"stretch_range is (smallest, largest), both positive, not {self.stretch_range}.")
-        check_finite(self, "stretch_range", "onset")
-
-
-def check_finite(settings: Any, *names: str) -> None:
-    """
-    Check that ranges have finite limits, or are None.
-
-    :raises ValueError: If one has not
-    """
-    for name in names:
-        limits = getattr(settings, name)
-        if limits is not None and not all(map(math.isfinite, limits)):
-            raise ValueError(f"{name} must have finite limits, not {limits}.")
-
-
-def check_ranges(settings: Any) -> None:
-    """
-    Check that no range ends below where it begins.
-
-    :raises ValueError: If one does
-    """
-    for name in ("snr", "factor", "magnitude", "distance"):
-        limits = getattr(settings, name, None)
-        if limits is not None and not limits[0] <= limits[1]:
-            raise ValueError(f"{name} is (lowest, highest), not {limits}.")
+        if not all(map(math.isfinite, self.onset)):
+            raise ValueError(f"augmentations.onset must be two finite numbers, not {list(self.onset)}.")

@@ -16,6 +16,8 @@ from seisbench_cdiffsd.data.stores import PROBES
 SPLITS = ("train", "dev", "test")
 #: Least length of a record in seconds, for the question whether it shares samples with another.
 OVERLAP_SECONDS = 100.0
+#: Most seconds that a record is believed to last, whatever its metadata tell.
+MOST_SECONDS = 1e7
 #: What says where a record was made, and when.
 PLACE_COLUMNS = ("station_network_code", "station_code", "trace_start_time")
 
@@ -102,13 +104,13 @@ def _seconds(metadata: pd.DataFrame) -> pd.Series:
 def _spans(metadata: pd.DataFrame, unknown: float, least: float) -> pd.DataFrame:
     """Station, start and end of records; the start is missing where it, or the station, is not known."""
     columns = metadata.reindex(columns=PLACE_COLUMNS)
-    start = pd.to_datetime(columns["trace_start_time"], utc=True, format="ISO8601", errors="coerce").dt.as_unit("ns")
-    length = _seconds(metadata).fillna(unknown).clip(lower=least)
+    start = pd.to_datetime(columns["trace_start_time"], utc=True, format="ISO8601", errors="coerce").dt.as_unit("us")
+    length = _seconds(metadata).fillna(unknown).clip(least, MOST_SECONDS)
     network = columns["station_network_code"].astype(object).fillna("")
     return pd.DataFrame(
         {
             "start": start.where(columns["station_code"].notna()),
-            "end": start + pd.to_timedelta(length, unit="s"),
+            "end": start + pd.to_timedelta(length, unit="s").dt.as_unit("us"),
             "station": network.astype(str) + "." + columns["station_code"].astype(str),
         }
     )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,8 +18,8 @@ from tqdm.auto import tqdm
 from seisbench_cdiffsd.data.augmentations import RATE_KEY, Array, State
 from seisbench_cdiffsd.streams.filtering import MAX_RATIO, SAMPLING_RATE, resampled, simple_ratio
 
-#: Components that the models work with.
-COMPONENTS = "ZNE"
+#: Components that the models work with, and the column that says which ones a record has.
+COMPONENTS, ORDER_KEY = "ZNE", "trace_component_order"
 #: Records that are tried to find a usable one, and records that are read to estimate the size of a dataset.
 TRIALS, PROBES = 100, 8
 
@@ -24,13 +27,20 @@ Sample = tuple[Array, dict[str, Any]]
 
 
 class Damaged(ValueError):
-    """A record with NaN or infinite samples."""
+    """A record with NaN or infinite samples, or without one of the components."""
 
 
 class Store(Protocol):
     """Samples, as a SeisBench generator takes them, and their metadata."""
 
     metadata: pd.DataFrame
+    #: How many records were left out, by reason.
+    left_out: Counter[str]
+
+    @property
+    def contents(self) -> str:
+        """Hash of the samples as they were recorded."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -48,9 +58,10 @@ class Reader:
     :param augmentations: Augmentations that give the same result every time, such as the band-pass
     :param keep: Whether a record is usable, by its metadata after the augmentations
     :param wanted: What `keep` requires, in words
-    :param damaged: "skip" records with NaN or infinite samples, or "stop"
+    :param damaged: "skip" records with NaN or infinite samples or without a component, or "stop"
     :param shortest: Fewest samples of a usable record
     :param raw: Augmentations for the record as it was recorded, at its own sampling rate
+    :raises Damaged: If records lack a component, unless these are skipped
     :raises ValueError: If the components are not ZNE, or the dimensions not NCW
     """
 
@@ -69,6 +80,21 @@ class Reader:
                 raise ValueError(f"Open dataset {dataset.name} with {name}={wanted_order!r}.")
         self.dataset, self.augmentations, self.raw = _lettered(dataset), augmentations, raw
         self.keep, self.wanted, self.damaged, self.shortest = keep, wanted, damaged, shortest
+        #: How many of the records that were read are not usable, by reason.
+        self.left_out: Counter[str] = Counter()
+        #: Hash of all samples that were read, as they were recorded.
+        self.contents = ""
+        orders = self.dataset.metadata[ORDER_KEY].astype(str)
+        #: Whether each record has all components: SeisBench fills those that are missing with zeros.
+        self.complete = np.logical_and.reduce([orders.str.contains(letter) for letter in COMPONENTS])
+        if damaged == "stop" and not self.complete.all():
+            rows = self.dataset.metadata[~self.complete]
+            first = ", ".join(f"{row['trace_name']} ({row[ORDER_KEY]})" for _, row in rows.head(3).iterrows())
+            raise Damaged(
+                f"{len(rows)} of {len(orders)} records of dataset {dataset.name} lack one of the components Z, N, E "
+                f"(or Z, 1, 2): {first}{', …' if len(rows) > 3 else ''}. Correct their {ORDER_KEY}, or rotate them, or "
+                "leave them out by damaged = 'skip'."
+            )
 
     def read(self, index: int) -> Sample | None:
         """
@@ -78,55 +104,60 @@ class Reader:
         :raises ValueError: If it cannot be read, as its waveform is missing or its metadata are wrong
         """
         with self._naming(index):
-            return self._read(index)
+            waveform, metadata = self._recorded(index)
+            sample = self._prepared(waveform, metadata, bool(self.complete[index]))
+        if isinstance(sample, str):
+            self.left_out[sample] += 1
+            return None
+        return sample
 
-    def _read(self, index: int) -> Sample | None:
-        state: State = {"X": self._raw(index)}
-        if not np.isfinite(state["X"][0]).all():
+    def _prepared(self, waveform: Array, metadata: dict[str, Any], complete: bool) -> Sample | str:
+        """A record in band at 100 Hz, or why it is not usable."""
+        if not complete:
+            return "without one of three components"
+        if not np.isfinite(waveform).all():
             if self.damaged == "stop":
-                name = state["X"][1]["trace_name"]
-                raise Damaged(f"Trace {name} of dataset {self.dataset.name} has NaN or infinite samples.")
-            return None
+                raise Damaged(
+                    f"Trace {metadata['trace_name']} of dataset {self.dataset.name} has NaN or infinite samples."
+                )
+            return "with NaN or infinite samples"
         # The dataset returns this order, whatever its files have; SeisBench's rotation reads the metadata.
-        state["X"][1]["trace_component_order"] = COMPONENTS
-        for augmentation in self.raw:
+        state: State = {"X": (waveform, {**metadata, ORDER_KEY: COMPONENTS})}
+        for augmentation in (*self.raw, _silence, _resample):
             augmentation(state)
-        _silence(state)
-        _resample(state)
         if state["X"][0].shape[-1] < max(self.shortest, 1):  # filters refuse records that are very short
-            return None
+            return f"shorter than {self.shortest / SAMPLING_RATE:g} s"
         for augmentation in self.augmentations:
             augmentation(state)
         waveform, metadata = state["X"]
-        if not (waveform.any() and self.keep(metadata)):
-            return None
+        if not waveform.any():
+            return "silent"
+        if not self.keep(metadata):
+            return f"without {self.wanted}"
         return np.ascontiguousarray(waveform, dtype=np.float32), metadata
 
-    def _raw(self, index: int) -> Sample:
+    def _recorded(self, index: int) -> Sample:
         """A record at its own sampling rate, since SeisBench's resampling shifts and rings."""
         rate = float(self.dataset.metadata[RATE_KEY].iloc[index])
-        if not SAMPLING_RATE / MAX_RATIO <= rate < np.inf:
+        if not SAMPLING_RATE / MAX_RATIO <= rate <= SAMPLING_RATE * MAX_RATIO:
             raise ValueError(f"its {RATE_KEY} is {rate}")
-        return self.dataset.get_sample(index, sampling_rate=rate)
+        waveform, metadata = self.dataset.get_sample(index, sampling_rate=rate)
+        self.contents = hashlib.sha256(self.contents.encode() + waveform.tobytes()).hexdigest()
+        return waveform, metadata
 
     def none_usable(self, tried: int) -> ValueError:
         """The error if none of so many records is usable."""
-        return ValueError(f"No usable record among the {tried} of dataset {self.dataset.name}. Wanted: {self.wanted}.")
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items())
+        return ValueError(f"No usable record among the {tried} of dataset {self.dataset.name}: {reasons}.")
 
     def gigabytes(self) -> float:
         """Memory that all records take at 100 Hz, estimated from a few of them."""
-        sizes = [waveform.size * SAMPLING_RATE / rate for waveform, rate in self._probes()]
-        return 4e-9 * float(np.mean(sizes)) * len(self.dataset)
-
-    def probes(self) -> Iterator[Array]:
-        """Waveforms of a few records as they were recorded, always the same ones."""
-        return (waveform for waveform, _ in self._probes())
-
-    def _probes(self) -> Iterator[tuple[Array, float]]:
+        sizes = []
         for probe in np.unique(np.linspace(0, len(self.dataset) - 1, PROBES).astype(int)):
             with self._naming(probe):
-                waveform, metadata = self._raw(probe)
-            yield waveform, float(metadata[RATE_KEY])
+                waveform, metadata = self._recorded(probe)
+                sizes.append(waveform.size * SAMPLING_RATE / metadata[RATE_KEY])
+        return 4e-9 * float(np.mean(sizes)) * len(self.dataset)
 
     @contextmanager
     def _naming(self, index: int) -> Iterator[None]:
@@ -157,8 +188,7 @@ def _silence(state: State) -> None:
 def _resample(state: State) -> None:
     """Bring a record to 100 Hz, by the function that ``annotate`` uses; its mean is removed if that changes it."""
     waveform, metadata = state["X"]
-    rate = float(metadata[RATE_KEY])
-    ratio = simple_ratio(rate, SAMPLING_RATE)
+    ratio = simple_ratio(float(metadata[RATE_KEY]), SAMPLING_RATE)
     if ratio != 1 and waveform.shape[-1]:
         waveform = waveform - waveform.mean(axis=-1, keepdims=True, dtype=np.float64)
         waveform = np.stack([resampled(component, ratio) for component in waveform])
@@ -172,14 +202,15 @@ def _resample(state: State) -> None:
 
 
 def _lettered(dataset: WaveformDataset) -> WaveformDataset:
-    """A dataset whose components 1 and 2 are called N and E, as in ``annotate``, in records without an N or E."""
-    renamed = orders = dataset.metadata["trace_component_order"].astype(str)
+    """A dataset whose components 1 and 2 beside a Z are called N and E, as in ``annotate``, where there is none."""
+    renamed = orders = dataset.metadata[ORDER_KEY].astype(str)
     for number, letter in ("1N", "2E"):
-        renamed = renamed.where(renamed.str.contains(letter), renamed.str.replace(number, letter))
+        keep = renamed.str.contains(letter) | ~renamed.str.contains("Z")
+        renamed = renamed.where(keep, renamed.str.replace(number, letter))
     if renamed.equals(orders):
         return dataset
     dataset = dataset.filter(np.ones(len(dataset), dtype=bool), inplace=False)
-    dataset.metadata["trace_component_order"] = renamed
+    dataset.metadata[ORDER_KEY] = renamed
     dataset.component_order = COMPONENTS  # makes SeisBench look up anew where each component is in the files
     dataset.metadata_cache = dataset.metadata_cache  # likewise, its cache of the metadata
     return dataset
@@ -201,6 +232,7 @@ class InMemory:
         if not self.samples:
             raise reader.none_usable(len(dataset))
         self.metadata = pd.DataFrame([metadata for _, metadata in self.samples])
+        self.contents, self.left_out = reader.contents, reader.left_out
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -221,11 +253,21 @@ class OnDisk:
     """
 
     def __init__(self, reader: Reader) -> None:
-        self.reader, self.metadata = reader, reader.dataset.metadata
+        self.reader, self.metadata, self.left_out = reader, reader.dataset.metadata, Counter[str]()
         order = np.random.default_rng(0).permutation(len(self))[: TRIALS**2]
         self.usable = next((int(place) for place in (0, *order) if reader.read(int(place)) is not None), -1)
         if self.usable < 0:
             raise reader.none_usable(len(order))
+
+    @property
+    def contents(self) -> str:
+        """Hash of the files, which reads them once."""
+        digest = hashlib.sha256()
+        for path in sorted(Path(self.reader.dataset.path).glob("waveforms*")):
+            with path.open("rb") as file:
+                while block := file.read(2**24):
+                    digest.update(block)
+        return digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self.metadata)
@@ -234,8 +276,7 @@ class OnDisk:
         """A waveform (component, samples) and its metadata."""
         for trial in range(TRIALS):
             place = index if trial == 0 else int(np.random.default_rng((index, trial)).integers(len(self)))
-            sample = self.reader.read(place)
-            if sample is not None:
+            if (sample := self.reader.read(place)) is not None:
                 return sample
         sample = self.reader.read(self.usable)
         assert sample is not None
@@ -253,6 +294,8 @@ class Joined:
         self.parts = parts
         self.borders = np.cumsum([len(part) for part in parts])
         self.metadata = pd.concat([part.metadata for part in parts], ignore_index=True)
+        self.contents = " ".join(part.contents for part in parts)
+        self.left_out = sum((part.left_out for part in parts), Counter[str]())
 
     def __len__(self) -> int:
         return int(self.borders[-1])

@@ -1,71 +1,76 @@
-"""The settings of a training: data, network, loss, optimiser, budget, and the machine to train on."""
+"""The settings of a training: data, network, loss, optimiser, budget and machine, from TOML, JSON and commands."""
 
 from __future__ import annotations
 
+import difflib
+import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-import torch
+from seisbench_cdiffsd.data.settings import Augmentations, DatasetChoice, Limits, Range, Settings, Share, Weight
 
-from seisbench_cdiffsd import published  # noqa: F401 (its network and degradations are known by name)
-from seisbench_cdiffsd.cdiffsd import NETWORKS, SCHEDULES
-from seisbench_cdiffsd.data.settings import Augmentations, DatasetChoice, Range, check_finite, check_ranges
-from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
-from seisbench_cdiffsd.training.losses import SEGMENT, check_loss
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
-#: Precisions of the layers in training, as Lightning names them.
-PRECISIONS = ("32-true", "bf16-mixed")
-#: Optimisers, and the ways that a learning rate falls.
-OPTIMIZERS, DECAYS = ("muon", "adam"), ("cosine", "steps")
-#: What to do about a record with NaN or infinite samples.
-DAMAGED_ACTIONS = ("stop", "skip")
+#: Folder of the configs that come with the package.
+SHIPPED = Path(__file__).parent / "configs"
+#: Settings that may differ when a training resumes: the machine, and the datasets, which are compared by their records.
+FREE = ("device", "devices", "nodes", "accumulate", "workers", "threads", "memory", "events", "noise")
+#: Sampling rate of the windows in Hz.
+RATE = 100
+
+Count = Annotated[int, Limits(1, 1e9)]
+Rate = Annotated[float, Limits(0, 10, above=True)]
 
 
 @dataclass(frozen=True)
-class Machine:
+class Loss(Settings):
     """
-    What to train on. None of this changes the result, except for rounding.
+    Weights of the terms of the error of an estimate: a term that is not named keeps its default, 0 switches it off.
 
-    :param device: Device such as "cpu", "cuda" or "mps", or "auto"
-    :param devices: Devices of that kind on each node, or CPU processes; each takes its part of every batch
-    :param nodes: Nodes, such as those of a Slurm allocation
-    :param accumulate: Parts that a batch is computed in, one after another, to save memory
-    :param workers: Processes that prepare data for each device; 0 for none
+    :param l1: Mean absolute difference, the published error
+    :param log_ratio: Log of the error power over the power of the record
+    :param spectrum: Difference of compressed short-time spectra
+    :param mask: Cross-entropy of DeepDenoiser's mask
+    :param picks: Of what PhaseNet sees, by the name of its weights in SeisBench's cache, such as ``picks.volpick``
     """
 
-    device: str = "cpu"
-    devices: int = 1
-    nodes: int = 1
-    accumulate: int = 1
-    workers: int = 0
+    l1: Weight = 0.0
+    log_ratio: Weight = 1.0
+    spectrum: Weight = 10.0
+    mask: Weight = 10.0
+    picks: Mapping[str, float] = field(default_factory=dict)
+
+    prefix = "loss."
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
-            raise ValueError(f"device is 'auto', 'cpu', 'mps', 'cuda', or one such as 'cuda:1', not {self.device!r}.")
-        _check_counts(self, "devices", "nodes", "accumulate")
-        if self.workers < 0:
-            raise ValueError(f"workers must not be negative, but is {self.workers}.")
-
-    @property
-    def parts(self) -> int:
-        """Number of parts that a batch is split into."""
-        return self.devices * self.nodes * self.accumulate
+        super().__post_init__()
+        for name, weight in self.picks.items():
+            if not 0 <= weight <= 1e6:
+                raise ValueError(f"loss.picks.{name} must be from 0 to 1,000,000, not {weight}.")
+        if not any((self.l1, self.log_ratio, self.spectrum, self.mask, *self.picks.values())):
+            raise ValueError("The loss needs at least one term with a positive weight.")
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Settings):
     """
     All settings of a training.
 
     :param network: Network preset, "default" or "published"
-    :param schedule: Degradation, such as "straight"
-    :param norm: Normalisation of a window, "std" or "peak"
+    :param schedule: Degradation
+    :param norm: Normalisation of a window, by its standard deviation or its peak
     :param window: Samples of a window, at 100 Hz
     :param init_from: Weights to start from, by name or path (fine-tuning)
     :param only: Train only the parameters whose names begin with this, such as "network.presence"; by default all
-    :param loss: Weights of the terms of the error of an estimate, see
-        :py:func:`seisbench_cdiffsd.training.losses.make_loss`
+    :param loss: Weights of the terms of the error of an estimate
     :param presence: Weight of a further term, which the default network learns by to tell whether there is an
         earthquake; at 0 it does not tell
     :param unfolded: Weight of the second term of the loss
@@ -75,13 +80,13 @@ class TrainingConfig:
     :param batch_size: Pairs in a batch, over all devices
     :param optimizer: "muon", for the convolutions, with AdamW for the rest, or "adam" for all
     :param learning_rate: Highest learning rate; it rises at first and then falls
-    :param kernel_rate: Highest learning rate of the convolutions, under Muon; without it AdamW updates all parameters
+    :param kernel_rate: Highest learning rate of the convolutions, under Muon; at 0 AdamW updates all parameters
     :param warmup: Updates over which the learning rate rises
     :param decay: How it falls: "cosine" to zero, or in "steps", to a tenth after each sixth of the updates
     :param clip: Largest norm of the gradient; 0 for any
     :param averaging: Decay of the exponential moving average of the weights, which is what is validated and saved
     :param snr: Range of input SNRs in dB
-    :param factor: Published range of noise factors, in place of `snr`
+    :param factor: Published range of noise factors, instead of `snr`
     :param min_snr: Lowest SNR in dB of a record that serves as a target
     :param balance: Whether a source of earthquakes or a station of noise with N records is drawn in proportion to the
         square root of N, not to N
@@ -92,93 +97,82 @@ class TrainingConfig:
     :param seed: Seed of the weights and of all random draws
     :param splits: Splits of the datasets to train on and to validate on
     :param memory: Gigabytes that the waveforms of a dataset may take in each process; larger ones are read when needed
-    :param damaged: "stop" at a record with NaN or infinite samples, or "skip" it
+    :param damaged: "stop" at a record with NaN or infinite samples or without one of three components, or "skip" it
+    :param device: Device such as "cpu", "cuda", "cuda:1" or "mps", or "auto"
+    :param devices: Devices of that kind on each node, or CPU processes; each takes its part of every batch
+    :param nodes: Nodes, such as those of a Slurm allocation
+    :param accumulate: Parts that a batch is computed in, one after another, to save memory
+    :param workers: Processes that prepare data for each device; 0 for none
+    :param threads: Threads of PyTorch in each process; 0 for its own choice
     :param augmentations: How records are varied
     :param events: Datasets of labelled earthquakes
     :param noise: Datasets of noise
-    :param machine: What to train on
     """
 
-    network: str = "default"
-    schedule: str = "straight"
-    norm: str = "std"
-    window: int = 3000
-    init_from: str | None = None
+    network: Literal["default", "published"] = "default"
+    schedule: Literal["straight", "published-linear", "published-cosine"] = "straight"
+    norm: Literal["std", "peak"] = "std"
+    window: Annotated[int, Limits(50, 1e6)] = 3000
+    init_from: str = ""
     only: str = ""
-    loss: Mapping[str, float] = field(default_factory=lambda: {"log-ratio": 1.0, "spectrum": 10.0, "mask": 10.0})
-    presence: float = 1.0
-    unfolded: float = 1.0
-    unfolded_share: float = 0.5
-    top: float = 0.5
-    steps: int = 10_000
-    batch_size: int = 24
-    optimizer: str = "muon"
-    learning_rate: float = 1e-3
-    kernel_rate: float | None = 0.006
-    warmup: int = 200
-    decay: str = "cosine"
-    clip: float = 1.0
-    averaging: float = 0.998
-    snr: Range = (-15.0, 15.0)
-    factor: Range | None = None
-    min_snr: float = 10.0
+    loss: Loss = field(default_factory=Loss)
+    presence: Weight = 1.0
+    unfolded: Weight = 1.0
+    unfolded_share: Share = 0.5
+    top: Share = 0.5
+    steps: Count = 10_000
+    batch_size: Annotated[int, Limits(1, 16_384)] = 24
+    optimizer: Literal["muon", "adam"] = "muon"
+    learning_rate: Rate = 1e-3
+    kernel_rate: Annotated[float, Limits(0, 10)] = 0.006
+    warmup: Count = 200
+    decay: Literal["cosine", "steps"] = "cosine"
+    clip: Annotated[float, Limits(0, 1e9)] = 1.0
+    averaging: Annotated[float, Limits(0, 0.999999)] = 0.998
+    snr: Annotated[Range, Limits(-200, 200)] = (-15.0, 15.0)
+    factor: Annotated[Range | None, Limits(0, 1e6, above=True)] = None
+    min_snr: Annotated[float, Limits(-1000, 1000)] = 10.0
     balance: bool = True
-    validate_every: int = 1000
-    validation_events: int = 60
-    patience: int = 0
-    precision: str = "32-true"
-    seed: int = 0
+    validate_every: Count = 1000
+    validation_events: Annotated[int, Limits(1, 10_000)] = 60
+    patience: Annotated[int, Limits(0, 1e9)] = 0
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    seed: Annotated[int, Limits(0, 2**63 - 1)] = 0
     splits: tuple[str, str] = ("train", "dev")
-    memory: float = 4.0
-    damaged: str = "stop"
+    memory: Annotated[float, Limits(0, 1e6)] = 4.0
+    damaged: Literal["stop", "skip"] = "stop"
+    device: str = "cpu"
+    devices: Annotated[int, Limits(1, 64)] = 1
+    nodes: Annotated[int, Limits(1, 1024)] = 1
+    accumulate: Annotated[int, Limits(1, 16_384)] = 1
+    workers: Annotated[int, Limits(0, 128)] = 0
+    threads: Annotated[int, Limits(0, 1024)] = 0
     augmentations: Augmentations = field(default_factory=Augmentations)
     events: tuple[DatasetChoice, ...] = ()
     noise: tuple[DatasetChoice, ...] = ()
-    machine: Machine = field(default_factory=Machine)
 
     def __post_init__(self) -> None:
-        _check_counts(self, "steps", "batch_size", "warmup", "validate_every", "validation_events")
-        if not (0 <= self.top <= 1 and 0 <= self.unfolded_share <= 1 and 0 <= self.averaging < 1):
-            raise ValueError("top and unfolded_share must lie in [0, 1], averaging in [0, 1).")
-        if not (min(self.learning_rate, self.kernel_rate or 1) > 0 and min(self.unfolded, self.presence) >= 0):
+        super().__post_init__()
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", self.device):
+            raise ValueError(f"device is 'auto', 'cpu', 'mps', 'cuda', or one such as 'cuda:1', not {self.device!r}.")
+        if ":" in self.device and self.devices > 1:
+            raise ValueError(f"device {self.device!r} is a single one: set devices to 1, or device to 'cuda'.")
+        if self.batch_size % self.parts:
             raise ValueError(
-                "learning_rate and kernel_rate must be positive, unfolded and presence must not be negative."
+                f"batch_size {self.batch_size} must be a multiple of devices x nodes x accumulate, {self.parts}."
             )
-        for name in ("clip", "patience", "memory", "seed"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}.")
-        named = {
-            "network": tuple(NETWORKS),
-            "schedule": tuple(SCHEDULES),
-            "norm": ("std", "peak"),
-            "optimizer": OPTIMIZERS,
-            "decay": DECAYS,
-        }
-        for name, names in {**named, "precision": PRECISIONS, "damaged": DAMAGED_ACTIONS}.items():
-            if getattr(self, name) not in names:
-                raise ValueError(f"{name} must be one of {', '.join(names)}, not {getattr(self, name)!r}.")
-        check_loss(self.loss)
-        check_ranges(self)
-        check_finite(self, "snr", "factor")
-        if self.window < SEGMENT:
-            raise ValueError(f"window must be at least {SEGMENT} samples, half a second, not {self.window}.")
         if self.tells and self.augmentations.noise_only >= 1:
             raise ValueError("noise_only must be below 1 to learn where there is an earthquake: or set presence to 0.")
-        if self.seed >= 2**63:
-            raise ValueError(f"seed must be less than 2**63, not {self.seed}.")
-        if self.factor is not None and self.factor[0] <= 0:
-            raise ValueError(f"factor is (lowest, highest), both positive, not {self.factor}.")
         if self.splits[0] == self.splits[1]:
             raise ValueError(f"splits must be two different ones, to train and to validate on, not {self.splits}.")
-        onset = self.augmentations.onset
-        seconds = self.window / SAMPLING_RATE
-        if onset[0] + onset[1] > seconds:
-            raise ValueError(f"onset leaves no room for P in a window of {seconds:g} s: {onset}.")
-        if self.batch_size % self.machine.parts:
-            parts = self.machine.parts
-            raise ValueError(
-                f"batch_size {self.batch_size} must be a multiple of devices x nodes x accumulate, {parts}."
-            )
+        if sum(self.augmentations.onset) > self.window / RATE:
+            onset = list(self.augmentations.onset)
+            raise ValueError(f"onset leaves no room for P in a window of {self.window / RATE:g} s: {onset}.")
+
+    @property
+    def parts(self) -> int:
+        """Number of parts that a batch is split into."""
+        return self.devices * self.nodes * self.accumulate
 
     @property
     def tells(self) -> bool:
@@ -190,12 +184,138 @@ class TrainingConfig:
         """Number of examples, the first of a batch, that the second term of the loss is computed for."""
         return round(self.unfolded_share * self.batch_size)
 
-    def autocast(self, device: str) -> torch.autocast:
-        """The autocast context of an update on a device."""
-        return torch.autocast(torch.device(device).type, torch.bfloat16, self.precision == "bf16-mixed")
+
+def read_config(source: str | Path | None = None, **changes: Any) -> TrainingConfig:
+    """
+    The settings in a file.
+
+    :param source: TOML file, ``config.json`` of a run, name of a config in the package such as "default", or None
+    :param changes: Settings that replace those in the file
+    :raises ValueError: If the file cannot be read, or a setting is unknown or invalid
+    """
+    parser = settings_parser()
+    return replace(built(parser, parsed(parser, [], source)), **changes)
 
 
-def _check_counts(config: Machine | TrainingConfig, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} must be at least 1, not {getattr(config, name)}.")
+def settings_parser(**options: Any) -> Any:
+    """A jsonargparse parser of all settings, with help from their docstrings; `options` are those of argparse."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, **options)
+    for name, what in (("events", "labelled earthquakes"), ("noise", "noise")):
+        parser.add_argument(
+            f"--{name}",
+            nargs="+",
+            type=dict | str,
+            default=[],
+            metavar="DATASET",
+            help=f"of {what}: folders in SeisBench's format, or names such as STEAD",
+        )
+    parser.add_class_arguments(TrainingConfig, skip={"events", "noise"})
+    return parser
+
+
+def parsed(parser: Any, arguments: Sequence[str], source: str | Path | None = None) -> Any:
+    """
+    The settings in a file, changed by those of a command line, as jsonargparse has them.
+
+    :param parser: See :py:func:`settings_parser`; it may have arguments of its own
+    :param arguments: Command line
+    :param source: See :py:func:`read_config`
+    :raises ValueError: In one line, if the file cannot be read, or a setting is unknown or has the wrong type
+    """
+    table = read_table(source) if source else {}
+    with plain_errors(f"In {source}: "):
+        values = parser.parse_object(table)
+    with plain_errors():
+        return parser.parse_args(arguments, namespace=values)
+
+
+def built(parser: Any, values: Any) -> TrainingConfig:
+    """
+    The settings of :py:func:`parsed`.
+
+    :raises ValueError: In one line, if a setting is out of its range
+    """
+    from jsonargparse import ArgumentParser
+
+    one = ArgumentParser(exit_on_error=False)
+    one.add_class_arguments(DatasetChoice)
+    with plain_errors():
+        given = parser.instantiate(values)
+    known = {entry.name: getattr(given, entry.name) for entry in fields(TrainingConfig)}
+    for name in ("events", "noise"):
+        with plain_errors(f"In {name}: "):
+            tables = [{"dataset": x} if isinstance(x, str) else x for x in known[name]]
+            known[name] = tuple(DatasetChoice(**vars(one.instantiate(one.parse_object(x)))) for x in tables)
+    return TrainingConfig(**known)
+
+
+@contextmanager
+def plain_errors(where: str = "") -> Iterator[None]:
+    """Turn what jsonargparse raises into one line."""
+    from jsonargparse import ArgumentError
+
+    try:
+        yield
+    except (ArgumentError, TypeError) as error:
+        raise ValueError(where + plain(str(error))) from None
+
+
+def read_table(source: str | Path) -> dict[str, Any]:
+    """
+    The settings in a file, unchecked.
+
+    :param source: File, or name of a config in the package
+    :raises ValueError: If there is no such file, or it is not valid
+    """
+    shipped = SHIPPED / f"{source}.toml"
+    file = shipped if str(source) == shipped.stem and shipped.is_file() else Path(source)
+    try:
+        text = file.read_text(encoding="utf-8")
+        table = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+        if not isinstance(table, dict):
+            raise ValueError("it is not a table of settings")
+        for name in {"events", "noise", "loss", "augmentations"} & table.keys():
+            if name in ("loss", "augmentations") and not isinstance(table[name], dict):
+                raise ValueError(f"{name} must be a table, not {table[name]!r}")
+            if name in ("events", "noise") and not isinstance(table[name], list):
+                table[name] = [table[name]]
+        return table
+    except OSError as error:
+        names = ", ".join(sorted(x.stem for x in SHIPPED.glob("*.toml")))
+        raise ValueError(
+            f"No config {str(source)!r}: {error.strerror}. It is a TOML file, or one of {names}."
+        ) from None
+    except (ValueError, RecursionError) as error:
+        remedy = " Fix it, or delete it and give the settings again." if file.suffix == ".json" else ""
+        raise ValueError(f"{file} is not a valid config: {str(error).rstrip('.')}.{remedy}") from None
+
+
+#: All settings by their names, dotted where they are in a table.
+NAMES = {
+    entry.name: prefix + entry.name
+    for kind, prefix in ((DatasetChoice, ""), (Loss, "loss."), (Augmentations, "augmentations."), (TrainingConfig, ""))
+    for entry in fields(kind)
+}
+#: What is expected of a value, in words.
+KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "tuple": "a list"}
+
+
+def plain(message: str) -> str:
+    """What jsonargparse says, in a line that names the setting and what to give instead."""
+    text = " ".join(message.split())
+    where = ".".join(dict.fromkeys(re.findall(r'Parser key "([\w.-]+)"', text)))
+    if found := re.search(r"(?:[Oo]ption '|arguments: --|NestedArg\(key=')([^' =]+)", text):
+        close = difflib.get_close_matches(found[1].rpartition(".")[2], NAMES, 1)
+        hint = f"did you mean {NAMES[close[0]]!r}?" if close else "cdiffsd train --help lists them."
+        return f"Unknown setting {found[1]!r}{f' in {where}' if where else ''}: {hint}"
+    if found := re.search(r"required: (\w+)", text):
+        return f"{found[1]} is missing."
+    if found := re.search(
+        r"Expected an? (dot import path|.+?)(?: - .*)?(?: string:|\. Got value:| Given value: ) ?(.*)", text
+    ):
+        kind = re.sub(r"<class '(?:[\w.]+\.)?(\w+)'>", lambda x: KINDS.get(x[1], "a table"), found[1])
+        kind = re.sub(r"typing.Literal\[(.*)\]", r"one of \1", kind).replace("tuple", "a list")
+        return f"{where} must be {kind.replace('dot import path', 'a table')}, not {found[2]}."
+    return f"{where}: {text}" if where else text

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from seisbench_cdiffsd.files.writing import folder_for, replacing
-from seisbench_cdiffsd.training.configfile import read_table
+from seisbench_cdiffsd.training.config import read_table
 from seisbench_cdiffsd.weights import CDiffSD
 
 

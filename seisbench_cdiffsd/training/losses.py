@@ -10,8 +10,7 @@ what a picker sees.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from seisbench_cdiffsd.cdiffsd import endpoint, mix
 from seisbench_cdiffsd.picking import WeightsUnavailable, load_picker
+from seisbench_cdiffsd.training.config import Loss
 
 #: Error of an estimate, ``error(clean, estimate, noise)``.
 Error = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -192,7 +192,7 @@ class Picks:
         try:
             picker = load_picker("PhaseNet", weights)
         except WeightsUnavailable as error:
-            raise ValueError(f"The loss 'picks:{weights}' is not available. {error}") from error
+            raise ValueError(f"The loss picks.{weights} is not available. {error}") from error
         self.picker = picker.to(device).eval().requires_grad_(False)
 
     def __call__(self, clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
@@ -220,40 +220,22 @@ def picker_probabilities(picker: Any, windows: Tensor, floor: float = 1e-3) -> T
     return picker(x / (scale + floor))
 
 
-ERRORS: dict[str, Error] = {"l1": l1, "log-ratio": log_ratio, "spectrum": spectrum, "mask": mask}
+ERRORS: dict[str, Error] = {"l1": l1, "log_ratio": log_ratio, "spectrum": spectrum, "mask": mask}
 
 
-def make_loss(weights: Mapping[str, float], device: str = "cpu") -> Error:
+def make_loss(loss: Loss, device: str = "cpu") -> Error:
     """
-    A weighted sum of errors.
+    The weighted sum of errors that settings ask for.
 
-    :param weights: Weight by name: "l1", "log-ratio", "spectrum", "mask", or "picks:" and the name of PhaseNet weights
+    :param loss: Weights of the errors
     :param device: Device of the picker
-    :raises ValueError: If a name is unknown, no weight is positive, or PhaseNet weights are not in SeisBench's cache
+    :raises ValueError: If PhaseNet weights are not in SeisBench's cache
     """
-    check_loss(weights)
-    terms = [(_error(name, device), weight) for name, weight in weights.items() if weight]
-    return partial(_weighted, terms)
+    terms = [(error, getattr(loss, name)) for name, error in ERRORS.items()]
+    terms += [(Picks(name, device), weight) for name, weight in loss.picks.items() if weight]
+    terms = [(error, weight) for error, weight in terms if weight]
 
+    def total(clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
+        return torch.stack([weight * error(clean, estimate, noise) for error, weight in terms]).sum()
 
-def check_loss(weights: Mapping[str, float]) -> None:
-    """
-    Check the names and weights of a loss without loading anything.
-
-    :raises ValueError: If a name is unknown, a weight negative, or no weight positive
-    """
-    for name, weight in weights.items():
-        if name not in ERRORS and not name.startswith("picks:"):
-            raise ValueError(f"Unknown loss {name!r}. Available: {', '.join(ERRORS)}, picks:<PhaseNet weights>.")
-        if weight < 0:
-            raise ValueError(f"The weight of loss {name!r} must not be negative, but is {weight}.")
-    if not any(weights.values()):
-        raise ValueError("A loss needs at least one term with a positive weight.")
-
-
-def _error(name: str, device: str) -> Error:
-    return Picks(name.removeprefix("picks:"), device) if name.startswith("picks:") else ERRORS[name]
-
-
-def _weighted(terms: list[tuple[Error, float]], clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
-    return torch.stack([weight * error(clean, estimate, noise) for error, weight in terms]).sum()
+    return total

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from seisbench_cdiffsd.network import SpectralUNet
 from torch import nn
 
-from seisbench_cdiffsd.training.optimizers import Muon, make_optimizer, orthogonal
+from seisbench_cdiffsd.cdiffsd import SpectralUNet
+from seisbench_cdiffsd.training.optimizer import Muon, make_optimizer, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(20, 60), (60, 20), (30, 30)])
@@ -50,7 +50,7 @@ def test_a_network_is_split_into_hidden_kernels_and_the_rest():
     assert [(group["rule"], group["lr"]) for group in groups] == [("muon", 0.01), ("adamw", 1e-3)]
     assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))
     assert not any(parameter is network.head.weight for parameter in groups[0]["params"])
-    (group,) = make_optimizer(network, 1e-3, None).param_groups
+    (group,) = make_optimizer(network, 1e-3, 0).param_groups
     assert group["rule"] == "adamw"
 
 

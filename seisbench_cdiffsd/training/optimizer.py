@@ -96,13 +96,13 @@ def orthogonal(matrix: Tensor) -> Tensor:
     return x.T if tall else x
 
 
-def make_optimizer(model: nn.Module, rate: float, kernel_rate: float | None) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, rate: float, kernel_rate: float) -> torch.optim.Optimizer:
     """
     Muon for the hidden convolutions of a network; AdamW for norms, biases, the level's embedding and the output.
 
     :param model: A network, or a model that holds one
     :param rate: Learning rate of AdamW
-    :param kernel_rate: Learning rate of Muon; without it AdamW updates all parameters
+    :param kernel_rate: Learning rate of Muon; at 0 AdamW updates all parameters
     """
     kernels: list[nn.Parameter] = []
     others: list[nn.Parameter] = []

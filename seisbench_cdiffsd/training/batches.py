@@ -7,6 +7,7 @@ is the same in a resumed training, with any number of workers, and in several pr
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,14 +23,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from seisbench_cdiffsd.data import pairs
 from seisbench_cdiffsd.data.augmentations import P_KEY, S_KEY, draw
 from seisbench_cdiffsd.data.datasets import earthquakes_of, noise_apart, noise_of, some
+from seisbench_cdiffsd.data.settings import DatasetChoice
 from seisbench_cdiffsd.data.splits import take_split
-from seisbench_cdiffsd.data.stores import InMemory, Joined, OnDisk, Reader, Store, shares
-from seisbench_cdiffsd.training.config import DatasetChoice, TrainingConfig
+from seisbench_cdiffsd.data.stores import ORDER_KEY, InMemory, Joined, OnDisk, Reader, Store, shares
+from seisbench_cdiffsd.training.config import TrainingConfig
 
 #: Dev records that are read for each earthquake of the validation, since many are not clean enough.
 SPARE = 20
-#: Lowest SNR in dB of a record that counts as clean in validation.
-CLEAN_SNR = 20.0
 
 #: A dataset with the chosen records, and the choice.
 ChosenDataset = tuple[WaveformDataset, DatasetChoice]
@@ -43,15 +43,24 @@ class Data:
     :param pairs: Generator of pairs, one for each earthquake, see :py:func:`.pairs.training_pairs`
     :param chances: Probability of each earthquake
     :param validation: Fixed mixtures of the other split
-    :param fingerprint: Hash of the names of all traces
-    :param contents: Hash of their labels and probabilities, and of the samples of some
+    :param fingerprint: Hash of the names, labels, probabilities and samples of all records
+    :param report: What is used, and what is left out and why, a line for each dataset and split
     """
 
     pairs: sbg.GenericGenerator
     chances: NDArray[np.float64]
     validation: pairs.Mixtures
     fingerprint: str
-    contents: str = ""
+    report: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Part:
+    """Records of one kind and one split: their stores, joined, the probability of each, and a line on each dataset."""
+
+    records: Store
+    chances: NDArray[np.float64]
+    report: tuple[str, ...]
 
 
 def load_data(
@@ -68,58 +77,26 @@ def load_data(
     :raises ValueError: If a dataset lacks what is needed
     """
     train, dev = config.splits
-    settings, background = config.augmentations, pairs.background(band, config.window)
-    target = pairs.target(band, config.min_snr, settings.mute)
-    held_target = pairs.target(band, CLEAN_SNR, mute=False)
     held_events, held_noise = (_with_split(chosen, dev) for chosen in (events, noise))
-    train_events = _earthquakes(events, train, settings.clipped)
-    dev_events = _earthquakes(held_events, dev, settings.clipped)
-    train_noise, dev_noise = _noise(noise, events, train), _noise(held_noise, events, dev)
-    clean = [_store(dataset, target, config) for dataset in train_events]
-    quiet = [_store(dataset, background, config) for dataset in train_noise]
-    held_clean = _held_out(dev_events, held_target, config)
-    held_quiet = _held_out(dev_noise, background, config)
-    by_station = "station_code" if config.balance else None
-    chances = _chances(clean, events, "trace_source" if config.balance else None)
-    noise_chances = _chances(quiet, noise, by_station)
-    held_chances = _chances(held_quiet, held_noise, by_station)
+    clean = _earthquakes(events, train, config, pairs.target(band, config.min_snr, config.augmentations.mute))
+    quiet = _noise(noise, events, train, config, band)
+    held = SPARE * config.validation_events
+    held_clean = _earthquakes(held_events, dev, config, pairs.target(band, pairs.CLEAN_SNR, mute=False), held)
+    held_quiet = _noise(held_noise, events, dev, config, band, held)
+    how: dict[str, Any] = {"settings": config.augmentations, "snr": config.snr, "factor": config.factor}
     generator = pairs.training_pairs(
-        _joined(clean),
-        _joined(quiet),
-        band,
-        config.window,
-        settings,
-        noise_chances,
-        snr=config.snr,
-        factor=config.factor,
+        clean.records, quiet.records, band, config.window, noise_chances=quiet.chances, **how
     )
     validation = pairs.mixtures(
-        _joined(held_clean),
-        _joined(held_quiet),
+        held_clean.records,
+        held_quiet.records,
         config.validation_events,
         windowlen=config.window,
-        noise_chances=held_chances,
+        noise_chances=held_quiet.chances,
     )
-    stores = (*clean, *quiet, *held_clean, *held_quiet)
-    names = [name for store in stores for name in store.metadata["trace_name"].astype(str)]
-    fingerprint = hashlib.sha256("\n".join(names).encode()).hexdigest()
-    datasets = (*train_events, *train_noise, *dev_events, *dev_noise)
-    every = (chances, noise_chances, held_chances)
-    return Data(generator, chances, validation, fingerprint, _contents(stores, every, datasets))
-
-
-def _contents(
-    stores: Sequence[Store], chances: Sequence[NDArray[np.float64]], datasets: Sequence[WaveformDataset]
-) -> str:
-    """A hash of what has the same name in other data; of nothing computed that another machine rounds otherwise."""
-    digest = hashlib.sha256()
-    labels = [store.metadata.reindex(columns=[P_KEY, S_KEY]).to_numpy(dtype=float).ravel() for store in stores]
-    for numbers in (*labels, *chances):
-        digest.update(" ".join(f"{number:.3g}" for number in numbers).encode())
-    for dataset in datasets:
-        for waveform in Reader(dataset, []).probes():
-            digest.update(waveform.astype("<f4").tobytes())
-    return digest.hexdigest()
+    parts = clean, quiet, held_clean, held_quiet
+    report = tuple(line for part in parts for line in part.report)
+    return Data(generator, clean.chances, validation, _fingerprint(parts), report)
 
 
 def _with_split(chosen: Sequence[ChosenDataset], split: str) -> Sequence[ChosenDataset]:
@@ -127,29 +104,66 @@ def _with_split(chosen: Sequence[ChosenDataset], split: str) -> Sequence[ChosenD
     return [pair for pair in chosen if (pair[0].metadata.reindex(columns=["split"]) == split).any(axis=None)] or chosen
 
 
-def _earthquakes(chosen: Sequence[ChosenDataset], split: str, clipped: bool) -> list[WaveformDataset]:
-    return [earthquakes_of(take_split(dataset, split), choice.category, clipped) for dataset, choice in chosen]
+def _earthquakes(
+    chosen: Sequence[ChosenDataset],
+    split: str,
+    config: TrainingConfig,
+    options: dict[str, Any],
+    count: int | None = None,
+) -> Part:
+    """Earthquakes of a split; with `count`, at most so many of each dataset are read."""
+    stores, report = [], []
+    for dataset, choice in chosen:
+        whole = take_split(dataset, split)
+        labelled = earthquakes_of(whole, choice.category, config.augmentations.clipped)
+        stores.append(_store(some(labelled, count), options, config, count is not None))
+        report.append(_line("earthquakes", split, whole, labelled, "clipped or without a P label", stores[-1]))
+    column = "trace_source" if config.balance else None
+    return Part(_joined(stores), _chances(stores, chosen, column), tuple(report))
 
 
-def _noise(chosen: Sequence[ChosenDataset], events: Sequence[ChosenDataset], split: str) -> list[WaveformDataset]:
-    earthquakes = [dataset for dataset, _ in events]
-    return [
-        noise_apart(noise_of(take_split(dataset, split), choice.category), earthquakes, split)
-        for dataset, choice in chosen
-    ]
+def _noise(
+    chosen: Sequence[ChosenDataset],
+    events: Sequence[ChosenDataset],
+    split: str,
+    config: TrainingConfig,
+    band: sbg.Filter,
+    count: int | None = None,
+) -> Part:
+    """Noise of a split, likewise, apart from the earthquakes of other splits."""
+    stores, report, earthquakes = [], [], [dataset for dataset, _ in events]
+    for dataset, choice in chosen:
+        whole = take_split(dataset, split)
+        apart = noise_apart(noise_of(whole, choice.category, choice.reversed), earthquakes, split)
+        options = pairs.background(band, config.window, choice.reversed)
+        stores.append(_store(some(apart, count), options, config, count is not None))
+        why, kind = (
+            "no noise, or recorded with an earthquake of another split",
+            "noise" + ", reversed" * choice.reversed,
+        )
+        report.append(_line(kind, split, whole, apart, why, stores[-1]))
+    column = "station_code" if config.balance else None
+    return Part(_joined(stores), _chances(stores, chosen, column), tuple(report))
 
 
-def _held_out(datasets: Sequence[WaveformDataset], options: dict[str, Any], config: TrainingConfig) -> list[Store]:
-    """Records to validate on, in memory."""
-    count = SPARE * config.validation_events
-    return [InMemory(some(dataset, count), **options, damaged=config.damaged) for dataset in datasets]
-
-
-def _store(dataset: WaveformDataset, options: dict[str, Any], config: TrainingConfig) -> Store:
+def _store(dataset: WaveformDataset, options: dict[str, Any], config: TrainingConfig, held_out: bool) -> Store:
+    """Records in memory, or on disk if they are too large and not held out."""
     reader = Reader(dataset, **options, damaged=config.damaged)
-    if reader.gigabytes() > config.memory:
+    if not held_out and reader.gigabytes() > config.memory:
         return OnDisk(reader)
     return InMemory(dataset, **options, damaged=config.damaged)
+
+
+def _line(kind: str, split: str, whole: WaveformDataset, taken: WaveformDataset, why: str, store: Store) -> str:
+    """How many records of a dataset are used, and why others are not."""
+    left_out = Counter({why: len(whole) - len(taken)}) + store.left_out
+    unread = len(taken) - len(store) - store.left_out.total()
+    left_out["more than are needed"] = unread
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items() if count)
+    place = " (on disk: unusable ones are replaced when they are met)" if isinstance(store, OnDisk) else ""
+    return f"{kind}, {split}: {len(store):,} of {len(whole):,} records of {whole.name}{place}" + (
+        f"; left out: {reasons}" if reasons else ""
+    )
 
 
 def _chances(stores: Sequence[Store], chosen: Sequence[ChosenDataset], column: str | None) -> NDArray[np.float64]:
@@ -159,6 +173,18 @@ def _chances(stores: Sequence[Store], chosen: Sequence[ChosenDataset], column: s
 
 def _joined(stores: Sequence[Store]) -> Store:
     return stores[0] if len(stores) == 1 else Joined(stores)
+
+
+def _fingerprint(parts: Sequence[Part]) -> str:
+    """A hash of all that makes the data, but of nothing computed that another machine rounds otherwise."""
+    digest = hashlib.sha256()
+    for part in parts:
+        metadata = part.records.metadata
+        digest.update("\n".join(metadata["trace_name"].astype(str) + metadata[ORDER_KEY].astype(str)).encode())
+        labels = metadata.reindex(columns=[P_KEY, S_KEY]).to_numpy(dtype=float).ravel()
+        digest.update(" ".join(f"{number:.3g}" for number in (*labels, *part.chances)).encode())
+        digest.update(part.records.contents.encode())
+    return digest.hexdigest()
 
 
 class Examples(Dataset):
@@ -210,7 +236,7 @@ class Places(Sampler):
         self.config, self.start, self.rank, self.processes = config, start, rank, processes
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        accumulate, size = self.config.machine.accumulate, self.config.batch_size
+        accumulate, size = self.config.accumulate, self.config.batch_size
         for step in range(self.start, self.config.steps):
             for part in range(accumulate):
                 # every n-th one, since the second term is of the first examples, and each part must have its share
@@ -220,12 +246,11 @@ class Places(Sampler):
 
 def loader(data: Data, config: TrainingConfig, start: int = 0, rank: int = 0, processes: int = 1) -> DataLoader:
     """Batches for one process, prepared by as many workers as the settings say; see :py:class:`Places`."""
-    workers = config.machine.workers
     return DataLoader(
         Examples(data, config),
         batch_sampler=Places(config, start, rank, processes),
-        num_workers=workers,
-        persistent_workers=workers > 0,
+        num_workers=config.workers,
+        persistent_workers=config.workers > 0,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
     )
@@ -243,20 +268,15 @@ def collate(examples: list[dict[str, Any]]) -> dict[str, Any]:
     return batch
 
 
-def checked(batch: dict[str, Any]) -> dict[str, Any]:
+def whole_batch(data: Data, config: TrainingConfig, step: int) -> tuple[Tensor, Tensor]:
     """
-    The batch, unless it has an error.
+    Earthquakes and noise of an update, (batch, component, samples), to train something else on.
 
     :raises ValueError: If a record is damaged, or too short
     :raises FloatingPointError: If it has NaN or infinite samples after the augmentations
     """
+    examples = Examples(data, config)
+    batch = collate([examples[step, i] for i in range(config.batch_size)])
     if "error" in batch:
         raise batch["error"]
-    return batch
-
-
-def whole_batch(data: Data, config: TrainingConfig, step: int) -> tuple[Tensor, Tensor]:
-    """Earthquakes and noise of an update, (batch, component, samples), to train something else on."""
-    examples = Examples(data, config)
-    batch = checked(collate([examples[step, i] for i in range(config.batch_size)]))
     return batch["clean"], batch["noise"]

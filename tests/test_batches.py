@@ -1,6 +1,7 @@
 """Batches: the same in any process, shared without overlap, and with errors that name what is wrong with a record."""
 
 import copy
+import re
 import shutil
 from dataclasses import replace
 
@@ -11,8 +12,9 @@ import seisbench.data as sbd
 from written import written
 
 from seisbench_cdiffsd.data import pairs
-from seisbench_cdiffsd.training import feeding
-from seisbench_cdiffsd.training.config import DatasetChoice, Machine, TrainingConfig
+from seisbench_cdiffsd.data.settings import DatasetChoice
+from seisbench_cdiffsd.training import batches
+from seisbench_cdiffsd.training.config import TrainingConfig
 
 CONFIG = TrainingConfig(batch_size=8, steps=4, validation_events=1)
 
@@ -24,13 +26,13 @@ def parts(small_datasets):
 
 @pytest.fixture(scope="module")
 def data(parts):
-    return feeding.load_data(*parts, CONFIG, pairs.band_pass())
+    return batches.load_data(*parts, CONFIG, pairs.band_pass())
 
 
 @pytest.mark.parametrize(("processes", "accumulate"), [(1, 1), (2, 1), (2, 2), (1, 4)])
 def test_processes_share_each_batch_without_overlap(processes, accumulate):
-    config = TrainingConfig(batch_size=8, steps=4, machine=Machine(devices=processes, accumulate=accumulate))
-    places = [list(feeding.Places(config, 1, rank, processes)) for rank in range(processes)]
+    config = TrainingConfig(batch_size=8, steps=4, devices=processes, accumulate=accumulate)
+    places = [list(batches.Places(config, 1, rank, processes)) for rank in range(processes)]
     assert {len(batch) for rank in places for batch in rank} == {8 // processes // accumulate}
     everything = sorted(place for rank in places for batch in rank for place in batch)
     assert everything == [(step, i) for step in (1, 2, 3) for i in range(8)]
@@ -39,7 +41,7 @@ def test_processes_share_each_batch_without_overlap(processes, accumulate):
 
 
 def test_an_example_is_the_same_at_any_time_and_unlike_all_others(data):
-    examples = feeding.Examples(data, CONFIG)
+    examples = batches.Examples(data, CONFIG)
     first, again = examples[3, 5], examples[3, 5]
     np.testing.assert_array_equal(first["clean"], again["clean"])
     np.testing.assert_array_equal(first["noise"], again["noise"])
@@ -49,11 +51,11 @@ def test_an_example_is_the_same_at_any_time_and_unlike_all_others(data):
 
 
 def test_batches_have_what_an_update_needs(data):
-    batch = next(iter(feeding.loader(data, CONFIG)))
+    batch = next(iter(batches.loader(data, CONFIG)))
     assert batch["clean"].shape == batch["noise"].shape == (8, 3, 3000)
     assert (batch["lower"] < batch["level"]).all() and (batch["level"] <= 1).all()
     assert len(batch["names"]) == 8 and all("bucket" in name and " + " in name for name in batch["names"])
-    clean, noise = feeding.whole_batch(data, CONFIG, 0)
+    clean, noise = batches.whole_batch(data, CONFIG, 0)
     assert clean.equal(batch["clean"]) and noise.equal(batch["noise"])
 
 
@@ -64,15 +66,15 @@ def test_sources_are_balanced_by_the_root_of_their_records(small_datasets, parts
         dataset.metadata[column] = np.where(rare, "rare", "common")
     chosen = [[(events, DatasetChoice("a"))], [(noise, DatasetChoice("b"))]]
     for balance in (True, False):
-        data = feeding.load_data(*chosen, replace(CONFIG, balance=balance), pairs.band_pass())
+        data = batches.load_data(*chosen, replace(CONFIG, balance=balance), pairs.band_pass())
         store = data.pairs.dataset
         rare = (store.metadata["trace_source"] == "rare").to_numpy()
         assert rare.sum() == 1
         common = len(rare) - 1
         assert data.chances[rare] / data.chances[~rare].sum() == pytest.approx(common**-0.5 if balance else 1 / common)
         single = replace(CONFIG.augmentations, mixed_noise=0.0)
-        data = feeding.load_data(*chosen, replace(CONFIG, balance=balance, augmentations=single), pairs.band_pass())
-        examples, rare_noise = feeding.Examples(data, CONFIG), noise["trace_name"].iloc[1]
+        data = batches.load_data(*chosen, replace(CONFIG, balance=balance, augmentations=single), pairs.band_pass())
+        examples, rare_noise = batches.Examples(data, CONFIG), noise["trace_name"].iloc[1]
         names = [str(examples[0, i]["names"]).partition(" + ") for i in range(400)]
         share = np.mean([rare_noise in noise_name for _, _, noise_name in names])
         assert share == pytest.approx(1 / (1 + 5**0.5) if balance else 1 / 6, abs=0.06)
@@ -91,7 +93,7 @@ def test_validation_draws_its_noise_as_the_training_does(small_datasets, tmp_pat
     config = replace(CONFIG, balance=balance, validation_events=200)
     swapped = small_datasets[0].filter(np.ones(len(small_datasets[0]), dtype=bool), inplace=False)
     swapped.metadata["split"] = swapped.metadata["split"].map({"train": "dev", "dev": "train"})  # more to validate on
-    data = feeding.load_data(
+    data = batches.load_data(
         [(swapped, DatasetChoice("a"))] * 20, [(noise, DatasetChoice("b"))], config, pairs.band_pass()
     )
     rare = ~data.validation.noise[:, 2].any(axis=1)
@@ -107,7 +109,7 @@ def test_noise_that_overlaps_an_earthquake_of_another_split_is_left_out(small_da
 
     def load(noise):
         chosen = [(events, DatasetChoice("a"))], [(noise, DatasetChoice("b"))]
-        return feeding.load_data(*chosen, CONFIG, pairs.band_pass())
+        return batches.load_data(*chosen, CONFIG, pairs.band_pass())
 
     data, apart = load(noise), load(noise.filter(~np.isin(np.arange(8), [1, 4]), inplace=False))
     assert data.fingerprint == apart.fingerprint
@@ -119,53 +121,106 @@ def test_noise_that_overlaps_an_earthquake_of_another_split_is_left_out(small_da
 def test_weights_of_datasets_are_their_shares(small_datasets, parts):
     (events, _), _ = parts[0][0], parts[1][0]
     twice = [(events, DatasetChoice("a", weight=3)), (events, DatasetChoice("b"))]
-    data = feeding.load_data(twice, parts[1] * 2, CONFIG, pairs.band_pass())
+    data = batches.load_data(twice, parts[1] * 2, CONFIG, pairs.band_pass())
     half = len(data.chances) // 2
     assert data.chances.sum() == pytest.approx(1) and data.chances[:half].sum() == pytest.approx(0.75)
-    assert feeding.whole_batch(data, CONFIG, 0)[0].isfinite().all()
+    assert batches.whole_batch(data, CONFIG, 0)[0].isfinite().all()
 
 
 def test_a_dataset_without_a_dev_split_is_trained_on_alone(small_datasets, parts, data):
     events = small_datasets[0].filter((small_datasets[0]["split"] == "train").to_numpy(), inplace=False)
-    more = feeding.load_data([*parts[0], (events, DatasetChoice("b"))], parts[1], CONFIG, pairs.band_pass())
+    more = batches.load_data([*parts[0], (events, DatasetChoice("b"))], parts[1], CONFIG, pairs.band_pass())
     assert len(more.chances) == 2 * len(data.chances)
     np.testing.assert_array_equal(more.validation.noisy, data.validation.noisy)
     with pytest.raises(ValueError, match="no dev split"):
-        feeding.load_data([(events, DatasetChoice("b"))], parts[1], CONFIG, pairs.band_pass())
+        batches.load_data([(events, DatasetChoice("b"))], parts[1], CONFIG, pairs.band_pass())
 
 
 def test_a_record_that_is_too_short_stops_the_training(data):
     short = copy.copy(data.pairs.dataset)
     short.samples = [(waveform[:, :2000], metadata) for waveform, metadata in short.samples]
     generator = pairs.training_pairs(data.pairs.dataset, short, pairs.band_pass())
-    examples = feeding.Examples(replace(data, pairs=generator), CONFIG)
-    with pytest.raises(ValueError, match="2000 samples"):
-        feeding.checked(feeding.collate([examples[0, i] for i in range(8)]))
+    examples = batches.Examples(replace(data, pairs=generator), CONFIG)
+    assert "2000 samples" in str(batches.collate([examples[0, i] for i in range(8)])["error"])
 
 
 def test_other_data_have_another_fingerprint(small_datasets, parts, data):
     events = small_datasets[0].filter(np.arange(len(small_datasets[0])) != 1, inplace=False)
     assert (
-        feeding.load_data([(events, DatasetChoice("a"))], parts[1], CONFIG, pairs.band_pass()).fingerprint
+        batches.load_data([(events, DatasetChoice("a"))], parts[1], CONFIG, pairs.band_pass()).fingerprint
         != data.fingerprint
     )
-    again = feeding.load_data(*parts, CONFIG, pairs.band_pass())
-    assert (again.fingerprint, again.contents) == (data.fingerprint, data.contents)
+    again = batches.load_data(*parts, CONFIG, pairs.band_pass())
+    assert again.fingerprint == data.fingerprint
 
 
-def test_data_of_the_same_names_are_told_apart(small_datasets, parts, tmp_path):
-    def contents(events, noise=parts[1], weight=1.0, **changes):
+def test_data_of_the_same_names_are_told_apart(small_datasets, parts):
+    def fingerprint(events, weight=1.0, **changes):
         chosen = [(events, DatasetChoice("a")), (small_datasets[0], DatasetChoice("b", weight=weight))]
-        return feeding.load_data(chosen, noise, replace(CONFIG, **changes), pairs.band_pass()).contents
+        return batches.load_data(chosen, parts[1], replace(CONFIG, **changes), pairs.band_pass()).fingerprint
 
     events = small_datasets[0]
     moved = events.filter(np.ones(len(events), dtype=bool), inplace=False)
     moved.metadata["trace_s_arrival_sample"] += 50
-    shutil.copytree(events.path, tmp_path / "louder")
-    with h5py.File(tmp_path / "louder" / "waveforms.hdf5", "r+") as file:
-        for bucket in file["data"].values():
-            bucket[:] *= 2
-    louder = sbd.WaveformDataset(tmp_path / "louder", component_order="ZNE")
-    seen = [contents(events), contents(moved), contents(louder), contents(events, weight=2.0)]
-    assert len({*seen, contents(events, balance=False)}) == 5
-    assert contents(events) == seen[0]
+    seen = [
+        fingerprint(events),
+        fingerprint(moved),
+        fingerprint(events, weight=2.0),
+        fingerprint(events, balance=False),
+    ]
+    assert len(set(seen)) == 4 and fingerprint(events) == seen[0]
+
+
+@pytest.mark.parametrize("memory", [4.0, 0.0])
+def test_any_changed_record_is_noticed(small_datasets, parts, tmp_path, memory):
+    events, config, seen = small_datasets[0], replace(CONFIG, memory=memory), []
+    path = shutil.copytree(events.path, tmp_path / "x")
+    places = [re.match(r"(\w+)\$(\d+)", name).groups() for name in events["trace_name"][events["split"] == "train"]]
+    for bucket, number in [*places[::3], (None, 0)]:  # the last one is no change
+        copy = sbd.WaveformDataset(path, component_order="ZNE")
+        data = batches.load_data([(copy, DatasetChoice("x"))], parts[1], config, pairs.band_pass())
+        seen.append(data.fingerprint)
+        if bucket:
+            with h5py.File(path / "waveforms.hdf5", "r+") as file:
+                file["data"][bucket][int(number), 1, 3000] *= 1.001
+    assert len(set(seen)) == len(seen) == 4
+    again = sbd.WaveformDataset(path, component_order="ZNE")
+    assert batches.load_data([(again, DatasetChoice("x"))], parts[1], config, pairs.band_pass()).fingerprint == seen[-1]
+
+
+def test_what_is_used_and_left_out_is_told(small_datasets, parts):
+    earthquakes, noise, held, _ = batches.load_data(*parts, CONFIG, pairs.band_pass()).report
+    assert "earthquakes, train: 8 of 9 records" in earthquakes and "1 clipped or without a P label" in earthquakes
+    assert "noise, train: 6 of 6 records" in noise and "left out" not in noise
+    assert held.startswith("earthquakes, dev: 3 of 3")
+
+
+@pytest.mark.parametrize("order", ["XYZ", "ZRT", "123", "12", "Z"])
+def test_records_without_all_components_are_named_or_left_out_but_never_filled_with_zeros(
+    small_datasets, parts, tmp_path, order
+):
+    random = np.random.default_rng(0)
+    odd = written(tmp_path / "odd", [({"trace_name": "odd"}, random.normal(size=(len(order), 6000)))], order)
+    chosen = parts[0], [*parts[1], (odd, DatasetChoice("odd"))]
+    for memory in (4.0, 0.0):
+        with pytest.raises(ValueError, match=rf"1 of 1 records of dataset .* lack .*: \S+ \({order}\)"):
+            batches.load_data(*chosen, replace(CONFIG, memory=memory), pairs.band_pass())
+    with pytest.raises(ValueError, match="1 without one of three components"):
+        batches.load_data(*chosen, replace(CONFIG, damaged="skip"), pairs.band_pass())
+
+
+def test_earthquakes_reversed_for_good_are_noise(small_datasets, parts):
+    """A decaying earthquake grows when it is reversed, in every window that is drawn of it, mixed or not."""
+    events = small_datasets[0]
+    backwards = [(events, DatasetChoice("a", reversed=True))]
+    settings = replace(
+        CONFIG.augmentations, noise_only=1.0, untouched=0.0, mixed_noise=0.5, stretch_noise=0.0, glitches=0.0,
+        drop_components=0.0, narrow=0.0,
+    )  # fmt: skip
+    config = replace(CONFIG, augmentations=settings, presence=0.0, window=5500)
+    data = batches.load_data(parts[0], backwards, config, pairs.band_pass())
+    assert data.report[1].startswith("noise, reversed, train: 9 of 9")
+    for step in range(4):
+        for window in batches.whole_batch(data, config, step)[1].numpy():
+            loudest = np.abs(window).max(axis=0).argmax()
+            assert (window[:, loudest - 500 : loudest] ** 2).mean() > 2 * (window[:, loudest + 100 :] ** 2).mean()

@@ -1,0 +1,521 @@
+"""Train a model on pairs of earthquakes and noise: resumable, with fixed validation mixtures and averaged weights."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
+from dataclasses import asdict, fields, replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from seisbench.data import MultiWaveformDataset, WaveformDataset
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from seisbench_cdiffsd.cdiffsd import SCHEDULES, normalize
+from seisbench_cdiffsd.data import pairs
+from seisbench_cdiffsd.data.datasets import open_chosen
+from seisbench_cdiffsd.data.settings import DatasetChoice
+from seisbench_cdiffsd.files.console import tell
+from seisbench_cdiffsd.files.writing import folder_for, only_run, replacing
+from seisbench_cdiffsd.metrics import cross_correlation, sdr_db
+from seisbench_cdiffsd.training.batches import ChosenDataset, Data, load_data, loader
+from seisbench_cdiffsd.training.config import FREE, TrainingConfig, read_table
+from seisbench_cdiffsd.training.losses import make_loss, training_loss
+from seisbench_cdiffsd.training.optimizer import make_optimizer
+from seisbench_cdiffsd.weights import CDiffSD, load
+
+#: Parts of the training, after each of which a rate that decays in steps falls to a tenth (Trappolini et al., 2024).
+STAGES = 6
+#: Windows that are denoised together in a validation.
+CHUNK = 64
+
+
+def train(config: TrainingConfig, out: str | Path) -> CDiffSD:
+    """
+    Train a model on the datasets that the settings name, or resume an unfinished training. See :py:func:`fit`.
+
+    :param config: Settings
+    :param out: Folder for the results
+    :return: The best model
+    :raises ValueError: If a dataset is not available or lacks what is needed
+    """
+    for name in ("events", "noise"):
+        if not getattr(config, name):
+            raise ValueError(f"There is no dataset of {name}: name a config, or datasets by --events and --noise.")
+    _check(Path(out), config)
+    events, noise = ([(open_chosen(choice), choice) for choice in x] for x in (config.events, config.noise))
+    return _fit(events, noise, Path(out), config)
+
+
+def fit(
+    events: WaveformDataset | MultiWaveformDataset,
+    noise: WaveformDataset | MultiWaveformDataset,
+    out: str | Path,
+    config: TrainingConfig | None = None,
+    device: str | None = None,
+) -> CDiffSD:
+    """
+    Train a model, or resume the unfinished training in `out`.
+
+    Writes to `out`: ``config.json``, ``log.csv`` (one line per validation), ``losses.csv`` (one line per update),
+    ``last.ckpt`` (to resume), ``tensorboard``, and ``model.pt`` / ``model.json``, the best weights so far by the
+    in-band SDR of the validation mixtures.
+
+    :param events: SeisBench dataset of labelled earthquakes with train and dev splits
+    :param noise: SeisBench dataset of noise with the same splits, which may be the same one, such as STEAD; both must
+        be opened with components ZNE. Sums of several datasets are allowed; equal shares are drawn from each
+    :param out: Folder for the results
+    :param config: Settings; the datasets that they name are ignored
+    :param device: Device to train on, instead of that in the settings
+    :return: The best model
+    :raises ValueError: If a dataset lacks what is needed, there is no such device, or `out` holds a training with other
+        settings
+    :raises FloatingPointError: If data or the loss are NaN or infinite
+    :raises ReportedElsewhere: If that is so in a training on several devices, in all processes but the first
+    :raises KeyboardInterrupt: If it was interrupted; the last model and checkpoint are usable
+    """
+    config = config or TrainingConfig()
+    if device is not None:
+        config = replace(config, device=device)
+    _check(Path(out), config)
+    chosen = [[(part, DatasetChoice(part.name)) for part in getattr(x, "datasets", [x])] for x in (events, noise)]
+    return _fit(chosen[0], chosen[1], Path(out), config)
+
+
+def _check(out: Path, config: TrainingConfig) -> None:
+    """Check, before data are read, the device, the loss, the folder, and an unfinished training in it."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is not a folder: choose another one.")
+    kind, _, number = config.device.partition(":")
+    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(kind, math.inf)
+    if there < max(int(number or 0) + 1, config.devices):
+        raise ValueError(
+            f"There is no device {config.device!r} here, or not {config.devices} of them: choose 'cpu' or 'auto'."
+        )
+    make_loss(config.loss)
+    path = out / "config.json"
+    if path.exists():
+        stored, wanted = read_table(path), json.loads(json.dumps(asdict(config)))
+        differing = [name for name in wanted if name not in FREE and stored.get(name) != wanted[name]]
+        if differing:
+            raise ValueError(
+                f"{out} holds a training with other settings ({path}: {', '.join(differing)}): "
+                f"choose another folder or delete it; or go on from it in another: --init-from {out / 'model'}"
+            )
+    last = out / "last.ckpt"
+    if last.is_file():
+        try:
+            kept = torch.load(last, map_location="cpu", weights_only=True)
+            if not {"state_dict", "callbacks"} <= kept.keys():
+                raise ValueError("it is not a checkpoint of a training")
+        except Exception as error:  # torch raises many kinds
+            reason = " ".join(str(error).split()).partition(". ")[0]
+            raise ValueError(
+                f"{last} is damaged ({reason}): delete it to start again in its folder, or choose another folder."
+            ) from error
+
+
+def _fit(events: Sequence[ChosenDataset], noise: Sequence[ChosenDataset], out: Path, config: TrainingConfig) -> CDiffSD:
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    last = out / "last.ckpt"
+    model = _new_model(config, resumed=last.is_file())
+    data = load_data(events, noise, config, pairs.band_pass(model.filter_kwargs))
+    with _claimed(out, config):
+        if is_first():
+            trained = [x.numel() for x in model.parameters() if x.requires_grad]
+            total = sum(x.numel() for x in model.parameters())
+            tell("\n".join((*data.report, f"{sum(trained):,} of {total:,} parameters are trained")), sys.stderr)
+        _run(model, data, out, config, last if last.is_file() else None)
+    return CDiffSD.load(out / "model")
+
+
+def _new_model(config: TrainingConfig, resumed: bool) -> CDiffSD:
+    torch.manual_seed(config.seed)
+    wanted: dict[str, Any] = {"network": config.network, "schedule": config.schedule, "norm": config.norm}
+    model = CDiffSD(**wanted, in_samples=config.window, presence=config.tells)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(config.only))
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(
+            f"No parameter's name begins with {config.only!r}, the setting only: there is nothing to train."
+        )
+    if not config.init_from or resumed:  # a checkpoint has the weights
+        return model
+    start = load(config.init_from)
+    given = start.get_model_args()
+    for name, value in model.get_model_args().items():
+        if name not in ("in_samples", "presence") and given[name] != value:
+            remedy = f"set that instead of {value!r}" if name in wanted else f"training is for {value!r}"
+            raise ValueError(f"The weights {config.init_from} have {name} {given[name]!r}: {remedy}.")
+    known = model.state_dict()
+    model.load_state_dict(known | {name: values for name, values in start.state_dict().items() if name in known})
+    return model
+
+
+@contextmanager
+def _claimed(out: Path, config: TrainingConfig) -> Iterator[None]:
+    """Make the folder of a training, with its settings, and keep other trainings out of it."""
+    with ExitStack() as held:
+        if is_first():
+            with folder_for(out):
+                held.enter_context(only_run(out))
+                with replacing(out / "config.json") as path:
+                    path.write_text(json.dumps(asdict(config), indent=4))
+        yield
+
+
+def is_first() -> bool:
+    """Whether this process is the one that reports, among those that share a training."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def _run(model: CDiffSD, data: Data, out: Path, config: TrainingConfig, checkpoint: Path | None) -> None:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    kind, _, number = config.device.partition(":")
+    trainer = Trainer(
+        accelerator="gpu" if kind == "cuda" else kind,
+        devices=[int(number)] if number else config.devices,
+        num_nodes=config.nodes,
+        strategy="ddp" if config.devices * config.nodes > 1 else "auto",
+        precision=config.precision,
+        accumulate_grad_batches=config.accumulate,
+        gradient_clip_val=config.clip or None,
+        max_steps=config.steps,
+        max_epochs=-1,
+        limit_val_batches=0,
+        callbacks=[Keeper(out, config, data)],
+        enable_progress_bar=False,
+        logger=TensorBoardLogger(out, "", "tensorboard"),
+        log_every_n_steps=config.steps,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=out,
+    )
+    handler = signal.getsignal(signal.SIGINT)
+    with warnings.catch_warnings():
+        for harmless in (".*does not have many workers.*", ".*LeafSpec.*", ".*lr_scheduler.step.*"):
+            warnings.filterwarnings("ignore", harmless)
+        try:
+            trainer.fit(
+                Training(model, config), datamodule=Batches(data, config), ckpt_path=checkpoint, weights_only=True
+            )
+        except SystemExit:  # raised by Lightning after an interrupt, with the handler of the next one removed
+            signal.signal(signal.SIGINT, handler)
+            raise KeyboardInterrupt from None
+
+
+class Batches(LightningDataModule):
+    """The batches of a training, from its current update on."""
+
+    def __init__(self, data: Data, config: TrainingConfig) -> None:
+        super().__init__()
+        self.data, self.config = data, config
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches for this process."""
+        trainer = self.trainer
+        assert trainer is not None
+        return loader(self.data, self.config, trainer.global_step, trainer.global_rank, trainer.world_size)
+
+
+class Training(LightningModule):
+    """
+    A model in training, and the moving average of its weights, which is what is validated and saved.
+
+    :param model: The model
+    :param config: Settings
+    """
+
+    def __init__(self, model: CDiffSD, config: TrainingConfig) -> None:
+        super().__init__()
+        self.model, self.config = model, config
+        self.average = deepcopy(model).requires_grad_(False)
+        self.schedule = SCHEDULES[config.schedule]
+        #: Losses of the parts of this update, and of the updates that are not yet written to the log.
+        self.parts: list[Tensor] = []
+        self.losses: list[tuple[int, float]] = []
+
+    def setup(self, stage: str) -> None:
+        """Make the loss, now that the device is known."""
+        self.error = make_loss(self.config.loss, str(self.device))
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser, and the schedule of its learning rate."""
+        config = self.config
+        optimizer = (
+            torch.optim.Adam(self.model.parameters(), config.learning_rate)
+            if config.optimizer == "adam"
+            else make_optimizer(self.model, config.learning_rate, config.kernel_rate)
+        )
+        decay = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(learning_rate_factor, config))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """The loss of a batch, or of this process's part of it."""
+        loss, error = None, batch.get("error")
+        if error is None:
+            loss = self._loss(batch)
+            if not torch.isfinite(loss):
+                step, names = self.trainer.global_step, "; ".join(batch["names"])
+                error = FloatingPointError(
+                    f"The loss is {loss.item()} at step {step}; the last model is usable. Of: {names}."
+                )
+        raise_together(error, self.trainer.world_size, self.device)
+        assert loss is not None
+        self.parts.append(loss.detach())
+        return loss
+
+    def _loss(self, batch: dict[str, Any]) -> Tensor:
+        config = self.config
+        noisy, factor = normalize(batch["clean"] + batch["noise"], config.norm)
+        lower = batch["lower"][: batch["unfolded"]]
+        # the second term is a mean over the whole batch, of which the parts may hold unequal shares
+        weight = config.unfolded * len(lower) * config.parts / max(config.unfolded_count, 1)
+        return training_loss(
+            self.model,
+            batch["clean"] / factor,
+            noisy,
+            batch["level"],
+            lower,
+            self.schedule,
+            self.error,
+            weight,
+            config.presence,
+            config.augmentations.noise_only,
+        )
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """An update of the weights and of their average."""
+        super().optimizer_step(*args, **kwargs)
+        step = self.trainer.global_step + 1
+        update_ema(self.average, self.model, self.config, step)
+        loss = self.trainer.strategy.reduce(torch.stack(self.parts).mean(), reduce_op="mean")
+        self.losses.append((step, float(loss)))
+        self.parts = []
+
+
+def learning_rate_factor(config: TrainingConfig, step: int) -> float:
+    """Learning rate of an update, relative to the highest one."""
+    warm = min(1.0, (step + 1) / config.warmup)
+    if config.decay == "steps":
+        return warm * 0.1 ** (STAGES * step // config.steps)
+    return warm * 0.5 * (1 + math.cos(math.pi * min(step / config.steps, 1)))
+
+
+@torch.no_grad()
+def update_ema(average: nn.Module, model: nn.Module, config: TrainingConfig, step: int) -> None:
+    """Update the exponential moving average of the weights of a model, after its update number `step`."""
+    # a short average at first, while the weights change fast
+    decay = min(config.averaging, step / (step + 20))
+    for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        mean.lerp_(value, 1 - decay) if value.is_floating_point() else mean.copy_(value)
+
+
+class ReportedElsewhere(Exception):
+    """Another of the processes that share a training reports why it ends."""
+
+
+def raise_together(error: Exception | None, processes: int, device: torch.device) -> None:
+    """
+    Raise an error that this process or another one has, so that none waits for the others.
+
+    :param error: What went wrong in this process, if anything
+    :param processes: Number of processes that share the training
+    :param device: Device of this process
+    :raises ReportedElsewhere: In all processes but the first
+    """
+    if processes > 1:
+        failed = torch.tensor(float(error is not None), device=device)
+        torch.distributed.all_reduce(failed)
+        if failed:
+            errors: list[Exception | None] = [None] * processes
+            torch.distributed.all_gather_object(errors, error)
+            error = next(x for x in errors if x is not None)
+            if torch.distributed.get_rank() > 0:
+                raise ReportedElsewhere(str(error))
+    if error is not None:
+        raise error
+
+
+class Keeper(Callback):
+    """
+    Shows progress, validates, writes the logs, saves the best weights, and writes checkpoints to resume from.
+
+    A training is one long epoch, and Lightning's own callbacks act at the end of an epoch or of its validation loop;
+    and a kill between any two of these files must lose and repeat nothing.
+
+    :param out: Folder of the training
+    :param config: Settings
+    :param data: Data of the training
+    """
+
+    def __init__(self, out: Path, config: TrainingConfig, data: Data) -> None:
+        self.out, self.config, self.data = out, config, data
+        self.rows: list[dict[str, float]] = []
+        self.stopped = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state that a checkpoint stores."""
+        return {"data": self.data.fingerprint, "rows": self.rows, "stopped": self.stopped}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """
+        Resume from a checkpoint.
+
+        :raises ValueError: If that training was on other data
+        """
+        if state_dict["data"] != self.data.fingerprint:
+            raise ValueError(f"{self.out} holds a training on other data: choose another folder or delete it.")
+        self.rows, self.stopped = state_dict["rows"], state_dict["stopped"]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the log that the checkpoint has: a kill may have come between the two."""
+        if trainer.is_global_zero and self.rows:
+            self._write("log.csv", pd.DataFrame(self.rows))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Drop the losses of updates that are repeated, and stop a training that had stopped early."""
+        trainer.should_stop = self.stopped
+        self.first, self.began = trainer.global_step, time.monotonic()
+        # Lightning ends an update at every multiple of `accumulate` parts: count in parts of their present size
+        done = trainer.fit_loop.epoch_loop.batch_progress.current
+        other = trainer.global_step * trainer.accumulate_grad_batches - done.ready
+        for count in fields(done):
+            setattr(done, count.name, getattr(done, count.name) + other)
+        path, hidden = self.out / "losses.csv", None if trainer.is_global_zero else True
+        self.bar = tqdm(total=self.config.steps, initial=self.first, desc="Training", unit="update", disable=hidden)
+        if trainer.is_global_zero:
+            kept = pd.read_csv(path).query("step <= @trainer.global_step") if path.exists() else pd.DataFrame()
+            self._write(path.name, kept.reindex(columns=["step", "loss"]).dropna())  # without a line that was cut off
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Show progress; every so many updates, validate and write."""
+        step, config, losses = trainer.global_step, self.config, pl_module.losses
+        if not losses or losses[-1][0] != step:
+            return  # a part of an update
+        self.bar.update()
+        self.bar.set_postfix(loss=losses[-1][1], refresh=False)
+        if trainer.is_global_zero and step == self.first + 1:
+            self._say({"loss": losses[-1][1]}, step)
+        if step % config.validate_every and step < config.steps:
+            return
+        row: dict[str, float] = {}
+        if trainer.is_global_zero:
+            row = {"step": step, "loss": float(np.mean([loss for _, loss in losses]))}
+            row |= validate(pl_module.average, self.data.validation)
+            self._log(trainer, row, losses)
+            self._save_if_best(pl_module.average, row)
+            self._say(row, step)
+        self.rows.append(trainer.strategy.broadcast(row))
+        scores = list(map(score, self.rows))
+        self.stopped = 0 < config.patience <= len(scores) - 1 - int(np.argmax(scores))
+        temporary = self.out / "last.ckpt.part"  # one name in all processes, which write a checkpoint together
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            temporary.replace(self.out / "last.ckpt")
+            self._write("log.csv", pd.DataFrame(self.rows))
+        pl_module.losses = []
+        trainer.should_stop = self.stopped
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remove the bar."""
+        self.bar.close()
+
+    def _say(self, row: Mapping[str, float], step: int) -> None:
+        """Print scores and the time that is left."""
+        seconds = (time.monotonic() - self.began) / (step - self.first) * (self.config.steps - step)
+        scores = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "step")
+        left = f"; {timedelta(seconds=round(seconds))} left" if step < self.config.steps else ""
+        tqdm.write(f"update {step:,} of {self.config.steps:,}: {scores}{left}", file=sys.stderr)
+
+    def _write(self, name: str, table: pd.DataFrame) -> None:
+        with replacing(self.out / name) as path:
+            table.to_csv(path, index=False)
+
+    def _log(self, trainer: Trainer, row: dict[str, float], losses: list[tuple[int, float]]) -> None:
+        with (self.out / "losses.csv").open("a", encoding="utf-8") as file:
+            file.writelines(f"{step},{loss!r}\n" for step, loss in losses)
+        for logger in trainer.loggers:
+            for step, loss in losses:
+                logger.log_metrics({"training loss": loss}, step)
+            logger.log_metrics(row, int(row["step"]))
+            logger.save()
+
+    def _save_if_best(self, average: CDiffSD, row: dict[str, float]) -> None:
+        if self.rows and score(row) < max(map(score, self.rows)):  # of equal ones the last: `only` may change no score
+            return
+        model = CDiffSD(**average.get_model_args())
+        model.load_state_dict(average.state_dict())
+        docstring = json.dumps({"config": asdict(self.config), "log": row})
+        try:
+            model.save(self.out / "model", weights_docstring=docstring)
+        except RuntimeError as error:  # which is what torch raises if the disk is full
+            raise OSError(f"{self.out} cannot be written to: {error}") from error
+
+
+def validate(model: CDiffSD, mixtures: pairs.Mixtures) -> dict[str, float]:
+    """
+    Mean in-band SDR (dB) and correlation of a model on mixtures, with one step and with its default number.
+
+    :param model: The model
+    :param mixtures: Mixtures in the band of the model
+    :return: ``sdr_N`` and ``correlation_N`` for each number N of steps
+    """
+    clean, noisy = mixtures.clean, torch.from_numpy(mixtures.noisy)
+    result: dict[str, float] = {}
+    model.eval()
+    with torch.autocast(model.device.type, enabled=False):
+        for steps in (1, int(model._argdict_get_with_default(model.default_args, "steps"))):
+            estimate = np.concatenate([model.restore(x, steps=steps).cpu().numpy() for x in noisy.split(CHUNK)])
+            result[f"sdr_{steps}"] = float(sdr_db(clean, estimate, axis=(-2, -1)).mean())
+            result[f"correlation_{steps}"] = float(np.nanmean(cross_correlation(clean, estimate)))
+    return result
+
+
+def validated_steps(row: Mapping[str, float]) -> list[int]:
+    """Numbers of steps that a row of the log has scores for, in order: the N of its columns ``sdr_N``."""
+    return sorted(int(name.removeprefix("sdr_")) for name in row if name.startswith("sdr_"))
+
+
+def score(row: Mapping[str, float]) -> float:
+    """What decides which model is the best: the SDR in dB with the default number of steps, the largest in a row."""
+    return row[f"sdr_{validated_steps(row)[-1]}"]
+
+
+def closing_sentence(model: CDiffSD, out: Path, config: TrainingConfig) -> str:
+    """
+    Where the best model of a training is, how good it is, and how it is used, in a line.
+
+    :param model: The model
+    :param out: Folder of the training
+    :param config: Its settings
+    """
+    row, path = json.loads(model.weights_docstring)["log"], out / "model"
+    scores = (
+        f"{row[f'sdr_{n}']:.2f} dB and {row[f'correlation_{n}']:.3f} in {n} step{'s' * (n > 1)}"
+        for n in validated_steps(row)
+    )
+    return (
+        f"{path} is the best model, that of update {row['step']:.0f} of {config.steps}, with an SDR and a correlation "
+        f"in validation of {', '.join(scores)}. cdiffsd denoise FILE --weights {path} uses it."
+    )
