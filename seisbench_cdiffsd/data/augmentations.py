@@ -1,8 +1,8 @@
 """Augmentations in SeisBench's style: of single records, of pairs of earthquake and noise, and faults of stations.
 
 SeisBench's :py:class:`~seisbench.generate.RealNoise` adds recorded noise and forgets the parts; a denoiser needs them,
-so :py:class:`CoupleNoise` keeps both. All draw from numpy's global generator, as SeisBench's own do, and most of them
-draw nothing at a probability of 0.
+so :py:class:`CoupleNoise` keeps both. All draw from numpy's global generator, as SeisBench's own do, and what has a
+probability of 0 draws nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SILENCE = 1e-6
 
 
 def happens(probability: float) -> bool:
-    """Draw whether something of this probability happens; nothing is drawn at 0."""
+    """Draw whether something of this probability happens."""
     return probability > 0 and np.random.rand() < probability
 
 
@@ -42,6 +42,29 @@ def living(waveform: Array) -> NDArray[np.bool_]:
     """Which components of a record have motion; what a filter leaves of times before a window does not count."""
     peaks = np.abs(waveform).max(axis=-1)
     return peaks > SILENCE * peaks.max()
+
+
+def draw(cumulative: NDArray[np.float64], u: float) -> int:
+    """Number of the record, by cumulative probabilities, that a random number in [0, 1) stands for."""
+    return min(int(np.searchsorted(cumulative, u, side="right")), len(cumulative) - 1)
+
+
+def draw_window(noise: Any, cumulative: NDArray[np.float64] | None) -> dict[str, Any]:
+    """A random noise window, by cumulative probabilities if there are any."""
+    return noise[np.random.randint(len(noise)) if cumulative is None else draw(cumulative, np.random.rand())]
+
+
+class NameTrace:
+    """Writes the name of the trace under "names", to report what a pair is made of."""
+
+    def __call__(self, state: State) -> None:
+        state["names"] = (str(state["X"][1].get("trace_name", "")), None)
+
+
+def add_name(state: State, other: dict[str, Any]) -> None:
+    """Add to the names of a record those of what was added to it."""
+    if "names" in state and "names" in other:
+        state["names"] = (f"{state['names'][0]} + {other['names']}", None)
 
 
 class RecordSNR:
@@ -58,16 +81,14 @@ class RecordSNR:
     def __call__(self, state: State) -> None:
         waveform, metadata = state["X"]
         rate, p, s = metadata[RATE_KEY], metadata[P_KEY], metadata.get(S_KEY, np.nan)
-        onset = int(p if np.isnan(s) else s)
-        end = max(0, int(p - self.guard * rate))
+        onset, end = int(p if np.isnan(s) else s), max(0, int(p - self.guard * rate))
         before = waveform[:, max(0, end - int(5 * rate)) : end]
         after = waveform[:, onset : onset + int(5 * rate)]
         # Constant padding before an early onset is not noise.
         before = before[:, np.abs(before).max(axis=0) > 0] if before.size else before
         snr = -np.inf
         if min(before.shape[1], after.shape[1]) > rate:
-            noise = np.percentile(np.abs(before), 95, axis=1)
-            signal = np.percentile(np.abs(after), 95, axis=1)
+            noise, signal = (np.percentile(np.abs(part), 95, axis=1) for part in (before, after))
             alive = (noise > 0) & (signal > 0)
             if alive.any():
                 snr = float(20 * np.log10(signal[alive] / noise[alive]).max())
@@ -161,7 +182,6 @@ class Stretch:
     :param low: Smallest factor, below 1 for shorter and higher-pitched records
     :param high: Largest factor
     :param probability: Share of the records that are stretched
-    :param rate: Sampling rate of the records in Hz
     :param shortest: Fewest samples that longer records keep
     """
 
@@ -171,11 +191,10 @@ class Stretch:
         low: float = 0.75,
         high: float = 1.33,
         probability: float = 0.5,
-        rate: float = SAMPLING_RATE,
         shortest: int = 0,
     ) -> None:
         self.range, self.probability, self.shortest = np.log([low, high]), probability, shortest
-        impulse: State = {"X": (np.eye(1, 8192, 4096, dtype=np.float32), {RATE_KEY: rate})}
+        impulse: State = {"X": (np.eye(1, 8192, 4096, dtype=np.float32), {RATE_KEY: SAMPLING_RATE})}
         band(impulse)
         #: Gain of the band-pass, at frequencies from 0 to half the sampling rate.
         self.gain = np.abs(rfft(impulse["X"][0][0]))
@@ -190,27 +209,24 @@ class Stretch:
         spectrum = rfft(waveform, before)[..., : after // 2 + 1]
         bins = np.arange(spectrum.shape[-1]) * (len(self.gain) - 1) / (after / 2)
         spectrum *= np.interp(bins, np.arange(len(self.gain)), self.gain) * after / before
-        for name in metadata:
-            # STEAD's end of the coda is text: "[[2789.]]".
-            if name.endswith("_sample") and not isinstance(metadata[name], str):
-                metadata[name] = metadata[name] * after / before
+        move_labels(metadata, after / before)
         state["X"] = (irfft(spectrum, after)[..., : samples * after // before].astype(waveform.dtype), metadata)
 
 
-class NameTrace:
-    """Writes the name of the trace under "names", to report what a pair is made of."""
-
-    def __call__(self, state: State) -> None:
-        state["names"] = (str(state["X"][1].get("trace_name", "")), None)
+def move_labels(metadata: dict[str, Any], ratio: float) -> None:
+    """Move all samples of a record that its metadata name, by the ratio of the new sampling rate to the old."""
+    for name in metadata:
+        # STEAD's end of the coda is text: "[[2789.]]".
+        if name.endswith("_sample") and not isinstance(metadata[name], str):
+            metadata[name] = metadata[name] * ratio
 
 
 class FlipPolarity:
     """Changes the sign of all components together, in half of the cases."""
 
     def __call__(self, state: State) -> None:
-        waveform, metadata = state["X"]
-        if np.random.rand() < 0.5:
-            state["X"] = (-waveform, metadata)
+        if happens(0.5):
+            state["X"] = (-state["X"][0], state["X"][1])
 
 
 class ReverseTime:
@@ -229,25 +245,105 @@ class ReverseTime:
             state["X"] = (waveform[:, ::-1].copy(), {**metadata, REVERSED_KEY: True} if self.always else metadata)
 
 
-def draw(cumulative: NDArray[np.float64], u: float) -> int:
+class Rotate(sbg.RotateHorizontalComponents):
+    """Rotates the horizontal components by a random angle, unless one of the two is silent and would get the other."""
+
+    def __call__(self, state: State) -> None:
+        waveform, metadata = state["X"]
+        order = metadata["trace_component_order"]
+        if living(waveform)[[order.index(component) for component in self.components]].sum() != 1:
+            super().__call__(state)
+
+
+class Superpose:
     """
-    Number of the record that a random number stands for.
+    Adds a second earthquake at a random place after P, as in a sequence of aftershocks.
 
-    :param cumulative: Cumulative probabilities of the records
-    :param u: Uniform random number in [0, 1)
+    :param earthquakes: Records that fade out at both ends, as a generator
+    :param probability: Share of the records that get one
+    :param low: Smallest amplitude of the second, relative to the first
+    :param high: Largest amplitude
     """
-    return min(int(np.searchsorted(cumulative, u, side="right")), len(cumulative) - 1)
+
+    def __init__(self, earthquakes: Any, probability: float, low: float = 0.05, high: float = 1.0) -> None:
+        self.earthquakes, self.probability, self.low, self.high = earthquakes, probability, low, high
+
+    def __call__(self, state: State) -> None:
+        if not happens(self.probability):
+            return
+        waveform, metadata = state["X"]
+        other = self.earthquakes[np.random.randint(len(self.earthquakes))]
+        start = np.random.randint(int(np.clip(metadata[P_KEY], 0, waveform.shape[-1] - 1)), waveform.shape[-1])
+        # from where the second one rises, so that it arrives within the record
+        first = int(np.argmax(np.abs(other["X"]).max(axis=0) > 0))
+        second = other["X"][:, first : first + waveform.shape[-1] - start]
+        if (peak := np.abs(second).max()) == 0:
+            return
+        gain = np.exp(np.random.uniform(np.log(self.low), np.log(self.high))) * np.abs(waveform).max() / peak
+        waveform = waveform.copy()
+        waveform[:, start : start + second.shape[-1]] += (gain * second).astype(waveform.dtype)
+        state["X"] = (waveform, metadata)
+        add_name(state, other)
 
 
-def draw_window(noise: Any, cumulative: NDArray[np.float64] | None) -> dict[str, Any]:
-    """A random noise window, by cumulative probabilities if there are any."""
-    return noise[np.random.randint(len(noise)) if cumulative is None else draw(cumulative, np.random.rand())]
+class SecondNoise:
+    """
+    Adds a second, weaker noise record to a noise record: two sources at once.
+
+    :param noise: Where the second record comes from
+    :param probability: Share of the records that get one
+    :param cumulative: As for :py:class:`CoupleNoise`
+    """
+
+    def __init__(self, noise: Any, probability: float, cumulative: NDArray[np.float64] | None = None) -> None:
+        self.noise, self.probability, self.cumulative = noise, probability, cumulative
+
+    def __call__(self, state: State) -> None:
+        if not happens(self.probability):
+            return
+        first, metadata = state["X"]
+        other = draw_window(self.noise, self.cumulative)
+        samples = min(first.shape[-1], other["X"].shape[-1])
+        gain = np.random.uniform(0.1, 1) * first.std() / other["X"].std()
+        state["X"] = (first[:, :samples] + gain * other["X"][:, :samples], metadata)
+        add_name(state, other)
 
 
-def add_name(state: State, other: dict[str, Any]) -> None:
-    """Add to the names of a record those of what was added to it (:py:class:`NameTrace`)."""
-    if "names" in state and "names" in other:
-        state["names"] = (f"{state['names'][0]} + {other['names']}", None)
+class Glitches:
+    """
+    Adds spikes or steps, in the model's band, to one or all components of a noise record, as faulty electronics do.
+    Silent components stay silent.
+
+    :param band: The band-pass that the result goes through
+    :param probability: Share of the records
+    :param count: Largest number of spikes and steps
+    :param amplitude: Smallest and largest amplitude, relative to the peak of the record
+    """
+
+    def __init__(
+        self,
+        band: Callable[[State], None],
+        probability: float,
+        count: int = 3,
+        amplitude: tuple[float, float] = (1.0, 20.0),
+    ) -> None:
+        self.band, self.probability, self.count, self.amplitude = band, probability, count, amplitude
+
+    def __call__(self, state: State) -> None:
+        if not happens(self.probability):
+            return
+        waveform, metadata = state["X"]
+        peak, samples = np.abs(waveform).max(), waveform.shape[-1]
+        fault = np.zeros(waveform.shape)
+        for _ in range(np.random.randint(1, self.count + 1)):
+            components = slice(None) if happens(0.5) else np.random.randint(len(waveform))
+            start = np.random.randint(samples)
+            end = min(start + np.random.randint(1, 4), samples) if happens(0.5) else samples
+            size = peak * np.exp(np.random.uniform(*np.log(self.amplitude)))
+            fault[components, start:end] += np.random.choice([-1, 1]) * size
+        filtered: State = {"X": (fault * living(waveform)[:, None], {RATE_KEY: metadata[RATE_KEY]})}
+        self.band(filtered)
+        state["X"] = ((waveform + filtered["X"][0]).astype(waveform.dtype), metadata)
 
 
 class CoupleNoise:
@@ -286,9 +382,12 @@ class CoupleNoise:
         clean, metadata = state["X"]
         noise = self._noise_window(clean.shape[-1], state)
         clean = clean * living(noise)[:, None]  # a component without noise would give the earthquake away
-        scale = self._published_scale(clean, noise) if self.factor else self._snr_scale(clean, noise, metadata)
+        if self.factor:
+            scale = np.random.uniform(*self.factor) * np.abs(clean).max() / np.abs(noise).max()
+        else:
+            scale = self._snr_scale(clean, noise, metadata)
         clean = clean * (np.random.rand() >= self.noise_only)
-        noise = scale * noise
+        noise = (float(scale) or 1.0) * noise
         peak = max(np.abs(clean).max(), np.abs(noise).max())
         state["clean"] = ((clean / peak).astype(np.float32), None)
         state["noise"] = ((noise / peak).astype(np.float32), None)
@@ -312,79 +411,7 @@ class CoupleNoise:
         rate = int(metadata[RATE_KEY])
         onset = int(np.clip(metadata[P_KEY], 0, clean.shape[-1] - rate))
         signal = np.mean(clean[:, onset : onset + int(SIGNAL_SECONDS * rate)] ** 2)
-        ratio = 10 ** (np.random.uniform(low, high) / 10)
-        return float(np.sqrt(signal / ratio / np.mean(noise**2))) or 1.0
-
-    def _published_scale(self, clean: Array, noise: Array) -> float:
-        factor = np.random.uniform(*self.factor)  # type: ignore[misc]
-        return float(factor * np.abs(clean).max() / np.abs(noise).max()) or 1.0
-
-
-class Superpose:
-    """
-    Adds a second earthquake at a random place after P, as in a sequence of aftershocks.
-
-    :param earthquakes: Records that fade out at both ends, as a generator
-    :param probability: Share of the records that get one
-    :param low: Smallest amplitude of the second, relative to the first
-    :param high: Largest amplitude
-    """
-
-    def __init__(self, earthquakes: Any, probability: float, low: float = 0.05, high: float = 1.0) -> None:
-        self.earthquakes, self.probability, self.low, self.high = earthquakes, probability, low, high
-
-    def __call__(self, state: State) -> None:
-        if not happens(self.probability):
-            return
-        waveform, metadata = state["X"]
-        other = self.earthquakes[np.random.randint(len(self.earthquakes))]
-        second = other["X"]
-        start = np.random.randint(int(np.clip(metadata[P_KEY], 0, waveform.shape[-1] - 1)), waveform.shape[-1])
-        # from where the second one rises, so that it arrives within the record
-        first = int(np.argmax(np.abs(second).max(axis=0) > 0))
-        second = second[:, first : first + waveform.shape[-1] - start]
-        peak = np.abs(second).max()
-        if peak == 0:
-            return
-        gain = np.exp(np.random.uniform(np.log(self.low), np.log(self.high))) * np.abs(waveform).max() / peak
-        waveform = waveform.copy()
-        waveform[:, start : start + second.shape[-1]] += (gain * second).astype(waveform.dtype)
-        state["X"] = (waveform, metadata)
-        add_name(state, other)
-
-
-class SecondNoise:
-    """
-    Adds a second, weaker noise record to a noise record: two sources at once.
-
-    :param noise: Where the second record comes from
-    :param probability: Share of the records that get one
-    :param cumulative: As for :py:class:`CoupleNoise`
-    """
-
-    def __init__(self, noise: Any, probability: float = 0.3, cumulative: NDArray[np.float64] | None = None) -> None:
-        self.noise, self.probability, self.cumulative = noise, probability, cumulative
-
-    def __call__(self, state: State) -> None:
-        if not happens(self.probability):
-            return
-        first, metadata = state["X"]
-        other = draw_window(self.noise, self.cumulative)
-        second = other["X"]
-        samples = min(first.shape[-1], second.shape[-1])
-        gain = np.random.uniform(0.1, 1) * first.std() / second.std()
-        state["X"] = (first[:, :samples] + gain * second[:, :samples], metadata)
-        add_name(state, other)
-
-
-class Rotate(sbg.RotateHorizontalComponents):
-    """Rotates the horizontal components by a random angle, unless one of the two is silent and would get the other."""
-
-    def __call__(self, state: State) -> None:
-        waveform, metadata = state["X"]
-        order = metadata["trace_component_order"]
-        if living(waveform)[[order.index(component) for component in self.components]].sum() != 1:
-            super().__call__(state)
+        return np.sqrt(signal / 10 ** (np.random.uniform(low, high) / 10) / np.mean(noise**2))
 
 
 class NarrowBand:
@@ -394,7 +421,6 @@ class NarrowBand:
     :param probability: Share of the pairs
     :param highpass: Lowest and highest corner of the high-pass in Hz
     :param lowpass: Lowest and highest corner of the low-pass
-    :param rate: Sampling rate in Hz
     """
 
     def __init__(
@@ -402,9 +428,8 @@ class NarrowBand:
         probability: float,
         highpass: tuple[float, float] = (1.0, 4.0),
         lowpass: tuple[float, float] = (12.0, 45.0),
-        rate: float = SAMPLING_RATE,
     ) -> None:
-        self.probability, self.highpass, self.lowpass, self.rate = probability, highpass, lowpass, rate
+        self.probability, self.highpass, self.lowpass = probability, highpass, lowpass
 
     def __call__(self, state: State) -> None:
         if not happens(self.probability):
@@ -412,48 +437,10 @@ class NarrowBand:
         low, high = (np.exp(np.random.uniform(*np.log(corner))) for corner in (self.highpass, self.lowpass))
         kinds = ((low, "highpass"), (high, "lowpass"), ((low, high), "bandpass"))
         corners, kind = kinds[np.random.randint(len(kinds))]
-        sos = butter(2, corners, kind, fs=self.rate, output="sos")
+        sos = butter(2, corners, kind, fs=SAMPLING_RATE, output="sos")
         for key in ("clean", "noise"):
             waveform, metadata = state[key]
             state[key] = (sosfiltfilt(sos, waveform).astype(waveform.dtype), metadata)
-
-
-class Glitches:
-    """
-    Adds spikes or steps, in the model's band, to one or all components of a noise record, as faulty electronics do.
-    Silent components stay silent.
-
-    :param band: The band-pass that the result goes through
-    :param probability: Share of the records
-    :param count: Largest number of spikes and steps
-    :param amplitude: Smallest and largest amplitude, relative to the peak of the record
-    """
-
-    def __init__(
-        self,
-        band: Callable[[State], None],
-        probability: float,
-        count: int = 3,
-        amplitude: tuple[float, float] = (1.0, 20.0),
-    ) -> None:
-        self.band, self.probability, self.count, self.amplitude = band, probability, count, amplitude
-
-    def __call__(self, state: State) -> None:
-        if not happens(self.probability):
-            return
-        waveform, metadata = state["X"]
-        peak, samples = np.abs(waveform).max(), waveform.shape[-1]
-        fault = np.zeros(waveform.shape)
-        for _ in range(np.random.randint(1, self.count + 1)):
-            components = slice(None) if np.random.rand() < 0.5 else np.random.randint(len(waveform))
-            start = np.random.randint(samples)
-            end = min(start + np.random.randint(1, 4), samples) if np.random.rand() < 0.5 else samples
-            size = peak * np.exp(np.random.uniform(*np.log(self.amplitude)))
-            fault[components, start:end] += np.random.choice([-1, 1]) * size
-        fault *= living(waveform)[:, None]
-        filtered: State = {"X": (fault, {RATE_KEY: metadata[RATE_KEY]})}
-        self.band(filtered)
-        state["X"] = ((waveform + filtered["X"][0]).astype(waveform.dtype), metadata)
 
 
 class DropComponents:
@@ -463,13 +450,12 @@ class DropComponents:
     :param probability: Share of the pairs that lose one or two components
     """
 
-    def __init__(self, probability: float = 0.1) -> None:
+    def __init__(self, probability: float) -> None:
         self.probability = probability
 
     def __call__(self, state: State) -> None:
-        if not happens(self.probability):
-            return
-        components = len(state["clean"][0])
-        dropped = np.random.permutation(components)[: np.random.randint(1, components)]
-        for key in ("clean", "noise"):
-            state[key][0][dropped] = 0
+        if happens(self.probability):
+            components = len(state["clean"][0])
+            dropped = np.random.permutation(components)[: np.random.randint(1, components)]
+            for key in ("clean", "noise"):
+                state[key][0][dropped] = 0

@@ -5,7 +5,7 @@ Orthogonal updates make all directions of a kernel learn at the same pace. PyTor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -15,17 +15,16 @@ from torch import Tensor, nn
 COEFFICIENTS, ITERATIONS = (3.4445, -4.7750, 2.0315), 5
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(torch.optim.AdamW):
     """
-    Muon (Jordan, 2024) with the step size of AdamW (Liu et al., 2025), and AdamW (Loshchilov and Hutter, 2019).
+    Muon (Jordan, 2024) with the step size of AdamW (Liu et al., 2025), and AdamW for what it does not take.
 
     :param kernels: Parameters that are updated as matrices, (output, everything else)
-    :param others: Parameters that are updated elementwise
+    :param others: Parameters that AdamW updates
     :param lr: Learning rate of the kernels
     :param lr_others: Learning rate of the others
     :param momentum: Decay of the average gradient of the kernels
-    :param betas: Decays of the average gradient of the others and of its square
-    :param weight_decay: Share of a parameter that is subtracted at each step, times the learning rate
+    :param options: See :py:class:`torch.optim.AdamW`; the weight decay is that of the kernels, too
     """
 
     def __init__(
@@ -35,57 +34,46 @@ class Muon(torch.optim.Optimizer):
         lr: float,
         lr_others: float,
         momentum: float = 0.95,
-        betas: tuple[float, float] = (0.9, 0.99),
-        weight_decay: float = 0.01,
+        **options: Any,
     ) -> None:
-        self.rules: dict[str, Callable[[dict[str, Any], nn.Parameter, Tensor], None]] = {
-            "muon": self._muon,
-            "adamw": self._adamw,
-        }
+        self.momentum = momentum
         groups = [
             {"params": list(kernels), "rule": "muon", "lr": lr},
             {"params": list(others), "rule": "adamw", "lr": lr_others},
         ]
-        defaults = {"momentum": momentum, "betas": betas, "weight_decay": weight_decay}
-        super().__init__([group for group in groups if group["params"]], defaults)
+        super().__init__([group for group in groups if group["params"]], **{"betas": (0.9, 0.99), **options})
 
-    @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """Update all parameters that have a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
+        groups = self.param_groups
+        for group in groups:
+            for parameter in group["params"] if group["rule"] == "muon" else ():
                 if parameter.grad is not None:
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    self.rules[group["rule"]](group, parameter, parameter.grad)
+                    self._turn(parameter, parameter.grad, group["lr"], group["weight_decay"])
+        self.param_groups = [group for group in groups if group["rule"] == "adamw"]
+        try:
+            super().step()
+        finally:
+            self.param_groups = groups
         return loss
 
-    def _muon(self, group: dict[str, Any], parameter: nn.Parameter, gradient: Tensor) -> None:
-        state, momentum = self.state[parameter], group["momentum"]
-        average = state.setdefault("average", torch.zeros_like(parameter)).lerp_(gradient, 1 - momentum)
-        matrix = gradient.lerp(average, momentum).flatten(1)
-        scale = 0.2 * max(matrix.shape) ** 0.5
-        parameter.sub_(orthogonal(matrix).view_as(parameter), alpha=group["lr"] * scale)
-
-    def _adamw(self, group: dict[str, Any], parameter: nn.Parameter, gradient: Tensor) -> None:
-        state, (beta1, beta2) = self.state[parameter], group["betas"]
-        step = state.setdefault("step", torch.zeros(())).add_(1)
-        average = state.setdefault("average", torch.zeros_like(parameter)).lerp_(gradient, 1 - beta1)
-        square = state.setdefault("square", torch.zeros_like(parameter)).lerp_(gradient.square(), 1 - beta2)
-        root = (square / (1 - beta2 ** step.item())).sqrt_().add_(1e-8)
-        parameter.addcdiv_(average, root, value=-group["lr"] / (1 - beta1 ** step.item()))
+    @torch.no_grad()
+    def _turn(self, parameter: nn.Parameter, gradient: Tensor, rate: float, decay: float) -> None:
+        state = self.state[parameter]
+        if not state:  # PyTorch expects a step in any state
+            state.update(step=torch.zeros(()), average=torch.zeros_like(parameter))
+        average = state["average"].lerp_(gradient, 1 - self.momentum)
+        matrix = gradient.lerp(average, self.momentum).flatten(1)
+        parameter.mul_(1 - rate * decay)
+        parameter.sub_(orthogonal(matrix).view_as(parameter), alpha=rate * 0.2 * max(matrix.shape) ** 0.5)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """
-    The matrix with all its singular values near one, by a Newton-Schulz iteration.
-
-    :param matrix: (rows, columns)
-    :return: The same singular vectors, with singular values between about 0.7 and 1.2
-    """
+    """A matrix with the same singular vectors and all singular values near one, by a Newton-Schulz iteration."""
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
