@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -50,12 +50,8 @@ def band_pass(band: Mapping[str, Any] = BAND) -> sbg.Filter:
 
 def load_earthquakes(dataset: WaveformDataset, band: sbg.Filter, min_snr: float, mute: bool) -> InMemory:
     """
-    Earthquake records with a P label, in band, that are good enough to be targets.
+    The earthquakes of a dataset that are good enough to be targets, see :py:func:`target`.
 
-    :param dataset: SeisBench dataset with P labels; records marked as clipped, and noise, are left out
-    :param band: The band, see :py:func:`band_pass`
-    :param min_snr: Lowest SNR of a record in dB, see :py:class:`~seisbench_cdiffsd.data.augmentations.RecordSNR`
-    :param mute: Whether to fade out the noise that the records hold before P
     :raises ValueError: If there are no P labels, or no record is good enough
     """
     return InMemory(earthquakes_of(dataset), **target(band, min_snr, mute))
@@ -63,43 +59,46 @@ def load_earthquakes(dataset: WaveformDataset, band: sbg.Filter, min_snr: float,
 
 def load_noise(dataset: WaveformDataset, band: sbg.Filter, windowlen: int = 3000) -> InMemory:
     """
-    Noise records, in band. Those with a dead second are left out: scaled to an SNR, silence would be amplified.
+    The noise of a dataset, see :py:func:`background`.
 
-    :param windowlen: Samples of a window at 100 Hz; shorter records are left out
     :raises ValueError: If none is left
     """
     return InMemory(noise_of(dataset), **background(band, windowlen))
 
 
 def target(band: sbg.Filter, min_snr: float, mute: bool) -> dict[str, Any]:
-    """Arguments of :py:class:`~.stores.Reader` for earthquakes, see :py:func:`load_earthquakes`."""
-    steps: list[Callable[[State], None]] = [*_condition(band), aug.RecordSNR()]
-    if mute:
-        steps.append(aug.MuteBeforeOnset())
-    keep, wanted = partial(_reaches, SNR_KEY, min_snr), f"an SNR of at least {min_snr:g} dB"
-    return {"augmentations": steps, "keep": keep, "wanted": wanted, "shortest": int(SAMPLING_RATE)}
+    """
+    Arguments of :py:class:`~.stores.Reader` for earthquakes with a P label, which come out in band.
+
+    :param min_snr: Lowest SNR of a record in dB, see :py:class:`~.augmentations.RecordSNR`
+    :param mute: Whether to fade out the noise that the records hold before P
+    """
+    return {
+        "augmentations": [*_condition(band), aug.RecordSNR(), *[aug.MuteBeforeOnset()] * mute],
+        "least": (SNR_KEY, min_snr),
+        "wanted": f"an SNR of at least {min_snr:g} dB",
+        "shortest": int(SAMPLING_RATE),
+    }
 
 
 def background(band: sbg.Filter, windowlen: int, backwards: bool = False) -> dict[str, Any]:
     """
-    Arguments of :py:class:`~.stores.Reader` for noise, see :py:func:`load_noise`.
+    Arguments of :py:class:`~.stores.Reader` for noise, which comes out in band. Records with a dead second are left
+    out: scaled to an SNR, silence would be amplified.
 
+    :param windowlen: Samples of a window at 100 Hz; shorter records are left out
     :param backwards: Whether the records are reversed in time, for good
     """
     return {
         "raw": [aug.Alive()],
         "augmentations": [*_condition(band), *[aug.ReverseTime(always=True)] * backwards],
-        "keep": partial(_reaches, aug.ALIVE_KEY, True),
-        "wanted": f"{windowlen / SAMPLING_RATE:g} s, the length of a window, with motion in each second",
+        "least": (aug.ALIVE_KEY, True),
+        "wanted": "motion in each second",
         "shortest": windowlen,
     }
 
 
-def _reaches(name: str, least: float, metadata: dict[str, Any]) -> bool:
-    return metadata[name] >= least
-
-
-def _condition(band: sbg.Filter) -> list[Callable[[State], None]]:
+def _condition(band: sbg.Filter) -> list[Any]:
     return [sbg.Normalize(demean_axis=-1), band, sbg.Normalize(amp_norm_axis=(-2, -1), eps=1e-30)]
 
 
@@ -116,10 +115,9 @@ def training_pairs(
     Generator of random pairs, {"clean", "noise", "names"}: the parts (component, samples), and the names of the
     traces they are made of. Item i has earthquake i.
 
-    :param earthquakes: Records that fade out at both ends, see :py:func:`load_earthquakes`
+    :param earthquakes: Records that fade out at both ends
     :param noise: Noise records
     :param band: The band that both are in
-    :param windowlen: Samples of a window
     :param settings: How the records are varied
     :param noise_chances: Probability of each noise record; by default all are equally probable
     :param couple: See :py:class:`~seisbench_cdiffsd.data.augmentations.CoupleNoise`
@@ -210,11 +208,10 @@ def mixtures(
     The P onset lies 4 to 12 s into a window of 30 s, so that most S onsets are in the window as well, and at the same
     share of shorter windows.
 
-    :param earthquakes: Clean records, see :py:func:`load_earthquakes`
+    :param earthquakes: Clean records
     :param noise: Noise records
     :param limit: Largest number of earthquakes, chosen at random; by default all
     :param snrs: Input SNRs in dB (ratio of mean powers, the earthquake's in the 10 s from P on)
-    :param windowlen: Samples of a window
     :param seed: Seed of the choice of records, onsets and noise windows
     :param noise_chances: Probability of each noise record; by default all are equally probable
     """

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from seisbench.data import WaveformDataset
 from tqdm.auto import tqdm
 
-from seisbench_cdiffsd.data.augmentations import RATE_KEY, Array, State
+from seisbench_cdiffsd.data.augmentations import RATE_KEY, Array, State, move_labels
 from seisbench_cdiffsd.streams.filtering import MAX_RATIO, SAMPLING_RATE, resampled, simple_ratio
 
 #: Components that the models work with, and the column that says which ones a record has.
@@ -44,20 +44,20 @@ class Store(Protocol):
 
     def __len__(self) -> int: ...
 
-    def get_sample(self, index: int) -> Sample: ...
+    def get_sample(self, index: int) -> Sample:
+        """A waveform (component, samples) and its metadata, both free to be changed."""
+        ...
 
 
 class Reader:
     """
-    Reads the records of a dataset, one at a time, through some augmentations.
-
-    Components that are constant are silent: they become zero. Records at another rate than 100 Hz are resampled
-    zero-phase, as in ``annotate``.
+    Reads the records of a dataset, one at a time, through some augmentations. Components that are constant are silent:
+    they become zero. Records at another rate than 100 Hz are resampled zero-phase, as in ``annotate``.
 
     :param dataset: SeisBench dataset
     :param augmentations: Augmentations that give the same result every time, such as the band-pass
-    :param keep: Whether a record is usable, by its metadata after the augmentations
-    :param wanted: What `keep` requires, in words
+    :param least: Name and least value of what a usable record has in its metadata after the augmentations
+    :param wanted: The same in words
     :param damaged: "skip" records with NaN or infinite samples or without a component, or "stop"
     :param shortest: Fewest samples of a usable record
     :param raw: Augmentations for the record as it was recorded, at its own sampling rate
@@ -69,8 +69,8 @@ class Reader:
         self,
         dataset: WaveformDataset,
         augmentations: Sequence[Callable[[State], None]],
-        keep: Callable[[dict[str, Any]], bool] = lambda metadata: True,
-        wanted: str = "finite samples that are not all zero",
+        least: tuple[str, float] | None = None,
+        wanted: str = "what is wanted",
         damaged: str = "skip",
         shortest: int = 0,
         raw: Sequence[Callable[[State], None]] = (),
@@ -79,7 +79,7 @@ class Reader:
             if "".join(getattr(dataset, name)) != wanted_order:
                 raise ValueError(f"Open dataset {dataset.name} with {name}={wanted_order!r}.")
         self.dataset, self.augmentations, self.raw = _lettered(dataset), augmentations, raw
-        self.keep, self.wanted, self.damaged, self.shortest = keep, wanted, damaged, shortest
+        self.least, self.wanted, self.damaged, self.shortest = least, wanted, damaged, shortest
         #: How many of the records that were read are not usable, by reason.
         self.left_out: Counter[str] = Counter()
         #: Hash of all samples that were read, as they were recorded.
@@ -132,7 +132,7 @@ class Reader:
         waveform, metadata = state["X"]
         if not waveform.any():
             return "silent"
-        if not self.keep(metadata):
+        if self.least and not metadata[self.least[0]] >= self.least[1]:
             return f"without {self.wanted}"
         return np.ascontiguousarray(waveform, dtype=np.float32), metadata
 
@@ -192,10 +192,7 @@ def _resample(state: State) -> None:
     if ratio != 1 and waveform.shape[-1]:
         waveform = waveform - waveform.mean(axis=-1, keepdims=True, dtype=np.float64)
         waveform = np.stack([resampled(component, ratio) for component in waveform])
-        for name in metadata:
-            # STEAD's end of the coda is text: "[[2789.]]".
-            if name.endswith("_sample") and not isinstance(metadata[name], str):
-                metadata[name] = metadata[name] * float(ratio)
+        move_labels(metadata, float(ratio))
     metadata |= {RATE_KEY: np.float64(SAMPLING_RATE), "trace_dt_s": 1 / SAMPLING_RATE}
     metadata["trace_npts"] = waveform.shape[-1]
     state["X"] = (waveform, metadata)
@@ -218,10 +215,8 @@ def _lettered(dataset: WaveformDataset) -> WaveformDataset:
 
 class InMemory:
     """
-    The usable records of a dataset, read once and held in memory.
+    The usable records of a dataset, read once, as by :py:class:`Reader`, and held in memory.
 
-    :param dataset: SeisBench dataset
-    :param options: See :py:class:`Reader`
     :raises ValueError: If no record is usable
     """
 
@@ -238,7 +233,6 @@ class InMemory:
         return len(self.samples)
 
     def get_sample(self, index: int) -> Sample:
-        """A waveform (component, samples) and its metadata, both of them copies."""
         waveform, metadata = self.samples[index]
         return waveform.copy(), metadata.copy()
 
@@ -248,7 +242,6 @@ class OnDisk:
     All records of a dataset, read when they are needed. An unusable one is replaced by another, always the same one;
     by the first that is known to be usable, if it has to be.
 
-    :param reader: Reads a record
     :raises ValueError: If none of the records that were tried is usable
     """
 
@@ -273,7 +266,6 @@ class OnDisk:
         return len(self.metadata)
 
     def get_sample(self, index: int) -> Sample:
-        """A waveform (component, samples) and its metadata."""
         for trial in range(TRIALS):
             place = index if trial == 0 else int(np.random.default_rng((index, trial)).integers(len(self)))
             if (sample := self.reader.read(place)) is not None:
@@ -284,11 +276,7 @@ class OnDisk:
 
 
 class Joined:
-    """
-    Several stores, concatenated.
-
-    :param parts: The stores
-    """
+    """Several stores, concatenated."""
 
     def __init__(self, parts: Sequence[Store]) -> None:
         self.parts = parts
@@ -301,17 +289,10 @@ class Joined:
         return int(self.borders[-1])
 
     def get_sample(self, index: int) -> Sample:
-        """A waveform (component, samples) and its metadata."""
         part = int(np.searchsorted(self.borders, index, side="right"))
         return self.parts[part].get_sample(int(index - self.borders[part] + len(self.parts[part])))
 
 
 def shares(parts: Sequence[NDArray[np.float64]], weights: Sequence[float]) -> NDArray[np.float64]:
-    """
-    Probability of each record of several stores, concatenated.
-
-    :param parts: Probabilities within each store, which add up to 1
-    :param weights: Weights of the stores
-    """
-    total = sum(weights)
-    return np.concatenate([part * weight / total for part, weight in zip(parts, weights, strict=True)])
+    """Probability of each record of several stores, concatenated, from those within each store and their weights."""
+    return np.concatenate([part * weight / sum(weights) for part, weight in zip(parts, weights, strict=True)])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,15 +77,20 @@ def load_data(
     :raises ValueError: If a dataset lacks what is needed
     """
     train, dev = config.splits
-    held_events, held_noise = (_with_split(chosen, dev) for chosen in (events, noise))
+    held = SPARE * config.validation_events
     clean = _earthquakes(events, train, config, pairs.target(band, config.min_snr, config.augmentations.mute))
     quiet = _noise(noise, events, train, config, band)
-    held = SPARE * config.validation_events
-    held_clean = _earthquakes(held_events, dev, config, pairs.target(band, pairs.CLEAN_SNR, mute=False), held)
-    held_quiet = _noise(held_noise, events, dev, config, band, held)
-    how: dict[str, Any] = {"settings": config.augmentations, "snr": config.snr, "factor": config.factor}
+    held_clean = _earthquakes(_with(events, dev), dev, config, pairs.target(band, pairs.CLEAN_SNR, mute=False), held)
+    held_quiet = _noise(_with(noise, dev), events, dev, config, band, held)
     generator = pairs.training_pairs(
-        clean.records, quiet.records, band, config.window, noise_chances=quiet.chances, **how
+        clean.records,
+        quiet.records,
+        band,
+        config.window,
+        config.augmentations,
+        quiet.chances,
+        snr=config.snr,
+        factor=config.factor,
     )
     validation = pairs.mixtures(
         held_clean.records,
@@ -99,27 +104,21 @@ def load_data(
     return Data(generator, clean.chances, validation, _fingerprint(parts), report)
 
 
-def _with_split(chosen: Sequence[ChosenDataset], split: str) -> Sequence[ChosenDataset]:
+def _with(chosen: Sequence[ChosenDataset], split: str) -> Sequence[ChosenDataset]:
     """The datasets that have a split; all of them if none has, for the error that says so."""
     return [pair for pair in chosen if (pair[0].metadata.reindex(columns=["split"]) == split).any(axis=None)] or chosen
 
 
 def _earthquakes(
-    chosen: Sequence[ChosenDataset],
-    split: str,
-    config: TrainingConfig,
-    options: dict[str, Any],
-    count: int | None = None,
+    chosen: Sequence[ChosenDataset], split: str, config: TrainingConfig, how: dict[str, Any], count: int | None = None
 ) -> Part:
-    """Earthquakes of a split; with `count`, at most so many of each dataset are read."""
-    stores, report = [], []
-    for dataset, choice in chosen:
-        whole = take_split(dataset, split)
-        labelled = earthquakes_of(whole, choice.category, config.augmentations.clipped)
-        stores.append(_store(some(labelled, count), options, config, count is not None))
-        report.append(_line("earthquakes", split, whole, labelled, "clipped or without a P label", stores[-1]))
-    column = "trace_source" if config.balance else None
-    return Part(_joined(stores), _chances(stores, chosen, column), tuple(report))
+    def take(whole: WaveformDataset, choice: DatasetChoice) -> WaveformDataset:
+        return earthquakes_of(whole, choice.category, config.augmentations.clipped)
+
+    source = "trace_source" if config.balance else None
+    return _part(
+        "earthquakes", chosen, split, config, take, lambda _: how, "clipped or without a P label", source, count
+    )
 
 
 def _noise(
@@ -130,49 +129,57 @@ def _noise(
     band: sbg.Filter,
     count: int | None = None,
 ) -> Part:
-    """Noise of a split, likewise, apart from the earthquakes of other splits."""
-    stores, report, earthquakes = [], [], [dataset for dataset, _ in events]
+    def take(whole: WaveformDataset, choice: DatasetChoice) -> WaveformDataset:
+        earthquakes = [dataset for dataset, _ in events]
+        return noise_apart(noise_of(whole, choice.category, choice.reversed), earthquakes, split)
+
+    def how(choice: DatasetChoice) -> dict[str, Any]:
+        return pairs.background(band, config.window, choice.reversed)
+
+    why, source = "no noise, or with an earthquake of another split", "station_code" if config.balance else None
+    return _part("noise", chosen, split, config, take, how, why, source, count)
+
+
+def _part(
+    kind: str,
+    chosen: Sequence[ChosenDataset],
+    split: str,
+    config: TrainingConfig,
+    take: Callable[[WaveformDataset, DatasetChoice], WaveformDataset],
+    how: Callable[[DatasetChoice], dict[str, Any]],
+    why: str,
+    source: str | None,
+    count: int | None,
+) -> Part:
+    """
+    Records of one kind and one split.
+
+    :param take: Takes records of this kind from a dataset
+    :param how: Arguments of :py:class:`~.stores.Reader`
+    :param why: Why others are not taken
+    :param source: Column of the sources that are balanced
+    :param count: Most records to read of each dataset, which are then held in memory; by default all
+    """
+    stores: list[Store] = []
+    report = []
     for dataset, choice in chosen:
         whole = take_split(dataset, split)
-        apart = noise_apart(noise_of(whole, choice.category, choice.reversed), earthquakes, split)
-        options = pairs.background(band, config.window, choice.reversed)
-        stores.append(_store(some(apart, count), options, config, count is not None))
-        why, kind = (
-            "no noise, or recorded with an earthquake of another split",
-            "noise" + ", reversed" * choice.reversed,
+        taken = take(whole, choice)
+        reader = Reader(taken, **how(choice), damaged=config.damaged)
+        large = count is None and reader.gigabytes() > config.memory
+        read = InMemory(some(taken, count), **how(choice), damaged=config.damaged) if not large else OnDisk(reader)
+        left_out = Counter({why: len(whole) - len(taken)}) + read.left_out
+        left_out["more than are needed"] = len(taken) - len(read) - read.left_out.total()
+        reasons = ", ".join(f"{number:,} {reason}" for reason, number in left_out.items() if number)
+        report.append(
+            f"{kind}{', reversed' * choice.reversed}, {split}: {len(read):,} of {len(whole):,} records of {whole.name}"
+            + ", on disk, where unusable ones are replaced when they are met" * large
+            + f"; left out: {reasons}" * bool(reasons)
         )
-        report.append(_line(kind, split, whole, apart, why, stores[-1]))
-    column = "station_code" if config.balance else None
-    return Part(_joined(stores), _chances(stores, chosen, column), tuple(report))
-
-
-def _store(dataset: WaveformDataset, options: dict[str, Any], config: TrainingConfig, held_out: bool) -> Store:
-    """Records in memory, or on disk if they are too large and not held out."""
-    reader = Reader(dataset, **options, damaged=config.damaged)
-    if not held_out and reader.gigabytes() > config.memory:
-        return OnDisk(reader)
-    return InMemory(dataset, **options, damaged=config.damaged)
-
-
-def _line(kind: str, split: str, whole: WaveformDataset, taken: WaveformDataset, why: str, store: Store) -> str:
-    """How many records of a dataset are used, and why others are not."""
-    left_out = Counter({why: len(whole) - len(taken)}) + store.left_out
-    unread = len(taken) - len(store) - store.left_out.total()
-    left_out["more than are needed"] = unread
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items() if count)
-    place = " (on disk: unusable ones are replaced when they are met)" if isinstance(store, OnDisk) else ""
-    return f"{kind}, {split}: {len(store):,} of {len(whole):,} records of {whole.name}{place}" + (
-        f"; left out: {reasons}" if reasons else ""
-    )
-
-
-def _chances(stores: Sequence[Store], chosen: Sequence[ChosenDataset], column: str | None) -> NDArray[np.float64]:
-    weights = [pairs.source_weights(store.metadata, column) for store in stores]
-    return shares(weights, [choice.weight for _, choice in chosen])
-
-
-def _joined(stores: Sequence[Store]) -> Store:
-    return stores[0] if len(stores) == 1 else Joined(stores)
+        stores.append(read)
+    weights = [pairs.source_weights(store.metadata, source) for store in stores]
+    chances = shares(weights, [choice.weight for _, choice in chosen])
+    return Part(stores[0] if len(stores) == 1 else Joined(stores), chances, tuple(report))
 
 
 def _fingerprint(parts: Sequence[Part]) -> str:

@@ -52,9 +52,6 @@ def train(config: TrainingConfig, out: str | Path) -> CDiffSD:
     """
     Train a model on the datasets that the settings name, or resume an unfinished training. See :py:func:`fit`.
 
-    :param config: Settings
-    :param out: Folder for the results
-    :return: The best model
     :raises ValueError: If a dataset is not available or lacks what is needed
     """
     for name in ("events", "noise"):
@@ -239,12 +236,7 @@ class Batches(LightningDataModule):
 
 
 class Training(LightningModule):
-    """
-    A model in training, and the moving average of its weights, which is what is validated and saved.
-
-    :param model: The model
-    :param config: Settings
-    """
+    """A model in training, and the moving average of its weights, which is what is validated and saved."""
 
     def __init__(self, model: CDiffSD, config: TrainingConfig) -> None:
         super().__init__()
@@ -339,9 +331,6 @@ def raise_together(error: Exception | None, processes: int, device: torch.device
     """
     Raise an error that this process or another one has, so that none waits for the others.
 
-    :param error: What went wrong in this process, if anything
-    :param processes: Number of processes that share the training
-    :param device: Device of this process
     :raises ReportedElsewhere: In all processes but the first
     """
     if processes > 1:
@@ -363,10 +352,6 @@ class Keeper(Callback):
 
     A training is one long epoch, and Lightning's own callbacks act at the end of an epoch or of its validation loop;
     and a kill between any two of these files must lose and repeat nothing.
-
-    :param out: Folder of the training
-    :param config: Settings
-    :param data: Data of the training
     """
 
     def __init__(self, out: Path, config: TrainingConfig, data: Data) -> None:
@@ -379,11 +364,7 @@ class Keeper(Callback):
         return {"data": self.data.fingerprint, "rows": self.rows, "stopped": self.stopped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """
-        Resume from a checkpoint.
-
-        :raises ValueError: If that training was on other data
-        """
+        """Resume from a checkpoint, unless that training was on other data (ValueError)."""
         if state_dict["data"] != self.data.fingerprint:
             raise ValueError(f"{self.out} holds a training on other data: choose another folder or delete it.")
         self.rows, self.stopped = state_dict["rows"], state_dict["stopped"]
@@ -477,8 +458,6 @@ def validate(model: CDiffSD, mixtures: pairs.Mixtures) -> dict[str, float]:
     """
     Mean in-band SDR (dB) and correlation of a model on mixtures, with one step and with its default number.
 
-    :param model: The model
-    :param mixtures: Mixtures in the band of the model
     :return: ``sdr_N`` and ``correlation_N`` for each number N of steps
     """
     clean, noisy = mixtures.clean, torch.from_numpy(mixtures.noisy)
@@ -492,30 +471,16 @@ def validate(model: CDiffSD, mixtures: pairs.Mixtures) -> dict[str, float]:
     return result
 
 
-def validated_steps(row: Mapping[str, float]) -> list[int]:
-    """Numbers of steps that a row of the log has scores for, in order: the N of its columns ``sdr_N``."""
-    return sorted(int(name.removeprefix("sdr_")) for name in row if name.startswith("sdr_"))
-
-
 def score(row: Mapping[str, float]) -> float:
-    """What decides which model is the best: the SDR in dB with the default number of steps, the largest in a row."""
-    return row[f"sdr_{validated_steps(row)[-1]}"]
+    """What decides which model is the best: the SDR in dB with the default number of steps, the last in a row."""
+    return [value for name, value in row.items() if name.startswith("sdr_")][-1]
 
 
 def closing_sentence(model: CDiffSD, out: Path, config: TrainingConfig) -> str:
-    """
-    Where the best model of a training is, how good it is, and how it is used, in a line.
-
-    :param model: The model
-    :param out: Folder of the training
-    :param config: Its settings
-    """
+    """Where the best model of a training is, how good it is, and how it is used, in a line."""
     row, path = json.loads(model.weights_docstring)["log"], out / "model"
-    scores = (
-        f"{row[f'sdr_{n}']:.2f} dB and {row[f'correlation_{n}']:.3f} in {n} step{'s' * (n > 1)}"
-        for n in validated_steps(row)
-    )
+    scores = ", ".join(f"{name} {value:.3g}" for name, value in row.items() if name not in ("step", "loss"))
     return (
-        f"{path} is the best model, that of update {row['step']:.0f} of {config.steps}, with an SDR and a correlation "
-        f"in validation of {', '.join(scores)}. cdiffsd denoise FILE --weights {path} uses it."
+        f"{path} is the best model, that of update {row['step']:.0f} of {config.steps}, with {scores} (SDR in dB and "
+        f"correlation in validation, by steps). cdiffsd denoise FILE --weights {path} uses it."
     )
