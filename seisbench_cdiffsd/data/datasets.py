@@ -15,7 +15,7 @@ from seisbench.data import WaveformDataset
 from seisbench_cdiffsd.data.augmentations import P_KEY, S_KEY
 from seisbench_cdiffsd.data.settings import DatasetChoice
 from seisbench_cdiffsd.data.splits import forget_shared, share_samples, usual_seconds
-from seisbench_cdiffsd.data.stores import COMPONENTS
+from seisbench_cdiffsd.data.stores import COMPONENTS, with_columns
 
 #: Names of the first arrivals of P and of S in the metadata of SeisBench's datasets.
 PHASES = ("p", "pg", "pn", "p1"), ("s", "sg", "sn", "s1")
@@ -87,12 +87,9 @@ def earthquakes_of(dataset: WaveformDataset, category: tuple[str, ...] = (), cli
     if not chosen.any():
         raise ValueError(f"Dataset {dataset.name} has no earthquakes with a P label that are not clipped.")
     left = dataset.filter(chosen.to_numpy(), inplace=False)
-    for key in (P_KEY, S_KEY):
-        # a single text makes pandas read the whole column as text
-        if key in left.metadata and not pd.api.types.is_numeric_dtype(left.metadata[key]):
-            left.metadata[key] = _labels(left, key)
-    left.metadata_cache = left.metadata_cache  # which SeisBench makes again
-    return left
+    # a single text makes pandas read the whole column as text
+    labels = [key for key in (P_KEY, S_KEY) if left.metadata.get(key, pd.Series(dtype=float)).dtype.kind not in "fiu"]
+    return with_columns(left, {key: _labels(left, key) for key in labels})
 
 
 def _are_earthquakes(metadata: pd.DataFrame) -> pd.Series:
@@ -109,13 +106,7 @@ def _labelled(dataset: WaveformDataset) -> WaveformDataset:
         columns = [name for name in metadata if name.lower() in wanted]
         if key not in metadata and columns:
             labels[key] = metadata[columns[0]] if len(columns) == 1 else metadata[columns].apply(_numbers).min(axis=1)
-    if not labels:
-        return dataset
-    dataset = dataset.filter(np.ones(len(dataset), dtype=bool), inplace=False)
-    for key, values in labels.items():
-        dataset.metadata[key] = values.to_numpy()
-    dataset.metadata_cache = dataset.metadata_cache  # which SeisBench makes again
-    return dataset
+    return with_columns(dataset, labels) if labels else dataset
 
 
 def _labels(dataset: WaveformDataset, key: str) -> pd.Series:
@@ -181,9 +172,7 @@ def some(dataset: WaveformDataset, count: int | None, seed: int = 0) -> Waveform
     """At most so many records of a dataset, at random but always the same; all of them if `count` is None."""
     if count is None or len(dataset) <= count:
         return dataset
-    chosen = np.zeros(len(dataset), dtype=bool)
-    chosen[np.random.default_rng(seed).permutation(len(dataset))[:count]] = True
-    return dataset.filter(chosen, inplace=False)
+    return dataset.filter(np.random.default_rng(seed).permutation(len(dataset)).argsort() < count, inplace=False)
 
 
 def _masks(metadata: pd.DataFrame, choice: DatasetChoice) -> dict[str, pd.Series]:

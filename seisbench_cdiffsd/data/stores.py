@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -204,12 +204,16 @@ def _lettered(dataset: WaveformDataset) -> WaveformDataset:
     for number, letter in ("1N", "2E"):
         keep = renamed.str.contains(letter) | ~renamed.str.contains("Z")
         renamed = renamed.where(keep, renamed.str.replace(number, letter))
-    if renamed.equals(orders):
-        return dataset
+    return dataset if renamed.equals(orders) else with_columns(dataset, {ORDER_KEY: renamed})
+
+
+def with_columns(dataset: WaveformDataset, columns: Mapping[str, pd.Series]) -> WaveformDataset:
+    """A copy of a dataset with other metadata, of which SeisBench keeps caches."""
     dataset = dataset.filter(np.ones(len(dataset), dtype=bool), inplace=False)
-    dataset.metadata[ORDER_KEY] = renamed
-    dataset.component_order = COMPONENTS  # makes SeisBench look up anew where each component is in the files
-    dataset.metadata_cache = dataset.metadata_cache  # likewise, its cache of the metadata
+    for name, values in columns.items():
+        dataset.metadata[name] = values.to_numpy()
+    dataset.component_order = dataset.component_order  # makes SeisBench look up anew where components are in the files
+    dataset.metadata_cache = dataset.metadata_cache
     return dataset
 
 
