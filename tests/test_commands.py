@@ -223,7 +223,7 @@ def test_weights_are_exported_for_seisbench(unbroken, tmp_path, capsys, monkeypa
     [
         (["--step", "3"], "did you mean 'steps'"),
         (["--window", "many"], "window must be a whole number"),
-        (["--out", ""], "must be the name of a folder"),
+        (["--out", ""], "Name a folder for the results: --out DIR"),
         (["--loss.picks.foo", "1"], "seisbench.models.PhaseNet.from_pretrained('foo')"),
         (["--events", "Moonquakes"], "Moonquakes"),
         (["--events", '{"dataset": "STEAD", "exclude": "nowhere.csv"}'], "STEAD is not in SeisBench's cache"),

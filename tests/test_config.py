@@ -104,7 +104,7 @@ def test_the_choices_are_those_that_there_are():
         ("--step 3", "'step': did you mean 'steps'"),
         ("--augmentations.strech 1", "did you mean 'augmentations.stretch'"),
         ("--flip false", "did you mean 'augmentations.flip'"),
-        ("--loss.l9 1", "Unknown setting 'l9' in loss"),
+        ("--loss.l9 1", "Unknown setting 'loss.l9'"),
         ("--steps many", "steps must be a whole number, not many"),
         ("--steps 1.5", "steps must be a whole number"),
         ("--steps true", "steps must be a whole number"),

@@ -105,7 +105,7 @@ def test_a_kill_between_the_last_checkpoint_and_the_log_loses_no_row(finished, s
 
 def test_a_training_resumes_in_other_parts(small_datasets, tmp_path, monkeypatch):
     trainer.fit(*small_datasets, tmp_path / "whole", config(batch_size=4))
-    for before, after in ((1, 2), (2, 4), (4, 1)):
+    for before, after in ((1, 2), (4, 1)):
         out = tmp_path / f"{before} {after}"
         interrupt(monkeypatch, *small_datasets, out, config(batch_size=4, accumulate=before))
         trainer.fit(*small_datasets, out, config(batch_size=4, accumulate=after))

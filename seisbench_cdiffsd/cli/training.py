@@ -35,7 +35,7 @@ def train(args: Sequence[str], prog: str = "cdiffsd train") -> int:
 
         parser = settings_parser(prog=prog, description=train.__doc__)
         parser.add_argument("config", nargs="?", metavar="CONFIG", help="TOML file, or 'default' or 'published'")
-        parser.add_argument("--out", type=arguments.folder, metavar="DIR", help="folder; an unfinished run is resumed")
+        parser.add_argument("--out", default="", metavar="DIR", help="folder; an unfinished run is resumed")
         parser.add_argument("--resume", action="store_true", help="resume the run in --out, with its own settings")
         # options are named as in files; dashes are read as underscores
         args = [re.sub(r"^--[\w.-]+", lambda name: "--" + name[0][2:].replace("-", "_"), arg) for arg in args]
@@ -60,15 +60,16 @@ def train(args: Sequence[str], prog: str = "cdiffsd train") -> int:
 
 def _source(values: Any) -> tuple[Path, str | Path | None]:
     """The folder of a training, and where its settings are."""
-    if values.out is None:
+    out = Path(values.out)
+    if not values.out:
         raise ValueError("Name a folder for the results: --out DIR.")
     if not values.resume:
-        return values.out, values.config
-    if not (values.out / "last.ckpt").is_file():
-        raise ValueError(f"There is nothing to resume in {values.out}.")
+        return out, values.config
+    if not (out / "last.ckpt").is_file():
+        raise ValueError(f"There is nothing to resume in {out}.")
     if values.config:
         raise ValueError("--resume takes the settings of the run: leave out the config, or leave out --resume.")
-    return values.out, values.out / "config.json"
+    return out, out / "config.json"
 
 
 def add_export(commands: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 
 class Limits(NamedTuple):
@@ -31,11 +31,12 @@ Weight = Annotated[float, Limits(0, 1e6)]
 AnyRange = Annotated[Range | None, Limits(-math.inf, math.inf)]
 
 
+@dataclass(frozen=True)
 class Settings:
     """Settings whose types name their limits and choices, which hold however they are made."""
 
     #: What comes before their names in messages.
-    prefix = ""
+    prefix: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self), include_extras=True).items():
@@ -139,7 +140,7 @@ class Augmentations(Settings):
     mute: bool = True
     clipped: bool = False
 
-    prefix = "augmentations."
+    prefix: ClassVar[str] = "augmentations."
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from seisbench_cdiffsd.data.settings import Augmentations, DatasetChoice, Limits, Range, Settings, Share, Weight
 
@@ -48,7 +48,7 @@ class Loss(Settings):
     mask: Weight = 10.0
     picks: Mapping[str, float] = field(default_factory=dict)
 
-    prefix = "loss."
+    prefix: ClassVar[str] = "loss."
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -312,10 +312,10 @@ def plain(message: str) -> str:
         return f"Unknown setting {found[1]!r}{f' in {where}' if where else ''}: {hint}"
     if found := re.search(r"required: (\w+)", text):
         return f"{found[1]} is missing."
-    if found := re.search(
-        r"Expected an? (dot import path|.+?)(?: - .*)?(?: string:|\. Got value:| Given value: ) ?(.*)", text
-    ):
+    if found := re.search(r"Unable to load config '(.*?)'", text):
+        return f"{where} must be a table, not {found[1]}."
+    if found := re.search(r"Expected an? (.+?)(?: - .*)?(?:\. Got value:| Given value:) ?(.*)", text):
         kind = re.sub(r"<class '(?:[\w.]+\.)?(\w+)'>", lambda x: KINDS.get(x[1], "a table"), found[1])
         kind = re.sub(r"typing.Literal\[(.*)\]", r"one of \1", kind).replace("tuple", "a list")
-        return f"{where} must be {kind.replace('dot import path', 'a table')}, not {found[2]}."
+        return f"{where} must be {kind}, not {found[2]}."
     return f"{where}: {text}" if where else text
