@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -75,7 +75,7 @@ def target(band: sbg.Filter, min_snr: float, mute: bool) -> dict[str, Any]:
     """
     return {
         "augmentations": [*_condition(band), aug.RecordSNR(), *[aug.MuteBeforeOnset()] * mute],
-        "least": (SNR_KEY, min_snr),
+        "keep": partial(_reaches, SNR_KEY, min_snr),
         "wanted": f"an SNR of at least {min_snr:g} dB",
         "shortest": int(SAMPLING_RATE),
     }
@@ -92,10 +92,14 @@ def background(band: sbg.Filter, windowlen: int, backwards: bool = False) -> dic
     return {
         "raw": [aug.Alive()],
         "augmentations": [*_condition(band), *[aug.ReverseTime(always=True)] * backwards],
-        "least": (aug.ALIVE_KEY, True),
+        "keep": partial(_reaches, aug.ALIVE_KEY, True),
         "wanted": "motion in each second",
         "shortest": windowlen,
     }
+
+
+def _reaches(name: str, least: float, metadata: dict[str, Any]) -> bool:
+    return metadata[name] >= least
 
 
 def _condition(band: sbg.Filter) -> list[Any]:

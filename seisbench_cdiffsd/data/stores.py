@@ -56,8 +56,8 @@ class Reader:
 
     :param dataset: SeisBench dataset
     :param augmentations: Augmentations that give the same result every time, such as the band-pass
-    :param least: Name and least value of what a usable record has in its metadata after the augmentations
-    :param wanted: The same in words
+    :param keep: Whether a record is usable, by its metadata after the augmentations
+    :param wanted: What `keep` requires, in words
     :param damaged: "skip" records with NaN or infinite samples or without a component, or "stop"
     :param shortest: Fewest samples of a usable record
     :param raw: Augmentations for the record as it was recorded, at its own sampling rate
@@ -69,7 +69,7 @@ class Reader:
         self,
         dataset: WaveformDataset,
         augmentations: Sequence[Callable[[State], None]],
-        least: tuple[str, float] | None = None,
+        keep: Callable[[dict[str, Any]], bool] = lambda metadata: True,
         wanted: str = "what is wanted",
         damaged: str = "skip",
         shortest: int = 0,
@@ -79,7 +79,7 @@ class Reader:
             if "".join(getattr(dataset, name)) != wanted_order:
                 raise ValueError(f"Open dataset {dataset.name} with {name}={wanted_order!r}.")
         self.dataset, self.augmentations, self.raw = _lettered(dataset), augmentations, raw
-        self.least, self.wanted, self.damaged, self.shortest = least, wanted, damaged, shortest
+        self.keep, self.wanted, self.damaged, self.shortest = keep, wanted, damaged, shortest
         #: How many of the records that were read are not usable, by reason.
         self.left_out: Counter[str] = Counter()
         #: Hash of all samples that were read, as they were recorded.
@@ -132,7 +132,7 @@ class Reader:
         waveform, metadata = state["X"]
         if not waveform.any():
             return "silent"
-        if self.least and not metadata[self.least[0]] >= self.least[1]:
+        if not self.keep(metadata):
             return f"without {self.wanted}"
         return np.ascontiguousarray(waveform, dtype=np.float32), metadata
 
