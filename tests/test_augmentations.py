@@ -250,14 +250,7 @@ class Others:
         return {"X": spike, "names": f"other{index}"}
 
 
-@pytest.mark.parametrize(
-    "augmentation",
-    [
-        aug.Superpose(Others(), 0),
-        aug.NarrowBand(0),
-        aug.Glitches(band_pass(), 0),
-    ],
-)
+@pytest.mark.parametrize("augmentation", [aug.Superpose(Others(), 0), aug.NarrowBand(0), aug.Glitches(band_pass(), 0)])
 def test_at_a_probability_of_zero_nothing_is_drawn_or_done(shaken, augmentation):
     before = shaken["X"][0].copy()
     with seeded(1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,72 +44,48 @@ def export_weights(
     if taken:
         raise ValueError(f"{taken[0]} exists already: choose another --version.")
     model = CDiffSD.load(run / "model")
-    facts = _facts(model, run)
-    text = docstring or f"CDiffSD ({model.network_name}), trained on {facts['events']} with noise of {facts['noise']}."
-    card_text = _card(text, name, version, model, facts, run)
+    try:
+        facts = json.loads(model.weights_docstring or "")
+    except ValueError:  # of another training than ours
+        facts = {"config": read_table(run / "config.json"), "log": {}}
+    events, noise = (_names(facts["config"].get(kind, [])) for kind in ("events", "noise"))
+    text = docstring or f"CDiffSD ({model.network_name}), trained on {events} with noise of {noise}."
+    whole = f"{text} Model card: {card.name}. Reference: {model.citation} Settings: {json.dumps(facts)}"
     with folder_for(out):
-        model.save(out / name, weights_docstring=_docstring(text, card.name, facts), version_str=version)
+        model.save(out / name, weights_docstring=whole, version_str=version)
         description = json.loads(targets[1].read_text())
         with replacing(targets[1]) as path:
             path.write_text(json.dumps({**description, "citation": model.citation}, indent=4))
-        card.write_text(card_text, encoding="utf-8")
-    return [*targets, card]
-
-
-def _facts(model: CDiffSD, run: Path) -> dict[str, Any]:
-    """Settings and scores of a training."""
-    try:
-        facts = json.loads(model.weights_docstring or "")
-    except ValueError:
-        facts = {}
-    config = facts.get("config") or read_table(run / "config.json")
-    names = {
-        kind: ", ".join(Path(source["dataset"]).name for source in config.get(kind, [])) or "datasets not named"
-        for kind in ("events", "noise")
-    }
-    return {"config": config, "log": facts.get("log", {}), **names}
-
-
-def _docstring(text: str, card: str, facts: dict[str, Any]) -> str:
-    """The docstring that SeisBench shows; the settings are at its end, in JSON."""
-    return f"{text} Model card: {card}. Reference: {CDiffSD().citation} Settings: {json.dumps(facts)}"
-
-
-def _card(text: str, name: str, version: str, model: CDiffSD, facts: dict[str, Any], run: Path) -> str:
-    config, best = facts["config"], facts["log"]
-    count = sum(parameter.numel() for parameter in model.parameters())
-    log = pd.read_csv(run / "log.csv")
-    band = ", ".join(f"{key} {value}" for key, value in (model.filter_kwargs or {}).items())
-    rows = "\n".join(
-        "| " + " | ".join(f"{row[column]:.4g}" for column in log.columns) + " |" for _, row in log.iterrows()
-    )
-    return f"""# Model card: `{name}`, version {version}
+        count = sum(parameter.numel() for parameter in model.parameters())
+        band = ", ".join(f"{key} {value}" for key, value in (model.filter_kwargs or {}).items())
+        card.write_text(
+            f"""# Model card: `{name}`, version {version}
 
 {text}
 
 - Network: `{model.network_name}`, {count:,} parameters; degradation `{model.schedule}`; normalisation `{model.norm}`.
-- Windows of {model.in_samples / model.sampling_rate:g} s at {model.sampling_rate:g} Hz, components \
-{model.component_order}; band: {band}.
-- Earthquakes: {facts["events"]}. Noise: {facts["noise"]}. Trained on split {config.get("splits", ["train"])[0]!r}.
-- {config["steps"]} updates of {config["batch_size"]} windows were planned; the best by validation is update \
-{best.get("step", "unknown")}.
+- Windows of {model.in_samples / model.sampling_rate:g} s at {model.sampling_rate:g} Hz; band: {band}.
+- Earthquakes: {events}. Noise: {noise}.
+- The best by validation is update {facts["log"].get("step", "unknown")} of {facts["config"]["steps"]}.
 
-## Validation
+Validation: means over the fixed mixtures of the dev split, in-band SDR in dB and correlation, by sampling steps.
 
-Means over the fixed mixtures of the dev split: in-band SDR in dB and correlation, with one sampling step and with the
-default number.
-
-| {" | ".join(log.columns)} |
-|{"---|" * len(log.columns)}
-{rows}
-
-## Settings
-
-```json
-{json.dumps(config, indent=4)}
+```
+{pd.read_csv(run / "log.csv").to_string(index=False, float_format="%.4g")}
 ```
 
-## Citation
+Settings:
 
-{CDiffSD().citation}
-"""
+```json
+{json.dumps(facts["config"], indent=4)}
+```
+
+{model.citation}
+""",
+            encoding="utf-8",
+        )
+    return [*targets, card]
+
+
+def _names(datasets: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(Path(source["dataset"]).name for source in datasets) or "datasets not named"
