@@ -133,33 +133,20 @@ def stead(tmp_path_factory):
                     burst = gain * np.exp(-(time_ - onset).clip(0) / 5) * (time_ >= onset)
                     waveform += burst[:, None] * random.normal(size=(6000, 3))
             group.create_dataset(name, data=(1000 * waveform).astype(np.float32))
-            rows.append(
-                {
-                    "network_code": "TA",
-                    "receiver_code": f"B{number:03d}",
-                    "receiver_type": "BH",
-                    "receiver_latitude": 40.0,
-                    "receiver_longitude": -110.0,
-                    "receiver_elevation_m": 1000.0,
-                    "p_arrival_sample": 1000.0 if earthquake else np.nan,
-                    "p_status": "manual" if earthquake else np.nan,
-                    "p_weight": 0.5 if earthquake else np.nan,
-                    "p_travel_sec": 8.0 if earthquake else np.nan,
-                    "s_arrival_sample": 1400.0 if earthquake else np.nan,
-                    "s_status": "manual" if earthquake else np.nan,
-                    "s_weight": 0.5 if earthquake else np.nan,
-                    "source_id": str(number) if earthquake else np.nan,
-                    "source_origin_time": "2010-01-01 00:00:00" if earthquake else np.nan,
-                    "source_magnitude": 1 + number / 20 if earthquake else np.nan,
-                    "source_distance_km": 40.0 if earthquake else np.nan,
-                    "back_azimuth_deg": 90.0 if earthquake else np.nan,
-                    "snr_db": "[40.0 41.0 42.0]" if earthquake else np.nan,
-                    "coda_end_sample": "[[4000.]]" if earthquake else np.nan,
-                    "trace_start_time": "2010-01-01 00:00:00",
-                    "trace_category": "earthquake_local" if earthquake else "noise",
-                    "trace_name": name,
-                }
-            )
+            always = {
+                "network_code": "TA", "receiver_code": f"B{number:03d}", "receiver_type": "BH", "trace_name": name,
+                "receiver_latitude": 40.0, "receiver_longitude": -110.0, "receiver_elevation_m": 1000.0,
+                "trace_start_time": "2010-01-01 00:00:00",
+                "trace_category": "earthquake_local" if earthquake else "noise",
+            }  # fmt: skip
+            labels = {
+                "p_arrival_sample": 1000.0, "p_status": "manual", "p_weight": 0.5, "p_travel_sec": 8.0,
+                "s_arrival_sample": 1400.0, "s_status": "manual", "s_weight": 0.5, "source_id": str(number),
+                "source_origin_time": "2010-01-01 00:00:00", "source_magnitude": 1 + number / 20,
+                "source_distance_km": 40.0, "back_azimuth_deg": 90.0, "snr_db": "[40.0 41.0 42.0]",
+                "coda_end_sample": "[[4000.]]",
+            }  # fmt: skip
+            rows.append({**always, **(labels if earthquake else {})})
     table = pd.DataFrame(rows)
     table.to_csv(folder / "merged.csv", index=False)
 

@@ -1,6 +1,7 @@
 """Datasets by name and path, and their records, chosen by metadata."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import seisbench
 import seisbench.data as sbd
@@ -67,6 +68,50 @@ def test_records_are_chosen_by_their_metadata(folder, wanted, left):
 def test_empty_selections_are_reported(folder, wanted, message):
     with pytest.raises(ValueError, match=message):
         datasets.open_chosen(DatasetChoice(str(folder), **wanted))
+
+
+def test_records_are_left_out_by_name_and_a_list_of_none_of_them_is_the_wrong_one(folder, tmp_path):
+    names = datasets.open_dataset(str(folder))["trace_name"]
+    listed = tmp_path / "exclude.csv"
+    for content, message in (("trace_name\nelsewhere\n", "None of the names"), ("name\nx\n", "a column trace_name")):
+        listed.write_text(content)
+        with pytest.raises(ValueError, match=message):
+            datasets.open_chosen(DatasetChoice(str(folder), exclude=str(listed)))
+    names[[1, 4]].to_csv(listed)
+    assert numbers(datasets.open_chosen(DatasetChoice(str(folder), exclude=str(listed)))) == [0, 2, 3, 5, 6, 7]
+    with pytest.raises(ValueError, match=r"nowhere\.csv: No such file"):
+        datasets.open_chosen(DatasetChoice(str(folder), exclude="nowhere.csv"))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("trace_sampling_rate_hz", 1e9, "its trace_sampling_rate_hz is 1000000000.0"),
+        ("trace_sampling_rate_hz", 1e-9, "its trace_sampling_rate_hz is 1e-09"),
+        ("trace_p_arrival_sample", np.inf, "cannot be read"),
+        ("trace_start_time", "9999-12-31", None),
+        ("trace_npts", 1e300, None),
+        (None, None, "metadata.csv has no rows"),
+    ],
+)
+def test_odd_rows_of_metadata_are_named_or_do_no_harm(tmp_path, column, value, message):
+    waveform, usual = np.random.default_rng(0).normal(size=(3, 3500)), {"trace_start_time": "2020-01-01", **LABEL}
+    written(tmp_path / "x", [({**usual, "station_code": s, "split": s}, waveform) for s in ("train", "dev")])
+    table = pd.read_csv(tmp_path / "x" / "metadata.csv").assign(trace_sampling_rate_hz=100.0, trace_npts=3500.0)
+    if column:
+        table.loc[1, column] = value
+    (table if column else table.iloc[:0]).to_csv(tmp_path / "x" / "metadata.csv", index=False)
+
+    def read():
+        dataset = splits.take_split(datasets.open_chosen(DatasetChoice(str(tmp_path / "x"))), "dev")
+        options = pairs.target(pairs.band_pass(), -np.inf, mute=True)
+        return len(InMemory(datasets.earthquakes_of(dataset), **options))
+
+    if message is None:
+        assert read() == 1
+    else:
+        with pytest.raises(ValueError, match=message):
+            read()
 
 
 def test_missing_datasets_are_named(tmp_path, monkeypatch):
