@@ -2,7 +2,7 @@
 
     python benchmarks/archive.py faults      # kills, damage, loss and a full disk, then a rerun that must be the same
     python benchmarks/archive.py scaling     # the same archive by one and by two workers
-    python benchmarks/archive.py memory      # one and several days of a station, streamed, and one day all at once
+    python benchmarks/archive.py memory      # the largest memory for one and for several days of a station
     python benchmarks/archive.py cost        # what a year of 100 stations costs, from what was measured
 
 Each writes ``results/archive_<name>.json``. The data are noise made on the spot: neither time nor bytes depend on it.
@@ -15,7 +15,6 @@ import json
 import os
 import resource
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,51 +25,43 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-import torch
 from obspy import Stream, Trace, UTCDateTime
 from report import environment
-from seisbench_cdiffsd.archive.sds import ChannelDay
-
-from seisbench_cdiffsd.files.continuous import between, denoised_pieces, load
-from seisbench_cdiffsd.files.reading import Source, index
 
 RESULTS = Path(__file__).parent / "results"
 FIRST = date(2020, 12, 30)
 RATE = 100
 
 
-def samples(generator: np.random.Generator, count: int) -> np.ndarray:
-    """Integers that compress about as well as those of a seismometer."""
-    return np.cumsum(generator.integers(-40, 41, count)).astype(np.int32) // 4
-
-
 def make_archive(root: Path, stations: int, days: int, minutes: float) -> list[Path]:
-    """An archive whose records lie around midnight, `minutes` on each side; 720 fill the days."""
+    """
+    An archive whose records lie around midnight, `minutes` on each side; 720 fill the days. Samples are integers that
+    compress about as well as those of a seismometer.
+    """
     paths = []
-    for station in range(stations):
+    for station in (f"S{number:02d}" for number in range(stations)):
         for component in "ZNE":
-            generator = np.random.default_rng([station, ord(component)])
-            for i in range(days):
-                channel = ChannelDay("XX", f"S{station:02d}", "", f"HH{component}", FIRST + timedelta(days=i))
-                start, count = UTCDateTime(channel.day.isoformat()), int(minutes * 60 * RATE)
-                header = {"network": "XX", "station": channel.station, "channel": channel.channel}
+            generator = np.random.default_rng([int(station[1:]), ord(component)])
+            for day in (FIRST + timedelta(days=i) for i in range(days)):
+                start, count = UTCDateTime(day.isoformat()), int(minutes * 60 * RATE)
+                header = {"network": "XX", "station": station, "channel": f"HH{component}", "sampling_rate": RATE}
                 stream = Stream()
                 for first in (start, start + 86400 - minutes * 60):
-                    data = samples(generator, count)
-                    stream.append(Trace(data, {**header, "starttime": first, "sampling_rate": RATE}))
-                path = root / channel.path
+                    samples = np.cumsum(generator.integers(-40, 41, count)).astype(np.int32) // 4
+                    stream.append(Trace(samples, {**header, "starttime": first}))
+                name = f"XX.{station}..HH{component}.D.{day:%Y.%j}"
+                path = root / f"{day:%Y}" / "XX" / station / f"HH{component}.D" / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 stream.write(str(path), format="MSEED", encoding="STEIM2", reclen=512)
                 paths.append(path)
     return paths
 
 
-def command(source: Path, out: Path, days: int, args: argparse.Namespace, workers: int) -> list[str]:
+def command(args: argparse.Namespace, source: Path, out: Path, days: int, workers: int) -> list[str]:
     """The command that denoises the archive."""
     last = FIRST + timedelta(days=days - 1)
     parts = ["archive", source, out, "--start", FIRST, "--end", last, "--weights", args.weights, "--workers", workers]
-    parts += ["--steps", args.steps]
-    return [sys.executable, "-m", "seisbench_cdiffsd.cli", *map(str, parts)]
+    return [sys.executable, "-m", "seisbench_cdiffsd.cli", *map(str, parts), "--steps", str(args.steps)]
 
 
 def content(out: Path) -> dict[str, bytes]:
@@ -94,14 +85,13 @@ def faults(args: argparse.Namespace, folder: Path) -> dict:
     generator = np.random.default_rng(args.seed)
     source, out = folder / "in", folder / "out"
     paths = make_archive(source, args.stations, args.days, minutes=6)
-    whole = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in paths}
-    subprocess.run(command(source, folder / "undisturbed", args.days, args, args.workers), check=True)
+    whole = {path: path.read_bytes() for path in paths}
+    subprocess.run(command(args, source, folder / "undisturbed", args.days, args.workers), check=True)
     events = []
     kinds = ["worker", "worker", "scheduler", "scheduler", "damage", "loss"] * args.rounds
     for kind in ["full disk", *generator.permutation(kinds)]:
-        begun = time.time()
-        full = limited if kind == "full disk" else None
-        process = subprocess.Popen(command(source, out, args.days, args, args.workers), preexec_fn=full)
+        begun, full = time.time(), limited if kind == "full disk" else None
+        process = subprocess.Popen(command(args, source, out, args.days, args.workers), preexec_fn=full)
         moment = int(generator.uniform(0.1, 0.7) * len(paths))
         while process.poll() is None and len(written(out, begun)) < moment:
             time.sleep(0.02)
@@ -117,23 +107,22 @@ def faults(args: argparse.Namespace, folder: Path) -> dict:
                 if kind == "loss":
                     path.unlink(missing_ok=True)
                     continue
-                data = np.frombuffer(whole[path][0], dtype=np.uint8).copy()
+                data = np.frombuffer(whole[path], dtype=np.uint8).copy()
                 data[generator.integers(0, len(data), 500)] = generator.integers(0, 256, 500)
                 path.write_bytes(data.tobytes())
         process.wait()
         psutil.wait_procs(children, timeout=120)
-        events.append(
-            {"kind": kind, "after": moment, "exit status": process.returncode, "written": len(written(out, begun))}
-        )
+        count = len(written(out, begun))
+        events.append({"kind": kind, "after": moment, "exit status": process.returncode, "written": count})
         half = [name for name, data in content(out).items() if len(data) % 4096 or not data]
         assert not half, half
-        for path, (data, _) in whole.items():
+        for path, data in whole.items():
             if not path.exists() or path.read_bytes() != data:
                 path.write_bytes(data)
         # most of the output is removed, or else later runs would have nothing to do
         for path in generator.permutation(sorted(out.rglob("[!.]*.D.20*")))[::-1][len(paths) // 4 :]:
             path.unlink()
-    last = subprocess.run(command(source, out, args.days, args, args.workers), check=False).returncode
+    last = subprocess.run(command(args, source, out, args.days, args.workers), check=False).returncode
     expected, found = content(folder / "undisturbed"), content(out)
     return {
         "station-days": args.stations * args.days,
@@ -150,18 +139,14 @@ def scaling(args: argparse.Namespace, folder: Path) -> dict:
     make_archive(folder / "in", args.stations, args.days, args.minutes)
     rows = {}
     for workers in (1, 2):
-        out = folder / f"out{workers}"
-        started = time.time()
-        process = subprocess.Popen(command(folder / "in", out, args.days, args, workers))
-        first = None
+        out, started, first = folder / f"out{workers}", time.time(), None
+        process = subprocess.Popen(command(args, folder / "in", out, args.days, workers))
         while process.poll() is None:
             time.sleep(0.05)
             if first is None and out.exists():
                 first = time.time()
-        rows[workers] = {
-            "seconds": time.time() - started,
-            "seconds from the first output on": time.time() - (first or 0),
-        }
+        ended = time.time()
+        rows[workers] = {"seconds": ended - started, "seconds from the first output on": ended - (first or 0)}
     assert content(folder / "out1") == content(folder / "out2")
     speed = {key: rows[1][key] / rows[2][key] for key in rows[1]}
     hours = args.minutes * 2 / 60
@@ -169,59 +154,23 @@ def scaling(args: argparse.Namespace, folder: Path) -> dict:
 
 
 def memory(args: argparse.Namespace, folder: Path) -> dict:
-    """Largest memory of a process that streams some days of a station, and of one that takes a day at once."""
+    """Largest memory and seconds of a process that denoises one, and some, days of a station."""
     make_archive(folder / "in", 1, args.days, minutes=720)
     rows = {}
-    for what in ("1", str(args.days), "at once"):
-        run = [sys.executable, __file__, "stream", "--folder", str(folder / "in"), "--what", what]
-        run += ["--weights", args.weights, "--steps", str(args.steps)]
-        rows[what] = json.loads(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
-    difference, largest = compare(args, folder)
-    return {"streamed days": rows, "largest difference to one call": difference, "largest sample": largest}
-
-
-def compare(args: argparse.Namespace, folder: Path, hours: float = 3) -> tuple[float, float]:
-    """Largest difference between pieces and one call over some hours."""
-    model = load(args.weights)
-    source, start = archive_source(folder / "in"), UTCDateTime(FIRST.isoformat())
-    end = start + hours * 3600
-    stream = Stream([between(trace, start, end) for trace in source.read(start, end)]).merge()
-    whole = model.denoise(stream, steps=args.steps)
-    pieces = denoised_pieces(model, stream.slice, start, end, piece=1800, steps=args.steps)
-    parts = sum((clean for clean, _ in pieces), Stream()).merge()
-    difference = max(np.abs(a.data - b.data).max() for a, b in zip(whole.sort(), parts.sort(), strict=True))
-    return float(difference), float(max(np.abs(trace.data).max() for trace in whole))
-
-
-def archive_source(root: Path) -> Source:
-    """All of an archive as one source."""
-    parts = [part for path in sorted(root.rglob("*.D.20*")) for part in index(path)]
-    return Source(parts, {span.id for part in parts for span in part.spans})
-
-
-def stream(args: argparse.Namespace, folder: Path) -> dict:
-    """In a process of its own: denoise the days, and return the largest memory."""
-    torch.set_num_threads(1)
-    model = load(args.weights)
-    source, start = archive_source(Path(args.folder)), UTCDateTime(FIRST.isoformat())
-    begun, at_start = time.time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    count = 0
-    if args.what == "at once":
-        data = source.read(start, start + 86400).merge()
-        count = sum(len(trace) for trace in model.denoise(data, steps=args.steps, return_noise=True)[0])
-    else:
-        for clean, _ in denoised_pieces(model, source.read, start, start + 86400 * int(args.what), steps=args.steps):
-            count += sum(len(trace) for trace in clean)
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    seconds = round(time.time() - begun, 1)
-    return {"samples": count, "seconds": seconds, "MiB before": round(at_start), "MiB at most": round(most)}
+    for days in (1, args.days):
+        started = time.time()
+        process = subprocess.Popen(command(args, folder / "in", folder / f"out{days}", days, 0))
+        _, status, usage = os.wait4(process.pid, 0)
+        assert status == 0
+        rows[days] = {"seconds": round(time.time() - started, 1), "MiB at most": round(usage.ru_maxrss / 1024)}
+    return {"days": rows}
 
 
 def cost(args: argparse.Namespace, folder: Path) -> dict:
     """One whole station-day, measured, and a year of 100 stations, predicted from it."""
     make_archive(folder / "in", 1, 1, minutes=720)
     started = time.time()
-    subprocess.run(command(folder / "in", folder / "out", 1, args, 0), check=True)
+    subprocess.run(command(args, folder / "in", folder / "out", 1, 0), check=True)
     seconds = time.time() - started
     size = {name: sum(p.stat().st_size for p in (folder / name).rglob("*.D.20*")) for name in ("in", "out")}
     days = 365 * 100
@@ -239,7 +188,7 @@ def cost(args: argparse.Namespace, folder: Path) -> dict:
 def main() -> None:
     """Run one of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=["faults", "scaling", "memory", "cost", "stream"])
+    parser.add_argument("name", choices=["faults", "scaling", "memory", "cost"])
     parser.add_argument("--weights", default="base")
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--stations", type=int, default=8)
@@ -248,20 +197,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="of faults")
     parser.add_argument("--rounds", type=int, default=1, help="of faults")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", help=argparse.SUPPRESS)
-    parser.add_argument("--what", help=argparse.SUPPRESS)
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    folder = Path(tempfile.mkdtemp())
-    try:
-        result = globals()[args.name](args, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    if args.name == "stream":
-        print(json.dumps(result))
-        return
-    RESULTS.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        result = globals()[args.name](args, Path(folder))
     called = shlex.join(["python", "benchmarks/archive.py", *sys.argv[1:]])
+    RESULTS.mkdir(exist_ok=True)
     text = json.dumps({"command": called, **environment(), "result": result}, indent=1)
     (RESULTS / f"archive_{args.name}.json").write_text(text + "\n")
     print(json.dumps(result, indent=1))

@@ -23,7 +23,7 @@ FULL = {
     **{"limit": "all", "draws": "4", "picker": "PhaseNet,EQTransformer", "steps": "1,4,8,20"},
     **{"hours": "1,24", "threads": "1,2"},
 }
-DEFAULT = {"limit": "12", "draws": "1", "picker": "PhaseNet", "steps": "", "hours": "1", "threads": "1"}
+DEFAULT = {"limit": "12", "draws": "1", "picker": "PhaseNet", "steps": "", "hours": "0.25", "threads": "1"}
 #: Options that say what is measured, as they are for the committed results.
 COMMITTED = {
     **dict.fromkeys(("events", "noise", "limit", "draws", "picker", "steps")),
@@ -119,6 +119,7 @@ def read_options(config):
         clean_snr=config.getoption("clean_snr"),
         device=usable(config.getoption("device")),
         download=config.getoption("download"),
+        full=config.getoption("full"),
     )
 
 

@@ -17,6 +17,8 @@ from seisbench_cdiffsd.picking import WeightsUnavailable, load_picker
 WEIGHTS = Path(__file__).parent / "weights"
 #: SeisBench's names of published weights; of SeisDAE, the first that its repository lists.
 PUBLISHED = {"DeepDenoiser": "original", "SeisDAE": None}
+#: Other trainings of CDiffSD in that folder.
+TRAINED = ("published", "gaussian", "gaussian-coloured", "from-scratch")
 #: Rows of CDiffSD with the weights of the package and default steps, for either purpose.
 PICKING, WAVEFORMS = "CDiffSD, picking", "CDiffSD, waveforms"
 #: What the name of another denoiser ends in where a share of the removed noise is added back.
@@ -57,7 +59,7 @@ def denoiser_table(options: Options) -> dict[str, Callable[[], Denoiser]]:
         table[f"{name} (its own weights)"] = partial(published, name)
     table |= purposes("CDiffSD", "base")
     table |= {steps_name("CDiffSD", steps): network("CDiffSD", "base", steps=steps) for steps in options.steps}
-    for kind in ("published", "gaussian", "gaussian-coloured", "from-scratch"):
+    for kind in TRAINED if options.full or options.models else ():  # the published network takes a third of a second
         table[f"CDiffSD {kind}"] = network("CDiffSD", WEIGHTS / kind)
     table |= {name: lambda control=control: control for name, control in CONTROLS.items()}
     paths = [name for name in options.models if Path(f"{name}.json").is_file()]

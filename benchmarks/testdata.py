@@ -63,6 +63,7 @@ class Options:
     clean_snr: float = CLEAN_SNR
     device: str = "cpu"
     download: bool = False
+    full: bool = False
 
 
 @dataclass(frozen=True)
