@@ -73,6 +73,7 @@ DAMAGE: dict[str, Callable[[Stream], Stream]] = {
     "spikes": spikes,
     "Z missing for 90 s": without_vertical,
     "two components": lambda noisy: noisy[:2],
+    "Z alone": lambda noisy: noisy[:1],
 }
 
 

@@ -27,7 +27,7 @@ from torch import Tensor
 import seisbench_cdiffsd
 from seisbench_cdiffsd.streams import filtering
 from seisbench_cdiffsd.streams.amplitudes import parted, rejoined
-from seisbench_cdiffsd.streams.records import Record, records, samples_of_traces, with_samples
+from seisbench_cdiffsd.streams.records import FILLED, Record, records, samples_of_traces, with_samples
 from seisbench_cdiffsd.streams.windows import Windows
 
 #: The share of the removed noise that stays, by purpose: pickers take for a phase what emerges from silence.
@@ -36,7 +36,7 @@ DRY = {"picking": 0.1, "waveforms": 0.0}
 OVERLAP, BATCH_SIZE = 0.5, 32
 #: How far a sample depends on its surroundings, in windows: a window, the filling of a gap in it, the samples mirrored
 #: for that, and the memory of the filter.
-WINDOWS_AROUND = 4
+WINDOWS_AROUND = 2 + 2 * FILLED
 #: Modules, beside those of :py:mod:`.streams`, that what a model returns depends on.
 CODE = ("cdiffsd.py", "published.py", "denoising.py")
 #: Arguments of :py:func:`denoise` beside those of the model.

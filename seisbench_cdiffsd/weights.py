@@ -40,7 +40,7 @@ class CDiffSD(cdiffsd.CDiffSD):
         return denoising.denoise(stream, self, **options)
 
     def restore(self, windows: Tensor, **options: Any) -> Tensor:
-        """Denoise windows: :py:func:`seisbench_cdiffsd.denoise.restore` with this model, by default with no noise."""
+        """Denoise windows: :py:func:`.denoising.restore` with this model, by default with no noise."""
         return denoising.restore(self, windows, {**self.default_args, "dry": 0.0, **options})
 
     @property

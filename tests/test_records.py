@@ -80,24 +80,6 @@ def test_a_gap_of_a_smooth_record_is_bridged_smoothly():
     assert list(np.flatnonzero(~record.covered[0])) == [1000]
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300, "masked"])
-def test_missing_samples_are_gaps(bad):
-    data = np.random.default_rng(0).standard_normal(1000)
-    data = np.ma.masked_array(data, np.arange(1000) // 10 == 50) if bad == "masked" else data
-    if bad != "masked":
-        data[500:510] = bad
-    (record,) = made(trace(samples=data), sos=SOS)
-    assert np.isfinite(record.data).all()
-    assert list(np.flatnonzero(~record.covered[0])) == list(range(500, 510))
-    assert spans(record) == [("HHZ", START, 500), ("HHZ", START + 5.1, 490)]
-
-
-def test_integers_become_floats():
-    tr = trace(samples=np.arange(-500, 500, dtype=np.int32) ** 2)
-    (record,) = made(tr)
-    np.testing.assert_allclose(record.data[0], tr.data - tr.data.mean(), rtol=1e-6, atol=0.1)
-
-
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", [">f2", "<f2"])
 def test_half_precision_has_room_enough(kind):
@@ -106,16 +88,6 @@ def test_half_precision_has_room_enough(kind):
     same = tr.copy()
     same.data = tr.data.astype(np.float64)
     np.testing.assert_array_equal(made(tr, sos=SOS)[0].data, made(same, sos=SOS)[0].data)
-
-
-def test_the_stream_stays_as_it_is(example):
-    example[0].data[100] = np.nan
-    example[1].data = example[1].data.astype(np.int32)
-    before = example.copy()
-    list(records(example, 100, 3000, sos=SOS))
-    for old, new in zip(before, example, strict=True):
-        np.testing.assert_array_equal(old.data, new.data)
-        assert old.stats == new.stats
 
 
 def test_only_long_gaps_of_all_components_split_a_record():
@@ -231,12 +203,6 @@ def test_other_components_are_skipped_in_one_line(caplog):
     assert [channels(x) for x in found] == [("HHZ", "", "")]
     assert len(caplog.records) == 1
     assert "XX.STA..BDF (100 Hz), XX.STA..HDH (100 Hz)" in caplog.text
-
-
-def test_nothing_comes_of_nothing():
-    assert made() == []
-    assert made(Trace(header={"channel": "HHZ"})) == []
-    assert made(trace(samples=np.full(100, np.nan))) == []
 
 
 def test_touching_and_overlapping_traces_are_joined():
@@ -371,12 +337,6 @@ def test_strict_counts_only_what_all_components_have():
     assert spans(record) == [(f"HH{c}", START + 2, 600) for c in "ZNE"]
     (record,) = made(*traces[:2], strict=True)
     assert spans(record) == []
-
-
-def test_one_sample_is_a_record():
-    (record,) = made(trace(samples=[5.0]), sos=SOS)
-    assert record.data.shape == (3, 1)
-    assert spans(record) == [("HHZ", START, 1)]
 
 
 def test_traces_that_overlap_are_joined_with_the_mean_of_what_contradicts():

@@ -74,17 +74,13 @@ def fill(data: NDArray[np.float32], alive: Mask, reach: int) -> None:
     Fill gaps, in place, with the samples on both sides of them, mirrored and faded into one another.
 
     The louder side fades out within a tenth of the reach: the network would take an earthquake that fills a long gap
-    for steady noise, and the earthquake itself with it. Farther than the reach from both sides, a component that is
-    there elsewhere gets the mean of the others: its silence beside them would look like a change of the ground.
+    for steady noise, and the earthquake itself with it.
 
     :param data: Samples (component, samples)
     :param alive: Which of them to keep; the others are gaps
-    :param reach: A gap is filled like this up to so many samples from both ends
+    :param reach: A gap is filled up to this many samples from both ends; in between are zeros
     """
-    known = np.where(alive, data, 0)
-    # as loud as one of them
-    others = (known.sum(axis=0) - known) / np.sqrt(np.maximum(alive.sum(axis=0) - alive, 1))
-    for row, there, instead in zip(data, alive, others, strict=True):
+    for row, there in zip(data, alive, strict=True):
         found = runs(there)
         ends = [(0, 0), *found, (len(row), len(row))]
         # samples from left to first, a gap from first to last, samples from last to right
@@ -99,8 +95,6 @@ def fill(data: NDArray[np.float32], alive: Mask, reach: int) -> None:
                 tail, louder = short, int(_power(after[:short]) > _power(before[:short]))
                 full[louder], full[1 - louder] = 0, count - short
             row[first:last] = 0
-            far = slice(first + count * (len(before) > 0), last - count * (len(after) > 0))
-            row[far] = instead[far]
             if len(before):
                 row[first : first + count] += _fade(count, full[0], tail) * _more(before, count)
             if len(after):

@@ -37,6 +37,9 @@ from seisbench_cdiffsd.streams.pieces import (
 
 logger = logging.getLogger("seisbench")
 
+#: How far gaps are filled from both ends, in windows: silence beside other components looks like a change of the ground.
+FILLED = 2
+
 
 @dataclass(frozen=True, eq=False)
 class Record:
@@ -139,7 +142,7 @@ def records(
                     start = UTCDateTime(axis.start / rate).strftime("%Y-%m-%dT%H:%M:%S")
                     contradicting.setdefault(f"{name}{placed[0][0].channel[-1:]}", start)
                 segments.append(axis.fill(row, values, sos, zerophase))
-            gaps.fill(axis.data, axis.alive, window)
+            gaps.fill(axis.data, axis.alive, FILLED * window)
             covered = axis.covered & axis.covered.all(axis=0) if strict else axis.covered
             yield Record(
                 origin=int(axis.start * ratio),
