@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import timezone
 from pathlib import Path
@@ -113,7 +114,9 @@ def plot_denoised(
         lines = [Line2D([], [], color=colour, lw=1.4, label=f"{phase} pick") for phase, colour in PHASES.items()]
         figure.legend(handles=lines, loc="upper right", ncols=2, frameon=False, fontsize=9)
     if path is not None:
-        figure.savefig(path, format=Path(path).suffix.removeprefix(".") or "png")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph")  # of codes from data
+            figure.savefig(path, format=Path(path).suffix.removeprefix(".") or "png")
     return figure
 
 

@@ -159,7 +159,7 @@ def test_no_global_figure_is_left_behind(streams):
     assert plt.get_fignums() == before
 
 
-@pytest.mark.filterwarnings("ignore:Glyph")
+@pytest.mark.filterwarnings("error:Glyph")
 def test_no_matplotlibrc_and_no_codes_make_a_figure_fail(streams, tmp_path):
     noisy, denoised, _ = streams
     for trace in [*noisy, *denoised]:

@@ -108,19 +108,13 @@ def test_codes_that_do_not_fit_are_shortened_and_listed(codes, expected):
     assert len(writer.cut) == 1
 
 
-@pytest.mark.parametrize("known", [None, {}])
-def test_two_ids_never_become_one(known):
+def test_two_ids_never_become_one():
     stations = [("XX", "STATION_A", "", "HHZ"), ("XX", "STATION_B", "", "HHZ")]
     with pytest.raises(Unwritable, match=r"STATION_A..HHZ and XX.STATION_B..HHZ would both be XX.STATI..HHZ.*rename"):
-        written(map(channel, *zip(*stations, strict=True)), known=known)
+        written(map(channel, *zip(*stations, strict=True)))
     locations = [("XX", "STA", code, "HHZ") for code in ("00", "10")]
     with pytest.raises(Unwritable, match=r"XX.STA.00.HHZ and XX.STA.10.HHZ would both be XX.STA.20.HHZ.*--location"):
-        written(map(channel, *zip(*locations, strict=True)), location="20", known=known)
-    if known is not None:  # writers of several files
-        known.clear()
-        written([channel(*stations[0])], known=known)
-        with pytest.raises(Unwritable, match="STATION_A"):
-            written([channel(*stations[1])], known=known)
+        written(map(channel, *zip(*locations, strict=True)), location="20")
     with pytest.raises(Unwritable, match="The station 'Ω' cannot be written"):
         written([channel("XX", "Ω", "", "HHZ")])
 

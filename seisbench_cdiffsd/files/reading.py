@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import obspy
 from numpy.typing import NDArray
-from obspy import Stream, Trace, UTCDateTime
+from obspy import Stream, UTCDateTime
 from obspy.core.util.base import ENTRY_POINTS
 
 from seisbench_cdiffsd.files.console import one_line, printable
@@ -139,8 +139,8 @@ def index(path: Path, block: int = BLOCK) -> list[Readable]:
         stream = _read(path, headonly=True)
         if sum(trace.stats.npts for trace in stream) > SAMPLES_PER_BYTE.max() * size:
             stream = _read(path)  # more samples than bytes can hold: believe only those that are there
-        parts = [_part(path, stream)]
-    parts = _without_absurd_rates(parts)
+        parts = [Block(path, _spans(stream))]
+    parts = _believed(parts)
     if not any(part.spans for part in parts):
         reasons = sorted({line for part in parts for _, line in part.problems})
         raise ReadError(f"contains no samples{''.join(f'; {reason}' for reason in reasons)}.")
@@ -185,10 +185,8 @@ def _blocks(path: Path, file: BinaryIO, size: int, step: int) -> Iterator[Block]
             continue
         data, lengths = records.good()
         stream, failed = _decoded(data, lengths, headonly=True)
-        part = _part(path, stream, offset, records.used)
-        if records.damaged or failed:
-            part = replace(part, problems=(("", DAMAGED_RECORDS), *part.problems))
-        blocks.append(part)
+        problems = (("", DAMAGED_RECORDS),) if records.damaged or failed else ()
+        blocks.append(Block(path, _spans(stream), offset, records.used, problems))
         offset, covered, length = offset + records.used, covered + len(data), step
     if 2 * covered >= size:
         yield from blocks
@@ -317,31 +315,15 @@ def _no_pickles() -> Iterator[None]:
             formats["PICKLE"] = pickles
 
 
-def _part(path: Path, stream: Stream, offset: int = 0, length: int = 0) -> Block:
-    """A part of a file with these traces, without those at an impossible rate or time."""
-    wrong = [(trace.id, reason) for trace in stream if trace.stats.npts and (reason := _impossible(trace))]
-    spans = _spans(trace for trace in stream if not _impossible(trace))
-    return Block(path, spans, offset, length, tuple(dict.fromkeys(wrong)))
-
-
-def _impossible(trace: Trace) -> str:
-    """Why the header of a trace cannot be right, in a line; empty if it can."""
-    rate = trace.stats.sampling_rate
-    if not RATES[0] <= rate <= RATES[1] and trace.stats.get("mseed", {}).get("encoding") != "ASCII":  # text has no rate
-        return f"{printable(trace.id)}: samples at {rate:g} Hz were left out"
-    years = [1970 + time.ns / (365.2425 * 86400e9) for time in (trace.stats.starttime, trace.stats.endtime)]
-    if min(years) < YEARS[0] or max(years) > YEARS[1]:
-        return f"{printable(trace.id)}: samples of the years {years[0]:.4g} to {years[1]:.4g} were left out"
-    return ""
-
-
 def _same(rate: float, other: float) -> bool:
     return abs(rate - other) <= SAME_RATE * other
 
 
-def _spans(traces: Iterable[Trace]) -> tuple[Span, ...]:
+def _spans(stream: Stream) -> tuple[Span, ...]:
+    """What traces hold; text is nothing."""
     spans: dict[str, list[Span]] = defaultdict(list)
-    for trace in sorted((x for x in traces if x.stats.npts), key=lambda trace: trace.stats.starttime):
+    samples = [x for x in stream if x.stats.npts and x.stats.get("mseed", {}).get("encoding") != "ASCII"]
+    for trace in sorted(samples, key=lambda trace: trace.stats.starttime):
         stats, own = trace.stats, spans[trace.id]
         new = Span(trace.id, stats.starttime, stats.endtime, float(stats.sampling_rate), stats.npts)
         known = next((x for x in reversed(own) if _same(new.rate, x.rate)), None)
@@ -352,25 +334,31 @@ def _spans(traces: Iterable[Trace]) -> tuple[Span, ...]:
     return tuple(span for known in spans.values() for span in known)
 
 
-def _without_absurd_rates(parts: list[Block]) -> list[Block]:
+def _believed(parts: list[Block]) -> list[Block]:
     """
-    List the rates that differ from the usual one of their channel in a file, and leave those out that are absurd
-    beside it.
+    Leave out impossible rates and times, and rates that are absurd beside the usual one of their channel in the file;
+    list them, and other rates that differ from it.
     """
     samples: Counter[tuple[str, float]] = Counter()
-    for span in (span for part in parts for span in part.spans if span.rate):  # text has none
+    for span in (span for part in parts for span in part.spans if RATES[0] <= span.rate <= RATES[1]):
         samples[span.id, span.rate] += span.samples
     usual = {id_: rate for (id_, rate), _ in sorted(samples.items(), key=lambda item: item[1])}
     judged = []
     for part in parts:
         kept, problems = [], list(part.problems)
         for span in part.spans:
-            best = usual.get(span.id, span.rate)
-            absurd = max(span.rate, best) > ABSURD_RATIO * min(span.rate, best)
-            if span.rate and not _same(span.rate, best):
-                end = " were left out" if absurd else ""
-                problems.append((span.id, f"{printable(span.id)}: samples at {span.rate:g} Hz beside {best:g} Hz{end}"))
-            kept += [] if absurd else [span]
+            first, last = (1970 + time.ns / (365.2425 * 86400e9) for time in (span.start, span.end))
+            best, what, wrong = usual.get(span.id, span.rate), f"at {span.rate:g} Hz", True
+            if RATES[0] <= span.rate <= RATES[1]:
+                if first < YEARS[0] or last > YEARS[1]:
+                    what = f"of the years {first:.4g} to {last:.4g}"
+                else:
+                    what += f" beside {best:g} Hz"
+                    wrong = max(span.rate, best) > ABSURD_RATIO * min(span.rate, best)
+            kept += [] if wrong else [span]
+            if wrong or not _same(span.rate, best):
+                line = f"{printable(span.id)}: samples {what}{' were left out' if wrong else ''}"
+                problems.append((span.id, line))
         judged.append(replace(part, spans=tuple(kept), problems=tuple(dict.fromkeys(problems))))
     return judged
 
@@ -381,7 +369,7 @@ class Source:
 
     :param parts: Parts of files
     :param ids: Ids of the channels
-    :param least: Samples at this rate in Hz, or a lower one, are passed over
+    :param least: Samples at this rate in Hz, or a lower one, are left out
     """
 
     def __init__(self, parts: Sequence[Readable], ids: Iterable[str], least: float = 0.0) -> None:
@@ -401,6 +389,8 @@ class Source:
         for part in parts:
             if part.path in paths and not part.spans:
                 self._note(part, *part.problems)
+            for span in (span for span in part.spans if span.id in self.ids and span.rate <= least):
+                self._note(part, (span.id, f"{printable(span.id)}: samples at {span.rate:g} Hz were left out"))
 
     def _own(self, part: Readable) -> list[Span]:
         return [span for span in part.spans if span.id in self.ids and span.rate > self.least]

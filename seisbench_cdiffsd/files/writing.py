@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import math
 import os
@@ -44,7 +45,7 @@ def replacing(path: Path) -> Iterator[Path]:
     :param path: File
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{_escaped(path.stem)}.{8 * '[0-9a-f]'}.part{_escaped(path.suffix)}"):
+    for left in path.parent.glob(f".{glob.escape(path.stem)}.{8 * '[0-9a-f]'}.part{glob.escape(path.suffix)}"):
         with suppress(OSError), left.open("rb") as abandoned:
             _lock(abandoned)
             left.unlink()
@@ -126,10 +127,6 @@ def only_run(out: Path) -> Iterator[None]:
         yield
 
 
-def _escaped(text: str) -> str:
-    return "".join(f"[{c}]" if c in "[*?" else c for c in text)
-
-
 def written_as(codes: Sequence[str], location: str | None = None) -> tuple[str, ...]:
     """
     The codes of a channel in miniSEED. Those that do not fit lose what is no letter or digit, then letters before a
@@ -162,19 +159,14 @@ class MseedWriter:
     :param encoding: "float32", or "int32" for samples times `scale`, rounded
     :param scale: Integers per unit of the input
     :param location: Location code to write instead of the input's, or None
-    :param known: Ids as written, and the codes that they stand for; writers of several files may share it
     """
 
     def __init__(
-        self,
-        file: BinaryIO,
-        encoding: str = "float32",
-        scale: float = 1.0,
-        location: str | None = None,
-        known: dict[str, tuple[str, ...]] | None = None,
+        self, file: BinaryIO, encoding: str = "float32", scale: float = 1.0, location: str | None = None
     ) -> None:
         self.file, self.encoding, self.scale, self.location = file, encoding, scale, location
-        self._known = {} if known is None else known
+        #: Ids as written, and the codes that they stand for.
+        self._known: dict[str, tuple[str, ...]] = {}
         #: Ids that do not fit into miniSEED, and how they were written.
         self.cut: dict[str, str] = {}
         self.largest_error, self._error, self._power = 0.0, 0.0, 0.0
