@@ -89,15 +89,14 @@ class Block:
             with _opened(self.path) as file:
                 file.seek(self.offset)
                 data = file.read(self.length)
-            records = _Records(data)
-            stream, failed = _decoded(*records.good(), starttime=start, endtime=end)
-            damaged = failed or records.damaged or len(data) < self.length
+            sound, lengths, _, damaged = _records(data)
+            stream, failed = _decoded(sound, lengths, starttime=start, endtime=end)
+            damaged |= failed or len(data) < self.length
         else:
             stream = _read(self.path, starttime=start, endtime=end)
-        known = [(span.id, span.rate) for span in self.spans]
-        return Stream(
-            [x for x in stream if any(x.id == id_ and _same(x.stats.sampling_rate, rate) for id_, rate in known)]
-        ), damaged
+        known = {(span.id, span.rate) for span in self.spans}
+        believed = [x for x in stream if any(x.id == id_ and _same(x.stats.sampling_rate, r) for id_, r in known)]
+        return Stream(believed), damaged
 
 
 @dataclass(frozen=True)
@@ -179,58 +178,52 @@ def _blocks(path: Path, file: BinaryIO, size: int, step: int) -> Iterator[Block]
     blocks, offset, covered, length = [], 0, 0, step
     while offset < size:
         file.seek(offset)
-        records = _Records(file.read(length), last=offset + length >= size)
-        if not records.used:  # a record is longer
+        data = file.read(length)
+        if not data:  # it was cut meanwhile
+            break
+        sound, lengths, used, damaged = _records(data, last=offset + length >= size)
+        if not used:  # a record is longer
             length *= 2
             continue
-        data, lengths = records.good()
-        stream, failed = _decoded(data, lengths, headonly=True)
-        problems = (("", DAMAGED_RECORDS),) if records.damaged or failed else ()
-        blocks.append(Block(path, _spans(stream), offset, records.used, problems))
-        offset, covered, length = offset + records.used, covered + len(data), step
+        stream, failed = _decoded(sound, lengths, headonly=True)
+        problems = (("", DAMAGED_RECORDS),) if damaged or failed else ()
+        blocks.append(Block(path, _spans(stream), offset, used, problems))
+        offset, covered, length = offset + used, covered + len(sound), step
     if 2 * covered >= size:
         yield from blocks
 
 
-class _Records:
+def _records(data: bytes, last: bool = True) -> tuple[bytes, NDArray[np.int64], int, bool]:
     """
     The records in some bytes of a miniSEED file. Their headers are checked: ObsPy fails on others, or believes them.
 
     :param data: Bytes, from the beginning of a record, or of something that is none
     :param last: They are the last ones; otherwise, the last record may not be complete
+    :return: The sound records; their lengths in bytes; the bytes up to the end, or to the beginning of a last record
+        that is not complete; and whether something is damaged
     """
-
-    def __init__(self, data: bytes, last: bool = True) -> None:
-        self._rows = np.frombuffer(data, np.uint8, len(data) // STEP * STEP).reshape(-1, STEP)
-        digits = self._rows[:, :6]
-        numbered = (((digits >= 48) & (digits <= 57)) | (digits == 32) | (digits == 0)).all(axis=1)
-        control = numbered & np.isin(self._rows[:, 6], list(b"VAST"))  # headers of volumes, as in full SEED
-        marked = numbered & np.isin(self._rows[:, 6], list(b"DRQM"))
-        marks = np.flatnonzero(marked | control)
-        start, after = marks[marked[marks]], np.append(marks[1:], len(self._rows))[marked[marks]]
-        valid, length, wanted = _headers(self._rows[start])
-        stop = np.where(length > 0, start + length, after)
-        #: Bytes up to the end, or to the beginning of a last record that is not complete.
-        self.used, complete = len(data), np.ones(len(start), bool)
-        if not last:
-            self.used = len(self._rows) * STEP
-            if len(start) and valid[-1] and start[-1] == marks[-1] and (not length[-1] or stop[-1] > len(self._rows)):
-                self.used, complete[-1] = int(start[-1]) * STEP, False
-        good = complete & valid & (stop <= after) & (wanted <= (stop - start) * STEP)
-        self._start, self._stop = start[good], stop[good]
-        # what lies between records is damaged, unless it begins with a control header, or a blank record
-        ends = np.append(0, self._stop)
-        gaps = ends[ends < np.append(self._start, self.used // STEP)]
-        blank = (self._rows[gaps, 6:48] == 32).all(axis=1)
-        self.damaged = bool((complete & ~good).any() or not (control[gaps] | blank).all() or self.used % STEP)
-
-    def good(self) -> tuple[bytes, NDArray[np.int64]]:
-        """The bytes of the sound records, and their lengths."""
-        edges = np.zeros(len(self._rows) + 1, np.int8)
-        np.add.at(edges, self._start, 1)
-        np.add.at(edges, self._stop, -1)
-        kept = edges.cumsum()[:-1] > 0
-        return self._rows[kept].tobytes(), (self._stop - self._start) * STEP
+    rows = np.frombuffer(data, np.uint8, len(data) // STEP * STEP).reshape(-1, STEP)
+    digits, kind = rows[:, :6], rows[:, 6]
+    numbered = (((digits >= 48) & (digits <= 57)) | (digits == 32) | (digits == 0)).all(axis=1)
+    control = numbered & np.isin(kind, list(b"VAST"))  # headers of volumes, as in full SEED
+    marked = numbered & np.isin(kind, list(b"DRQM"))
+    marks = np.flatnonzero(marked | control)
+    start, after = marks[marked[marks]], np.append(marks[1:], len(rows))[marked[marks]]
+    valid, length, wanted = _headers(rows[start])
+    stop = np.where(length > 0, start + length, after)
+    used, complete = len(data) if last else len(rows) * STEP, np.ones(len(start), bool)
+    if not last and len(start) and valid[-1] and start[-1] == marks[-1] and (not length[-1] or stop[-1] > len(rows)):
+        used, complete[-1] = int(start[-1]) * STEP, False
+    good = complete & valid & (stop <= after) & (wanted <= (stop - start) * STEP)
+    # what lies between good records is damaged, unless it begins with a control header, or a blank record
+    ends = np.append(0, stop[good])
+    gaps = ends[ends < np.append(start[good], used // STEP)]
+    harmless = control[gaps] | (rows[gaps, 6:48] == 32).all(axis=1)
+    damaged = bool((complete & ~good).any() or not harmless.all() or used % STEP)
+    edges = np.zeros(len(rows) + 1, np.int8)
+    np.add.at(edges, start[good], 1)
+    np.add.at(edges, stop[good], -1)
+    return rows[edges.cumsum()[:-1] > 0].tobytes(), (stop - start)[good] * STEP, used, damaged
 
 
 def _headers(heads: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.float64]]:
