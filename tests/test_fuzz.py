@@ -5,10 +5,12 @@ import json
 
 import numpy as np
 import pytest
-from fuzzing import survives
+from fuzzing import damaged, survives
 from obspy import Trace
-from test_reading import START, stream
+from test_reading import START, stream, write
 
+from seisbench_cdiffsd.cli import main
+from seisbench_cdiffsd.files import ledger
 from seisbench_cdiffsd.files.reading import ReadError, Source, index
 from seisbench_cdiffsd.weights import CDiffSD, load
 
@@ -61,3 +63,22 @@ def test_json_of_weights(tmp_path):
         with pytest.raises(ValueError) as error:
             load(str(tmp_path / "model"))
         assert "\n" not in str(error.value)
+
+
+def test_ledgers(weights, tmp_path, capsys):
+    source, out = write(tmp_path / "in", stream(seconds=60)), tmp_path / "out"
+    command = ["denoise", str(source), "--out", str(out), "--weights", str(weights)]
+    assert main(command) == 0
+    (path,), (made,) = (out / ledger.FOLDER).glob("*.json"), out.glob("*.mseed")
+    whole, wanted, given = path.read_bytes(), made.read_bytes(), source.read_bytes()
+
+    def read(path):
+        files = ledger.read(path).get("files", {}).values()
+        return [ledger.is_there(made, known) for kind in files for known in kind.values()]
+
+    survives(read, tmp_path / "entry", whole, range(300), ())
+    for content in [*(damaged(whole, seed) for seed in range(20)), b"[" * 10**5, b'{"files":' * 10**5]:
+        path.write_bytes(content)
+        assert main(command) == 0
+        assert "Traceback" not in "".join(capsys.readouterr())
+        assert made.read_bytes() == wanted and source.read_bytes() == given
