@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,25 +28,6 @@ Sample = tuple[Array, dict[str, Any]]
 
 class Damaged(ValueError):
     """A record with NaN or infinite samples, or without one of the components."""
-
-
-class Store(Protocol):
-    """Samples, as a SeisBench generator takes them, and their metadata."""
-
-    metadata: pd.DataFrame
-    #: How many records were left out, by reason.
-    left_out: Counter[str]
-
-    @property
-    def contents(self) -> str:
-        """Hash of the samples as they were recorded."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def get_sample(self, index: int) -> Sample:
-        """A waveform (component, samples) and its metadata, both free to be changed."""
-        ...
 
 
 class Reader:
@@ -285,9 +266,9 @@ class Joined:
     def __init__(self, parts: Sequence[Store]) -> None:
         self.parts = parts
         self.borders = np.cumsum([len(part) for part in parts])
-        self.metadata = pd.concat([part.metadata for part in parts], ignore_index=True)
-        self.contents = " ".join(part.contents for part in parts)
-        self.left_out = sum((part.left_out for part in parts), Counter[str]())
+        self.metadata: pd.DataFrame = pd.concat([part.metadata for part in parts], ignore_index=True)
+        self.contents: str = " ".join(part.contents for part in parts)
+        self.left_out: Counter[str] = sum((part.left_out for part in parts), Counter[str]())
 
     def __len__(self) -> int:
         return int(self.borders[-1])
@@ -295,6 +276,11 @@ class Joined:
     def get_sample(self, index: int) -> Sample:
         part = int(np.searchsorted(self.borders, index, side="right"))
         return self.parts[part].get_sample(int(index - self.borders[part] + len(self.parts[part])))
+
+
+#: Samples as a SeisBench generator takes them, free to be changed, with their metadata, a hash of what was recorded
+#: (`contents`), and how many records are not usable, by reason (`left_out`).
+Store = InMemory | OnDisk | Joined
 
 
 def shares(parts: Sequence[NDArray[np.float64]], weights: Sequence[float]) -> NDArray[np.float64]:

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from seisbench.data import MultiWaveformDataset, WaveformDataset
 from torch import Tensor, nn
@@ -213,39 +213,28 @@ def _run(model: CDiffSD, data: Data, out: Path, config: TrainingConfig, checkpoi
         for harmless in (".*does not have many workers.*", ".*LeafSpec.*", ".*lr_scheduler.step.*"):
             warnings.filterwarnings("ignore", harmless)
         try:
-            trainer.fit(
-                Training(model, config), datamodule=Batches(data, config), ckpt_path=checkpoint, weights_only=True
-            )
+            trainer.fit(Training(model, config, data), ckpt_path=checkpoint, weights_only=True)
         except SystemExit:  # raised by Lightning after an interrupt, with the handler of the next one removed
             signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from None
 
 
-class Batches(LightningDataModule):
-    """The batches of a training, from its current update on."""
-
-    def __init__(self, data: Data, config: TrainingConfig) -> None:
-        super().__init__()
-        self.data, self.config = data, config
-
-    def train_dataloader(self) -> DataLoader:
-        """Batches for this process."""
-        trainer = self.trainer
-        assert trainer is not None
-        return loader(self.data, self.config, trainer.global_step, trainer.global_rank, trainer.world_size)
-
-
 class Training(LightningModule):
     """A model in training, and the moving average of its weights, which is what is validated and saved."""
 
-    def __init__(self, model: CDiffSD, config: TrainingConfig) -> None:
+    def __init__(self, model: CDiffSD, config: TrainingConfig, data: Data) -> None:
         super().__init__()
-        self.model, self.config = model, config
+        self.model, self.config, self.data = model, config, data
         self.average = deepcopy(model).requires_grad_(False)
         self.schedule = SCHEDULES[config.schedule]
         #: Losses of the parts of this update, and of the updates that are not yet written to the log.
         self.parts: list[Tensor] = []
         self.losses: list[tuple[int, float]] = []
+
+    def train_dataloader(self) -> DataLoader:
+        """The batches of this process, from the current update on."""
+        trainer = self.trainer
+        return loader(self.data, self.config, trainer.global_step, trainer.global_rank, trainer.world_size)
 
     def setup(self, stage: str) -> None:
         """Make the loss, now that the device is known."""
