@@ -161,14 +161,13 @@ def test_data_of_the_same_names_are_told_apart(small_datasets, parts):
 
     events = small_datasets[0]
     moved = events.filter(np.ones(len(events), dtype=bool), inplace=False)
-    moved.metadata["trace_s_arrival_sample"] += 50
-    seen = [
-        fingerprint(events),
-        fingerprint(moved),
-        fingerprint(events, weight=2.0),
-        fingerprint(events, balance=False),
-    ]
-    assert len(set(seen)) == 4 and fingerprint(events) == seen[0]
+    moved.metadata.loc[moved.metadata.index[5], "trace_s_arrival_sample"] += 1
+    slower = events.filter(np.ones(len(events), dtype=bool), inplace=False)
+    slower.metadata["trace_sampling_rate_hz"] = 99.0
+    seen = [fingerprint(events, 2.0), fingerprint(events, balance=False)]
+    for memory in (4.0, 0.0):
+        seen += [fingerprint(x, memory=memory) for x in (events, moved, slower)]
+    assert len(set(seen)) == 8 and fingerprint(events) == seen[2]
 
 
 @pytest.mark.parametrize("memory", [4.0, 0.0])

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from seisbench_cdiffsd.data import pairs
-from seisbench_cdiffsd.data.augmentations import P_KEY, S_KEY, draw
+from seisbench_cdiffsd.data.augmentations import P_KEY, RATE_KEY, S_KEY, draw
 from seisbench_cdiffsd.data.datasets import earthquakes_of, noise_apart, noise_of, some
 from seisbench_cdiffsd.data.settings import DatasetChoice
 from seisbench_cdiffsd.data.splits import take_split
@@ -188,8 +188,8 @@ def _fingerprint(parts: Sequence[Part]) -> str:
     for part in parts:
         metadata = part.records.metadata
         digest.update("\n".join(metadata["trace_name"].astype(str) + metadata[ORDER_KEY].astype(str)).encode())
-        labels = metadata.reindex(columns=[P_KEY, S_KEY]).to_numpy(dtype=float).ravel()
-        digest.update(" ".join(f"{number:.3g}" for number in (*labels, *part.chances)).encode())
+        numbers = metadata.reindex(columns=[P_KEY, S_KEY, RATE_KEY, "trace_npts"]).to_numpy(dtype=float).ravel()
+        digest.update(" ".join(f"{number:.6g}" for number in (*numbers, *part.chances)).encode())
         digest.update(part.records.contents.encode())
     return digest.hexdigest()
 

@@ -299,7 +299,13 @@ NAMES = {
     for entry in fields(kind)
 }
 #: What is expected of a value, in words.
-KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "tuple": "a list"}
+KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "tuple": "a list such as [-1, 1]",
+}
 
 
 def plain(message: str) -> str:
