@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -239,13 +240,9 @@ class OnDisk:
 
     @property
     def contents(self) -> str:
-        """Hash of the files, which reads them once."""
-        digest = hashlib.sha256()
-        for path in sorted(Path(self.reader.dataset.path).glob("waveforms*")):
-            with path.open("rb") as file:
-                while block := file.read(2**24):
-                    digest.update(block)
-        return digest.hexdigest()
+        """Hashes of the files, which are read once, whatever they are used for."""
+        files = sorted(Path(self.reader.dataset.path).glob("waveforms*"))
+        return " ".join(_hash_of(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
     def __len__(self) -> int:
         return len(self.metadata)
@@ -258,6 +255,15 @@ class OnDisk:
         sample = self.reader.read(self.usable)
         assert sample is not None
         return sample
+
+
+@cache
+def _hash_of(path: Path, size: int, time: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**24):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 class Joined:
