@@ -37,7 +37,7 @@ from seisbench_cdiffsd.streams.pieces import (
 
 logger = logging.getLogger("seisbench")
 
-#: How far gaps are filled from both ends, in windows: silence beside other components looks like a change of the ground.
+#: How far gaps are filled from both ends, in windows: silence beside other components looks like a change of ground.
 FILLED = 2
 
 
