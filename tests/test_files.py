@@ -94,7 +94,8 @@ def test_times_that_jitter_cost_no_sample_where_pieces_meet(tmp_path, offset):
         file.write(record.getvalue())
     (tmp_path / "a.mseed").write_bytes(file.getvalue())
     read = Source(index(tmp_path / "a.mseed"), ["XX.A..HHZ"]).read
-    window = {"in_samples": 3000, "sampling_rate": 100, "filter_args": ("bandpass",)}
+    band = {"filter_args": ("bandpass",), "filter_kwargs": {"freqmin": 1, "freqmax": 45}}
+    window = {"in_samples": 3000, "sampling_rate": 100, **band}
     same = SimpleNamespace(**window, denoise=lambda stream, return_noise: (stream, stream))
     pieces = [clean[0].data for clean, _ in denoised_pieces(same, read, START, START + 1201, piece=100)]
     assert len(pieces) > 10

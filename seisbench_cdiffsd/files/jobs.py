@@ -15,7 +15,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -107,7 +107,7 @@ class Settings:
     def key(self, *parts: Any) -> str:
         """A hash of all of this that the samples depend on, and of more."""
         names = "model", "options", "encoding", "scale", "location", "components", "threads"
-        return ledger.key(_code(), {name: value for name, value in asdict(self).items() if name in names}, *parts)
+        return ledger.key(_code(), [getattr(self, name) for name in names], *parts)
 
     @property
     def roots(self) -> dict[str, Path]:
@@ -520,7 +520,8 @@ def run(
     :raises OSError: If the outputs cannot be written
     :raises Changed: If a file changed while it was read; nothing is written then
     """
-    states = job.before or _states(job, settings)
+    inputs = job.inputs(settings)
+    states = job.before or _states(inputs)
     key, former, kinds = settings.key(job.name, states), _entries(job, settings), _kinds(job, settings)
     if _is_done(job, former, settings, key):
         return _outcomes(job, former, "complete", settings)
@@ -536,7 +537,7 @@ def run(
     alike = sorted(x for target in job.targets if count[target.name] > 1 for x in target.ids)
     if alike:
         return [Outcome(job.name, "failed", f"{', '.join(alike)} would be one channel: choose one with --select")]
-    work.write(model(), states, former, picker)
+    work.write(model(), inputs, states, former, picker)
     if work.left:
         left = "the output of its instrument is left as it is"
         return [Outcome(name, "failed", f"{why.rstrip('.')}; {left}") for name, why in sorted(work.left.items())]
@@ -547,9 +548,9 @@ def run(
     return [*removed, *_outcomes(job, _entries(job, settings), "done", settings)]
 
 
-def _states(job: Job, settings: Settings) -> dict[str, tuple[Any, ...]]:
+def _states(inputs: Mapping[str, Path]) -> dict[str, tuple[Any, ...]]:
     """Name, size and time of all files that the outputs depend on, as they are now."""
-    return {name: state(path) for name, path in job.inputs(settings).items()}
+    return {name: state(path) for name, path in inputs.items()}
 
 
 def _entries(job: Job, settings: Settings) -> dict[Target, Entry]:
@@ -680,7 +681,14 @@ class Work:
         known = self.problems[target].get(name)
         self.problems[target][name] = f"{known}; {reason}" if known else reason
 
-    def write(self, model: CDiffSD, states: Any, former: Mapping[Target, Entry], picker: WaveformModel | None) -> None:
+    def write(
+        self,
+        model: CDiffSD,
+        inputs: Mapping[str, Path],
+        states: Mapping[str, Any],
+        former: Mapping[Target, Entry],
+        picker: WaveformModel | None,
+    ) -> None:
         """Write the files of all channels, all of them or none."""
         job, settings, limits = self.job, self.settings, self.limits
         extras = _Extras(self, model, picker)
@@ -701,8 +709,8 @@ class Work:
                     extras.add(signal, noise)
             if self._lost(former):
                 return
-            self._hashes = {name: x for name, path in job.inputs(settings).items() if (x := ledger.digest(path))}
-            changed = [name for name, now in _states(job, settings).items() if now != states[name]]
+            self._hashes = {name: x for name, path in inputs.items() if (x := ledger.digest(path))}
+            changed = [name for name, now in _states(inputs).items() if now != states[name]]
             if changed:
                 raise Changed(f"{_listed(changed)} changed while it was read: run the command again.")
             for target in job.targets:
@@ -842,15 +850,16 @@ class _Extras:
         self.work, self.model, self.picker = work, model, picker
         self.window = model.in_samples / model.sampling_rate
         self.clean, self.noise = Stream(), Stream()
-        self.picks = Picks(picker) if "picks" in work.kinds and picker is not None else None
-        self.failure = "there is no picker"
+        self.picks: Picks | None = None
+        self.failure = "" if picker is not None and "picks" in work.kinds else "there is no picker"
 
     def add(self, signal: Stream, noise: Stream) -> None:
         """Take the next piece."""
         if "figures" in self.work.kinds:
             self.clean, self.noise = self.clean + signal, self.noise + noise
-        if self.picks is not None and signal:
+        if signal and not self.failure:
             try:
+                self.picks = self.picks or Picks(self.picker)
                 self.picks.add(joined(signal.copy(), self.window))
             except Exception as error:  # of a library
                 self.picks, self.failure = None, one_line(error)

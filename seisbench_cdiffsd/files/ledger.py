@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from seisbench_cdiffsd.files.reading import ReadError, contents, state
+from seisbench_cdiffsd.files.reading import ReadError, contents
 
 #: Folder of the ledger, in the folder of the outputs.
 FOLDER = ".cdiffsd"
@@ -84,15 +84,16 @@ def key(*parts: Any) -> str:
 
 def digest(path: Path) -> str:
     """SHA-256 of a file; empty if it cannot be read."""
-    return _digest(path, *state(path)[1:])
+    try:
+        known = path.stat()
+        return _digest(path, known.st_ino, known.st_size, known.st_mtime_ns, known.st_ctime_ns)
+    except (OSError, ReadError):
+        return ""
 
 
 @lru_cache(maxsize=256)  # neighbouring jobs share inputs
-def _digest(path: Path, size: int, time: int) -> str:
-    try:
-        return contents(path)
-    except ReadError:
-        return ""
+def _digest(path: Path, *state: int) -> str:
+    return contents(path)
 
 
 def place(folder: Path, out: Path) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 
 from seisbench_cdiffsd.files.ledger import Outcome
@@ -38,7 +39,7 @@ class ChannelDay:
         """Id of the channel."""
         return f"{self.network}.{self.station}.{self.location}.{self.channel}"
 
-    @property
+    @cached_property
     def path(self) -> Path:
         """Path in the archive."""
         folder = Path(f"{self.day:%Y}", self.network, self.station, f"{self.channel}.D")
