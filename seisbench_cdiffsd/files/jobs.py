@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import obspy
+import pandas as pd
 from obspy import Stream, UTCDateTime
 from seisbench.models import WaveformModel
 
@@ -35,7 +36,7 @@ from seisbench_cdiffsd.files.picklists import Picks, describe, write_csv, write_
 from seisbench_cdiffsd.files.reading import LONG_GAP, Held, Readable, ReadError, Source, Unavailable, index, state
 from seisbench_cdiffsd.files.sds import DAY, InstrumentDay, channel_day
 from seisbench_cdiffsd.files.writing import MseedWriter, Unwritable, replacing, replacing_file, written_as
-from seisbench_cdiffsd.picking import pick_stream
+from seisbench_cdiffsd.picking import NOT_PICKED, pick_stream
 from seisbench_cdiffsd.plotting import plot_denoised
 from seisbench_cdiffsd.streams.components import COMPONENTS, Component, assign
 from seisbench_cdiffsd.streams.pieces import LARGEST
@@ -531,17 +532,17 @@ def run(
     for path in (*paths, *(ledger.entry_path(settings.out, target.name) for target in job.targets)):
         if job.is_input(path, settings):
             raise ValueError(f"{path} is its own input, or another one: choose another folder for the outputs")
-    work = Work(job, settings)
+    work = Work(job, settings, inputs, former)
     job.open(work)
     count = Counter(target.name for target in job.targets if target not in work.skipped)
     alike = sorted(x for target in job.targets if count[target.name] > 1 for x in target.ids)
     if alike:
         return [Outcome(job.name, "failed", f"{', '.join(alike)} would be one channel: choose one with --select")]
-    work.write(model(), inputs, states, former, picker)
+    work.write(model(), states, picker)
     if work.left:
         left = "the output of its instrument is left as it is"
         return [Outcome(name, "failed", f"{why.rstrip('.')}; {left}") for name, why in sorted(work.left.items())]
-    removed = work.commit(key, former)
+    removed = work.commit(key)
     with suppress(ValueError, OSError):  # what is written is done, even if the console cannot print its name
         for line in work.lines:
             report(line)
@@ -652,8 +653,11 @@ class Work:
     why it is `skipped`; targets whose own files are `unread`; and files that are `unavailable` now, with reasons.
     """
 
-    def __init__(self, job: Job, settings: Settings) -> None:
+    def __init__(
+        self, job: Job, settings: Settings, inputs: Mapping[str, Path], former: Mapping[Target, Entry]
+    ) -> None:
         self.job, self.settings, self.kinds = job, settings, _kinds(job, settings)
+        self._inputs, self._former = inputs, former
         self.sources: dict[Target, Source] = {}
         self.limits: dict[Target, tuple[UTCDateTime, UTCDateTime]] = {}
         self.problems: dict[Target, dict[str, str]] = defaultdict(dict)
@@ -668,12 +672,6 @@ class Work:
         self._hashes: dict[str, str] = {}
         self._outputs: dict[tuple[str, Target], _Output] = {}
         self._broken: set[str] = set()
-        # SeisBench takes the last letter of a code for the component, and 1 and 2 only where they are usual
-        usual = {"1": "N", "2": "E"}
-        self._names = {
-            x: x if x == y.instrument + y.letter else y.instrument + usual.get(y.letter, y.letter)
-            for x, y in job.components.items()
-        }
 
     def problem(self, target: Target, reason: str, about: str = "") -> None:
         """Note what is wrong with the outputs of a target, or with a file."""
@@ -681,14 +679,7 @@ class Work:
         known = self.problems[target].get(name)
         self.problems[target][name] = f"{known}; {reason}" if known else reason
 
-    def write(
-        self,
-        model: CDiffSD,
-        inputs: Mapping[str, Path],
-        states: Mapping[str, Any],
-        former: Mapping[Target, Entry],
-        picker: WaveformModel | None,
-    ) -> None:
+    def write(self, model: CDiffSD, states: Mapping[str, Any], picker: WaveformModel | None) -> None:
         """Write the files of all channels, all of them or none."""
         job, settings, limits = self.job, self.settings, self.limits
         extras = _Extras(self, model, picker)
@@ -699,37 +690,36 @@ class Work:
                     stack.callback(self._outputs[kind, target].drop)
                 except OSError as error:
                     self._refused(kind, target, error)
-            if limits and not self._lost(former):
+            if limits and not self._lost():
                 start, end = min(x for x, _ in limits.values()), max(x for _, x in limits.values())
-                back = {new: old for old, new in self._names.items()}
-                for pair in denoised_pieces(model, self.read, start, end, **settings.options):
-                    signal, noise = (_with_ids(stream, back) for stream in pair)
+                options = settings.options | ({"components": settings.components} if settings.components else {})
+                for signal, noise in denoised_pieces(model, self.read, start, end, **options):
                     self._append("outputs", signal)
                     self._append("noise", noise)
                     extras.add(signal, noise)
-            if self._lost(former):
+            if self._lost():
                 return
-            self._hashes = {name: x for name, path in inputs.items() if (x := ledger.digest(path))}
-            changed = [name for name, now in _states(inputs).items() if now != states[name]]
+            self._hashes = {name: x for name, path in self._inputs.items() if (x := ledger.digest(path))}
+            changed = [name for name, now in _states(self._inputs).items() if now != states[name]]
             if changed:
                 raise Changed(f"{_listed(changed)} changed while it was read: run the command again.")
             for target in job.targets:
-                ledger.blank(ledger.entry_path(settings.out, target.name), former[target])
+                ledger.blank(ledger.entry_path(settings.out, target.name), self._former[target])
             for target in limits:
                 self._keep(target)
         if self._files[job.targets[0]]["outputs"]:
             extras.write()
 
     def read(self, start: UTCDateTime, end: UTCDateTime) -> Stream:
-        """Samples of all channels, with ids that tell their components."""
+        """Samples of all channels."""
         stream = sum((source.read(start, end) for source in self.sources.values()), Stream())
         self._broken.update(x.id for x in stream if x.data.dtype.kind == "f" and not np.isfinite(x.data).all())
-        return _with_ids(stream, self._names)
+        return stream
 
-    def _lost(self, former: Mapping[Target, Entry]) -> bool:
+    def _lost(self) -> bool:
         for source in self.sources.values():
             self.unavailable |= {path: source.problems[path] for path in source.unavailable}
-        for target in (target for target, entry in former.items() if entry and entry["files"].get("outputs")):
+        for target in (target for target, entry in self._former.items() if entry and entry["files"].get("outputs")):
             lost = {name: path for name, path in target.paths.items() if path in self.unavailable}
             self.left |= {name: self.unavailable[path] for name, path in lost.items()}
         return bool(self.left)
@@ -793,7 +783,7 @@ class Work:
         self._files[target][kind][name] = {"size": path.stat().st_size, "sha256": ledger.digest(path), **loss}
         self.lines.append(f"  {path}{said}")
 
-    def commit(self, key: str, former: Mapping[Target, Entry]) -> list[Outcome]:
+    def commit(self, key: str) -> list[Outcome]:
         """Remove what is no longer valid, and write the entries; return what was removed."""
         settings, job, removed = self.settings, self.job, set()
         place = ledger.place(settings.roots["noise"], settings.out)
@@ -801,29 +791,24 @@ class Work:
             key = ""  # the next run tries again
         for target in job.targets:
             files = {kind: dict(known) for kind, known in self._files[target].items() if known}
-            before = former[target].get("files", {})
-            if before and former[target]["noise folder"] != place:
+            before = self._former[target].get("files", {})
+            if before and self._former[target]["noise folder"] != place:
                 before = {kind: known for kind, known in before.items() if kind != "noise"}
             if target in self.unread and before.get("outputs"):  # there may be no other copy
                 files = before
                 self.problem(target, "its output is left as it is")
-            elif before and former[target]["key"] == key:  # still valid, though not asked for now
+            elif before and self._former[target]["key"] == key:  # still valid, though not asked for now
                 files |= {kind: known for kind, known in before.items() if kind not in self.kinds}
+            kept = {settings.roots[kind] / name for kind, known in files.items() for name in known}
             for kind, root in settings.roots.items():
-                for name in before.get(kind, {}).keys() - files.get(kind, {}).keys():
-                    own = re.fullmatch(target.owned, name) and not job.is_input(root / name, settings)
+                for name in before.get(kind, {}):
+                    path = root / name
+                    own = re.fullmatch(target.owned, name) and path not in kept and not job.is_input(path, settings)
                     if own and ledger.removed(root, name, before[kind][name]):
-                        removed.add(Path(name).name.partition(".D.")[0])
-            entry = {
-                "key": key,
-                "model": settings.model,
-                "inputs": self._hashes,
-                "files": files,
-                "noise folder": place,
-                "problems": dict(self.problems[target]),
-                "notes": self._notes[target],
-                "skipped": self.skipped.get(target, ""),
-            }
+                        removed.add(path.name.partition(".D.")[0])
+            entry = {"key": key, "model": settings.model, "inputs": self._hashes, "files": files, "noise folder": place}
+            entry |= {"problems": dict(self.problems[target]), "notes": self._notes[target]}
+            entry |= {"skipped": self.skipped.get(target, "")}
             ledger.write(ledger.entry_path(settings.out, target.name), entry)
             if before:
                 self.lines.append("  replaces what was made of another input, or with other options or weights")
@@ -834,22 +819,14 @@ class Work:
         return [Outcome(job.name, "removed", why)] if removed else []
 
 
-def _with_ids(stream: Stream, names: Mapping[str, str]) -> Stream:
-    """The same traces under other ids."""
-    for trace in stream:
-        network, rest = names[trace.id].split(".", 1)
-        station, location, channel = rest.rsplit(".", 2)
-        trace.stats.update({"network": network, "station": station, "location": location, "channel": channel})
-    return stream
-
-
 class _Extras:
     """Picks and the figure of a record: what goes wrong there leaves the samples as they are."""
 
     def __init__(self, work: Work, model: CDiffSD, picker: WaveformModel | None) -> None:
-        self.work, self.model, self.picker = work, model, picker
+        self.work, self.model, self.picker, self.names = work, model, picker, work.settings.components
         self.window = model.in_samples / model.sampling_rate
         self.clean, self.noise = Stream(), Stream()
+        self.before: pd.DataFrame | None = None
         self.picks: Picks | None = None
         self.failure = "" if picker is not None and "picks" in work.kinds else "there is no picker"
 
@@ -859,8 +836,8 @@ class _Extras:
             self.clean, self.noise = self.clean + signal, self.noise + noise
         if signal and not self.failure:
             try:
-                self.picks = self.picks or Picks(self.picker)
-                self.picks.add(joined(signal.copy(), self.window))
+                self.picks = self.picks or Picks(self.picker, self.names)
+                self.picks.add(joined(signal, self.window))
             except Exception as error:  # of a library
                 self.picks, self.failure = None, one_line(error)
 
@@ -868,9 +845,9 @@ class _Extras:
         """Write them, and note what went wrong."""
         target = self.work.job.targets[0]
         for kind, write in (("picks", self._write_picks), ("figures", self._draw)):
-            paths = [self.work.settings.out / name for name in target.files.get(kind, ())]
             try:
                 if kind in self.work.kinds:
+                    paths = [self.work.settings.out / name for name in target.files[kind]]
                     write(*paths)
                     for path in paths:
                         self.work.take(kind, target, path)
@@ -884,17 +861,19 @@ class _Extras:
     def _write_picks(self, *paths: Path) -> None:
         if self.picks is None:
             raise ValueError(self.failure)
+        table = self.picks.all()
         for path, write in zip(paths, (write_csv, write_quakeml), strict=True):
             with replacing(path) as temporary:
-                write(self.picks.all(), temporary)
+                write(table, temporary)
         if self.work.job.short:
-            self.work.lines.append(f"  PhaseNet, noisy:    {describe(pick_stream(self.picker, self._noisy()))}")
-        self.work.lines.append(f"  PhaseNet, denoised: {describe(self.picks.all())}")
+            self.before = pick_stream(self.picker, self._noisy(), self.names)
+            self.work.lines.append(f"  PhaseNet, noisy:    {describe(self.before)}")
+        self.work.lines.append(f"  PhaseNet, denoised: {describe(table)}")
+        for instrument, reason in table.attrs[NOT_PICKED].items():
+            self.work.problem(self.work.job.targets[0], f"{instrument}* was not picked, because {reason}")
 
     def _draw(self, path: Path) -> None:
-        noisy, before, after = self._noisy(), None, None
-        if self.picks is not None:
-            before, after = pick_stream(self.picker, noisy), self.picks.all()
+        after = None if self.picks is None else self.picks.all()
         band = {"filter_args": self.model.filter_args, "filter_kwargs": self.model.filter_kwargs}
         with replacing(path) as temporary:
-            plot_denoised(noisy, self.clean, self.noise, before, after, path=temporary, **band)
+            plot_denoised(self._noisy(), self.clean, self.noise, self.before, after, path=temporary, **band)
