@@ -309,6 +309,14 @@ def test_extras_that_fail_leave_the_result(model, tmp_path, monkeypatch, what):
     assert sum("no LaTeX" in reason for _, reason in told(outcomes)) == 2
 
 
+def test_a_record_that_was_not_picked_says_so(model, tmp_path):
+    source = write(tmp_path / "a", ["XX.STA..HHZ"], rate=0.9)
+    outcomes = denoise(model, [source], tmp_path / "out", sbm.PhaseNet(), picks=True)
+    assert (
+        status(outcomes) == 1 and "XX.STA..HH* was not picked, because it is sampled at 0.9 Hz" in told(outcomes)[0][1]
+    )
+
+
 def test_a_console_that_cannot_print_fails_nothing(model, tmp_path):
     def report(line):
         raise UnicodeEncodeError("ascii", "Ω", 0, 1, "no")

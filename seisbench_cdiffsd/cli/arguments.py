@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import math
 import re
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 #: Exit status after an interrupt, as shells have it.
 INTERRUPTED = 130
@@ -16,89 +18,52 @@ class CommandError(Exception):
     """An error that the user can fix; its message is one line."""
 
 
-def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number, at least 1, not {text!r}")
-    return int(text)
+def _checked(convert: Callable[[str], Any], valid: Callable[[Any], Any], said: str) -> Callable[[str], Any]:
+    """A type for :py:mod:`argparse`: text is converted, and refused where that fails or the value is not valid."""
+
+    def value(text: str) -> Any:
+        try:
+            converted = convert(text)
+        except ValueError:
+            converted = None
+        if converted is None or not valid(converted):
+            raise argparse.ArgumentTypeError(f"must be {said}, not {text!r}")
+        return converted
+
+    return value
 
 
-def count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number, at least 0, not {text!r}")
-    return int(text)
-
-
-def python_class(text: str) -> str:
-    if not all(part.isidentifier() for part in text.split(".")) or "." not in text:
-        raise argparse.ArgumentTypeError(f"must be a class such as dask_jobqueue.SLURMCluster, not {text!r}")
-    return text
-
-
-def address(text: str) -> str:
+def _is_address(text: str) -> bool:
     match = re.fullmatch(r"((tcp|tls)://)?([^\s:/]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})", text, re.ASCII)
-    if not match or int(match[4]) > 65535:
-        raise argparse.ArgumentTypeError(f"must be a host and a port, such as tcp://localhost:8786, not {text!r}")
-    return text
+    return bool(match) and int(match[4]) < 65536  # type: ignore[index]
 
 
-def folder(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("must be the name of a folder, not ''; '.' is the one you are in")
-    return Path(text)
-
-
-def day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a day such as 2020-12-31, not {text!r}") from None
-
-
-def shard(text: str) -> tuple[int, int]:
-    number, _, count = text.partition("/")
-    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise argparse.ArgumentTypeError(f"must be a part and the number of parts, such as 1/8, not {text!r}")
-    return int(number), int(count)
-
-
-def scale(text: str) -> float:
-    scale = _number(text)
-    if not 0 < scale < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a positive number, not {text!r}")
-    return scale
-
-
-def share(text: str) -> float:
-    share = _number(text)
-    if not 0 <= share < 1:
-        raise argparse.ArgumentTypeError(f"must be a number, at least 0 and below 1, not {text!r}")
-    return share
-
-
-def code(text: str) -> str:
-    if not (text.isascii() and text.isalnum() and len(text) <= 2):
-        raise argparse.ArgumentTypeError(f"must be one or two letters or digits, not {text!r}")
-    return text
-
-
-def component(text: str) -> tuple[str, str]:
-    name, _, letter = text.partition("=")
-    if not name or letter not in {*"ZNE12"}:
-        raise argparse.ArgumentTypeError(f"must be NAME=COMPONENT, such as UD=Z, not {text!r}")
-    return name, letter
-
-
-def weight(text: str) -> tuple[str, float]:
+def _weight(text: str) -> tuple[str, float]:
     name, _, weight = text.partition("=")
-    try:
-        return name, float(weight)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be TERM=WEIGHT, such as log-ratio=1, not {text!r}") from None
+    return name, float(weight)
 
 
-def _number(text: str) -> float:
-    """A number; NaN if it is not one."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
+positive = _checked(int, lambda x: x >= 1, "a whole number, at least 1")
+count = _checked(int, lambda x: x >= 0, "a whole number, at least 0")
+scale = _checked(float, lambda x: 0 < x < math.inf, "a positive number")
+share = _checked(float, lambda x: 0 <= x < 1, "a number, at least 0 and below 1")
+day = _checked(date.fromisoformat, bool, "a day such as 2020-12-31")
+folder = _checked(lambda text: Path(text) if text else None, lambda x: True, "the name of a folder, such as '.'")
+code = _checked(str, lambda x: x.isascii() and x.isalnum() and len(x) <= 2, "one or two letters or digits")
+address = _checked(str, _is_address, "a host and a port, such as tcp://localhost:8786")
+python_class = _checked(
+    str,
+    lambda x: "." in x and all(part.isidentifier() for part in x.split(".")),
+    "a class such as dask_jobqueue.SLURMCluster",
+)
+shard = _checked(
+    lambda text: tuple(map(int, text.split("/"))),
+    lambda x: len(x) == 2 and 1 <= x[0] <= x[1],
+    "a part and the number of parts, such as 1/8",
+)
+component = _checked(
+    lambda text: tuple(text.split("=")),
+    lambda x: len(x) == 2 and x[0] and x[1] in ("Z", "N", "E", "1", "2"),
+    "NAME=COMPONENT, such as UD=Z",
+)
+weight = _checked(_weight, bool, "TERM=WEIGHT, such as log-ratio=1")

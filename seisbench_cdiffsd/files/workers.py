@@ -1,4 +1,4 @@
-"""The tasks of an archive run in this process, or by Dask workers on this machine or a cluster."""
+"""Jobs run in this process, or by Dask workers on this machine or a cluster."""
 
 from __future__ import annotations
 
@@ -30,25 +30,13 @@ class Lost(RuntimeError):
 
 def run_here(jobs: Iterable[Job], settings: Settings, retries: int = 2) -> Iterator[list[Outcome]]:
     """
-    Run jobs in this process, without Dask.
+    Outcomes of one job after the other, run in this process.
 
-    :param jobs: Jobs
-    :param settings: Settings
-    :param retries: How often a job that fails is tried again
-    :return: Outcomes of one job after the other
     :raises OSError: If there is no room for the outputs
     """
     torch.set_num_threads(settings.threads)
     for job in jobs:
-        yield attempt(job, settings, partial(_model, settings.weights, settings.model, device(0)), retries)
-
-
-@lru_cache(maxsize=1)
-def _model(weights: str, expected: str, device: str) -> CDiffSD:
-    model = load(weights)
-    if fingerprint(model) != expected:
-        raise ValueError(f"The weights {weights!r}, or the versions of seisbench-cdiffsd, differ on this worker.")
-    return model.to(device)
+        yield attempt(job, settings, partial(_model, settings.weights, settings.model, 0), retries)
 
 
 def run_dask(
@@ -61,16 +49,14 @@ def run_dask(
     report: Callable[[str], None] = lambda line: None,
 ) -> Iterator[list[Outcome]]:
     """
-    Run jobs through Dask, which is started at the first one that is not done.
+    Outcomes of jobs as they finish, run through Dask, which is started at the first one that is not done.
 
-    :param jobs: Jobs
     :param settings: Settings; the workers must have access to its paths
-    :param workers: Number of workers to start, each a process with one thread for tasks
+    :param workers: Number of workers to start, each a process with one thread for jobs
     :param scheduler: Address of a running scheduler
     :param cluster: A class that starts a scheduler, such as "dask_jobqueue.SLURMCluster", with its own configuration
     :param retries: How often a job that fails is tried again; the death of a worker does not count as its failure
     :param report: Called with the address of the dashboard, if Bokeh is installed, which its pages need
-    :return: Outcomes of one job after the other, as they finish
     :raises OSError: If there is no room for the outputs
     :raises Lost: If the scheduler is gone, or a cluster cannot be started
     """
@@ -100,7 +86,7 @@ def run_dask(
             client = stack.enter_context(Client(address, set_as_default=False))
         except (OSError, ValueError, TypeError) as error:
             raise Lost(f"Cannot reach the scheduler {scheduler}: {one_line(error)}") from error
-        if find_spec("bokeh"):  # its pages need it
+        if find_spec("bokeh"):
             report(f"Dashboard: {client.dashboard_link}")
         futures = {
             client.submit(_on_worker, job, settings, key=f"denoise-{job.name}", pure=False, retries=retries): job
@@ -116,10 +102,22 @@ def run_dask(
             raise Lost("The connection to the scheduler is lost. Run the command again to continue.") from error
 
 
-def device(number: int) -> str:
-    """The GPU of a worker, or the CPU if there is none."""
+def _on_worker(job: Job, settings: Settings) -> list[Outcome]:
+    from distributed import get_worker
+
+    number = re.search(r"\d+$", str(get_worker().name))
+    torch.set_num_threads(settings.threads)
+    return run(job, settings, partial(_model, settings.weights, settings.model, int(number.group()) if number else 0))
+
+
+@lru_cache(maxsize=1)
+def _model(weights: str, expected: str, number: int) -> CDiffSD:
+    """The model of a worker, on a GPU if there is one."""
+    model = load(weights)
+    if fingerprint(model) != expected:
+        raise ValueError(f"The weights {weights!r}, or the versions of seisbench-cdiffsd, differ on this worker.")
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return f"cuda:{number % gpus}" if gpus else "cpu"
+    return model.to(f"cuda:{number % gpus}" if gpus else "cpu")
 
 
 @contextmanager
@@ -127,18 +125,24 @@ def _processes(workers: int) -> Iterator[Any]:
     """Workers on this machine."""
     from distributed import LocalCluster
     from distributed.deploy.spec import SpecCluster
+    from distributed.utils import LoopRunner
 
-    runner = _loop_without_sigint()
+    # The terminal sends Ctrl-C to all processes, but only this one should report it: the event loop, and all processes
+    # that it starts, block SIGINT, or those that are just starting would end with a traceback.
+    runner = LoopRunner()
+    before = None
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        resource_tracker.ensure_running()  # if started later, it would unblock the signal
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        cluster = LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=0,  # killing the worker would not reduce what a station-day needs
-            dashboard_address="127.0.0.1:0",
-            silence_logs=logging.CRITICAL,
-            loop=runner.loop,
-        )
+        runner.start()
+    finally:
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    # killing a worker for its memory would not reduce what a job needs
+    options = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": "127.0.0.1:0"}
+    try:
+        cluster = LocalCluster(n_workers=workers, silence_logs=logging.CRITICAL, loop=runner.loop, **options)
     except KeyboardInterrupt:
         # at exit, Dask would fail on what is half started, with tracebacks; its processes end with this one
         SpecCluster._instances.clear()
@@ -147,28 +151,6 @@ def _processes(workers: int) -> Iterator[Any]:
     with cluster:
         yield cluster
     runner.stop()
-
-
-def _loop_without_sigint() -> Any:
-    """
-    An event loop in a thread that blocks SIGINT, as do all processes that it starts.
-
-    The terminal sends Ctrl-C to all of them, but only this process should report it: each of those that are just
-    starting would end with a traceback.
-    """
-    from distributed.utils import LoopRunner
-
-    runner = LoopRunner()
-    if not hasattr(signal, "pthread_sigmask"):  # on Windows
-        runner.start()
-        return runner
-    resource_tracker.ensure_running()  # if started later, it would unblock the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        runner.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return runner
 
 
 def _cluster(name: str, workers: int) -> Any:
@@ -190,12 +172,3 @@ async def _reach(address: str) -> None:
 
     comm = await connect(address, **Security().get_connection_args("client"))
     await comm.close()
-
-
-def _on_worker(job: Job, settings: Settings) -> list[Outcome]:
-    from distributed import get_worker
-
-    number = re.search(r"\d+$", str(get_worker().name))
-    torch.set_num_threads(settings.threads)
-    gpu = device(int(number.group()) if number else 0)
-    return run(job, settings, partial(_model, settings.weights, settings.model, gpu))
