@@ -65,17 +65,12 @@ class Settings:
     What to write.
 
     :param out: Folder of the outputs, and of the ledger
-    :param model: :py:func:`fingerprint` of the model
-    :param least: Rates up to this one, in Hz, are too slow for the model
-    :param reach: How far a denoised sample depends on its surroundings, in seconds
+    :param model: :py:func:`fingerprint` of the model; `least`, the rate in Hz up to which channels are too slow for it;
+        and `reach`, how far a denoised sample depends on its surroundings, in seconds
     :param noise: Folder of the removed noise, or None
-    :param picks: Write the picks on the denoised records as CSV and QuakeML (single files)
-    :param figures: Draw records of up to an hour (single files)
-    :param options: Arguments of :py:meth:`CDiffSD.denoise`
-    :param encoding: See :py:class:`MseedWriter`
-    :param scale: Likewise
-    :param location: Likewise
-    :param components: Components by name, see :py:func:`assign`
+    :param picks: Write the picks on records in single files as CSV and QuakeML; and `figures` of those up to an hour
+    :param options: Arguments of :py:func:`seisbench_cdiffsd.denoise`; `components` by name, see :py:func:`assign`
+    :param encoding: See :py:class:`MseedWriter`, as for `scale` and `location`
     :param verify: Compare files by their contents, not only by size and time
     :param source: Folder of the archive
     :param weights: Name of weights, or path of a saved model, readable by the workers
@@ -158,8 +153,8 @@ class Record:
     """
 
     name: str
+    instrument: str
     targets: tuple[Target, ...]
-    components: Mapping[str, Component]
     source: Source
     start: UTCDateTime
     end: UTCDateTime
@@ -187,12 +182,8 @@ class Record:
 
 def jobs_of_files(inputs: Iterable[str], settings: Settings) -> tuple[list[Record], list[Outcome]]:
     """
-    The files to write: one for each instrument, or one a day (UTC) for longer records. Long gaps, as between several
-    earthquakes in one file, separate records.
-
-    :param inputs: Paths, or "example"
-    :param settings: Settings
-    :return: Jobs, and what failed or is skipped
+    The files to write, and what failed or is skipped: a file for each instrument, or for each day (UTC) of longer
+    records. Long gaps, as between several earthquakes in one file, separate records.
     """
     names = {name if name == "example" else os.path.realpath(name): name for name in inputs}.values()
     before = {path: state(path) for path in map(Path, names)}  # before anything is read: a file may be growing
@@ -228,7 +219,6 @@ def jobs_of_files(inputs: Iterable[str], settings: Settings) -> tuple[list[Recor
     jobs = []
     for instrument, ids in sorted(instruments.items()):
         source = Source(parts, ids, settings.least)
-        of_ids = {x: components[x] for x in ids}
         spans = np.array([(span.start.ns, span.end.ns) for span in source.spans])
         own = [[span for span in part.spans if span.id in ids] for part in source.parts]
         limits = np.array([(min(x.start.ns for x in part), max(x.end.ns for x in part)) for part in own])
@@ -239,11 +229,9 @@ def jobs_of_files(inputs: Iterable[str], settings: Settings) -> tuple[list[Recor
             near = np.flatnonzero(_within(limits, start - settings.reach, end + settings.reach))
             read = sorted({source.parts[i].path for i in near})
             name = file_name(instrument, max(start, UTCDateTime(ns=int(first.min()))))
-            target = Target(
-                name, name, tuple(sorted(ids)), {str(x): x for x in read}, _files_of(name, settings), _owned_by(name)
-            )
+            target = _target(name, ids, read, settings)
             known = {str(path.absolute()): before[path] for path in read}
-            jobs.append(Record(name, (target,), of_ids, source, start, end, known, identities))
+            jobs.append(Record(name, instrument, (target,), source, start, end, known, identities))
     return jobs, outcomes
 
 
@@ -313,14 +301,16 @@ def file_name(instrument: str, start: UTCDateTime) -> str:
     return f"{name}{number}.{start.strftime('%Y%m%dT%H%M%S')}"
 
 
-def _files_of(name: str, settings: Settings) -> dict[str, tuple[str, ...]]:
+def _target(name: str, ids: Iterable[str], paths: Iterable[Path], settings: Settings) -> Target:
     scaled = f".x{settings.scale:g}" if settings.scale != 1 else ""
-    files = {kind: (f"{name}.{said}{scaled}.mseed",) for kind, said in (("outputs", "denoised"), ("noise", "noise"))}
-    return {**files, "picks": (f"{name}.picks.csv", f"{name}.picks.xml"), "figures": (f"{name}.png",)}
-
-
-def _owned_by(name: str) -> str:
-    return re.escape(name) + r"\.(?:(?:denoised|noise)(?:\.x[0-9.e+-]+)?\.mseed|picks\.(?:csv|xml)|png)"
+    files: dict[str, tuple[str, ...]] = {
+        "outputs": (f"{name}.denoised{scaled}.mseed",),
+        "noise": (f"{name}.noise{scaled}.mseed",),
+        "picks": (f"{name}.picks.csv", f"{name}.picks.xml"),
+        "figures": (f"{name}.png",),
+    }
+    owned = re.escape(name) + r"\.(?:(?:denoised|noise)(?:\.x[0-9.e+-]+)?\.mseed|picks\.(?:csv|xml)|png)"
+    return Target(name, name, tuple(sorted(ids)), {str(x): x for x in paths}, files, owned)
 
 
 def denoise_files(
@@ -333,9 +323,7 @@ def denoise_files(
     """
     Denoise files, one instrument after the other.
 
-    :param model: The model
     :param inputs: Paths, or "example"
-    :param settings: What to write
     :param picker: A SeisBench picker, for `settings.picks`
     :param report: Called with what was written, line by line
     :return: Outcomes of the inputs that failed, and of each output
@@ -368,11 +356,6 @@ class Day:
     def name(self) -> str:
         """Name of the instrument and the day."""
         return self.day.name
-
-    @property
-    def components(self) -> Mapping[str, Component]:
-        """Components by id."""
-        return self.day.components
 
     def inputs(self, settings: Settings) -> dict[str, Path]:
         """The files of these channels, and those of the days before and after, by their paths in the archive."""
@@ -447,14 +430,8 @@ def jobs_of_archive(days: Iterable[InstrumentDay], settings: Settings) -> list[D
 
 def write_manifest(jobs: Iterable[Job], settings: Settings, name: str = "manifest.json", whole: bool = True) -> Path:
     """
-    Write the manifest of an archive: the outputs that exist now with size and SHA-256, and the problems.
-
-    :param jobs: Jobs of this run
-    :param settings: Settings
-    :param name: Name of the manifest, in the folder of the outputs
-    :param whole: Include all outputs in the folder, not only those of these jobs
-    :return: Path of the manifest
-    :raises OSError: If it cannot be written
+    Write the manifest of an archive: the outputs that exist now with size and SHA-256, and the problems; those of all
+    commands, or of these jobs alone. Return its path.
     """
     out, roots = settings.out, settings.roots
     total: dict[str, Any] = {"problems": {}, "outputs": {}} | ({} if settings.noise is None else {"noise": {}})
@@ -479,14 +456,8 @@ def write_manifest(jobs: Iterable[Job], settings: Settings, name: str = "manifes
 # -- both
 
 
-def attempt(
-    job: Job, settings: Settings, model: Callable[[], CDiffSD], retries: int = 2, **kwargs: Any
-) -> list[Outcome]:
-    """
-    Run a job, again after an error; return its outcomes.
-
-    :raises OSError: If there is no room for outputs, of this or any job
-    """
+def attempt(job: Job, settings: Settings, model: Callable[[], CDiffSD], retries: int, **kwargs: Any) -> list[Outcome]:
+    """Run a job, again after an error; return its outcomes. Raise OSError if there is no room for any outputs."""
     try:
         return run(job, settings, model, **kwargs)
     except Exception as error:
@@ -512,8 +483,6 @@ def run(
     """
     Do a job, unless it is done. No file is left incomplete; entries in the ledger are written last.
 
-    :param job: The job
-    :param settings: Settings
     :param model: Returns the model, when it is needed; None to do nothing but look
     :param picker: A picker, for `settings.picks`
     :param report: Called with what was written, line by line
@@ -813,8 +782,7 @@ class Work:
             if before:
                 self.lines.append("  replaces what was made of another input, or with other options or weights")
         if isinstance(job, Record):
-            instrument = next(iter(job.components.values())).instrument
-            self.lines.insert(0, f"{instrument}*  {job.start.strftime('%Y-%m-%d %H:%M:%S')}")
+            self.lines.insert(0, f"{job.instrument}*  {job.start.strftime('%Y-%m-%d %H:%M:%S')}")
         why = f"{_listed(sorted(removed))}, which is no longer valid"
         return [Outcome(job.name, "removed", why)] if removed else []
 

@@ -61,13 +61,11 @@ class InstrumentDay:
 
     :param name: Network, station, location, what the channels share of their codes, year and day
     :param channels: The channels that are written as this instrument
-    :param components: What they are, by id
     :param missing: Channels of the station that exist only on other days, each with one of these days
     """
 
     name: str
     channels: tuple[ChannelDay, ...]
-    components: Mapping[str, Component]
     missing: tuple[ChannelDay, ...] = ()
 
 
@@ -138,7 +136,7 @@ def _days(channels: set[ChannelDay], components: Mapping[str, Component], locati
         there = {channel.id for group in instruments.values() for channel in group}
         missing = tuple(channel for name, channel in sorted(known.items()) if name not in there)
         for name, group in sorted(instruments.items()):
-            days.append(InstrumentDay(name, tuple(group), {x.id: components[x.id] for x in group}, missing))
+            days.append(InstrumentDay(name, tuple(group), missing))
             missing = ()
     return days
 
