@@ -209,8 +209,10 @@ def jobs_of_files(inputs: Iterable[str], settings: Settings) -> tuple[list[Recor
             why = f"has no component {wanted}, but {there}: name components as in --components UD=Z NS=N EW=E"
             outcomes.append(Outcome(str(path), "failed", why))
             continue
-        why = f"not one of the components {wanted}"
-        outcomes += [Outcome(x, "skipped", f"{why}; it has {rates[x]:g} Hz") for x in sorted(ids - usable)]
+        for x in sorted(ids - usable):
+            # a number may be that of a sensor, whose components have to be named; pressure and the like are no loss
+            left_out = "partly" if rates[x] > settings.least and x[-1:].isdigit() else "skipped"
+            outcomes.append(Outcome(x, left_out, f"not one of the components {wanted}; it has {rates[x]:g} Hz"))
     clashes = _clashes(usable, components, settings)
     outcomes += [Outcome(x, "failed", why) for x, why in clashes.items()]
     instruments: dict[str, set[str]] = defaultdict(set)
