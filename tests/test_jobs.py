@@ -359,7 +359,7 @@ def test_a_folder_that_is_removed_during_a_run_is_told(settings, weights, monkey
     monkeypatch.setattr(jobs.Work, "commit", removing)
     args = settings.source, settings.out, "--start", FIRST, "--end", LAST, "--weights", weights, "--workers", 0
     assert run(*args) == 1
-    assert capsys.readouterr().out.count("is gone again") == 2
+    assert capsys.readouterr().out.count("is gone again") == 3
 
 
 # -- cost

@@ -38,11 +38,6 @@ def _is_address(text: str) -> bool:
     return bool(match) and int(match[4]) < 65536  # type: ignore[index]
 
 
-def _weight(text: str) -> tuple[str, float]:
-    name, _, weight = text.partition("=")
-    return name, float(weight)
-
-
 positive = _checked(int, lambda x: x >= 1, "a whole number, at least 1")
 count = _checked(int, lambda x: x >= 0, "a whole number, at least 0")
 scale = _checked(float, lambda x: 0 < x < math.inf, "a positive number")
@@ -66,4 +61,3 @@ component = _checked(
     lambda x: len(x) == 2 and x[0] and x[1] in ("Z", "N", "E", "1", "2"),
     "NAME=COMPONENT, such as UD=Z",
 )
-weight = _checked(_weight, bool, "TERM=WEIGHT, such as log-ratio=1")

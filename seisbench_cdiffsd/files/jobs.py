@@ -517,7 +517,7 @@ def run(
     with suppress(ValueError, OSError):  # what is written is done, even if the console cannot print its name
         for line in work.lines:
             report(line)
-    return [*removed, *_outcomes(job, _entries(job, settings), "done", settings)]
+    return [*removed, *_outcomes(job, work.entries, "done", settings)]
 
 
 def _states(inputs: Mapping[str, Path]) -> dict[str, tuple[Any, ...]]:
@@ -572,7 +572,7 @@ def _outcomes(job: Job, entries: Mapping[Target, Entry], state: str, settings: S
         rows += [Outcome(name, "partly" if made else "failed", why) for name, why in sorted(problems.items())]
         notes += entry["notes"] if made else []
         known = (x for kind in entry["files"].values() for x in kind.values())
-        losses += [(x["ratio"], x["loss"]) for x in known if "loss" in x]
+        losses += [(x.get("ratio", math.inf), x["loss"]) for x in known if x.get("loss")]
     if settings.figures and not job.short:
         notes.append("no figure: longer than an hour")
     if not any(entry["files"].get("outputs") for entry in entries.values()):
@@ -638,6 +638,7 @@ class Work:
         #: Those of them of which there are outputs, which may be better than new ones.
         self.left: dict[str, str] = {}
         self.lines: list[str] = []
+        self.entries: dict[Target, Entry] = {}
         self._files: dict[Target, dict[str, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
         self._notes: dict[Target, list[str]] = defaultdict(list)
         self._hashes: dict[str, str] = {}
@@ -780,6 +781,7 @@ class Work:
             entry = {"key": key, "model": settings.model, "inputs": self._hashes, "files": files, "noise folder": place}
             entry |= {"problems": dict(self.problems[target]), "notes": self._notes[target]}
             entry |= {"skipped": self.skipped.get(target, "")}
+            self.entries[target] = entry
             ledger.write(ledger.entry_path(settings.out, target.name), entry)
             if before:
                 self.lines.append("  replaces what was made of another input, or with other options or weights")

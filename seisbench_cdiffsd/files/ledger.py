@@ -106,7 +106,7 @@ def place(folder: Path, out: Path) -> str:
 
 
 def entry_path(out: Path, name: str) -> Path:
-    """Path of the entry about an output, or about the outputs of a name."""
+    """Path of the entry of this name."""
     return out / FOLDER / f"{name}.json"
 
 
@@ -120,25 +120,19 @@ def read(path: Path) -> Entry:
 
 
 def _is_entry(entry: Entry) -> bool:
-    texts = [entry.get("inputs"), entry.get("problems")]
-    return (
-        all(isinstance(entry.get(name), kind) for name, kind in SHAPE.items())
-        and all(isinstance(x, str) for text in texts if isinstance(text, dict) for x in text.values())
-        and all(isinstance(x, str) for x in entry["notes"])
-        and all(isinstance(x, dict) and all(map(_is_known, x.values())) for x in entry["files"].values())
-    )
-
-
-def _is_known(known: Any) -> bool:
-    if not isinstance(known, dict):
+    if not all(isinstance(entry.get(name), kind) for name, kind in SHAPE.items()):
         return False
-    loss = known.get("loss", ""), known.get("ratio", 0.0)
+    texts = [*entry["inputs"].values(), *entry["problems"].values(), *entry["notes"]]
+    kinds = entry["files"].values()
     return (
-        isinstance(known.get("size"), int)
-        and isinstance(known.get("sha256"), str)
-        and isinstance(loss[0], str)
-        and isinstance(loss[1], (int, float))
+        all(isinstance(x, str) for x in texts)
+        and all(isinstance(x, dict) for x in kinds)
+        and all(isinstance(x, dict) and _is_known(**x) for files in kinds for x in files.values())
     )
+
+
+def _is_known(size: Any = None, sha256: Any = None, ratio: Any = 0.0, loss: Any = "", **_: Any) -> bool:
+    return isinstance(size, int) and isinstance(ratio, (int, float)) and all(isinstance(x, str) for x in (sha256, loss))
 
 
 def write(path: Path, entry: Entry) -> None:
