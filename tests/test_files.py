@@ -12,6 +12,7 @@ import sys
 import time
 import tracemalloc
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -189,18 +190,19 @@ def test_files_of_several_earthquakes_become_records_of_their_own(small, tmp_pat
     inputs = [write(tmp_path / f"{i}.mseed", stream(seconds=60, start=time)) for i, time in enumerate(times)]
     near = write(tmp_path / "near.mseed", stream(seconds=60, start=START + 300))
     lines = []
-    outcomes = run(small, [*inputs, near], tmp_path / "out", report=lines.append, figures=True)
+    outcomes = run(small, [*inputs, near], tmp_path / "out", report=lines.append)
     assert [o.state for o in outcomes] == ["done"] * 3
     stems = [f"XX.STA..HH.{time.strftime('%Y%m%dT%H%M%S')}" for time in times]
-    assert sorted(x.stem for x in (tmp_path / "out").glob("*.png")) == sorted(stems)
+    assert sorted(x.stem for x in (tmp_path / "out").glob("*.mseed")) == [f"{stem}.denoised" for stem in stems]
     assert [line[12:].strip() for line in lines if line.startswith("XX")] == [
         time.strftime("%Y-%m-%d %H:%M:%S") for time in times
     ]
 
 
-def test_records_without_picks_get_an_empty_table_and_the_next_one_is_done(small, tmp_path):
+def test_records_without_picks_get_an_empty_table_and_the_next_one_is_done(small, tmp_path, monkeypatch):
     deaf = sbm.PhaseNet(default_args={"P_threshold": 2, "S_threshold": 2})
-    long = stream(seconds=7 * 3600, rate=4, components="Z", start=START + 7 * 3600)  # two pieces
+    monkeypatch.setattr(jobs, "denoised_pieces", partial(denoised_pieces, piece=600))
+    long = stream(seconds=900, rate=4, components="Z", start=START + 7 * 3600)  # two pieces
     inputs = [write(tmp_path / "a.mseed", stream(seconds=60)), write(tmp_path / "b.mseed", long)]
     outcomes = run(small, inputs, tmp_path / "out", deaf, picks=True)
     assert [o.state for o in outcomes] == ["done"] * 2
@@ -213,10 +215,10 @@ def test_several_earthquakes_in_one_file_are_records_of_their_own(small, tmp_pat
     times = [START + day * 86400 + 3700 for day in (0, 3, 40, 200, 400)]
     data = sum((stream(seconds=60, start=time) for time in times), Stream())
     source = write(tmp_path / "events.mseed", data)
-    assert [o.state for o in run(small, [source], tmp_path / "out", figures=True)] == ["done"] * 5
+    assert [o.state for o in run(small, [source], tmp_path / "out")] == ["done"] * 5
     stems = [f"XX.STA..HH.{time.strftime('%Y%m%dT%H%M%S')}" for time in times]
-    assert sorted(x.stem for x in (tmp_path / "out").glob("*.png")) == stems
-    assert [o.state for o in run(small, [source], tmp_path / "out", figures=True)] == ["complete"] * 5
+    assert sorted(x.stem for x in (tmp_path / "out").glob("*.mseed")) == [f"{stem}.denoised" for stem in stems]
+    assert [o.state for o in run(small, [source], tmp_path / "out")] == ["complete"] * 5
 
 
 def test_a_channel_that_is_too_slow_is_skipped(small, tmp_path):
@@ -249,7 +251,7 @@ def test_damage_is_reported_again_but_what_is_done_is_not_repeated(small, tmp_pa
 
 def test_records_are_done_again_when_there_is_a_picker_at_last(small, tmp_path):
     deaf = sbm.PhaseNet(default_args={"P_threshold": 2, "S_threshold": 2})
-    long = stream(seconds=2 * 3600, rate=4, components="Z", station="LONG")
+    long = stream(seconds=3700, rate=4, components="Z", station="LONG")
     inputs = [write(tmp_path / name, data) for name, data in (("a", stream(seconds=60)), ("b", long))]
 
     def states(**kwargs):
