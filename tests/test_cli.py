@@ -414,3 +414,14 @@ def test_an_empty_name_is_no_folder(args, capsys):
     with pytest.raises(SystemExit) as info:
         run(*args)
     assert info.value.code == 2 and "must be the name of a folder" in one_line(capsys)
+
+
+@pytest.mark.parametrize("args", [["--help"], ["denoise", "--help"], ["archive", "--help"], ["denoise", "--loud"]])
+def test_help_and_typing_errors_import_nothing_that_computes(args):
+    code = (
+        "import sys\nfrom seisbench_cdiffsd import cli\n"
+        f"try:\n    cli.main({args})\nexcept SystemExit:\n    pass\n"
+        "assert not {'torch', 'seisbench', 'obspy', 'numpy'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
