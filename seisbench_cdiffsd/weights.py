@@ -8,7 +8,6 @@ import os
 import pickle
 import re
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,17 +51,11 @@ class CDiffSD(cdiffsd.CDiffSD):
     def shipped_path(cls) -> Path:
         """Folder of the shipped weights: inside an installed package, next to the package in a checkout."""
         package = Path(__file__).parent
-        installed, checkout = package / "weights", package.parent / "weights"
-        return installed if installed.is_dir() else checkout
+        return package / "weights" if (package / "weights").is_dir() else package.parent / "weights"
 
     @classmethod
     def from_pretrained(
-        cls,
-        name: str = DEFAULT,
-        version_str: str = "latest",
-        update: bool = False,
-        force: bool = False,
-        wait_for_file: bool = False,
+        cls, name: str = DEFAULT, version_str: str = "latest", update: bool = False, **more: Any
     ) -> Any:
         """
         Load a model with pretrained weights.
@@ -70,9 +63,7 @@ class CDiffSD(cdiffsd.CDiffSD):
         :param name: Name of the weights, see :py:meth:`list_pretrained`
         :param version_str: Version, or "latest": the highest among cache and package, and the remote with `update`
         :param update: Ask the remote repository for a newer version
-        :param force: Restart a download that was interrupted
-        :param wait_for_file: Wait for a download that another process has started
-        :return: The model
+        :param more: As in SeisBench, ``force`` and ``wait_for_file``
         :raises ValueError: If there are no such weights, or they cannot be downloaded or read
         """
         versions = cls.list_versions(name, remote=update)
@@ -83,58 +74,32 @@ class CDiffSD(cdiffsd.CDiffSD):
             raise ValueError(f"There are no {cls.__name__} weights named {name!r}. Available here: {known}.")
         if version_str not in ("latest", *versions):
             raise ValueError(f"Weights {name!r} have no version {version_str!r}. Available: {', '.join(versions)}.")
-        version = versions[-1] if version_str == "latest" else version_str
         try:
-            return super().from_pretrained(name, version, force=force, wait_for_file=wait_for_file)
+            return super().from_pretrained(name, versions[-1] if version_str == "latest" else version_str, **more)
         except requests.RequestException as error:
             raise ValueError(f"Weights {name!r} could not be downloaded: {_line(error)}") from error
 
     @classmethod
     def list_versions(cls, name: str, remote: bool = True) -> list[str]:
-        """
-        Versions of some weights, the newest last.
-
-        :param name: Name of the weights
-        :param remote: Ask the remote repository too; where it cannot be reached, that is logged
-        """
-        cls._cleanup_local_repository()
-        versions = {v for file_name, v in cls._local_weights() if file_name == name}
-        if remote:
-            files = cls._remote_files()
-            versions |= {v for file_name, v in cls._weights(files) if file_name == name}
-            if f"{name}.json" in files:
-                versions |= set(filter(_is_version, [cls._get_version_of_remote_without_suffix(name)]))
+        """Versions of some weights, the newest last; where the remote repository is out of reach, that is logged."""
+        versions = {version for known, version in cls._known(remote) if known == name}
+        if "" in versions:  # files without a version in their name
+            versions = (versions - {""}) | {cls._get_version_of_remote_without_suffix(name)}
         return sorted(versions, key=Version)
 
     @classmethod
     def list_pretrained(cls, details: bool = False, remote: bool = True) -> Any:
-        """
-        Names of the weights there are.
-
-        :param details: Return a dict with the docstring of the newest version of each
-        :param remote: Ask the remote repository too; where it cannot be reached, that is logged
-        """
-        cls._cleanup_local_repository()
-        names = {name for name, _ in cls._local_weights()}
-        if remote:
-            files = cls._remote_files()
-            names |= {name for name, _ in cls._weights(files)}
-            names |= {file.removesuffix(".json") for file in files if file.endswith(".json")}
-        if not details:
-            return sorted(names)
-        return {name: cls._get_latest_docstring(name, remote=remote) for name in sorted(names)}
+        """Names of the weights there are; with `details`, a dict with the docstrings of their newest versions."""
+        names = sorted({name for name, _ in cls._known(remote)})
+        return {name: cls._get_latest_docstring(name, remote=remote) for name in names} if details else names
 
     @classmethod
     def load(cls, path: Path | str, version_str: str | None = None, **kwargs: Any) -> Any:
         """
-        Load a model from two files, ``<path>.json`` and ``<path>.pt``, as :py:meth:`save` writes them.
-
-        The weights are loaded to the CPU, and only tensors are read: no code in a file is run.
+        Load a model from two files, ``<path>.json`` and ``<path>.pt``, to the CPU. No code in a file is run.
 
         :param path: Path without the suffixes
         :param version_str: Version, part of the names of the files
-        :param kwargs: Passed to :py:func:`torch.load`
-        :return: The model
         :raises FileNotFoundError: If a file is missing
         :raises ValueError: If a file is damaged, belongs to another model, or needs a newer SeisBench
         """
@@ -146,13 +111,7 @@ class CDiffSD(cdiffsd.CDiffSD):
             raise ValueError(f"{path} cannot be loaded as a {cls.__name__} model: {_line(error)}") from error
 
     def save(self, path: Path | str, weights_docstring: str = "", version_str: str | None = None) -> None:
-        """
-        Save the model as ``<path>.json`` and ``<path>.pt``; no half-written file is left under these names.
-
-        :param path: Path without the suffixes
-        :param weights_docstring: Description of the weights
-        :param version_str: Version, added to the names of the files and to the metadata
-        """
+        """As SeisBench saves a model; no half-written file is left, and the version is in the metadata."""
         path = Path(path)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
             super().save(Path(folder) / path.name, weights_docstring, version_str)
@@ -167,9 +126,8 @@ class CDiffSD(cdiffsd.CDiffSD):
         """Files of the weights and of their metadata; those of the cache if there are none yet."""
         cached: tuple[Path, Path] = super()._pretrained_path(name, version_str)
         shipped = cls.shipped_path() / cached[0].name, cls.shipped_path() / cached[1].name
-        if not all(file.is_file() for file in cached) and all(file.is_file() for file in shipped):
-            return shipped
-        return cached
+        there = [all(file.is_file() for file in files) for files in (cached, shipped)]
+        return shipped if there == [False, True] else cached
 
     @classmethod
     def _cleanup_local_repository(cls) -> None:
@@ -180,20 +138,18 @@ class CDiffSD(cdiffsd.CDiffSD):
             seisbench.logger.warning(f"Cannot rename the weights in {cls._model_path()}: {_line(error)}")
 
     @classmethod
-    def _local_weights(cls) -> set[tuple[str, str]]:
-        """Name and version of all weights in the cache and in the package."""
+    def _known(cls, remote: bool) -> set[tuple[str, str]]:
+        """Name and version of all weights whose two files are in the cache, in the package, or in the remote."""
+        cls._cleanup_local_repository()
         folders = [folder for folder in (cls._model_path(), cls.shipped_path()) if folder.is_dir()]
-        return set().union(*(cls._weights(file.name for file in folder.iterdir()) for folder in folders))
-
-    @classmethod
-    def _weights(cls, files: Iterable[str]) -> set[tuple[str, str]]:
-        """Name and version of weights whose two files are both there."""
-        known: dict[str, set[tuple[str, str]]] = {"json": set(), "pt": set()}
-        for file in files:
-            name, kind, version = cls._parse_weight_filename(file)
-            if name and version and _is_version(version):
-                known[kind].add((name, version))
-        return known["json"] & known["pt"]
+        places = [[file.name for file in folder.iterdir()] for folder in folders]
+        places += [cls._remote_files()] if remote else []
+        found: set[tuple[str, str]] = set()
+        for files in places:
+            parsed = [cls._parse_weight_filename(file) for file in files]
+            json_, pt = ({(x[0], x[2] or "") for x in parsed if x[0] and x[1] == kind} for kind in ("json", "pt"))
+            found |= {(name, version) for name, version in json_ & pt if not version or _is_version(version)}
+        return found
 
     @classmethod
     def _remote_files(cls) -> list[str]:
