@@ -11,17 +11,15 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
-from typing import Any
+from itertools import chain, pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from obspy import Stream, Trace, UTCDateTime
 
 from seisbench_cdiffsd.streams import filtering, gaps
-from seisbench_cdiffsd.streams.axis import Axis, Segment
 from seisbench_cdiffsd.streams.gaps import Mask, Samples
 from seisbench_cdiffsd.streams.pieces import (
     Piece,
@@ -41,27 +39,133 @@ logger = logging.getLogger("seisbench")
 FILLED = 2
 
 
-@dataclass(frozen=True, eq=False)
+#: Gaps of up to this many seconds are bridged for the filter. Both sides of a longer one are filtered by themselves: a
+#: line from one to the other would carry steps and microseism into the band.
+BRIDGED = 1.0
+#: Samples that stay the same for this many seconds are not a signal.
+CONSTANT = 1.0
+
+
+class Segment(NamedTuple):
+    """
+    A stretch of one channel without long gaps: what is bridged, resampled and filtered by itself.
+
+    :param place: Where it lies at the rate of the stream, counted from the start of the record
+    :param padding: Samples put before it, so its resampled samples lie on the grid of the record
+    :param span: Where it lies in the data of the record
+    """
+
+    place: slice
+    padding: int
+    span: slice
+
+
 class Record:
     """
-    One instrument over one stretch of time, as the network sees it.
+    One instrument over one stretch of time, as the network sees it: the common time axis of its components.
 
-    :param origin: Number of the first sample among all samples of this rate since 1970
-    :param data: Samples (component, samples); gaps are filled by :py:func:`.gaps.fill`
-    :param alive: Where they are a signal and not constant, (component, samples)
-    :param pieces: For each component, the pieces of the stream, and where they lie at the rate of the stream
-    :param segments: For each component, what was filtered by itself
-    :param covered: Where the stream has samples, (component, samples at its own rate)
-    :param ratio: Rate of `data` over that of the stream
+    :param pieces: Pieces of one instrument
+    :param rate: Their sampling rate in Hz
+    :param ratio: Rate of the record over theirs
+    :param rows: Number of components
     """
 
-    origin: int
-    data: NDArray[np.float32]
-    alive: Mask
-    pieces: tuple[tuple[tuple[Piece, slice], ...], ...]
-    segments: tuple[tuple[Segment, ...], ...]
-    covered: Mask
-    ratio: Fraction
+    def __init__(self, pieces: list[Piece], rate: float, ratio: Fraction, rows: int) -> None:
+        # the sum makes ties independent of the order of the traces
+        pieces = sorted(pieces, key=lambda p: (p.start, len(p.values), float(np.sum(p.values, where=~p.missing))))
+        first = pieces[0].place(rate).start
+        #: The record starts where its samples and those of the stream coincide, in any cut of the stream.
+        self.start = first - first % ratio.denominator
+        placed = [(piece, piece.place(rate, self.start)) for piece in pieces]
+        #: The pieces of each component, in order of time, and where they lie in the record at the rate of the stream.
+        self.pieces = tuple(tuple(x for x in placed if x[0].row == row) for row in range(rows))
+        self.rate, self.ratio = rate, ratio
+        #: Number of the first sample of `data` among all samples of its rate since 1970.
+        self.origin = int(self.start * ratio)
+        self.length = max(place.stop for _, place in placed)
+        #: Where the stream has samples; what the network sees, without gaps; and where that is a signal, not constant.
+        self.covered = np.zeros((rows, self.length), dtype=bool)
+        self.data = np.zeros((rows, filtering.resampled_length(self.length, ratio)), dtype=np.float32)
+        self.alive = np.zeros(self.data.shape, dtype=bool)
+        #: For each component, what was filtered by itself.
+        self.segments: list[list[Segment]] = [[] for _ in range(rows)]
+
+    def joined(self, row: int) -> tuple[Samples, bool]:
+        """
+        One component, NaN where it is missing, and whether some of its pieces contradict each other.
+
+        Where a piece is constant, such as a gap filled with zeros, and another piece has samples, those count alone. Of
+        two samples of pieces that do not overlap, the later one counts.
+        """
+        values = np.full(self.length if self.pieces[row] else 0, np.nan)
+        different = np.zeros(len(values), dtype=bool)
+        for new, place in self._contents(row):
+            before = values[place]
+            there = ~np.isnan(before)
+            different[place] |= there & ~np.isnan(new) & (before != new)
+            values[place] = np.where(there, before, new)
+        if not different.any():
+            return values, False
+        varying, constant = (np.zeros((2, self.length)) for _ in range(2))  # sums and counts
+        for new, place in self._contents(row):
+            still, there = gaps.constant(new, self._least_constant), ~np.isnan(new)
+            for (total, count), mask in ((varying, there & ~still), (constant, there & still)):
+                total[place] += np.where(mask, new, 0)
+                count[place] += mask
+        (total, count), (rest, others) = varying[:, different], constant[:, different]
+        values[different] = np.where(count > 0, total, rest) / np.where(count > 0, count, others)
+        return values, bool(np.any(count + others * (count == 0) > 1))
+
+    def _contents(self, row: int) -> Iterator[tuple[Samples, slice]]:
+        """The samples of each piece of a component, NaN where they are missing, and where they lie."""
+        starts = {place.start: piece.start for piece, place in self.pieces[row]}
+        for piece, place in self.pieces[row]:
+            values = np.where(piece.missing, np.nan, piece.values)
+            # where the clock jitters, the last sample may get the place of a later one, the first of the next piece
+            if starts.get(place.stop - 1, piece.start) > piece.start + (len(values) - 1) / self.rate:
+                values[-1] = np.nan
+            yield values, place
+
+    @property
+    def _least_constant(self) -> int:
+        """From how many equal samples on a channel is constant."""
+        return max(round(CONSTANT * self.rate), 2)
+
+    def fill(self, row: int, values: Samples, sos: Samples | None, zerophase: bool) -> None:
+        """Bridge, resample and filter one component, as :py:meth:`joined` returns it, segment by segment."""
+        if not len(values):
+            return
+        self.covered[row] = ~np.isnan(values)
+        constant, segments = gaps.constant(values, self._least_constant), self.segments[row]
+        for place in self._parts(row):
+            padding = place.start % self.ratio.denominator
+            part, alive = self._conditioned(values[place], constant[place], padding)
+            begin = int((place.start - padding) * self.ratio)
+            end = begin + len(part)
+            # at another rate, two segments may share a sample: the earlier one keeps it
+            first = max(begin, segments[-1].span.stop) if segments else begin
+            here, new = (row, slice(first, end)), slice(first - begin, None)
+            self.data[here] = filtering.filtered(part, sos, zerophase)[new]
+            self.alive[here] = alive[new]
+            segments.append(Segment(place, padding, slice(begin, end)))
+
+    def _parts(self, row: int) -> Iterator[slice]:
+        """Where a component has one channel code and no long gaps."""
+        there = np.flatnonzero(self.covered[row])
+        changes = [new.start for (old, _), (piece, new) in pairwise(self.pieces[row]) if old.channel != piece.channel]
+        begins = np.diff(there, prepend=-np.inf) - 1 > BRIDGED * self.rate  # true for the first sample
+        begins[np.searchsorted(there, changes)] = True
+        for part in np.split(there, np.flatnonzero(begins)[1:]):
+            yield slice(int(part[0]), int(part[-1]) + 1)
+
+    def _conditioned(self, values: Samples, constant: Mask, padding: int) -> tuple[Samples, Mask]:
+        """Samples of a part at the rate of the record, bridged; and where they are alive."""
+        alive = ~np.isnan(values) & ~constant
+        part = gaps.bridged(np.where(alive, values, np.nan) if alive.any() else values)
+        if self.ratio == 1:
+            return part, alive
+        part = filtering.resampled(np.pad(part, (padding, 0), mode="edge"), self.ratio)
+        return part, filtering.resampled_mask(np.pad(alive, (padding, 0)), self.ratio)
 
     def original(self, values: NDArray[np.float32]) -> Iterator[tuple[Piece, Samples]]:
         """
@@ -134,25 +238,17 @@ def records(
         if alone:
             doubled.add(name)
         for stretch in chain(stretches(together, rate, limit), stretches(alone, rate, limit)):
-            axis = Axis(stretch, rate, ratio, len(order))
-            segments: list[tuple[Segment, ...]] = []
-            for row, placed in enumerate(axis.pieces):
-                values, contradiction = axis.joined(row)
+            record = Record(stretch, rate, ratio, len(order))
+            for row, placed in enumerate(record.pieces):
+                values, contradiction = record.joined(row)
                 if contradiction:
-                    start = UTCDateTime(axis.start / rate).strftime("%Y-%m-%dT%H:%M:%S")
+                    start = UTCDateTime(record.start / rate).strftime("%Y-%m-%dT%H:%M:%S")
                     contradicting.setdefault(f"{name}{placed[0][0].channel[-1:]}", start)
-                segments.append(axis.fill(row, values, sos, zerophase))
-            gaps.fill(axis.data, axis.alive, FILLED * window)
-            covered = axis.covered & axis.covered.all(axis=0) if strict else axis.covered
-            yield Record(
-                origin=int(axis.start * ratio),
-                data=axis.data,
-                alive=axis.alive,
-                pieces=axis.pieces,
-                segments=tuple(segments),
-                covered=covered,
-                ratio=ratio,
-            )
+                record.fill(row, values, sos, zerophase)
+            gaps.fill(record.data, record.alive, FILLED * window)
+            if strict:
+                record.covered &= record.covered.all(axis=0)
+            yield record
     if doubled:
         logger.warning(f"Channels with horizontal components 12 as well as NE, 12 denoised apart: {listed(doubled)}")
     if contradicting:
@@ -195,9 +291,9 @@ def joined(stream: Stream, limit: float) -> Stream:
         pieces = [piece for source in members for piece in cut(source, stream[source], 0, limit)]
         rate = common_rate(stream[source] for source in members)
         for stretch in stretches(pieces, rate, limit):
-            axis = Axis(stretch, rate, Fraction(1), 1)
-            first, _ = axis.pieces[0][0]
-            trace = with_samples(stream[first.source], axis.joined(0)[0])
+            record = Record(stretch, rate, Fraction(1), 1)
+            first, _ = record.pieces[0][0]
+            trace = with_samples(stream[first.source], record.joined(0)[0])
             trace.stats.starttime, trace.stats.sampling_rate = first.start, rate
             result.append(trace)
     return result
