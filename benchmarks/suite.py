@@ -18,7 +18,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 #: SeisBench's names of published weights; of SeisDAE, the first that its repository lists.
 PUBLISHED = {"DeepDenoiser": "original", "SeisDAE": None}
 #: Other trainings of CDiffSD in that folder.
-TRAINED = ("published", "gaussian", "gaussian-coloured", "from-scratch")
+TRAINED = ("from-scratch",)
 #: Rows of CDiffSD with the weights of the package and default steps, for either purpose.
 PICKING, WAVEFORMS = "CDiffSD, picking", "CDiffSD, waveforms"
 #: What the name of another denoiser ends in where a share of the removed noise is added back.
