@@ -4,8 +4,6 @@ import logging
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from obspy import Stream, Trace, UTCDateTime
 from scipy import signal
 
@@ -101,12 +99,6 @@ def test_only_long_gaps_of_all_components_split_a_record():
     assert [len(record.data[0]) for record in made(trace(samples=inside))] == [1000, 1000]
 
 
-def test_instruments_of_one_location_stay_apart():
-    traces = [trace(band + c, seed=i) for i, (band, c) in enumerate((b, c) for b in ("HH", "HN", "BH") for c in "ZNE")]
-    found = made(*traces)
-    assert [channels(x) for x in found] == [tuple(b + c for c in "ZNE") for b in ("BH", "HH", "HN")]
-
-
 def test_rates_stay_apart():
     found = made(trace("HHZ", rate=100), trace("HHN", rate=200), trace("HHE", rate=99.999))
     assert [len(record.data[0]) for record in found] == [1000, 1000, 500]
@@ -190,13 +182,6 @@ def test_components_at_different_rates_are_reported_in_one_line(rates, caplog):
     assert "XX.STA..HH" in line.getMessage() and "rates" in line.getMessage()
 
 
-def test_a_change_of_the_rate_is_not_a_fault(caplog):
-    with caplog.at_level(logging.WARNING, "seisbench"):
-        made(*[trace(f"HH{c}") for c in "ZNE"], trace("HHZ", start=100, rate=200))
-        made(*[trace(f"HH{c}", rate=rate) for c in "ZNE" for rate in (100, 200)])
-    assert not caplog.records
-
-
 def test_other_components_are_skipped_in_one_line(caplog):
     with caplog.at_level(logging.WARNING, "seisbench"):
         found = made(trace("HHZ"), trace("HDH"), trace("BDF"), trace(""), Trace())
@@ -212,16 +197,6 @@ def test_touching_and_overlapping_traces_are_joined():
     parts = [whole.slice(START + 5, START + 9.99), whole.slice(START, START + 4.99)]
     np.testing.assert_array_equal(made(*parts)[0].data, made(whole)[0].data)
     assert sum(count for *_, count in spans(made(*parts)[0])) == 1000
-
-
-@given(order=st.permutations(range(4)))
-@settings(max_examples=24, deadline=None)
-def test_contradictions_do_not_depend_on_the_order_of_the_traces(order):
-    traces = [trace(seed=0), trace(samples=500, start=2, seed=1), trace(seed=2), trace(samples=800, start=6, seed=3)]
-    expected = made(*traces)[0]
-    (record,) = made(*[traces[i] for i in order])
-    np.testing.assert_array_equal(record.data, expected.data)
-    np.testing.assert_array_equal(record.covered, expected.covered)
 
 
 def test_of_contradicting_traces_the_mean_is_used(caplog):
@@ -284,29 +259,6 @@ def test_a_later_record_has_the_samples_of_an_earlier_one(rate, start):
     np.testing.assert_allclose(part_values[inner:], whole_values[-len(part_values) + inner :], atol=1e-5)
 
 
-def test_sample_times_off_the_grid_are_kept():
-    (record,) = made(trace("HHZ", start=0), trace("HHN", start=0.0033, seed=1), trace("HHN", start=11.0021, seed=2))
-    assert spans(record) == [
-        ("HHZ", START, 1000),
-        ("HHN", START + 0.0033, 1000),
-        ("HHN", START + 11.0021, 1000),
-    ]
-
-
-@given(
-    rate=st.sampled_from([20, 40, 50, 62.5, 80, 99.999, 100, 100.5, 128, 200, 250, 500]),
-    samples=st.integers(1, 3000),
-    start=st.floats(0, 1),
-)
-@settings(max_examples=60, deadline=None)
-def test_the_pieces_come_back_at_their_own_rate_and_times(rate, samples, start):
-    tr = trace(samples=samples, start=start, rate=rate)
-    (record,) = made(tr, sos=SOS)
-    ((piece, values),) = record.original(record.data)
-    assert (piece.source, piece.offset, len(values)) == (0, 0, samples)
-    assert np.isfinite(values).all()
-
-
 @pytest.mark.parametrize("rate", [20, 40, 50, 80, 200, 250, 500])
 def test_resampling_keeps_a_wave_where_it_is(rate):
     frequency = 3.0
@@ -320,15 +272,6 @@ def test_resampling_keeps_a_wave_where_it_is(rate):
     ((_, values),) = record.original(record.data)
     inner = slice(2 * rate, 16 * rate)
     np.testing.assert_allclose(values[inner], wave(rate)[inner], atol=0.01)
-
-
-@pytest.mark.parametrize("rate", [20, 50, 200, 500])
-def test_gaps_stay_gaps_at_another_rate(rate):
-    tr = trace(samples=20 * rate, rate=rate)
-    tr.data[5 * rate : 6 * rate] = np.nan
-    (record,) = made(tr, sos=SOS)
-    ((_, values),) = record.original(record.data)
-    np.testing.assert_array_equal(np.isnan(values), np.isnan(tr.data))
 
 
 def test_strict_counts_only_what_all_components_have():

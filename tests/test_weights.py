@@ -10,7 +10,6 @@ import numpy as np
 import obspy
 import pytest
 import seisbench.models as sbm
-import torch
 from obspy import Stream, Trace
 
 from seisbench_cdiffsd.metrics import snr_db, suppression_db
@@ -39,15 +38,6 @@ def test_the_example_comes_out_as_pinned():
     expected = json.loads(GOLDEN.read_text())
     for name, values in pinned().items():
         np.testing.assert_allclose(values, expected[name], atol=2e-3, err_msg=name)
-
-
-def test_the_default_precision_of_torch_does_not_matter():
-    expected = denoised_example(steps=1)
-    torch.set_default_dtype(torch.float64)
-    try:
-        np.testing.assert_allclose(denoised_example(steps=1), expected, atol=1e-6)
-    finally:
-        torch.set_default_dtype(torch.float32)
 
 
 def test_the_noise_of_the_example_is_attenuated_by_default(example):
