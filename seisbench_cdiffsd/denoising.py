@@ -221,10 +221,13 @@ def margin(model: WaveformModel) -> float:
 
 def check_pieces(model: WaveformModel) -> None:
     """
-    Check that a model can denoise long records piece by piece.
+    Check that a model, with its own default arguments, can denoise long records piece by piece.
 
-    :raises ValueError: If its filter has no lower corner, so that each sample depends on the mean of the whole record
+    :raises ValueError: If an argument is out of its range, or its filter has no lower corner, so that each sample depends
+        on the mean of the whole record
+    :raises FloatingPointError: If a parameter is NaN or infinite
     """
+    _arguments(model, "picking", None, {})
     filtering.design_filter(model.filter_args, model.filter_kwargs, model.sampling_rate)
     if not filtering.has_lower_corner(model.filter_args):
         raise ValueError(

@@ -12,7 +12,7 @@ from obspy import Stream, Trace, UTCDateTime
 from torch import nn
 
 from seisbench_cdiffsd import CDiffSD, denoise
-from seisbench_cdiffsd.denoising import DRY
+from seisbench_cdiffsd.denoising import DRY, check_pieces
 
 START = UTCDateTime(2020, 1, 1)
 
@@ -165,6 +165,22 @@ def test_default_arguments_are_used(example):
     assert_equal(model.denoise(example), model.denoise(example, steps=1, dry=0.4), rtol=0)
     assert_equal(model.denoise(example, purpose="waveforms"), model.denoise(example, dry=0.0), rtol=0)
     assert not np.allclose(arrays(model.denoise(example)), arrays(model.denoise(example, steps=2)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "culprit"),
+    [
+        ({"default_args": {"steps": 1e9}}, "steps"),
+        ({"default_args": {"overlap": 2999}}, "overlap"),
+        ({"filter_kwargs": {"freqmin": 1.0, "freqmax": 45.0, "corners": 300, "zerophase": True}}, "corners"),
+        ({"filter_kwargs": {"freqmin": 45.0, "freqmax": 1.0}}, "corner frequencies"),
+        ({"filter_args": ("lowpass",), "filter_kwargs": {"freq": 10.0}}, "whole record"),
+    ],
+)
+def test_weights_that_cannot_work_are_refused_before_any_work(wrong, culprit):
+    with pytest.raises(ValueError, match=culprit) as error:
+        check_pieces(CDiffSD(**wrong))
+    assert "\n" not in str(error.value)
 
 
 def test_no_filter_on_request(same, example):

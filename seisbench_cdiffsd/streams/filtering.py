@@ -25,6 +25,8 @@ LOWER_CORNER = {("bandpass",): "freqmin", ("highpass",): "freq"}
 #: Ratio of the model's rate to a record's from which on the record is not resampled. Filters without a lower corner
 #: need it (1 Hz keeps the ratio below 50), since a wrong rate, such as 1e-6 Hz, would fill the memory.
 MAX_RATIO = 100
+#: Filters with more corners are not stable.
+MOST_CORNERS = 16
 #: How the ends of a record are continued for the filter: blocks that the prediction is made from, at most and at least,
 #: and its order; and the longest memory of a filter in samples that is taken into account.
 TRAINED_BLOCKS, LEAST_BLOCKS, PREDICTION_ORDER = 60, 6, 24
@@ -56,6 +58,8 @@ def design_filter(
     options = {"corners": 4, "zerophase": False, **(kwargs or {})}
     if set(options) != {"corners", "zerophase", *keys[kind]}:
         raise ValueError(f"filter_kwargs of a {kind} are {', '.join(keys[kind])}, corners and zerophase.")
+    if options["corners"] not in range(1, MOST_CORNERS + 1):
+        raise ValueError(f"corners of a filter must be 1 to {MOST_CORNERS}, not {options['corners']!r}.")
     edges = [float(options[key]) for key in keys[kind]]
     if not all(0 < low < high for low, high in zip(edges, [*edges[1:], np.inf], strict=True)):
         raise ValueError(f"The corner frequencies of a {kind} must be positive and rise, not {edges} Hz.")
