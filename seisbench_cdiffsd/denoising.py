@@ -223,8 +223,8 @@ def check_pieces(model: WaveformModel) -> None:
     """
     Check that a model, with its own default arguments, can denoise long records piece by piece.
 
-    :raises ValueError: If an argument is out of its range, or its filter has no lower corner, so that each sample depends
-        on the mean of the whole record
+    :raises ValueError: If an argument is out of its range, or its filter has no lower corner, so that each sample
+        depends on the mean of the whole record
     :raises FloatingPointError: If a parameter is NaN or infinite
     """
     _arguments(model, "picking", None, {})
