@@ -101,8 +101,12 @@ def _arguments(model: WaveformModel, purpose: str, dry: float | None, options: M
     arguments["dry"] = dry = dry_of(model, purpose) if dry is None else dry
     if hasattr(model, "check"):
         model.check({key: value for key, value in arguments.items() if key != "components"})
-    elif model.dtype != torch.float32 or not 0 <= dry < 1:
-        raise ValueError(f"dry must be at least 0 and below 1, not {dry!r}; and the model in single precision.")
+    elif not 0 <= dry < 1:
+        raise ValueError(f"dry must be a share, at least 0 and below 1, not {dry!r}.")
+    elif not (0 <= model._get_overlap(model.in_samples, arguments) < model.in_samples and arguments["batch_size"] >= 1):
+        raise ValueError(
+            f"overlap must be less than a window of {model.in_samples} samples, and batch_size at least 1."
+        )
     return arguments
 
 
@@ -146,7 +150,7 @@ def _estimates(
         min_rate=min_sampling_rate(model),
         names=arguments.get("components"),
     )
-    overlap = model._get_overlap(window, arguments)
+    overlap = int(model._get_overlap(window, arguments))
 
     def cuts() -> Iterator[tuple[Record, Windows, int]]:
         for record in found:
@@ -157,9 +161,8 @@ def _estimates(
     left = cuts()
     while batch := list(itertools.islice(left, int(arguments["batch_size"]))):
         cut = torch.from_numpy(np.stack([windows.cut(offset) for _, windows, offset in batch]))
-        for (record, windows, offset), estimate in zip(
-            batch, restore(model, cut, arguments).cpu().numpy(), strict=True
-        ):
+        estimates = restore(model, cut, arguments).cpu().numpy()
+        for (record, windows, offset), estimate in zip(batch, estimates, strict=True):
             windows.add(offset, estimate)
             if windows.complete:
                 clean = windows.stacked()
