@@ -84,19 +84,17 @@ class ComponentUNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        width = WIDTHS[0]
+        width, deep = WIDTHS[0], WIDTHS[-1]
         self.stem = nn.Conv1d(1, width, 7, padding=3)
         self.embedding = nn.Sequential(nn.Linear(width, EMBEDDING), nn.GELU(), nn.Linear(EMBEDDING, EMBEDDING))
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for narrow, wide in pairwise(WIDTHS):
-            deepest = wide == WIDTHS[-1]
-            shrink = nn.Conv1d(narrow, wide, 3, 1, 1) if deepest else nn.Conv1d(narrow, wide, 4, 2, 1)
-            self.down.append(Down(narrow, 0, shrink))
+            halve = nn.Conv1d(narrow, wide, 3, 1, 1) if wide == deep else nn.Conv1d(narrow, wide, 4, 2, 1)
+            self.down.append(Level(narrow, 0, halve))
         for wide, narrow in pairwise(reversed(WIDTHS)):
+            conv: nn.Module = nn.Conv1d(wide, narrow, 3, padding=1)
             outermost = len(self.up) == len(WIDTHS) - 2
-            conv = nn.Conv1d(wide, narrow, 3, padding=1)
-            self.up.append(Up(wide, narrow, conv if outermost else nn.Sequential(nn.Upsample(scale_factor=2), conv)))
-        deep = WIDTHS[-1]
+            self.up.append(Level(wide, narrow, conv if outermost else nn.Sequential(nn.Upsample(scale_factor=2), conv)))
         self.middle_first, self.middle_second = Residual(deep, deep), Residual(deep, deep)
         self.middle_attention = Attention(deep)
         self.last = Residual(2 * width, width)
@@ -107,15 +105,19 @@ class ComponentUNet(nn.Module):
         stem = x = self.stem(x)
         skips: list[Tensor] = []
         for stage in self.down:
-            x = stage(x, embedding, skips)
+            skips.append(stage.first(x, embedding))
+            skips.append(stage.attention(stage.second(skips[-1], embedding)))
+            x = stage.resample(skips[-1])
         x = self.middle_attention(self.middle_first(x, embedding))
         x = self.middle_second(x, embedding)
         for stage in self.up:
-            x = stage(x, embedding, skips)
+            x = stage.first(torch.cat([x, skips.pop()], dim=1), embedding)
+            x = stage.second(torch.cat([x, skips.pop()], dim=1), embedding)
+            x = stage.resample(stage.attention(x))
         return self.head(self.last(torch.cat([x, stem], dim=1), embedding))
 
 
-class Stage(nn.Module):
+class Level(nn.Module):
     """
     One level of the U-Net: two residual blocks, linear attention, and a step to the next level.
 
@@ -128,26 +130,6 @@ class Stage(nn.Module):
         super().__init__()
         self.first, self.second = (Residual(channels + skipped, channels) for _ in range(2))
         self.attention, self.resample = LinearAttention(channels), resample
-
-
-class Down(Stage):
-    """A level on the way down, which stores the output of both blocks for the way up."""
-
-    def forward(self, x: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
-        x = self.first(x, embedding)
-        skips.append(x)
-        x = self.attention(self.second(x, embedding))
-        skips.append(x)
-        return self.resample(x)
-
-
-class Up(Stage):
-    """A level on the way up, which takes what the way down has stored."""
-
-    def forward(self, x: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
-        x = self.first(torch.cat([x, skips.pop()], dim=1), embedding)
-        x = self.second(torch.cat([x, skips.pop()], dim=1), embedding)
-        return self.resample(self.attention(x))
 
 
 def sinusoidal(position: Tensor, width: int) -> Tensor:
