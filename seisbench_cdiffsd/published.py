@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from functools import cache, partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -87,7 +88,8 @@ class ComponentUNet(nn.Module):
         width, deep = WIDTHS[0], WIDTHS[-1]
         self.stem = nn.Conv1d(1, width, 7, padding=3)
         self.embedding = nn.Sequential(nn.Linear(width, EMBEDDING), nn.GELU(), nn.Linear(EMBEDDING, EMBEDDING))
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        self.down: Any = nn.ModuleList()
+        self.up: Any = nn.ModuleList()
         for narrow, wide in pairwise(WIDTHS):
             halve = nn.Conv1d(narrow, wide, 3, 1, 1) if wide == deep else nn.Conv1d(narrow, wide, 4, 2, 1)
             self.down.append(Level(narrow, 0, halve))
