@@ -522,24 +522,20 @@ class CDiffSD(WaveformModel):
         :raises FloatingPointError: If a parameter of the model is NaN or infinite
         """
         given = {key: known[1] for key, known in self._annotate_args.items()} | argdict
-        window, overlap, blinding = self.in_samples, given["overlap"], given["blinding"]
-        shared = 0.0
-        if _is_number(overlap, window) and (overlap < 1 or float(overlap).is_integer()):
-            shared = overlap * window if overlap < 1 else overlap
-        pair = isinstance(blinding, (tuple, list, np.ndarray)) and len(blinding) == 2
-        # with a larger blinding, samples between two windows would be lost
-        blind = pair and all(map(_is_count, blinding)) and sum(blinding) <= int(shared)
+        window, overlap, blind = self.in_samples, given["overlap"], given["blinding"]
+        most = 0.99 * window  # else windows hardly advance
+        pair = isinstance(blind, (tuple, list, np.ndarray)) and len(blind) == 2
         checks = {
             "steps": (_is_count(given["steps"], 1, 1000), "a positive integer"),
             "batch_size": (_is_count(given["batch_size"], 1), "a positive integer"),
             "dry": (_is_number(given["dry"], 1), "a share, at least 0 and below 1"),
             "overlap": (
-                (shared or overlap == 0) and shared <= 0.99 * window,
-                f"a share, or a number of samples, up to 0.99 of {window} samples",
+                _is_number(overlap, 0.99) or _is_count(overlap, 1, int(most)),
+                f"a share of a window, or a number of samples up to {most:.0f}",
             ),
             "blinding": (
-                blind,
-                f"two counts of samples, together at most {shared:.0f}",
+                pair and all(map(_is_count, blind)) and sum(blind) < window,
+                f"two numbers of samples, together less than {window}",
             ),
             "stacking": (given["stacking"] in self._stack_options, "avg or max"),
         }
