@@ -70,34 +70,22 @@ def design_filter(
 
 
 def min_sampling_rate(args: Sequence[Any] | None, kwargs: dict[str, Any] | None, rate: float) -> float:
-    """
-    Records at this rate in Hz, or a lower one, have nothing in the band of a filter.
-
-    :param args: As for :py:func:`design_filter`
-    :param kwargs: Likewise
-    :param rate: Sampling rate in Hz to which records are resampled before they are filtered
-    """
+    """Records at this rate in Hz, or a lower one, have nothing in the band of a filter of records at `rate`."""
     corner = LOWER_CORNER.get(tuple(args or ()))
     return max(rate / MAX_RATIO, 2 * float((kwargs or {})[corner]) if corner else 0.0)
 
 
 def has_lower_corner(args: Sequence[Any] | None) -> bool:
-    """
-    Whether a filter removes the mean of a record; if not, that has to be done before, and it depends on all samples.
-
-    :param args: As for :py:func:`design_filter`
-    """
+    """Whether a filter removes the mean of a record; if not, that has to be done before, and depends on all samples."""
     return tuple(args or ()) in LOWER_CORNER
 
 
 def filtered(values: Samples, sos: Samples | None, zerophase: bool = True) -> Samples:
     """
-    Samples in a band, by the same function as in training, :py:func:`scipy.signal.sosfiltfilt`, but its ends
-    do not ring.
+    Samples in a band, as :py:func:`scipy.signal.sosfiltfilt` has them in training, but their ends do not ring.
 
     :param values: Samples of a contiguous record, without mean
     :param sos: Sections of :py:func:`design_filter`; None for all frequencies
-    :param zerophase: Run them forward and backward
     """
     if sos is None:
         return values
@@ -123,11 +111,8 @@ def _continuation(values: Samples, memory: int) -> Samples:
     """
     What a record may be followed by, until a filter has forgotten it: where the record ended, the filter would ring.
 
-    Means of short blocks, which follow microseism, are predicted; the rest is mirrored.
-
-    :param values: Samples
-    :param memory: See :py:func:`_memory`
-    :return: As many samples as the filter remembers; none if the record is too short to tell
+    Means of short blocks, which follow microseism, are predicted; the rest is mirrored. If the record is too short to
+    tell, there is nothing.
     """
     block = max(memory // 2, 1)
     count = min(len(values) // block, TRAINED_BLOCKS)
@@ -147,12 +132,7 @@ def _continuation(values: Samples, memory: int) -> Samples:
 
 
 def _predicted(values: Samples, length: int) -> Samples:
-    """
-    A series and its continuation by linear prediction (Burg's method), which is stable: it does not grow.
-
-    :param values: Samples
-    :param length: Number of samples, those of `values` included
-    """
+    """A series continued to a length by linear prediction (Burg's method), which is stable: it does not grow."""
     largest = np.abs(values).max()
     if largest == 0:
         return np.zeros(length)
@@ -175,13 +155,7 @@ def _predicted(values: Samples, length: int) -> Samples:
 
 
 def simple_ratio(rate: float, target: float) -> Fraction:
-    """
-    A simple fraction that takes one rate to another, or next to it: to within RATE_TOLERANCE.
-
-    :param rate: Rate in Hz, more than `target` / MAX_RATIO
-    :param target: The other rate
-    :return: 1 within the tolerance
-    """
+    """A simple fraction that takes one rate in Hz to another, to within RATE_TOLERANCE; 1 within that."""
     if abs(rate / target - 1) <= RATE_TOLERANCE:
         return Fraction(1)
     return Fraction(target / rate).limit_denominator(max(100, round(2 * rate / target)))

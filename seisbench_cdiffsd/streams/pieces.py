@@ -59,12 +59,7 @@ class Piece:
     channel: str
 
     def place(self, rate: float, origin: int = 0) -> slice:
-        """
-        Where the piece lies among all samples since 1970, to the nearest one: the same however a stream is cut.
-
-        :param rate: Sampling rate of the axis in Hz
-        :param origin: Number of the sample that counts as the first
-        """
+        """Where the piece lies among all samples since 1970, less `origin`: the same however a stream is cut."""
         # no sample time of a usual rate lies where this rounds up, so its jitter decides nothing
         first = math.floor(self.start.ns * Fraction(rate) / 10**9 + Fraction(51, 100)) - origin
         return slice(first, first + len(self.values))
@@ -113,12 +108,7 @@ def is_usable(trace: Trace) -> bool:
 
 
 def of_one_rate(members: Iterable[T], trace_of: Callable[[T], Trace]) -> list[list[T]]:
-    """
-    Groups of one sampling rate, as far as it can be known: SAC keeps seven digits, and clocks waver in the seventh.
-
-    :param members: What the traces belong to
-    :param trace_of: The trace of a member
-    """
+    """Groups of one sampling rate, as far as it can be known: SAC keeps seven digits, and clocks waver in the seventh."""
     groups: list[list[T]] = []
     last = 0.0
     for member in sorted(members, key=lambda x: trace_of(x).stats.sampling_rate):
@@ -206,11 +196,8 @@ def divided(pieces: list[Piece], rate: float, limit: float) -> tuple[list[Piece]
         HH1     11111111111111111
         alone        1111111          (one sample more on both sides)
 
-    What is before and after stays with the others, so the result for a sample depends on nothing far away.
-
-    :param pieces: Pieces of one instrument, of any letters
-    :param rate: Sampling rate of their axis in Hz
-    :param limit: Shorter gaps, in seconds, count as if samples were there
+    What is before and after stays with the others, so the result for a sample depends on nothing far away. Gaps of less
+    than `limit` seconds count as if samples were there.
     """
     common: list[Span] = []
     for row in {piece.row for piece in pieces}:

@@ -168,12 +168,7 @@ class Record:
         return part, filtering.resampled_mask(np.pad(alive, (padding, 0)), self.ratio)
 
     def original(self, values: NDArray[np.float32]) -> Iterator[tuple[Piece, Samples]]:
-        """
-        Arrays back to the rate, and the sample times, of the pieces of the stream.
-
-        :param values: Samples in the shape of `data`
-        :return: Pieces and their samples, NaN where the stream had none
-        """
+        """Samples in the shape of `data` back to the pieces of the stream, NaN where that had none."""
         for row, members in enumerate(self.pieces):  # one row at a time: a day of them is long
             if members:
                 samples = self._original_row(row, values)
@@ -257,13 +252,7 @@ def records(
 
 
 def samples_of_traces(stream: Stream, estimates: Iterable[tuple[Record, NDArray[np.float32]]]) -> dict[int, Samples]:
-    """
-    Arrays back to the traces of a stream.
-
-    :param stream: The stream that the records were made of
-    :param estimates: Records, and samples in the shape of their data
-    :return: Samples of the traces, by position in the stream, NaN where they are missing
-    """
+    """Arrays of records back to the traces of a stream: samples by position in it, NaN where they are missing."""
     result: dict[int, Samples] = {}
     for record, values in estimates:
         for piece, samples in record.original(values):
