@@ -108,7 +108,7 @@ def is_usable(trace: Trace) -> bool:
 
 
 def of_one_rate(members: Iterable[T], trace_of: Callable[[T], Trace]) -> list[list[T]]:
-    """Groups of one sampling rate, as far as it can be known: SAC keeps seven digits, and clocks waver in the seventh."""
+    """Groups of one sampling rate, as far as it is known: SAC keeps seven digits, and clocks waver in the seventh."""
     groups: list[list[T]] = []
     last = 0.0
     for member in sorted(members, key=lambda x: trace_of(x).stats.sampling_rate):
