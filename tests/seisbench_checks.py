@@ -7,7 +7,6 @@ import pickle
 from copy import deepcopy
 
 import numpy as np
-import obspy
 import pytest
 import seisbench.models as sbm
 import torch
@@ -194,12 +193,6 @@ def test_bad_arguments_are_errors_and_do_not_hang(model, argument):
         model.annotate(stream(), **argument)
 
 
-def test_unknown_arguments_are_named(model, caplog):
-    with caplog.at_level(logging.WARNING, "seisbench"):
-        model.annotate(stream(), step=1)
-    assert "'step'" in caplog.text
-
-
 def test_several_streams_at_a_time(model):
     async def both():
         return await asyncio.gather(*(model.annotate_async(stream(seed=seed)) for seed in (0, 1)))
@@ -243,7 +236,3 @@ def test_das_wrapper(model):
     output = wrapper(x, argdict={"steps": 2})
     assert set(output) == {"Z", "E"}  # the wrapper takes N for noise
     assert all(part.shape == x.shape and part.isfinite().all() for part in output.values())
-
-
-def test_the_example(model):
-    assert [trace.id for trace in model.annotate(obspy.read())] == [f"BW.RJOB..CDiffSD_EH{c}" for c in "ZNE"]

@@ -21,11 +21,6 @@ def records(seed, *shape):
     return np.random.default_rng(seed).standard_normal(shape)
 
 
-@pytest.mark.parametrize("amplitude", [0.1, 1, 10])
-def test_sdr_of_an_orthogonal_error_is_the_ratio_of_amplitudes(amplitude):
-    assert metrics.sdr_db(SINE, SINE + amplitude * COSINE) == pytest.approx(-20 * np.log10(amplitude), abs=1e-9)
-
-
 def test_sdr_punishes_a_wrong_amplitude():
     assert metrics.sdr_db(SINE, 0.5 * SINE) == pytest.approx(20 * np.log10(2))
     assert metrics.sdr_db(SINE, -SINE) == pytest.approx(-20 * np.log10(2))
@@ -130,11 +125,6 @@ def test_one_pick_matches_one_label_and_the_closest_wins():
     assert [index.tolist() for index in metrics.match_picks(picks, labels, 0.5)] == [[1], [0]]
     assert [index.tolist() for index in metrics.match_picks([10.0], [9.8, 10.1], 0.5)] == [[0], [1]]
     assert [index.tolist() for index in metrics.match_picks([], labels, 0.5)] == [[], []]
-
-
-def test_more_pairs_are_better_than_closer_ones():
-    picks, labels = [1.4, 1.0], [1.4, 1.8]  # the pair (1.4, 1.4) would leave (1.0, 1.8), too far apart
-    assert [index.tolist() for index in metrics.match_picks(picks, labels, 0.5)] == [[1, 0], [0, 1]]
 
 
 def test_the_tolerance_itself_is_inside():

@@ -78,16 +78,6 @@ def test_a_gap_of_a_smooth_record_is_bridged_smoothly():
     assert list(np.flatnonzero(~record.covered[0])) == [1000]
 
 
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("kind", [">f2", "<f2"])
-def test_half_precision_has_room_enough(kind):
-    tr = trace(samples=(30_000 + 1000 * np.random.default_rng(0).standard_normal(1000)).astype(kind))
-    tr.data[500] = np.inf
-    same = tr.copy()
-    same.data = tr.data.astype(np.float64)
-    np.testing.assert_array_equal(made(tr, sos=SOS)[0].data, made(same, sos=SOS)[0].data)
-
-
 def test_only_long_gaps_of_all_components_split_a_record():
     short = made(trace(start=0), trace(start=12.9), trace("HHN", samples=1500, seed=1))
     assert [len(record.data[0]) for record in short] == [2290]
@@ -131,15 +121,6 @@ def test_a_number_next_to_the_other_letter_is_not_another_instrument(letters, ca
     assert not caplog.records
 
 
-def test_other_names_at_another_time_change_nothing(caplog):
-    odd = [trace(f"HH{c}", seed=i) for i, c in enumerate("Z12")]
-    with caplog.at_level(logging.WARNING, "seisbench"):
-        found = made(*odd, *[trace(f"HH{c}", start=1e8, seed=i) for i, c in enumerate("ZNE")])
-    assert [channels(x) for x in found] == [("HHZ", "HH1", "HH2"), ("HHZ", "HHN", "HHE")]
-    np.testing.assert_array_equal(found[0].data, made(*odd)[0].data)
-    assert not caplog.records
-
-
 @pytest.mark.parametrize("rate", [100, 128, 97, 20])
 def test_channels_that_get_other_names_stay_in_their_rows(rate, caplog):
     samples = int(10 * rate)
@@ -180,23 +161,6 @@ def test_components_at_different_rates_are_reported_in_one_line(rates, caplog):
         assert len(made(trace("HHZ", rate=rates[0]), *[trace(f"HH{c}", rate=rates[1]) for c in "NE"])) == 2
     (line,) = caplog.records
     assert "XX.STA..HH" in line.getMessage() and "rates" in line.getMessage()
-
-
-def test_other_components_are_skipped_in_one_line(caplog):
-    with caplog.at_level(logging.WARNING, "seisbench"):
-        found = made(trace("HHZ"), trace("HDH"), trace("BDF"), trace(""), Trace())
-    assert [channels(x) for x in found] == [("HHZ", "", "")]
-    assert len(caplog.records) == 1
-    assert "XX.STA..BDF (100 Hz), XX.STA..HDH (100 Hz)" in caplog.text
-
-
-def test_touching_and_overlapping_traces_are_joined():
-    whole = trace(samples=1000)
-    parts = [whole.slice(START, START + 4.99), whole.slice(START + 4, START + 9.99)]
-    np.testing.assert_array_equal(made(*parts)[0].data, made(whole)[0].data)
-    parts = [whole.slice(START + 5, START + 9.99), whole.slice(START, START + 4.99)]
-    np.testing.assert_array_equal(made(*parts)[0].data, made(whole)[0].data)
-    assert sum(count for *_, count in spans(made(*parts)[0])) == 1000
 
 
 def test_of_contradicting_traces_the_mean_is_used(caplog):
