@@ -11,7 +11,6 @@ import numpy as np
 import obspy
 import pandas as pd
 import seisbench.data as sbd
-import seisbench.generate as sbg
 from baselines import Array
 
 from seisbench_cdiffsd.data import augmentations as aug
@@ -20,7 +19,7 @@ from seisbench_cdiffsd.data.augmentations import P_KEY, RATE_KEY, S_KEY, SNR_KEY
 from seisbench_cdiffsd.data.datasets import earthquakes_of, noise_apart, noise_of, open_dataset, some
 from seisbench_cdiffsd.data.pairs import Mixtures
 from seisbench_cdiffsd.data.splits import in_split, take_split
-from seisbench_cdiffsd.data.stores import InMemory, Joined
+from seisbench_cdiffsd.data.stores import InMemory, Joined, Steps
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE as RATE
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -105,15 +104,15 @@ def load_data(options: Options, folder: Path) -> Data:
         noise = noise or _shared(NOISE)
     noise = noise or events
     few = None if options.limit is None else SPARE * options.limit
-    band, split = pairs.band_pass(), options.split
+    split = options.split
     try:
         sets, calm, unrest = ([open_dataset(x, options.download) for x in part] for part in (events, noise, busy))
         quiet = [noise_apart(some(usable(x, split), few, options.seed), sets, split) for x in calm]
         held = [earthquakes_of(some(split_of(x, split), few, options.seed)) for x in sets]
-        earthquakes = _loaded(held, pairs.target(band, options.clean_snr, mute=False))
-        silence = _loaded(quiet, pairs.background(band, WINDOW))
+        earthquakes = _loaded(held, pairs.target(options.clean_snr, mute=False))
+        silence = _loaded(quiet, pairs.background(WINDOW))
         restless = [some(split_of(x, split), few, options.seed) for x in unrest if split in set(x.metadata["split"])]
-        unquiet = _loaded(restless, pairs.background(band, WINDOW)) if restless else None
+        unquiet = _loaded(restless, pairs.background(WINDOW)) if restless else None
     except ValueError as error:
         raise DataError(str(error)) from error
     mixtures, full_band = {}, {}
@@ -131,12 +130,12 @@ def _shared(names: Sequence[str]) -> list[str]:
     return [str(SHARED / "data" / name) for name in names if (SHARED / "data" / name).is_dir()]
 
 
-def _loaded(datasets: Sequence[sbd.WaveformDataset], arguments: dict[str, Any]) -> Joined:
+def _loaded(datasets: Sequence[sbd.WaveformDataset], steps: Steps) -> Joined:
     """
     The usable records of several datasets, some of which may have none: six channels, of which the first three are in
     the band and the others, scaled alike, as they were recorded.
     """
-    demean, band, scale, *more = arguments["augmentations"]
+    place = steps.index(aug.in_band)
 
     def keep(state: State) -> None:
         state["whole"] = state["X"]
@@ -144,11 +143,11 @@ def _loaded(datasets: Sequence[sbd.WaveformDataset], arguments: dict[str, Any]) 
     def join(state: State) -> None:
         state["X"] = (np.concatenate([state["X"][0], state["whole"][0]]), state["X"][1])
 
-    arguments = {**arguments, "augmentations": [demean, keep, band, *more, join, scale]}
+    steps = [*steps[:place], keep, aug.in_band, *steps[place + 2 :], join, steps[place + 1]]
     parts, problems = [], []
     for dataset in datasets:
         try:
-            parts.append(InMemory(dataset, **arguments))
+            parts.append(InMemory(dataset, steps))
         except ValueError as error:
             problems.append(error)
     if not parts:
@@ -248,7 +247,12 @@ def natural_records(datasets: Sequence[sbd.WaveformDataset], options: Options) -
     not trained on either, and only its clean records were used to choose models.
     """
     windows, rows = [], []
-    steps = [sbg.Normalize(demean_axis=-1), pairs.band_pass(), aug.RecordSNR()]
+
+    def noisy(state: State) -> None:
+        if not -np.inf < state["X"][1][SNR_KEY] < NOISY_SNR:
+            raise aug.Unusable("without a low SNR")
+
+    steps = [*pairs.conditioned(int(RATE))[:-1], aug.record_snr, noisy]
     for events in datasets:
         manual = events.metadata.get("trace_p_status", pd.Series("", index=events.metadata.index)) == "manual"
         if "split" in events.metadata:
@@ -259,7 +263,7 @@ def natural_records(datasets: Sequence[sbd.WaveformDataset], options: Options) -
         limit = None if options.limit is None else SPARE * options.limit
         chosen = some(events.filter(manual.to_numpy(), inplace=False), limit, options.seed)
         try:
-            records = InMemory(chosen, steps, lambda x: -np.inf < x[SNR_KEY] < NOISY_SNR, shortest=int(RATE))
+            records = InMemory(chosen, steps)
         except ValueError:
             continue
         for index in range(len(records)):

@@ -26,14 +26,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import math
 import shutil
-import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import seisbench.models as sbm
 import torch
 from baselines import NetworkDenoiser as MaskDenoiser
@@ -44,17 +42,14 @@ from tqdm.auto import tqdm
 
 from seisbench_cdiffsd.data import pairs
 from seisbench_cdiffsd.data.settings import DatasetChoice
-from seisbench_cdiffsd.files.writing import replacing
 from seisbench_cdiffsd.metrics import cross_correlation, sdr_db
-from seisbench_cdiffsd.training.batches import load_data, whole_batch
-from seisbench_cdiffsd.training.config import TrainingConfig, read_config
+from seisbench_cdiffsd.training.batches import load_data
+from seisbench_cdiffsd.training.config import Loss, TrainingConfig, read_config
 from seisbench_cdiffsd.training.losses import mask_spectrum
-from seisbench_cdiffsd.training.optimizer import make_optimizer
-from seisbench_cdiffsd.training.trainer import fit, learning_rate_factor, update_ema
+from seisbench_cdiffsd.training.trainer import Training, fit
 
 FOLDER = Path(__file__).parent
 DATA = FOLDER.parents[1] / "shared" / "data"
-MASKS = {"deepdenoiser": sbm.DeepDenoiser, "seisdae": sbm.SeisDAE}
 GRID = {
     "frame": (50, 100, 200),
     "quantile": (0.1, 0.2, 0.3),
@@ -87,19 +82,6 @@ def coloured(gaussian: np.ndarray, like: np.ndarray, smooth: int = 25) -> np.nda
     return np.fft.irfft(np.fft.rfft(gaussian) * shape, like.shape[-1])
 
 
-class Data:
-    """The pairs of a training of CDiffSD, drawn as in its own batches, and its validation mixtures."""
-
-    def __init__(self, events: WaveformDataset, noise: WaveformDataset, config: TrainingConfig) -> None:
-        parts = [[(dataset, DatasetChoice(dataset.name))] for dataset in (events, noise)]
-        self.config, self.data = config, load_data(*parts, config, pairs.band_pass())
-        self.validation = self.data.validation
-
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Earthquakes and noise of a step, (batch, 3, samples)."""
-        return whole_batch(self.data, self.config, step)
-
-
 def published(like: TrainingConfig) -> TrainingConfig:
     """The settings of another training, with what is published from the config of that name in the package."""
     settings, names = read_config("published"), ("network", "schedule", "norm", "loss", "unfolded", "top", "factor")
@@ -129,89 +111,38 @@ def mask_loss(model: torch.nn.Module, clean: Tensor, noise: Tensor) -> Tensor:
     return -(masks(clean, noise) * found.clamp(min=1e-7).log()).sum(1).mean()
 
 
-class MaskTraining:
-    """
-    A training of DeepDenoiser or SeisDAE, with the recipe of ``seisbench_cdiffsd.training.trainer``.
+class MaskTraining(Training):
+    """A training of DeepDenoiser or SeisDAE, else as one of CDiffSD."""
 
-    :param name: Which of the two
-    :param data: Pairs, validation mixtures and settings
-    :param out: Folder for ``log.csv``, ``last.ckpt`` and the best ``model``
-    :param device: Device to train on
-    """
+    kind: type[sbm.DeepDenoiser] = sbm.DeepDenoiser
 
-    def __init__(self, name: str, data: Data, out: Path, device: str = "cpu") -> None:
-        self.config, self.data, self.out, self.device = data.config, data, out, device
-        torch.manual_seed(self.config.seed)
-        model = MASKS[name].load(self.config.init_from) if self.config.init_from else MASKS[name]()
-        self.model = model.float().to(device, memory_format=torch.channels_last)
-        self.averaged = MASKS[name]().to(device)
-        self.averaged.load_state_dict(self.model.state_dict())
-        self.optimizer = make_optimizer(self.model, self.config.learning_rate, self.config.kernel_rate)
-        self.rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.step, self.best, self.rows = 0, -math.inf, list[dict[str, float]]()
-        if (out / "last.ckpt").is_file():
-            state = torch.load(out / "last.ckpt", map_location=device, weights_only=True)
-            self.step, self.best, self.rows = state["step"], state["best"], state["rows"]
-            for part in ("model", "averaged", "optimizer"):
-                getattr(self, part).load_state_dict(state[part])
-            self.write_log()  # a kill may have come between the checkpoint and the log
+    @classmethod
+    def new_model(cls, config: TrainingConfig, resumed: bool) -> torch.nn.Module:
+        """The network, with the weights to start from unless a checkpoint has them."""
+        model = cls.kind.load(config.init_from) if config.init_from and not resumed else cls.kind()
+        return model.float().to(memory_format=torch.channels_last)
 
-    def run(self, until: int | None = None) -> None:
-        """Train to the last step, or only to an earlier one."""
-        last, every = self.config.steps, self.config.validate_every
-        start, since, losses = time.monotonic(), self.step, []
-        with tqdm(total=last, initial=self.step, desc="Training", disable=None) as bar:
-            while self.step < min(last, until or last):
-                losses.append(self.update())
-                bar.update()
-                if self.step % every and self.step < last:
-                    continue
-                row = {"step": self.step, "loss": float(np.mean(losses)), **self.validate()}
-                row["seconds_per_step"] = (time.monotonic() - start) / (self.step - since)
-                self.keep(row)
-                start, since, losses = time.monotonic(), self.step, []
+    def loss(self, batch: dict[str, Any]) -> Tensor:
+        """Cross-entropy of the masks of all components."""
+        return mask_loss(self.model, *(batch[part].flatten(0, 1) for part in ("clean", "noise")))
 
-    def update(self) -> float:
-        """One update of the weights and of their average."""
-        config = self.config
-        for group, highest in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = highest * learning_rate_factor(config, self.step)
-        clean, noise = (x.flatten(0, 1).to(self.device) for x in self.data.batch(self.step))
-        self.model.train()
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16, self.config.precision == "bf16-mixed"):
-            loss = mask_loss(self.model, clean, noise)
-        self.optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.step += 1
-        update_ema(self.averaged, self.model, config, self.step)
-        return loss.item()
-
-    def validate(self) -> dict[str, float]:
-        """Mean in-band SDR (dB) and correlation of the averaged weights on the validation mixtures."""
+    def scores(self) -> dict[str, float]:
+        """Mean in-band SDR (dB) and correlation on the validation mixtures."""
         mixtures = self.data.validation
-        estimate = MaskDenoiser(self.averaged)(mixtures.noisy)
+        estimate = MaskDenoiser(self.average)(mixtures.noisy)
         return {
-            "sdr": float(sdr_db(mixtures.clean, estimate, axis=(-2, -1)).mean()),
-            "correlation": float(np.nanmean(cross_correlation(mixtures.clean, estimate))),
+            "sdr_1": float(sdr_db(mixtures.clean, estimate, axis=(-2, -1)).mean()),
+            "correlation_1": float(np.nanmean(cross_correlation(mixtures.clean, estimate))),
         }
 
-    def keep(self, row: dict[str, float]) -> None:
-        """Save the best weights, and write a checkpoint to resume from and the log."""
-        self.rows.append(row)
-        if row["sdr"] > self.best:
-            self.best = row["sdr"]
-            self.averaged.save(self.out / "model", weights_docstring=json.dumps({**asdict(self.config), **row}))
-        state = {part: getattr(self, part).state_dict() for part in ("model", "averaged", "optimizer")}
-        with replacing(self.out / "last.ckpt") as path:
-            torch.save({**state, "step": self.step, "best": self.best, "rows": self.rows}, path)
-        self.write_log()
 
-    def write_log(self) -> None:
-        """Write the rows of all validations so far."""
-        with replacing(self.out / "log.csv") as path:
-            pd.DataFrame(self.rows).to_csv(path, index=False)
+class SeisDAETraining(MaskTraining):
+    """That of SeisDAE."""
+
+    kind = sbm.SeisDAE
+
+
+MASKS = {"deepdenoiser": MaskTraining, "seisdae": SeisDAETraining}
 
 
 def choose_wiener(mixtures: pairs.Mixtures) -> dict[str, float]:
@@ -275,27 +206,26 @@ def main() -> None:
     changes = {"steps": args.steps, "validate_every": args.validate_every, "batch_size": args.batch_size}
     changes = {name: value for name, value in changes.items() if value is not None}
     init_from = str(args.init_from or "")  # a setting like others: to resume, it must be the same
-    config = read_config(args.like or "default", **changes, events=(), noise=(), init_from=init_from)
+    config = read_config(
+        args.like or "default", **changes, events=(), noise=(), init_from=init_from, device=args.device
+    )
     dataset = GaussianNoise if args.name.startswith("gaussian") else WaveformDataset
     events, noise = WaveformDataset(args.events, component_order="ZNE"), dataset(args.noise, component_order="ZNE")
     if args.name == "wiener":
-        print(json.dumps(choose_wiener(Data(events, noise, config).validation)))
+        data = load_data(*([(x, DatasetChoice(x.name))] for x in (events, noise)), config)
+        print(json.dumps(choose_wiener(data.validation)))
         return
-    out = args.out or Path("runs") / args.name
     if args.name in MASKS:
-        out.mkdir(parents=True, exist_ok=True)
-        path, text = out / "config.json", json.dumps(asdict(config), indent=4)
-        stored, wanted = json.loads(path.read_text() if path.exists() else text), json.loads(text)
-        if differing := [name for name in wanted if name not in stored or stored[name] != wanted[name]]:
-            parser.error(f"{out} holds a training with other settings ({', '.join(differing)}): choose another --out.")
-        path.write_text(text)
-        MaskTraining(args.name, Data(events, noise, config), out, args.device).run()
-    else:
-        if args.name == "published":
-            config = published(config)
-        elif args.name != "from-scratch":
-            noise.coloured = args.name == "gaussian-coloured"
-        fit(events, noise, out, config, args.device)
+        config = replace(config, loss=Loss())  # which is not theirs, and may want a picker
+    elif args.name == "published":
+        config = published(config)
+    elif args.name != "from-scratch":
+        noise.coloured = args.name == "gaussian-coloured"
+    out = args.out or Path("runs") / args.name
+    try:
+        fit(events, noise, out, config, MASKS.get(args.name))
+    except ValueError as error:
+        parser.error(str(error))
     publish(out / "model", args.weights / args.name, args.init_from if args.mean else None)
 
 

@@ -1,6 +1,5 @@
 """Batches: the same in any process, shared without overlap, and with errors that name what is wrong with a record."""
 
-import copy
 import re
 import shutil
 from dataclasses import replace
@@ -11,7 +10,6 @@ import pytest
 import seisbench.data as sbd
 from written import written
 
-from seisbench_cdiffsd.data import pairs
 from seisbench_cdiffsd.data.settings import DatasetChoice
 from seisbench_cdiffsd.training import batches
 from seisbench_cdiffsd.training.config import TrainingConfig
@@ -19,20 +17,36 @@ from seisbench_cdiffsd.training.config import TrainingConfig
 CONFIG = TrainingConfig(batch_size=8, steps=4, validation_events=1)
 
 
+def chosen(*datasets, **choice):
+    return [(dataset, DatasetChoice(dataset.name, **choice)) for dataset in datasets]
+
+
+def load(events, noise, **changes):
+    return batches.load_data(events, noise, replace(CONFIG, **changes))
+
+
+def changeable(dataset):
+    return dataset.filter(np.ones(len(dataset), dtype=bool), inplace=False)
+
+
+def whole_batch(data, config, step=0):
+    return next(iter(batches.loader(data, config, step)))
+
+
 @pytest.fixture(scope="module")
 def parts(small_datasets):
-    return [[(dataset, DatasetChoice(dataset.name))] for dataset in small_datasets]
+    return [chosen(dataset) for dataset in small_datasets]
 
 
 @pytest.fixture(scope="module")
 def data(parts):
-    return batches.load_data(*parts, CONFIG, pairs.band_pass())
+    return load(*parts)
 
 
 @pytest.mark.parametrize(("processes", "accumulate"), [(1, 1), (2, 1), (2, 2), (1, 4)])
 def test_processes_share_each_batch_without_overlap(processes, accumulate):
     config = TrainingConfig(batch_size=8, steps=4, devices=processes, accumulate=accumulate)
-    places = [list(batches.Places(config, 1, rank, processes)) for rank in range(processes)]
+    places = [list(batches.places(config, 1, rank, processes)) for rank in range(processes)]
     assert {len(batch) for rank in places for batch in rank} == {8 // processes // accumulate}
     everything = sorted(place for rank in places for batch in rank for place in batch)
     assert everything == [(step, i) for step in (1, 2, 3) for i in range(8)]
@@ -51,35 +65,30 @@ def test_an_example_is_the_same_at_any_time_and_unlike_all_others(data):
 
 
 def test_batches_have_what_an_update_needs(data):
-    batch = next(iter(batches.loader(data, CONFIG)))
+    batch = whole_batch(data, CONFIG)
     assert batch["clean"].shape == batch["noise"].shape == (8, 3, 3000)
     assert (batch["lower"] < batch["level"]).all() and (batch["level"] <= 1).all()
     assert len(batch["names"]) == 8 and all("bucket" in name and " + " in name for name in batch["names"])
-    clean, noise = batches.whole_batch(data, CONFIG, 0)
-    assert clean.equal(batch["clean"]) and noise.equal(batch["noise"])
 
 
-def test_sources_are_balanced_by_the_root_of_their_records(small_datasets, parts):
-    events, noise = (dataset.filter(np.ones(len(dataset), dtype=bool), inplace=False) for dataset in small_datasets)
+@pytest.mark.parametrize("balance", [True, False])
+def test_sources_are_balanced_by_the_root_of_their_records(small_datasets, balance):
+    events, noise = map(changeable, small_datasets)
     for dataset, column in ((events, "trace_source"), (noise, "station_code")):
         rare = [number == 1 for number in range(len(dataset))]  # one of those to train on
         dataset.metadata[column] = np.where(rare, "rare", "common")
-    chosen = [[(events, DatasetChoice("a"))], [(noise, DatasetChoice("b"))]]
-    for balance in (True, False):
-        data = batches.load_data(*chosen, replace(CONFIG, balance=balance), pairs.band_pass())
-        store = data.pairs.dataset
-        rare = (store.metadata["trace_source"] == "rare").to_numpy()
-        assert rare.sum() == 1
-        common = len(rare) - 1
-        assert data.chances[rare] / data.chances[~rare].sum() == pytest.approx(common**-0.5 if balance else 1 / common)
-        single = replace(CONFIG.augmentations, mixed_noise=0.0)
-        data = batches.load_data(*chosen, replace(CONFIG, balance=balance, augmentations=single), pairs.band_pass())
-        examples, rare_noise = batches.Examples(data, CONFIG), noise["trace_name"].iloc[1]
-        names = [str(examples[0, i]["names"]).partition(" + ") for i in range(400)]
-        share = np.mean([rare_noise in noise_name for _, _, noise_name in names])
-        assert share == pytest.approx(1 / (1 + 5**0.5) if balance else 1 / 6, abs=0.06)
-        share = np.mean([store.metadata["trace_name"][np.flatnonzero(rare)[0]] in name for name, _, _ in names])
-        assert share == pytest.approx(data.chances[rare][0], abs=0.06)
+    single = replace(CONFIG.augmentations, mixed_noise=0.0)
+    data = load(chosen(events), chosen(noise), balance=balance, augmentations=single)
+    metadata = data.pairs.dataset.metadata
+    rare = (metadata["trace_source"] == "rare").to_numpy()
+    common = len(rare) - 1
+    assert data.chances[rare] / data.chances[~rare].sum() == pytest.approx(common**-0.5 if balance else 1 / common)
+    examples = batches.Examples(data, CONFIG)
+    names = [str(examples[0, i]["names"]).partition(" + ") for i in range(400)]
+    share = np.mean([noise["trace_name"].iloc[1] in name for _, _, name in names])
+    assert share == pytest.approx(1 / (1 + 5**0.5) if balance else 1 / 6, abs=0.06)
+    share = np.mean([metadata["trace_name"][np.flatnonzero(rare)[0]] in name for name, _, _ in names])
+    assert share == pytest.approx(data.chances[rare][0], abs=0.06)
 
 
 @pytest.mark.parametrize("balance", [True, False])
@@ -90,80 +99,51 @@ def test_validation_draws_its_noise_as_the_training_does(small_datasets, tmp_pat
         metadata = {"split": "dev" if number else "train", "station_code": "rare" if number == 1 else "common"}
         records.append((metadata, waveform))
     noise = written(tmp_path / "noise", records)
-    config = replace(CONFIG, balance=balance, validation_events=200)
-    swapped = small_datasets[0].filter(np.ones(len(small_datasets[0]), dtype=bool), inplace=False)
+    swapped = changeable(small_datasets[0])
     swapped.metadata["split"] = swapped.metadata["split"].map({"train": "dev", "dev": "train"})  # more to validate on
-    data = batches.load_data(
-        [(swapped, DatasetChoice("a"))] * 20, [(noise, DatasetChoice("b"))], config, pairs.band_pass()
-    )
+    data = load(chosen(swapped) * 20, chosen(noise), balance=balance, validation_events=200)
     rare = ~data.validation.noise[:, 2].any(axis=1)
     assert len(rare) > 700 and rare.mean() == pytest.approx(1 / (1 + 5**0.5) if balance else 1 / 6, abs=0.06)
 
 
 def test_noise_that_overlaps_an_earthquake_of_another_split_is_left_out(small_datasets):
-    events, noise = (dataset.filter(np.ones(len(dataset), dtype=bool), inplace=False) for dataset in small_datasets)
+    events, noise = map(changeable, small_datasets)
     # on the day of noise 1, which is of train, is event 4 of dev; on that of noise 4, of dev, is event 1 of train
     for dataset, days in ((events, range(1, 13)), (noise, (1, 5, 3, 4, 2, 6, 7, 8))):
         dataset.metadata["station_code"] = "A"
         dataset.metadata["trace_start_time"] = [f"2020-01-{day:02d}T00:00:00Z" for day in days]
-
-    def load(noise):
-        chosen = [(events, DatasetChoice("a"))], [(noise, DatasetChoice("b"))]
-        return batches.load_data(*chosen, CONFIG, pairs.band_pass())
-
-    data, apart = load(noise), load(noise.filter(~np.isin(np.arange(8), [1, 4]), inplace=False))
+    data = load(chosen(events), chosen(noise))
+    apart = load(chosen(events), chosen(noise.filter(~np.isin(np.arange(8), [1, 4]), inplace=False)))
     assert data.fingerprint == apart.fingerprint
     np.testing.assert_array_equal(data.validation.noise, apart.validation.noise)
     noise.metadata["station_code"] = "B"
-    assert load(noise).fingerprint != apart.fingerprint
+    assert load(chosen(events), chosen(noise)).fingerprint != apart.fingerprint
 
 
 def test_weights_of_datasets_are_their_shares(small_datasets, parts):
-    (events, _), _ = parts[0][0], parts[1][0]
-    twice = [(events, DatasetChoice("a", weight=3)), (events, DatasetChoice("b"))]
-    data = batches.load_data(twice, parts[1] * 2, CONFIG, pairs.band_pass())
-    half = len(data.chances) // 2
-    assert data.chances.sum() == pytest.approx(1) and data.chances[:half].sum() == pytest.approx(0.75)
-    assert batches.whole_batch(data, CONFIG, 0)[0].isfinite().all()
+    twice = chosen(small_datasets[0], weight=3) + chosen(small_datasets[0])
+    chances = load(twice, parts[1] * 2).chances
+    assert chances.sum() == pytest.approx(1) and chances[: len(chances) // 2].sum() == pytest.approx(0.75)
 
 
 def test_a_dataset_without_a_dev_split_is_trained_on_alone(small_datasets, parts, data):
-    events = small_datasets[0].filter((small_datasets[0]["split"] == "train").to_numpy(), inplace=False)
-    more = batches.load_data([*parts[0], (events, DatasetChoice("b"))], parts[1], CONFIG, pairs.band_pass())
+    bare = chosen(small_datasets[0].filter((small_datasets[0]["split"] == "train").to_numpy(), inplace=False))
+    more = load([*parts[0], *bare], parts[1])
     assert len(more.chances) == 2 * len(data.chances)
     np.testing.assert_array_equal(more.validation.noisy, data.validation.noisy)
     with pytest.raises(ValueError, match="no dev split"):
-        batches.load_data([(events, DatasetChoice("b"))], parts[1], CONFIG, pairs.band_pass())
-
-
-def test_a_record_that_is_too_short_stops_the_training(data):
-    short = copy.copy(data.pairs.dataset)
-    short.samples = [(waveform[:, :2000], metadata) for waveform, metadata in short.samples]
-    generator = pairs.training_pairs(data.pairs.dataset, short, pairs.band_pass())
-    examples = batches.Examples(replace(data, pairs=generator), CONFIG)
-    assert "2000 samples" in str(batches.collate([examples[0, i] for i in range(8)])["error"])
-
-
-def test_other_data_have_another_fingerprint(small_datasets, parts, data):
-    events = small_datasets[0].filter(np.arange(len(small_datasets[0])) != 1, inplace=False)
-    assert (
-        batches.load_data([(events, DatasetChoice("a"))], parts[1], CONFIG, pairs.band_pass()).fingerprint
-        != data.fingerprint
-    )
-    again = batches.load_data(*parts, CONFIG, pairs.band_pass())
-    assert again.fingerprint == data.fingerprint
+        load(bare, parts[1])
 
 
 def test_data_of_the_same_names_are_told_apart(small_datasets, parts):
-    def fingerprint(events, weight=1.0, **changes):
-        chosen = [(events, DatasetChoice("a")), (small_datasets[0], DatasetChoice("b", weight=weight))]
-        return batches.load_data(chosen, parts[1], replace(CONFIG, **changes), pairs.band_pass()).fingerprint
-
     events = small_datasets[0]
-    moved = events.filter(np.ones(len(events), dtype=bool), inplace=False)
+    moved, slower = changeable(events), changeable(events)
     moved.metadata.loc[moved.metadata.index[5], "trace_s_arrival_sample"] += 1
-    slower = events.filter(np.ones(len(events), dtype=bool), inplace=False)
     slower.metadata["trace_sampling_rate_hz"] = 99.0
+
+    def fingerprint(dataset, weight=1.0, **changes):
+        return load(chosen(dataset) + chosen(events, weight=weight), parts[1], **changes).fingerprint
+
     seen = [fingerprint(events, 2.0), fingerprint(events, balance=False)]
     for memory in (4.0, 0.0):
         seen += [fingerprint(x, memory=memory) for x in (events, moved, slower)]
@@ -172,54 +152,44 @@ def test_data_of_the_same_names_are_told_apart(small_datasets, parts):
 
 @pytest.mark.parametrize("memory", [4.0, 0.0])
 def test_any_changed_record_is_noticed(small_datasets, parts, tmp_path, memory):
-    events, config, seen = small_datasets[0], replace(CONFIG, memory=memory), []
+    events, seen = small_datasets[0], []
     path = shutil.copytree(events.path, tmp_path / "x")
     places = [re.match(r"(\w+)\$(\d+)", name).groups() for name in events["trace_name"][events["split"] == "train"]]
-    for bucket, number in [*places[::3], (None, 0)]:  # the last one is no change
-        copy = sbd.WaveformDataset(path, component_order="ZNE")
-        data = batches.load_data([(copy, DatasetChoice("x"))], parts[1], config, pairs.band_pass())
-        seen.append(data.fingerprint)
+    for bucket, number in [*places[::3], (None, 0), (None, 0)]:  # the last two are alike
+        seen.append(load(chosen(sbd.WaveformDataset(path, component_order="ZNE")), parts[1], memory=memory).fingerprint)
         if bucket:
             with h5py.File(path / "waveforms.hdf5", "r+") as file:
                 file["data"][bucket][int(number), 1, 3000] *= 1.001
-    assert len(set(seen)) == len(seen) == 4
-    again = sbd.WaveformDataset(path, component_order="ZNE")
-    assert batches.load_data([(again, DatasetChoice("x"))], parts[1], config, pairs.band_pass()).fingerprint == seen[-1]
+    assert len(set(seen)) == len(seen) - 1 == 4 and seen[-1] == seen[-2]
 
 
-def test_what_is_used_and_left_out_is_told(small_datasets, parts):
-    earthquakes, noise, held, _ = batches.load_data(*parts, CONFIG, pairs.band_pass()).report
+def test_what_is_used_and_left_out_is_told(data):
+    earthquakes, noise, held, _ = data.report
     assert "earthquakes, train: 8 of 9 records" in earthquakes and "1 clipped or without a P label" in earthquakes
     assert "noise, train: 6 of 6 records" in noise and "left out" not in noise
     assert held.startswith("earthquakes, dev: 3 of 3")
 
 
 @pytest.mark.parametrize("order", ["XYZ", "ZRT", "123", "12", "Z"])
-def test_records_without_all_components_are_named_or_left_out_but_never_filled_with_zeros(
-    small_datasets, parts, tmp_path, order
-):
+def test_records_without_all_components_are_named_or_left_out_but_never_filled_with_zeros(parts, tmp_path, order):
     random = np.random.default_rng(0)
     odd = written(tmp_path / "odd", [({"trace_name": "odd"}, random.normal(size=(len(order), 6000)))], order)
-    chosen = parts[0], [*parts[1], (odd, DatasetChoice("odd"))]
+    noise = [*parts[1], *chosen(odd)]
     for memory in (4.0, 0.0):
         with pytest.raises(ValueError, match=rf"1 of 1 records of dataset .* lack .*: \S+ \({order}\)"):
-            batches.load_data(*chosen, replace(CONFIG, memory=memory), pairs.band_pass())
+            load(parts[0], noise, memory=memory)
     with pytest.raises(ValueError, match="1 without one of three components"):
-        batches.load_data(*chosen, replace(CONFIG, damaged="skip"), pairs.band_pass())
+        load(parts[0], noise, damaged="skip")
 
 
 def test_earthquakes_reversed_for_good_are_noise(small_datasets, parts):
     """A decaying earthquake grows when it is reversed, in every window that is drawn of it, mixed or not."""
-    events = small_datasets[0]
-    backwards = [(events, DatasetChoice("a", reversed=True))]
-    settings = replace(
-        CONFIG.augmentations, noise_only=1.0, untouched=0.0, mixed_noise=0.5, stretch_noise=0.0, glitches=0.0,
-        drop_components=0.0, narrow=0.0,
-    )  # fmt: skip
+    off = dict.fromkeys(("untouched", "stretch_noise", "glitches", "drop_components", "narrow"), 0.0)
+    settings = replace(CONFIG.augmentations, noise_only=1.0, mixed_noise=0.5, **off)
     config = replace(CONFIG, augmentations=settings, presence=0.0, window=5500)
-    data = batches.load_data(parts[0], backwards, config, pairs.band_pass())
+    data = batches.load_data(parts[0], chosen(small_datasets[0], reversed=True), config)
     assert data.report[1].startswith("noise, reversed, train: 9 of 9")
     for step in range(4):
-        for window in batches.whole_batch(data, config, step)[1].numpy():
+        for window in whole_batch(data, config, step)["noise"].numpy():
             loudest = np.abs(window).max(axis=0).argmax()
             assert (window[:, loudest - 500 : loudest] ** 2).mean() > 2 * (window[:, loudest + 100 :] ** 2).mean()

@@ -85,7 +85,7 @@ def test_the_default_file_lists_the_defaults():
     assert expected - listed == {"events", "noise", "augmentations", "loss"}
 
 
-@pytest.mark.parametrize("name", ["default", "published"])
+@pytest.mark.parametrize("name", ["default", "published", "finetune"])
 def test_the_settings_of_a_run_are_read_back_as_they_were(tmp_path, name):
     config = read_config(name)
     (tmp_path / "config.json").write_text(json.dumps(asdict(config)))
@@ -105,20 +105,19 @@ def test_the_choices_are_those_that_there_are():
         ("--augmentations.strech 1", "did you mean 'augmentations.stretch'"),
         ("--flip false", "did you mean 'augmentations.flip'"),
         ("--loss.l9 1", "Unknown setting 'loss.l9'"),
-        ("--steps many", "steps must be a whole number, not many"),
-        ("--steps 1.5", "steps must be a whole number"),
-        ("--steps true", "steps must be a whole number"),
+        ("--steps many", "steps: Expected a whole number. Got value: many"),
+        ("--steps 1.5", "steps: Expected a whole number"),
         ("--steps 0", "steps must be from 1 to 1,000,000,000, not 0"),
         ("--steps 1" + 30 * "0", "steps must be from 1"),
         ("--steps", "--steps: expected one argument"),
-        ("--averaging nan", "averaging must be a number, not nan"),
-        ("--network huge", "network must be one of 'default', 'published'"),
-        ("--loss 3", "loss must be a table"),
+        ("--averaging nan", "averaging: Expected a number"),
+        ("--network huge", "network: Expected one of 'default', 'published'"),
+        ("--loss 3", "loss: Expected a table"),
         ("--loss.l1 -1", "loss.l1 must be from 0"),
         ("--loss.picks.foo -1", "loss.picks.foo must be from 0"),
         ("--loss.l1 0 --loss.log_ratio 0 --loss.mask 0 --loss.spectrum 0", "at least one term"),
         ("--snr [5,-5]", r"snr must be \[lowest, highest\]"),
-        ("--snr [5]", "snr must be a list with 2 elements"),
+        ("--snr [5]", "snr: Expected a tuple with 2 elements"),
         ("--factor [0,1]", "factor must be .* above 0"),
         ("--learning_rate 1e300", "learning_rate must be above 0 and at most 10"),
         ("--kernel_rate -1", "kernel_rate must be from 0"),
@@ -126,7 +125,7 @@ def test_the_choices_are_those_that_there_are():
         ("--workers 1000000", "workers must be from 0 to 128"),
         ("--augmentations.stretch 1.5", "augmentations.stretch must be from 0 to 1"),
         ('--events {"dataset":"STEAD","weight":0}', "In dataset STEAD, weight must be above 0"),
-        ('--events {"weight":2}', "In events: dataset is missing"),
+        ('--events {"weight":2}', "In events: .* required: dataset"),
         ('--events {"dataset":"STEAD","weigth":2}', "In events: Unknown setting 'weigth': did you mean 'weight'"),
         ('--splits ["train","train"]', "two different ones"),
         ("--augmentations.onset [20,20]", "no room for P"),
@@ -150,14 +149,14 @@ def test_invalid_settings_are_reported_in_one_line(file, arguments, message):
     [
         ("steps = = 3", "mine.toml is not a valid config"),
         ("step = 3", "mine.toml: Unknown setting 'step': did you mean 'steps'"),
-        ("steps = nan", "mine.toml: steps must be a whole number, not nan"),
+        ("steps = nan", "mine.toml: steps: Expected a whole number"),
         ("learning_rate = nan", "learning_rate must be above 0"),
         ("snr = [1, nan]", "snr must be"),
         ("augmentations.onset = [1, inf]", "onset must be two finite numbers"),
         ("loss = 3", "loss must be a table"),
         ("[machine]\ndevice = 'cpu'", "did you mean 'device'"),
         ("[[events]]\ndatase = 'x'", "In events: Unknown setting 'datase': did you mean 'dataset'"),
-        ("events = 3", "events must be"),
+        ("events = 3", "mine.toml: events: "),
     ],
 )
 def test_invalid_files_are_reported_in_one_line(file, text, message):
@@ -171,7 +170,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     (tmp_path / "config.json").write_text("{steps: 3}")
     with pytest.raises(ValueError, match=r"config\.json is not a valid config: .* delete it"):
         read_config(tmp_path / "config.json")
-    with pytest.raises(ValueError, match=r"nowhere.*default, published"):
+    with pytest.raises(ValueError, match=r"nowhere.*default, finetune, published"):
         read_config("nowhere")
 
 

@@ -41,7 +41,7 @@ def test_an_error_falls_as_the_estimate_nears_the_clean_record(name, pair):
 @pytest.mark.parametrize("name", ["l1", "spectrum", "mask"])
 def test_the_right_estimate_has_no_error(name, pair):
     clean, noise = pair
-    assert only(name)(clean, clean, noise).item() <= (1e-6 if name == "mask" else 0)
+    assert only(name)(clean, clean, noise).item() <= 1e-6
 
 
 @pytest.mark.parametrize("name", losses.ERRORS)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from seisbench_cdiffsd.cdiffsd import SpectralUNet
+from seisbench_cdiffsd.training.config import TrainingConfig
 from seisbench_cdiffsd.training.optimizer import Muon, make_optimizer, orthogonal
 
 
@@ -19,29 +20,21 @@ def test_an_orthogonal_matrix_keeps_the_singular_vectors_and_levels_the_values(s
 
 def test_other_parameters_are_updated_by_pytorchs_adamw_and_a_stored_optimizer_resumes_exactly():
     def made():
-        torch.manual_seed(0)
         kernel, ours, theirs = (nn.Parameter(torch.ones(shape)) for shape in ((4, 2, 3), 3, 3))
-        options = {"betas": (0.9, 0.99), "weight_decay": 0.01}
-        return (
-            kernel,
-            ours,
-            theirs,
-            Muon([kernel], [ours], 0.1, 0.05, **options),
-            torch.optim.AdamW([theirs], 0.05, **options),
-        )
+        adamw = torch.optim.AdamW([theirs], 0.05, betas=(0.9, 0.99))
+        return kernel, ours, theirs, Muon([kernel], [ours], 0.1, 0.05), adamw
 
     def steps(kernel, ours, theirs, *optimizers, count):
         for _ in range(count):
-            kernel.grad, ours.grad = (torch.sin(x.detach()) + torch.arange(3) for x in (kernel, ours))
-            theirs.grad = torch.sin(theirs.detach()) + torch.arange(3)
+            for x in (kernel, ours, theirs):
+                x.grad = torch.sin(x.detach()) + torch.arange(3)
             for optimizer in optimizers:
                 optimizer.step()
 
-    whole, parts = made(), made()
+    whole, parts, resumed = made(), made(), made()
     steps(*whole, count=10)
     torch.testing.assert_close(whole[1], whole[2])
     steps(*parts, count=4)
-    resumed = made()
     for new, old in zip(resumed, parts, strict=True):
         new.data.copy_(old.data) if isinstance(new, nn.Parameter) else new.load_state_dict(old.state_dict())
     steps(*resumed, count=6)
@@ -58,9 +51,9 @@ def test_kernels_move_as_far_as_under_adamw_in_all_directions():
 
 def test_a_network_is_split_into_hidden_kernels_and_the_rest():
     network = SpectralUNet()
-    groups = make_optimizer(network, 1e-3, 0.01).param_groups
+    groups = make_optimizer(network, TrainingConfig(learning_rate=1e-3, kernel_rate=0.01)).param_groups
     assert [(group["rule"], group["lr"]) for group in groups] == [("muon", 0.01), ("adamw", 1e-3)]
     assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))
     assert not any(parameter is network.head.weight for parameter in groups[0]["params"])
-    (group,) = make_optimizer(network, 1e-3, 0).param_groups
+    (group,) = make_optimizer(network, TrainingConfig(kernel_rate=0)).param_groups
     assert group["rule"] == "adamw"

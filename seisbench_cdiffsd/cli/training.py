@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -20,12 +21,8 @@ EXTRA = ("jsonargparse", "lightning", "tensorboard", "torchmetrics")
 def add_train(commands: Any) -> None:
     """Add ``cdiffsd train``, whose options jsonargparse makes of the settings once they are needed."""
     parser = commands.add_parser("train", help="train a model", add_help=False)
-
-    def taken(args: Sequence[str], namespace: Any) -> tuple[argparse.Namespace, list[str]]:
-        errors = (ValueError, FloatingPointError, OSError)
-        return argparse.Namespace(run=lambda _: train(args, parser.prog), user_errors=errors), []
-
-    parser.parse_known_args = taken
+    done = {"run": lambda args: train(args.rest, parser.prog), "user_errors": (ValueError, FloatingPointError, OSError)}
+    parser.parse_known_args = lambda args, namespace: (argparse.Namespace(**done, rest=args), [])
 
 
 def train(args: Sequence[str], prog: str = "cdiffsd train") -> int:
@@ -54,7 +51,12 @@ def train(args: Sequence[str], prog: str = "cdiffsd train") -> int:
     except trainer.ReportedElsewhere:
         return 0  # with another status, Lightning would kill the process that reports
     if trainer.is_first():
-        tell(trainer.closing_sentence(model, out, config))
+        row, path = json.loads(model.weights_docstring)["log"], out / "model"
+        scores = ", ".join(f"{name} {value:.3g}" for name, value in row.items() if name not in ("step", "loss"))
+        tell(
+            f"{path} is the best model, that of update {row['step']:.0f} of {config.steps}, with {scores} (SDR in dB "
+            f"and correlation in validation, by steps). cdiffsd denoise FILE --weights {path} uses it."
+        )
     return 0
 
 

@@ -18,7 +18,7 @@ from seisbench_cdiffsd.data.splits import forget_shared, share_samples, usual_se
 from seisbench_cdiffsd.data.stores import COMPONENTS, with_columns
 
 #: Names of the first arrivals of P and of S in the metadata of SeisBench's datasets.
-PHASES = ("p", "pg", "pn", "p1"), ("s", "sg", "sn", "s1")
+PHASES = {P_KEY: ("p", "pg", "pn", "p1"), S_KEY: ("s", "sg", "sn", "s1")}
 #: Columns with epicentral distances, and their unit in kilometres.
 DISTANCES = {"path_ep_distance_km": 1.0, "source_distance_km": 1.0, "path_ep_distance_deg": 111.19}
 
@@ -88,38 +88,33 @@ def earthquakes_of(dataset: WaveformDataset, category: tuple[str, ...] = (), cli
         raise ValueError(f"Dataset {dataset.name} has no earthquakes with a P label that are not clipped.")
     left = dataset.filter(chosen.to_numpy(), inplace=False)
     # a single text makes pandas read the whole column as text
-    labels = [key for key in (P_KEY, S_KEY) if left.metadata.get(key, pd.Series(dtype=float)).dtype.kind not in "fiu"]
-    return with_columns(left, {key: _labels(left, key) for key in labels})
+    labels = {key: _numbers(left.metadata[key]) for key in (P_KEY, S_KEY) if key in left.metadata}
+    for key, numbers in labels.items():
+        wrong = numbers.isna() & left.metadata[key].notna()
+        if wrong.any():
+            row = left.metadata[wrong].iloc[0]
+            raise ValueError(
+                f"Trace {row.get('trace_name', row.name)} of dataset {dataset.name} has {row[key]!r} for {key}, which "
+                "is not a number. Fix it, or remove its row from the metadata."
+            )
+    return with_columns(left, labels)
 
 
 def _are_earthquakes(metadata: pd.DataFrame) -> pd.Series:
     """Which records have a P label and are not marked as noise."""
-    labelled = metadata.reindex(columns=[P_KEY])[P_KEY].notna()
-    return labelled & (metadata["trace_category"] != "noise") if "trace_category" in metadata else labelled
+    columns = metadata.reindex(columns=[P_KEY, "trace_category"])
+    return columns[P_KEY].notna() & (columns["trace_category"] != "noise")
 
 
 def _labelled(dataset: WaveformDataset) -> WaveformDataset:
     """A dataset with its labels of P and S where STEAD has them; the earliest of those such as Pg and Pn."""
     metadata, labels = dataset.metadata, {}
-    for key, phases in ((P_KEY, PHASES[0]), (S_KEY, PHASES[1])):
+    for key, phases in PHASES.items():
         wanted = [f"trace_{phase}_arrival_sample" for phase in phases]
         columns = [name for name in metadata if name.lower() in wanted]
         if key not in metadata and columns:
             labels[key] = metadata[columns[0]] if len(columns) == 1 else metadata[columns].apply(_numbers).min(axis=1)
     return with_columns(dataset, labels) if labels else dataset
-
-
-def _labels(dataset: WaveformDataset, key: str) -> pd.Series:
-    column = dataset.metadata[key]
-    labels = _numbers(column)
-    wrong = labels.isna() & column.notna()
-    if wrong.any():
-        row = dataset.metadata[wrong].iloc[0]
-        raise ValueError(
-            f"Trace {row.get('trace_name', row.name)} of dataset {dataset.name} has {row[key]!r} for {key}, which is "
-            "not a number. Fix it, or remove its row from the metadata."
-        )
-    return labels
 
 
 def noise_of(dataset: WaveformDataset, category: tuple[str, ...] = (), backwards: bool = False) -> WaveformDataset:
@@ -133,14 +128,12 @@ def noise_of(dataset: WaveformDataset, category: tuple[str, ...] = (), backwards
     """
     dataset = _labelled(dataset)
     metadata = dataset.metadata
-    if category or backwards:
+    if category or backwards or not {"trace_category", P_KEY} & set(metadata):
         return dataset
     if "trace_category" in metadata:
         chosen, reason = metadata["trace_category"] == "noise", "none of its trace_category is 'noise'"
-    elif P_KEY in metadata:
-        chosen, reason = metadata[P_KEY].isna(), "all of its records have a P label, and there is no trace_category"
     else:
-        return dataset
+        chosen, reason = metadata[P_KEY].isna(), "all of its records have a P label, and there is no trace_category"
     if not chosen.any():
         raise ValueError(f"Dataset {dataset.name} holds no noise: {reason}.")
     return dataset.filter(chosen.to_numpy(), inplace=False)
@@ -177,29 +170,38 @@ def some(dataset: WaveformDataset, count: int | None, seed: int = 0) -> Waveform
 
 def _masks(metadata: pd.DataFrame, choice: DatasetChoice) -> dict[str, pd.Series]:
     """Each condition of a choice, in words, and which records meet it."""
+
+    def column(*names: str) -> pd.Series:
+        name = next(filter(metadata.__contains__, names), None)
+        if name is None:
+            raise ValueError(f"Dataset {choice.dataset} has no column {names[0]!r} to choose records by.")
+        return metadata[name]
+
     masks: dict[str, pd.Series] = {}
     if choice.exclude:
-        masks[f"what {choice.exclude} leaves"] = ~_column(metadata, choice, "trace_name").isin(
-            _excluded(choice, metadata)
-        )
+        masks[f"what {choice.exclude} leaves"] = ~column("trace_name").isin(_excluded(choice, metadata))
     if choice.category:
-        column = _column(metadata, choice, "trace_category")
-        masks[f"category {', '.join(choice.category)}"] = column.isin(choice.category)
+        masks[f"category {', '.join(choice.category)}"] = column("trace_category").isin(choice.category)
     if choice.instrument:
-        column = _column(metadata, choice, "trace_channel").astype(str)
-        masks[f"instrument {', '.join(choice.instrument)}"] = column.str.startswith(choice.instrument)
-    for name, values in (
-        ("snr", lambda: _snr(metadata, choice)),
-        ("magnitude", lambda: _numbers(_column(metadata, choice, "source_magnitude"))),
-        ("distance", lambda: _distance(metadata, choice)),
-    ):
-        limits = getattr(choice, name)
-        if limits is not None:
-            masks[f"{name} from {limits[0]:g} to {limits[1]:g}"] = values().between(*limits)
+        chosen = column("trace_channel").astype(str).str.startswith(choice.instrument)
+        masks[f"instrument {', '.join(choice.instrument)}"] = chosen
+    ranges: dict[str, pd.Series] = {}
+    if choice.snr:
+        each = [name for name in (f"trace_{component}_snr_db" for component in COMPONENTS) if name in metadata]
+        whole = "trace_snr_db" in metadata or not each
+        ranges["snr"] = column("trace_snr_db").map(_mean) if whole else metadata[each].mean(axis=1)
+    if choice.magnitude:
+        ranges["magnitude"] = _numbers(column("source_magnitude"))
+    if choice.distance:
+        distance = column(*DISTANCES)
+        ranges["distance"] = DISTANCES[distance.name] * _numbers(distance)
+    for name, values in ranges.items():
+        low, high = getattr(choice, name)
+        masks[f"{name} from {low:g} to {high:g}"] = values.between(low, high)
     for name, wanted in choice.where.items():
-        column = _column(metadata, choice, name)
         is_range = len(wanted) == 2 and all(isinstance(x, int | float) and not isinstance(x, bool) for x in wanted)
-        masks[f"{name} {list(wanted)}"] = _numbers(column).between(*wanted) if is_range else column.isin(wanted)
+        values = column(name)
+        masks[f"{name} {list(wanted)}"] = _numbers(values).between(*wanted) if is_range else values.isin(wanted)
     return masks
 
 
@@ -220,32 +222,10 @@ def _numbers(column: pd.Series) -> pd.Series:
     return pd.to_numeric(column, errors="coerce")
 
 
-def _column(metadata: pd.DataFrame, choice: DatasetChoice, name: str) -> pd.Series:
-    if name not in metadata:
-        raise ValueError(f"Dataset {choice.dataset} has no column {name!r} to choose records by.")
-    return metadata[name]
-
-
-def _snr(metadata: pd.DataFrame, choice: DatasetChoice) -> pd.Series:
-    """Mean SNR in dB: of STEAD's list of three, "[56.7 55.4 47.4]", or of a column for each component."""
-    if "trace_snr_db" in metadata:
-        return metadata["trace_snr_db"].map(_mean)
-    columns = [name for name in (f"trace_{component}_snr_db" for component in COMPONENTS) if name in metadata]
-    if not columns:
-        raise ValueError(f"Dataset {choice.dataset} has no column such as 'trace_snr_db' to choose records by.")
-    return metadata[columns].mean(axis=1)
-
-
 def _mean(value: Any) -> float:
+    """The mean of numbers in a text, as in STEAD's "[56.7 55.4 47.4]"; NaN if it holds anything else."""
     try:
         numbers = np.array(str(value).strip("[]").replace(",", " ").split(), dtype=float)
     except ValueError:
         return np.nan
     return float(numbers.mean()) if numbers.size else np.nan
-
-
-def _distance(metadata: pd.DataFrame, choice: DatasetChoice) -> pd.Series:
-    for name, kilometres in DISTANCES.items():
-        if name in metadata:
-            return kilometres * pd.to_numeric(metadata[name], errors="coerce")
-    raise ValueError(f"Dataset {choice.dataset} has no column such as {next(iter(DISTANCES))!r} to choose records by.")

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import seisbench.generate as sbg
 from numpy.typing import NDArray
-from scipy.signal import butter, sosfiltfilt
-from seisbench.data import WaveformDataset
 
 from seisbench_cdiffsd.data import augmentations as aug
-from seisbench_cdiffsd.data.augmentations import P_KEY, S_KEY, SNR_KEY, Array, State
-from seisbench_cdiffsd.data.datasets import earthquakes_of, noise_of
+from seisbench_cdiffsd.data.augmentations import P_KEY, S_KEY, SNR_KEY, Array, Sometimes, State
 from seisbench_cdiffsd.data.settings import Augmentations
-from seisbench_cdiffsd.data.stores import InMemory, Store
-from seisbench_cdiffsd.streams.filtering import BAND, SAMPLING_RATE
+from seisbench_cdiffsd.data.stores import Steps, Store, at_least, resample, silence
+from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
 
 #: Input SNRs in dB of the fixed mixtures.
 MIXTURE_SNRS = (-10.0, -5.0, 0.0, 5.0, 10.0)
@@ -30,90 +27,45 @@ CLEAN_SNR = 20.0
 NOISE_STRETCH = (0.6, 1.6)
 
 
-class Band(sbg.Filter):
-    """SeisBench's filter, designed only once: the design takes longer than filtering a record."""
-
-    def _filter_trace(self, x: Array, sampling_rate: float) -> Array:
-        order, corners, kind, _ = self._filt_args
-        return sosfiltfilt(_design(order, tuple(corners), kind, float(sampling_rate)), x, axis=self.axis).copy()
-
-
-@cache
-def _design(order: int, corners: tuple[float, ...], kind: str, rate: float) -> NDArray[np.float64]:
-    return butter(order, corners, kind, output="sos", fs=rate)
-
-
-def band_pass(band: Mapping[str, Any] = BAND) -> sbg.Filter:
-    """The zero-phase band of a model, its ``filter_kwargs``, as an augmentation."""
-    return Band(band["corners"], [band["freqmin"], band["freqmax"]], "bandpass", forward_backward=True)
-
-
-def load_earthquakes(dataset: WaveformDataset, band: sbg.Filter, min_snr: float, mute: bool) -> InMemory:
+def target(min_snr: float, mute: bool) -> Steps:
     """
-    The earthquakes of a dataset that are good enough to be targets, see :py:func:`target`.
+    Steps of a :py:class:`~.stores.OnDisk` for earthquakes with a P label, which come out in band.
 
-    :raises ValueError: If there are no P labels, or no record is good enough
-    """
-    return InMemory(earthquakes_of(dataset), **target(band, min_snr, mute))
-
-
-def load_noise(dataset: WaveformDataset, band: sbg.Filter, windowlen: int = 3000) -> InMemory:
-    """
-    The noise of a dataset, see :py:func:`background`.
-
-    :raises ValueError: If none is left
-    """
-    return InMemory(noise_of(dataset), **background(band, windowlen))
-
-
-def target(band: sbg.Filter, min_snr: float, mute: bool) -> dict[str, Any]:
-    """
-    Arguments of :py:class:`~.stores.Reader` for earthquakes with a P label, which come out in band.
-
-    :param min_snr: Lowest SNR of a record in dB, see :py:class:`~.augmentations.RecordSNR`
+    :param min_snr: Lowest SNR of a record in dB, see :py:func:`~.augmentations.record_snr`
     :param mute: Whether to fade out the noise that the records hold before P
     """
-    return {
-        "augmentations": [*_condition(band), aug.RecordSNR(), *[aug.MuteBeforeOnset()] * mute],
-        "keep": partial(_reaches, SNR_KEY, min_snr),
-        "wanted": f"an SNR of at least {min_snr:g} dB",
-        "shortest": int(SAMPLING_RATE),
-    }
+    return [*conditioned(int(SAMPLING_RATE)), aug.record_snr, partial(_clear, min_snr), *[aug.mute_before_onset] * mute]
 
 
-def background(band: sbg.Filter, windowlen: int, backwards: bool = False) -> dict[str, Any]:
+def _clear(min_snr: float, state: State) -> None:
+    if not state["X"][1][SNR_KEY] >= min_snr:
+        raise aug.Unusable(f"without an SNR of at least {min_snr:g} dB")
+
+
+def background(windowlen: int, backwards: bool = False) -> Steps:
     """
-    Arguments of :py:class:`~.stores.Reader` for noise, which comes out in band. Records with a dead second are left
-    out: scaled to an SNR, silence would be amplified.
+    Steps of a :py:class:`~.stores.OnDisk` for noise, which comes out in band.
 
     :param windowlen: Samples of a window at 100 Hz; shorter records are left out
     :param backwards: Whether the records are reversed in time, for good
     """
-    return {
-        "raw": [aug.Alive()],
-        "augmentations": [*_condition(band), *[aug.ReverseTime(always=True)] * backwards],
-        "keep": partial(_reaches, aug.ALIVE_KEY, True),
-        "wanted": "motion in each second",
-        "shortest": windowlen,
-    }
+    return [aug.always_moving, *conditioned(windowlen), *[aug.reverse_for_good] * backwards]
 
 
-def _reaches(name: str, least: float, metadata: dict[str, Any]) -> bool:
-    return metadata[name] >= least
-
-
-def _condition(band: sbg.Filter) -> list[Any]:
-    return [sbg.Normalize(demean_axis=-1), band, sbg.Normalize(amp_norm_axis=(-2, -1), eps=1e-30)]
+def conditioned(shortest: int) -> Steps:
+    """Steps to records of some length in band at 100 Hz with a peak of 1."""
+    mean, peak = sbg.Normalize(demean_axis=-1), sbg.Normalize(amp_norm_axis=(-2, -1), eps=1e-30)
+    return [silence, resample, partial(at_least, shortest), mean, aug.in_band, peak]
 
 
 def training_pairs(
     earthquakes: Store,
     noise: Store,
-    band: sbg.Filter,
     windowlen: int = 3000,
     settings: Augmentations | None = None,
     noise_chances: NDArray[np.float64] | None = None,
-    **couple: Any,
+    snr: tuple[float, float] = (-15.0, 15.0),
+    factor: tuple[float, float] | None = None,
 ) -> sbg.GenericGenerator:
     """
     Generator of random pairs, {"clean", "noise", "names"}: the parts (component, samples), and the names of the
@@ -121,46 +73,57 @@ def training_pairs(
 
     :param earthquakes: Records that fade out at both ends
     :param noise: Noise records
-    :param band: The band that both are in
     :param settings: How the records are varied
     :param noise_chances: Probability of each noise record; by default all are equally probable
-    :param couple: See :py:class:`~seisbench_cdiffsd.data.augmentations.CoupleNoise`
+    :param snr: Lowest and highest input SNR in dB
+    :param factor: Published range of noise factors, instead of `snr`
     """
     on = settings or Augmentations()
-    flip_and_rotate: list[Any] = [aug.FlipPolarity()] * on.flip + [aug.Rotate()] * on.rotate
+    flip_and_rotate: list[Any] = [Sometimes(0.5, aug.flip_polarity)] * on.flip + [aug.Rotate()] * on.rotate
     low, high = (int(SAMPLING_RATE * x) for x in on.onset)
-    plain, noise_windows = sbg.GenericGenerator(noise), sbg.GenericGenerator(noise)
-    others, pairs = sbg.GenericGenerator(earthquakes), sbg.GenericGenerator(earthquakes)
-    others.add_augmentations([aug.NameTrace()])
-    cumulative = None if noise_chances is None else noise_chances.cumsum()
     # each record is reversed before another is added to it, since some stay reversed
-    plain.add_augmentations([aug.NameTrace(), *[aug.ReverseTime()] * on.reverse])
-    noise_windows.add_augmentations(
-        [
-            aug.NameTrace(),
-            *[aug.ReverseTime()] * on.reverse,
-            aug.Stretch(band, *NOISE_STRETCH, probability=on.stretch_noise, shortest=windowlen),
-            aug.SecondNoise(plain, on.mixed_noise, cumulative),
-            *flip_and_rotate,
-            aug.Glitches(band, on.glitches),
-        ]
-    )
-    pairs.add_augmentations(
-        [
-            aug.NameTrace(),
-            aug.Stretch(band, *on.stretch_range, probability=on.stretch),
-            aug.Superpose(others, on.superpose),
-            aug.RandomOnset(low, windowlen - high, windowlen, on.s_only, on.coda),
-            *flip_and_rotate,
-            aug.CoupleNoise(
-                noise_windows, noise_only=on.noise_only, untouched=on.untouched, cumulative=cumulative, **couple
-            ),
-            aug.NarrowBand(on.narrow),
-            aug.DropComponents(on.drop_components),
-            sbg.FilterKeys(include=["clean", "noise", "names"]),
-        ]
-    )
-    return pairs
+    reverse = [Sometimes(0.5, aug.reverse_time)] * on.reverse
+    second = drawing(noise, [aug.name_trace, *reverse], noise_chances)
+    windows = [
+        aug.name_trace,
+        *reverse,
+        Sometimes(on.stretch_noise, aug.Stretch(*NOISE_STRETCH, shortest=windowlen)),
+        Sometimes(on.mixed_noise, partial(aug.second_noise, second)),
+        *flip_and_rotate,
+        Sometimes(on.glitches, aug.glitches),
+    ]
+    some_noise = drawing(noise, windows, noise_chances)
+    pairs = [
+        aug.name_trace,
+        Sometimes(on.stretch, aug.Stretch(*on.stretch_range)),
+        aug.RandomOnset(low, windowlen - high, windowlen, on.coda),
+        *flip_and_rotate,
+        aug.CoupleNoise(some_noise, snr, factor, on.noise_only, on.untouched),
+        Sometimes(on.narrow, aug.narrow_band),
+        Sometimes(on.drop_components, aug.drop_components),
+        sbg.FilterKeys(include=["clean", "noise", "names"]),
+    ]
+    return _generator(earthquakes, pairs)
+
+
+def _generator(records: Store, augmentations: list[Any]) -> sbg.GenericGenerator:
+    generator = sbg.GenericGenerator(records)
+    generator.add_augmentations(augmentations)
+    return generator
+
+
+def drawing(records: Store, augmentations: list[Any], chances: NDArray[np.float64] | None = None) -> aug.Draw:
+    """Something that draws random records, by their probabilities if there are any."""
+    return partial(_draw, _generator(records, augmentations), None if chances is None else chances.cumsum())
+
+
+def _draw(records: sbg.GenericGenerator, cumulative: NDArray[np.float64] | None) -> dict[str, Any]:
+    return records[np.random.randint(len(records)) if cumulative is None else place_of(cumulative, np.random.rand())]
+
+
+def place_of(cumulative: NDArray[np.float64], u: float) -> int:
+    """Number of the record, by cumulative probabilities, that a random number in [0, 1) stands for."""
+    return min(int(np.searchsorted(cumulative, u, side="right")), len(cumulative) - 1)
 
 
 def source_weights(metadata: pd.DataFrame, column: str | None) -> NDArray[np.float64]:
@@ -212,26 +175,19 @@ def mixtures(
     The P onset lies 4 to 12 s into a window of 30 s, so that most S onsets are in the window as well, and at the same
     share of shorter windows.
 
-    :param earthquakes: Clean records
-    :param noise: Noise records
     :param limit: Largest number of earthquakes, chosen at random; by default all
     :param snrs: Input SNRs in dB (ratio of mean powers, the earthquake's in the 10 s from P on)
     :param seed: Seed of the choice of records, onsets and noise windows
     :param noise_chances: Probability of each noise record; by default all are equally probable
     """
-    order = np.random.default_rng(seed).permutation(len(earthquakes))[:limit]
-    noise_windows = sbg.GenericGenerator(noise)
-    cumulative = None if noise_chances is None else noise_chances.cumsum()
+    some_noise = drawing(noise, [], noise_chances)
     clean, noises, rows = [], [], []
-    for index in order:
+    for index in np.random.default_rng(seed).permutation(len(earthquakes))[:limit]:
         for snr in snrs:
-            couple = aug.CoupleNoise(
-                noise_windows, (snr, snr), noise_only=0, untouched=0, headroom=-np.inf, cumulative=cumulative
-            )
             state: State = {"X": earthquakes.get_sample(index)}
             with seeded(np.random.SeedSequence((seed, int(index))).generate_state(4)):
                 aug.RandomOnset(min(400, windowlen * 2 // 15), min(1200, windowlen * 2 // 5), windowlen)(state)
-                couple(state)
+                aug.CoupleNoise(some_noise, (snr, snr), headroom=-np.inf)(state)
             metadata = state["X"][1]
             clean.append(state["clean"][0])
             noises.append(state["noise"][0])

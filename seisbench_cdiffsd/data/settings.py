@@ -15,13 +15,15 @@ class Limits(NamedTuple):
     high: float
     above: bool = False
 
-    def __str__(self) -> str:
+    def missed(self, value: Any) -> str:
+        """What a value must be, in words, if it is not; NaN lies within no limits."""
+        numbers = value if isinstance(value, tuple) else (value,)
+        inside = all(self.low <= x <= self.high and not (self.above and x == self.low) for x in numbers)
+        if inside and numbers[0] <= numbers[-1]:
+            return ""
         first, last = ("above", "and at most") if self.above else ("from", "to")
-        return f"{first} {self.low:,.10g} {last} {self.high:,.10g}"
-
-    def hold(self, value: float) -> bool:
-        """Whether a number lies within them; NaN does not."""
-        return self.low <= value <= self.high and not (self.above and value == self.low)
+        limits = f"{first} {self.low:,.10g} {last} {self.high:,.10g}"
+        return f"[lowest, highest], both {limits}" if isinstance(value, tuple) else limits
 
 
 #: Lowest and highest value.
@@ -40,20 +42,13 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self), include_extras=True).items():
-            value, name = getattr(self, name), self.prefix + name
-            if get_origin(kind) is Literal and value not in get_args(kind):
-                raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, not {value!r}.")
-            if get_origin(kind) is Annotated and value is not None:
-                _check(name, value, get_args(kind)[1])
-
-
-def _check(name: str, value: Any, limits: Limits) -> None:
-    if isinstance(value, tuple):
-        if not (len(value) == 2 and all(map(limits.hold, value)) and value[0] <= value[1]):
-            within = f", both {limits}" if math.isfinite(limits.low) else ""
-            raise ValueError(f"{name} must be [lowest, highest]{within}, not {list(value)}.")
-    elif not limits.hold(value):
-        raise ValueError(f"{name} must be {limits}, not {value!r}.")
+            value, known, wanted = getattr(self, name), get_args(kind), ""
+            if get_origin(kind) is Literal and value not in known:
+                wanted = f"one of {', '.join(known)}"
+            elif get_origin(kind) is Annotated and value is not None:
+                wanted = known[1].missed(value)
+            if wanted:
+                raise ValueError(f"{self.prefix}{name} must be {wanted}, not {value!r}.")
 
 
 @dataclass(frozen=True)
@@ -88,12 +83,8 @@ class DatasetChoice(Settings):
     download: bool = False
 
     def __post_init__(self) -> None:
-        if not self.dataset:
-            raise ValueError("dataset is the folder or the name of a dataset, and must not be empty.")
-        try:
-            super().__post_init__()
-        except ValueError as error:
-            raise ValueError(f"In dataset {self.dataset}, {error}") from None
+        object.__setattr__(self, "prefix", f"In dataset {self.dataset}, ")
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
@@ -104,9 +95,7 @@ class Augmentations(Settings):
     :param stretch: Share of earthquakes that are resampled, as if of another magnitude
     :param stretch_range: Smallest and largest factor
     :param onset: Earliest P onset after the start of the window and latest before its end, in s; negative is outside
-    :param s_only: Share of earthquakes whose window starts between P and S
     :param coda: Share of earthquakes whose window starts in the coda, if that is clear
-    :param superpose: Share of earthquakes that a second one is added to
     :param rotate: Whether to rotate horizontal components by a random angle
     :param flip: Whether to change the sign of half of the records
     :param reverse: Whether to reverse half of the noise in time
@@ -124,9 +113,7 @@ class Augmentations(Settings):
     stretch: Share = 0.5
     stretch_range: Annotated[Range, Limits(0.05, 20)] = (0.75, 1.33)
     onset: tuple[float, float] = (-6.0, 3.0)
-    s_only: Share = 0.0
     coda: Share = 0.5
-    superpose: Share = 0.0
     rotate: bool = True
     flip: bool = True
     reverse: bool = True

@@ -41,13 +41,9 @@ def in_split(metadata: pd.DataFrame, split: str, unknown: float = OVERLAP_SECOND
     """
     Which records are in a split. Datasets are split by event, and records of successive events may share samples: those
     that overlap with a record of the same station in an earlier split (of train, dev, test) are left out. Records count
-    as 100 s long at least.
-
-    :param metadata: Metadata of all splits
-    :param split: Name of the split
-    :param unknown: Length in seconds of records whose metadata do not tell theirs
+    as 100 s long at least, or as `unknown` seconds where their metadata do not tell.
     """
-    names = metadata["split"] if "split" in metadata else pd.Series(index=metadata.index, dtype=object)
+    names = metadata.get("split", pd.Series(index=metadata.index, dtype=object))
     chosen = (names == split).to_numpy(dtype=bool, copy=True)
     earlier = names.isin(SPLITS[: SPLITS.index(split)] if split in SPLITS else ()).to_numpy()
     records = _spans(metadata, unknown, OVERLAP_SECONDS)
@@ -60,24 +56,18 @@ def share_samples(
 ) -> NDArray[np.bool_]:
     """
     Which records overlap with one of the same station in other metadata. Those without a start time or a station
-    cannot be compared and count as apart.
-
-    :param metadata: Metadata of the records
-    :param others: Metadata to compare with
-    :param unknown: Length in seconds of records whose metadata do not tell theirs, in either
+    cannot be compared and count as apart; those that do not tell their length, in either, have that of `unknown`.
     """
-    parts = ((metadata, unknown[0]), (others, unknown[1]))
-    return _overlapping(*(_spans(table, seconds, least=0.0) for table, seconds in parts))
+    return _overlapping(_spans(metadata, unknown[0], least=0.0), _spans(others, unknown[1], least=0.0))
 
 
 def forget_shared(dataset: WaveformDataset) -> None:
     """Take records out of their split that may share samples with an earlier one, whether or not that is chosen."""
     metadata = dataset.metadata
-    shared, unknown = np.zeros(len(metadata), dtype=bool), usual_seconds(dataset)
-    for split in SPLITS if "split" in metadata else ():
-        shared |= (metadata["split"] == split).to_numpy() & ~in_split(metadata, split, unknown)
-    if shared.any():
-        metadata.loc[shared, "split"] = None
+    if "split" in metadata:
+        unknown = usual_seconds(dataset)
+        kept = np.any([in_split(metadata, split, unknown) for split in SPLITS], axis=0)
+        metadata.loc[metadata["split"].isin(SPLITS) & ~kept, "split"] = None
 
 
 def usual_seconds(dataset: WaveformDataset) -> float:

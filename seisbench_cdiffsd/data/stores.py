@@ -7,16 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from seisbench.data import WaveformDataset
 from tqdm.auto import tqdm
 
-from seisbench_cdiffsd.data.augmentations import RATE_KEY, Array, State, move_labels
+from seisbench_cdiffsd.data.augmentations import RATE_KEY, Array, State, Unusable, move_labels
 from seisbench_cdiffsd.streams.filtering import MAX_RATIO, SAMPLING_RATE, resampled, simple_ratio
 
 #: Components that the models work with, and the column that says which ones a record has.
@@ -25,106 +25,98 @@ COMPONENTS, ORDER_KEY = "ZNE", "trace_component_order"
 TRIALS, PROBES = 100, 8
 
 Sample = tuple[Array, dict[str, Any]]
+#: Augmentations that give the same result every time, such as the band-pass, or raise :py:class:`.Unusable`.
+Steps = Sequence[Callable[[State], None]]
 
 
-class Damaged(ValueError):
-    """A record with NaN or infinite samples, or without one of the components."""
-
-
-class Reader:
+class OnDisk:
     """
-    Reads the records of a dataset, one at a time, through some augmentations. Components that are constant are silent:
-    they become zero. Records at another rate than 100 Hz are resampled zero-phase, as in ``annotate``.
+    All records of a dataset, through some steps, read when they are needed. An unusable one is replaced by another,
+    always the same one; by the first that is known to be usable, if it has to be.
 
     :param dataset: SeisBench dataset
-    :param augmentations: Augmentations that give the same result every time, such as the band-pass
-    :param keep: Whether a record is usable, by its metadata after the augmentations
-    :param wanted: What `keep` requires, in words
+    :param steps: What is done to each record
     :param damaged: "skip" records with NaN or infinite samples or without a component, or "stop"
-    :param shortest: Fewest samples of a usable record
-    :param raw: Augmentations for the record as it was recorded, at its own sampling rate
-    :raises Damaged: If records lack a component, unless these are skipped
-    :raises ValueError: If the components are not ZNE, or the dimensions not NCW
+    :raises ValueError: If the components are not ZNE, the dimensions not NCW, or records lack a component, unless these
+        are skipped
     """
 
-    def __init__(
-        self,
-        dataset: WaveformDataset,
-        augmentations: Sequence[Callable[[State], None]],
-        keep: Callable[[dict[str, Any]], bool] = lambda metadata: True,
-        wanted: str = "what is wanted",
-        damaged: str = "skip",
-        shortest: int = 0,
-        raw: Sequence[Callable[[State], None]] = (),
-    ) -> None:
-        for name, wanted_order in (("component_order", COMPONENTS), ("dimension_order", "NCW")):
-            if "".join(getattr(dataset, name)) != wanted_order:
-                raise ValueError(f"Open dataset {dataset.name} with {name}={wanted_order!r}.")
-        self.dataset, self.augmentations, self.raw = _lettered(dataset), augmentations, raw
-        self.keep, self.wanted, self.damaged, self.shortest = keep, wanted, damaged, shortest
+    def __init__(self, dataset: WaveformDataset, steps: Steps, damaged: str = "skip") -> None:
+        for name, wanted in (("component_order", COMPONENTS), ("dimension_order", "NCW")):
+            if "".join(getattr(dataset, name)) != wanted:
+                raise ValueError(f"Open dataset {dataset.name} with {name}={wanted!r}.")
+        self.dataset, self.steps, self.damaged = _lettered(dataset), steps, damaged
+        self.metadata, self.usable = self.dataset.metadata, 0
         #: How many of the records that were read are not usable, by reason.
         self.left_out: Counter[str] = Counter()
         #: Hash of all samples that were read, as they were recorded.
-        self.contents = ""
-        orders = self.dataset.metadata[ORDER_KEY].astype(str)
+        self.seen = ""
+        orders = self.metadata[ORDER_KEY].astype(str)
         #: Whether each record has all components: SeisBench fills those that are missing with zeros.
         self.complete = np.logical_and.reduce([orders.str.contains(letter) for letter in COMPONENTS])
         if damaged == "stop" and not self.complete.all():
-            rows = self.dataset.metadata[~self.complete]
+            rows = self.metadata[~self.complete]
             first = ", ".join(f"{row['trace_name']} ({row[ORDER_KEY]})" for _, row in rows.head(3).iterrows())
-            raise Damaged(
+            raise ValueError(
                 f"{len(rows)} of {len(orders)} records of dataset {dataset.name} lack one of the components Z, N, E "
                 f"(or Z, 1, 2): {first}{', …' if len(rows) > 3 else ''}. Correct their {ORDER_KEY}, or rotate them, or "
                 "leave them out by damaged = 'skip'."
             )
 
+    def __len__(self) -> int:
+        return len(self.metadata)
+
+    def ready(self) -> OnDisk:
+        """Itself, if at least one record among many is usable; otherwise ValueError."""
+        order = np.random.default_rng(0).permutation(len(self))[: TRIALS**2]
+        self.usable = next((int(place) for place in (0, *order) if self.read(int(place)) is not None), -1)
+        if self.usable < 0:
+            raise self.none_usable(len(order))
+        return self
+
+    def get_sample(self, index: int) -> Sample:
+        others = (int(np.random.default_rng((index, trial)).integers(len(self))) for trial in range(1, TRIALS))
+        return next(sample for place in chain([index], others, [self.usable]) if (sample := self.read(place)))
+
+    @property
+    def contents(self) -> str:
+        """Hashes of the files, which are read once, whatever they are used for."""
+        files = sorted(Path(self.dataset.path).glob("waveforms*"))
+        return " ".join(_hash_of(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+
     def read(self, index: int) -> Sample | None:
         """
         A record, or None if it is not usable.
 
-        :raises Damaged: If it has NaN or infinite samples, unless these are skipped
-        :raises ValueError: If it cannot be read, as its waveform is missing or its metadata are wrong
+        :raises ValueError: If it is damaged, unless such are skipped, or cannot be read, as its waveform is missing or
+            its metadata are wrong
         """
-        with self._naming(index):
-            waveform, metadata = self._recorded(index)
-            sample = self._prepared(waveform, metadata, bool(self.complete[index]))
-        if isinstance(sample, str):
-            self.left_out[sample] += 1
+        try:
+            with self._naming(index):
+                waveform, metadata = self._recorded(index)
+                if not self.complete[index]:
+                    raise Unusable("without one of three components")
+                if not np.isfinite(waveform).all():
+                    raise (ValueError if self.damaged == "stop" else Unusable)("with NaN or infinite samples")
+                # The dataset returns this order, whatever its files have; SeisBench's rotation reads the metadata.
+                state: State = {"X": (waveform, {**metadata, ORDER_KEY: COMPONENTS})}
+                for step in self.steps:
+                    step(state)
+                waveform, metadata = state["X"]
+                if not waveform.any():
+                    raise Unusable("silent")
+        except Unusable as reason:
+            self.left_out[str(reason)] += 1
             return None
-        return sample
-
-    def _prepared(self, waveform: Array, metadata: dict[str, Any], complete: bool) -> Sample | str:
-        """A record in band at 100 Hz, or why it is not usable."""
-        if not complete:
-            return "without one of three components"
-        if not np.isfinite(waveform).all():
-            if self.damaged == "stop":
-                raise Damaged(
-                    f"Trace {metadata['trace_name']} of dataset {self.dataset.name} has NaN or infinite samples."
-                )
-            return "with NaN or infinite samples"
-        # The dataset returns this order, whatever its files have; SeisBench's rotation reads the metadata.
-        state: State = {"X": (waveform, {**metadata, ORDER_KEY: COMPONENTS})}
-        for augmentation in (*self.raw, _silence, _resample):
-            augmentation(state)
-        if state["X"][0].shape[-1] < max(self.shortest, 1):  # filters refuse records that are very short
-            return f"shorter than {self.shortest / SAMPLING_RATE:g} s"
-        for augmentation in self.augmentations:
-            augmentation(state)
-        waveform, metadata = state["X"]
-        if not waveform.any():
-            return "silent"
-        if not self.keep(metadata):
-            return f"without {self.wanted}"
         return np.ascontiguousarray(waveform, dtype=np.float32), metadata
 
     def _recorded(self, index: int) -> Sample:
         """A record at its own sampling rate, since SeisBench's resampling shifts and rings."""
-        rate = float(self.dataset.metadata[RATE_KEY].iloc[index])
+        rate = float(self.metadata[RATE_KEY].iloc[index])
         if not SAMPLING_RATE / MAX_RATIO <= rate <= SAMPLING_RATE * MAX_RATIO:
             raise ValueError(f"its {RATE_KEY} is {rate}")
         waveform, metadata = self.dataset.get_sample(index, sampling_rate=rate)
-        self.contents = hashlib.sha256(self.contents.encode() + waveform.tobytes()).hexdigest()
+        self.seen = hashlib.sha256(self.seen.encode() + waveform.tobytes()).hexdigest()
         return waveform, metadata
 
     def none_usable(self, tried: int) -> ValueError:
@@ -146,29 +138,27 @@ class Reader:
         """Turn whatever SeisBench, h5py and numpy raise about a record into one line that names it."""
         try:
             yield
-        except (Damaged, MemoryError):
+        except (Unusable, MemoryError):
             raise
         except Exception as error:
-            row = self.dataset.metadata.iloc[index]
+            reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
             if isinstance(error, KeyError):
                 reason = f"its waveform, or a column of its metadata, is missing ({error.args[0]})"
-            else:
-                reason = str(error) or type(error).__name__
             raise ValueError(
-                f"Trace {row.get('trace_name', index)} of dataset {self.dataset.name} cannot be read: "
-                f"{' '.join(reason.split()).rstrip('.')}. Fix it, or remove its row from the metadata."
+                f"Trace {self.metadata.iloc[index].get('trace_name', index)} of dataset {self.dataset.name} cannot be "
+                f"used: {reason}. Fix it, or remove its row from the metadata."
             ) from error
 
 
-def _silence(state: State) -> None:
+def silence(state: State) -> None:
     """Set components that are constant to zero: without its mean, a constant would leave rounding errors."""
     waveform, metadata = state["X"]
     if waveform.shape[-1]:
         state["X"] = (np.where(np.ptp(waveform, axis=-1, keepdims=True) > 0, waveform, 0), metadata)
 
 
-def _resample(state: State) -> None:
-    """Bring a record to 100 Hz, by the function that ``annotate`` uses; its mean is removed if that changes it."""
+def resample(state: State) -> None:
+    """Bring a record to 100 Hz, as ``annotate`` does: zero-phase, and without its mean if that changes it."""
     waveform, metadata = state["X"]
     ratio = simple_ratio(float(metadata[RATE_KEY]), SAMPLING_RATE)
     if ratio != 1 and waveform.shape[-1]:
@@ -178,6 +168,12 @@ def _resample(state: State) -> None:
     metadata |= {RATE_KEY: np.float64(SAMPLING_RATE), "trace_dt_s": 1 / SAMPLING_RATE}
     metadata["trace_npts"] = waveform.shape[-1]
     state["X"] = (waveform, metadata)
+
+
+def at_least(samples: int, state: State) -> None:
+    """Take records of so many samples at 100 Hz only: filters refuse those that are very short."""
+    if state["X"][0].shape[-1] < samples:
+        raise Unusable(f"shorter than {samples / SAMPLING_RATE:g} s")
 
 
 def _lettered(dataset: WaveformDataset) -> WaveformDataset:
@@ -201,19 +197,19 @@ def with_columns(dataset: WaveformDataset, columns: Mapping[str, pd.Series]) -> 
 
 class InMemory:
     """
-    The usable records of a dataset, read once, as by :py:class:`Reader`, and held in memory.
+    The usable records of a dataset, read once, as by :py:class:`OnDisk`, and held in memory.
 
     :raises ValueError: If no record is usable
     """
 
-    def __init__(self, dataset: WaveformDataset, *options: Any, **named: Any) -> None:
-        reader = Reader(dataset, *options, **named)
+    def __init__(self, dataset: WaveformDataset, steps: Steps, damaged: str = "skip") -> None:
+        disk = OnDisk(dataset, steps, damaged)
         numbers = tqdm(range(len(dataset)), desc=f"Loading {dataset.name}", leave=False, disable=None)
-        self.samples = [sample for sample in map(reader.read, numbers) if sample is not None]
+        self.samples = [sample for sample in map(disk.read, numbers) if sample is not None]
         if not self.samples:
-            raise reader.none_usable(len(dataset))
+            raise disk.none_usable(len(dataset))
         self.metadata = pd.DataFrame([metadata for _, metadata in self.samples])
-        self.contents, self.left_out = reader.contents, reader.left_out
+        self.contents, self.left_out = disk.seen, disk.left_out
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -221,40 +217,6 @@ class InMemory:
     def get_sample(self, index: int) -> Sample:
         waveform, metadata = self.samples[index]
         return waveform.copy(), metadata.copy()
-
-
-class OnDisk:
-    """
-    All records of a dataset, read when they are needed. An unusable one is replaced by another, always the same one;
-    by the first that is known to be usable, if it has to be.
-
-    :raises ValueError: If none of the records that were tried is usable
-    """
-
-    def __init__(self, reader: Reader) -> None:
-        self.reader, self.metadata, self.left_out = reader, reader.dataset.metadata, Counter[str]()
-        order = np.random.default_rng(0).permutation(len(self))[: TRIALS**2]
-        self.usable = next((int(place) for place in (0, *order) if reader.read(int(place)) is not None), -1)
-        if self.usable < 0:
-            raise reader.none_usable(len(order))
-
-    @property
-    def contents(self) -> str:
-        """Hashes of the files, which are read once, whatever they are used for."""
-        files = sorted(Path(self.reader.dataset.path).glob("waveforms*"))
-        return " ".join(_hash_of(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
-
-    def __len__(self) -> int:
-        return len(self.metadata)
-
-    def get_sample(self, index: int) -> Sample:
-        for trial in range(TRIALS):
-            place = index if trial == 0 else int(np.random.default_rng((index, trial)).integers(len(self)))
-            if (sample := self.reader.read(place)) is not None:
-                return sample
-        sample = self.reader.read(self.usable)
-        assert sample is not None
-        return sample
 
 
 @cache
@@ -274,7 +236,6 @@ class Joined:
         self.borders = np.cumsum([len(part) for part in parts])
         self.metadata: pd.DataFrame = pd.concat([part.metadata for part in parts], ignore_index=True)
         self.contents: str = " ".join(part.contents for part in parts)
-        self.left_out: Counter[str] = sum((part.left_out for part in parts), Counter[str]())
 
     def __len__(self) -> int:
         return int(self.borders[-1])
@@ -284,11 +245,5 @@ class Joined:
         return self.parts[part].get_sample(int(index - self.borders[part] + len(self.parts[part])))
 
 
-#: Samples as a SeisBench generator takes them, free to be changed, with their metadata, a hash of what was recorded
-#: (`contents`), and how many records are not usable, by reason (`left_out`).
+#: Samples as a SeisBench generator takes them, free to be changed, with their metadata and a hash of what was recorded.
 Store = InMemory | OnDisk | Joined
-
-
-def shares(parts: Sequence[NDArray[np.float64]], weights: Sequence[float]) -> NDArray[np.float64]:
-    """Probability of each record of several stores, concatenated, from those within each store and their weights."""
-    return np.concatenate([part * weight / sum(weights) for part, weight in zip(parts, weights, strict=True)])

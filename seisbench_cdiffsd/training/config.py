@@ -25,6 +25,15 @@ SHIPPED = Path(__file__).parent / "configs"
 FREE = ("device", "devices", "nodes", "accumulate", "workers", "threads", "memory", "events", "noise")
 #: Sampling rate of the windows in Hz.
 RATE = 100
+#: What jsonargparse says, and what it means.
+PLAIN = {
+    r'Parser key "([\w.-]+)"( element \d+)?:': r"\1:",
+    r"an? <class 'int'>": "a whole number",
+    r"an? <class 'float'>": "a number",
+    r"<class '(?:[\w.]+\.)?(\w+)'>": r"\1",
+    r"an? typing.Literal\[(.*?)\]": r"one of \1",
+    "Unable to load config": "Expected a table, not",
+}
 
 Count = Annotated[int, Limits(1, 1e9)]
 Rate = Annotated[float, Limits(0, 10, above=True)]
@@ -203,14 +212,8 @@ def settings_parser(**options: Any) -> Any:
 
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, **options)
     for name, what in (("events", "labelled earthquakes"), ("noise", "noise")):
-        parser.add_argument(
-            f"--{name}",
-            nargs="+",
-            type=dict | str,
-            default=[],
-            metavar="DATASET",
-            help=f"of {what}: folders in SeisBench's format, or names such as STEAD",
-        )
+        told = f"of {what}: folders in SeisBench's format, or names such as STEAD"
+        parser.add_argument(f"--{name}", nargs="+", type=dict | str, default=[], metavar="DATASET", help=told)
     parser.add_class_arguments(TrainingConfig, skip={"events", "noise"})
     return parser
 
@@ -220,8 +223,6 @@ def parsed(parser: Any, arguments: Sequence[str], source: str | Path | None = No
     The settings in a file, changed by those of a command line, as jsonargparse has them.
 
     :param parser: See :py:func:`settings_parser`; it may have arguments of its own
-    :param arguments: Command line
-    :param source: See :py:func:`read_config`
     :raises ValueError: In one line, if the file cannot be read, or a setting is unknown or has the wrong type
     """
     table = read_table(source) if source else {}
@@ -232,11 +233,7 @@ def parsed(parser: Any, arguments: Sequence[str], source: str | Path | None = No
 
 
 def built(parser: Any, values: Any) -> TrainingConfig:
-    """
-    The settings of :py:func:`parsed`.
-
-    :raises ValueError: In one line, if a setting is out of its range
-    """
+    """The settings of :py:func:`parsed`; ValueError, in one line, if one is out of its range."""
     from jsonargparse import ArgumentParser
 
     one = ArgumentParser(exit_on_error=False)
@@ -251,77 +248,53 @@ def built(parser: Any, values: Any) -> TrainingConfig:
     return TrainingConfig(**known)
 
 
-@contextmanager
-def plain_errors(where: str = "") -> Iterator[None]:
-    """Turn what jsonargparse raises into one line."""
-    from jsonargparse import ArgumentError
-
-    try:
-        yield
-    except (ArgumentError, TypeError) as error:
-        raise ValueError(where + plain(str(error))) from None
-
-
 def read_table(source: str | Path) -> dict[str, Any]:
     """
-    The settings in a file, unchecked.
+    The settings in a file, or in a config of the package, unchecked.
 
-    :param source: File, or name of a config in the package
     :raises ValueError: If there is no such file, or it is not valid
     """
-    shipped = SHIPPED / f"{source}.toml"
-    file = shipped if str(source) == shipped.stem and shipped.is_file() else Path(source)
+    shipped = {path.stem: path for path in SHIPPED.glob("*.toml")}
+    file = shipped.get(str(source), Path(source))
     try:
         text = file.read_text(encoding="utf-8")
         table = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
         if not isinstance(table, dict):
             raise ValueError("it is not a table of settings")
-        for name in {"events", "noise", "loss", "augmentations"} & table.keys():
-            if name in ("loss", "augmentations") and not isinstance(table[name], dict):
+        for name in ("loss", "augmentations"):
+            if not isinstance(table.get(name, {}), dict):
                 raise ValueError(f"{name} must be a table, not {table[name]!r}")
-            if name in ("events", "noise") and not isinstance(table[name], list):
-                table[name] = [table[name]]
-        return table
     except OSError as error:
-        names = ", ".join(sorted(x.stem for x in SHIPPED.glob("*.toml")))
         raise ValueError(
-            f"No config {str(source)!r}: {error.strerror}. It is a TOML file, or one of {names}."
+            f"No config {str(source)!r}: {error.strerror}. It is a TOML file, or one of {', '.join(sorted(shipped))}."
         ) from None
     except (ValueError, RecursionError) as error:
         remedy = " Fix it, or delete it and give the settings again." if file.suffix == ".json" else ""
         raise ValueError(f"{file} is not a valid config: {str(error).rstrip('.')}.{remedy}") from None
+    return {x: [y] if x in ("events", "noise") and not isinstance(y, list) else y for x, y in table.items()}
 
 
 #: All settings by their names, dotted where they are in a table.
 NAMES = {
-    entry.name: prefix + entry.name
-    for kind, prefix in ((DatasetChoice, ""), (Loss, "loss."), (Augmentations, "augmentations."), (TrainingConfig, ""))
+    entry.name: kind.prefix + entry.name
+    for kind in (DatasetChoice, Loss, Augmentations, TrainingConfig)
     for entry in fields(kind)
 }
-#: What is expected of a value, in words.
-KINDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "str": "text",
-    "tuple": "a list such as [-1, 1]",
-}
 
 
-def plain(message: str) -> str:
-    """What jsonargparse says, in a line that names the setting and what to give instead."""
-    text = " ".join(message.split())
-    where = ".".join(dict.fromkeys(re.findall(r'Parser key "([\w.-]+)"', text)))
-    if found := re.search(r"(?:[Oo]ption '|arguments: --|NestedArg\(key=')([^' =]+)", text):
-        close = difflib.get_close_matches(found[1].rpartition(".")[2], NAMES, 1)
-        hint = f"did you mean {NAMES[close[0]]!r}?" if close else "cdiffsd train --help lists them."
-        return f"Unknown setting {found[1]!r}{f' in {where}' if where else ''}: {hint}"
-    if found := re.search(r"required: (\w+)", text):
-        return f"{found[1]} is missing."
-    if found := re.search(r"Unable to load config '(.*?)'", text):
-        return f"{where} must be a table, not {found[1]}."
-    if found := re.search(r"Expected an? (.+?)(?: - .*)?(?:\. Got value:| Given value:) ?(.*)", text):
-        kind = re.sub(r"<class '(?:[\w.]+\.)?(\w+)'>", lambda x: KINDS.get(x[1], "a table"), found[1])
-        kind = re.sub(r"typing.Literal\[(.*)\]", r"one of \1", kind).replace("tuple", "a list")
-        return f"{where} must be {kind}, not {found[2]}."
-    return f"{where}: {text}" if where else text
+@contextmanager
+def plain_errors(where: str = "") -> Iterator[None]:
+    """Turn what jsonargparse raises into one line, with the nearest known name of an unknown setting."""
+    from jsonargparse import ArgumentError
+
+    try:
+        yield
+    except (ArgumentError, TypeError) as error:
+        text = " ".join(str(error).split())
+        if found := re.search(r"(?:[Oo]ption '|arguments: --|NestedArg\(key=')([^' =]+)", text):
+            close = difflib.get_close_matches(found[1].rpartition(".")[2], NAMES, 1)
+            hint = f"did you mean {NAMES[close[0]]!r}?" if close else "cdiffsd train --help lists them."
+            text = f"Unknown setting {found[1]!r}: {hint}"
+        for pattern, plain in PLAIN.items():
+            text = re.sub(pattern, plain, text)
+        raise ValueError(where + text) from None

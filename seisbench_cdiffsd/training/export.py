@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from seisbench_cdiffsd.files.writing import folder_for, replacing
-from seisbench_cdiffsd.training.config import read_table
 from seisbench_cdiffsd.weights import CDiffSD
 
 
@@ -38,26 +35,26 @@ def export_weights(
     for needed in ("model.pt", "model.json", "config.json", "log.csv"):
         if not (run / needed).is_file():
             raise ValueError(f"{run} has no {needed}: give the folder of a training that has been validated.")
-    card = out / f"{name}.v{version}.md"
-    targets = [out / f"{name}.{kind}.v{version}" for kind in ("pt", "json")]
-    taken = [str(path) for path in targets if path.exists()]
-    if taken:
+    weights, description, card = (
+        out / f"{name}.{end}" for end in (f"pt.v{version}", f"json.v{version}", f"v{version}.md")
+    )
+    if taken := [path for path in (weights, description) if path.exists()]:
         raise ValueError(f"{taken[0]} exists already: choose another --version.")
     model = CDiffSD.load(run / "model")
-    try:
-        facts = json.loads(model.weights_docstring or "")
-    except ValueError:  # of another training than ours
-        facts = {"config": read_table(run / "config.json"), "log": {}}
-    events, noise = (_names(facts["config"].get(kind, [])) for kind in ("events", "noise"))
+    facts = json.loads(model.weights_docstring)
+    config, log = facts["config"], pd.read_csv(run / "log.csv").to_string(index=False, float_format="%.4g")
+    events, noise = (
+        ", ".join(Path(source["dataset"]).name for source in config[kind]) or "datasets not named"
+        for kind in ("events", "noise")
+    )
     text = docstring or f"CDiffSD ({model.network_name}), trained on {events} with noise of {noise}."
     whole = f"{text} Model card: {card.name}. Reference: {model.citation} Settings: {json.dumps(facts)}"
+    count = sum(parameter.numel() for parameter in model.parameters())
+    band = ", ".join(f"{key} {value}" for key, value in (model.filter_kwargs or {}).items())
     with folder_for(out):
         model.save(out / name, weights_docstring=whole, version_str=version)
-        description = json.loads(targets[1].read_text())
-        with replacing(targets[1]) as path:
-            path.write_text(json.dumps({**description, "citation": model.citation}, indent=4))
-        count = sum(parameter.numel() for parameter in model.parameters())
-        band = ", ".join(f"{key} {value}" for key, value in (model.filter_kwargs or {}).items())
+        with replacing(description) as path:
+            path.write_text(json.dumps({**json.loads(description.read_text()), "citation": model.citation}, indent=4))
         card.write_text(
             f"""# Model card: `{name}`, version {version}
 
@@ -66,26 +63,22 @@ def export_weights(
 - Network: `{model.network_name}`, {count:,} parameters; degradation `{model.schedule}`; normalisation `{model.norm}`.
 - Windows of {model.in_samples / model.sampling_rate:g} s at {model.sampling_rate:g} Hz; band: {band}.
 - Earthquakes: {events}. Noise: {noise}.
-- The best by validation is update {facts["log"].get("step", "unknown")} of {facts["config"]["steps"]}.
+- The best by validation is update {facts["log"]["step"]} of {config["steps"]}.
 
 Validation: means over the fixed mixtures of the dev split, in-band SDR in dB and correlation, by sampling steps.
 
 ```
-{pd.read_csv(run / "log.csv").to_string(index=False, float_format="%.4g")}
+{log}
 ```
 
 Settings:
 
 ```json
-{json.dumps(facts["config"], indent=4)}
+{json.dumps(config, indent=4)}
 ```
 
 {model.citation}
 """,
             encoding="utf-8",
         )
-    return [*targets, card]
-
-
-def _names(datasets: Sequence[Mapping[str, Any]]) -> str:
-    return ", ".join(Path(source["dataset"]).name for source in datasets) or "datasets not named"
+    return [weights, description, card]

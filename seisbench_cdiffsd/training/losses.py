@@ -32,8 +32,8 @@ TINY, TINY_BIN = 1e-8, 1e-6
 SPECTRUM_FRAME, SPECTRUM_HOP = 64, 32
 #: Samples of a frame of a mask, and of its transform, as in DeepDenoiser and SeisDAE.
 MASK_FRAME, MASK_TRANSFORM = 30, 60
-#: Exponent of the amplitudes in :py:func:`spectrum`, small so that weak arrivals count.
-COMPRESSION = 0.3
+#: Exponent of the amplitudes in :py:func:`spectrum`, small so that weak arrivals count, and power added to each bin.
+COMPRESSION, FAINT_BIN = 0.3, 1e-4
 #: Share of the noise that pickers see with an estimate.
 DRY = 0.05
 #: Share of an earthquake in the power of a window below which there is none.
@@ -59,16 +59,11 @@ def training_loss(
     records that it will meet while sampling, which contain its own errors.
 
     :param model: Restores clean records from records at any levels; returns estimates, or estimates and log odds
-    :param clean: Clean records x
-    :param noisy: Noisy records y = x + n
     :param level: Levels t of the first term, in (0, 1]
     :param lower: Levels 0 < s < t of the second term; fewer than records if it is of the first records only
-    :param schedule: Degradation
-    :param error: Error of an estimate
     :param unfolded: Weight of the second term; at 0 it is not computed
     :param presence: Weight of the error of the odds, see :py:func:`odds_error`
     :param noise_only: Share of the records that hold no earthquake
-    :return: The loss, a scalar
     """
 
     def term(x: Tensor, level: Tensor, clean: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,13 +86,7 @@ def training_loss(
 
 
 def odds_error(log_odds: Tensor, clean: Tensor, noise_only: float) -> Tensor:
-    """
-    Cross entropy of the odds and of whether there is an earthquake, as if half of the windows held none.
-
-    :param log_odds: Natural logarithms of the odds, (batch,)
-    :param clean: Clean records of noisy ones of unit power
-    :param noise_only: Share of the windows that hold none, in the open interval (0, 1)
-    """
+    """Cross entropy of log odds (batch,) and of whether there is an earthquake, as if half of the windows held none."""
     present = (clean.square().mean((1, 2)) > FAINT).to(clean)
     weights = present * 0.5 / (1 - noise_only) + (1 - present) * 0.5 / noise_only
     return F.binary_cross_entropy_with_logits(log_odds.to(clean), present, weights)
@@ -136,20 +125,14 @@ def spectrum(clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
 
     The part without phase keeps amplitudes from shrinking where the phase is uncertain.
     """
-    (a, gain_a), (b, gain_b) = (_compressed(x) for x in (clean, estimate))
-    with_phase = (a * gain_a[..., None] - b * gain_b[..., None]).square().sum(-1)
-    exponent = COMPRESSION / (COMPRESSION - 1)  # from the gain |X|^(c - 1) to the amplitude |X|^c
-    return (with_phase + (gain_a**exponent - gain_b**exponent).square()).mean()
-
-
-def _compressed(x: Tensor, floor: float = 1e-4) -> tuple[Tensor, Tensor]:
-    """Short-time spectrum (..., frequency, frame, real and imaginary) and the gain that compresses it."""
-    window = torch.hann_window(SPECTRUM_FRAME, device=x.device, dtype=x.dtype)
-    bins = torch.stft(
-        x.flatten(0, 1), SPECTRUM_FRAME, SPECTRUM_HOP, window=window, return_complex=True, normalized=True
-    )
+    window = torch.hann_window(SPECTRUM_FRAME, device=clean.device, dtype=clean.dtype)
+    traces = torch.stack([clean, estimate]).flatten(0, 2)
+    bins = torch.stft(traces, SPECTRUM_FRAME, SPECTRUM_HOP, window=window, return_complex=True, normalized=True)
     parts = torch.view_as_real(bins)
-    return parts, (parts.square().sum(-1) + floor) ** ((COMPRESSION - 1) / 2)
+    gain = (parts.square().sum(-1) + FAINT_BIN) ** ((COMPRESSION - 1) / 2)
+    a, b = (parts * gain[..., None]).chunk(2)
+    amplitude_a, amplitude_b = (gain ** (COMPRESSION / (COMPRESSION - 1))).chunk(2)
+    return ((a - b).square().sum(-1) + (amplitude_a - amplitude_b).square()).mean()
 
 
 def mask(clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
@@ -204,38 +187,24 @@ class Picks:
         return (-(target * seen.clamp(min=1e-6).log()).sum(1) - entropy).mean()
 
 
-def picker_probabilities(picker: Any, windows: Tensor, floor: float = 1e-3) -> Tensor:
-    """
-    Probabilities of PhaseNet, (batch, label, samples), in the order of its labels.
-
-    :param picker: PhaseNet
-    :param windows: Windows (batch, component, samples) in ZNE order, padded with zeros to the picker's length
-    :param floor: Added to the amplitude that windows are divided by; it keeps silent windows, and their gradients,
-        small
-    """
+def picker_probabilities(picker: Any, windows: Tensor) -> Tensor:
+    """Probabilities of PhaseNet, (batch, label, samples), on windows (batch, component, samples) in ZNE order."""
     x = windows[:, ["ZNE".index(component) for component in picker.component_order]]
     x = F.pad(x, (0, max(0, picker.in_samples - x.shape[-1])))
     x = x - x.mean(-1, keepdim=True)
     scale = x.abs().amax(-1, keepdim=True) if picker.norm == "peak" else x.std(-1, keepdim=True)
-    return picker(x / (scale + floor))
+    return picker(x / (scale + 1e-3))  # which keeps silent windows, and their gradients, small
 
 
 ERRORS: dict[str, Error] = {"l1": l1, "log_ratio": log_ratio, "spectrum": spectrum, "mask": mask}
 
 
 def make_loss(loss: Loss, device: str = "cpu") -> Error:
-    """
-    The weighted sum of errors that settings ask for.
-
-    :param loss: Weights of the errors
-    :param device: Device of the picker
-    :raises ValueError: If PhaseNet weights are not in SeisBench's cache
-    """
+    """The weighted sum of errors that settings ask for; ValueError if PhaseNet weights are not in SeisBench's cache."""
     terms = [(error, getattr(loss, name)) for name, error in ERRORS.items()]
     terms += [(Picks(name, device), weight) for name, weight in loss.picks.items() if weight]
-    terms = [(error, weight) for error, weight in terms if weight]
 
     def total(clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
-        return torch.stack([weight * error(clean, estimate, noise) for error, weight in terms]).sum()
+        return torch.stack([weight * error(clean, estimate, noise) for error, weight in terms if weight]).sum()
 
     return total

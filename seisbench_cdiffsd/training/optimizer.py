@@ -11,8 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seisbench_cdiffsd.training.config import TrainingConfig
+
 #: Coefficients of the Newton-Schulz iteration, and its number of repetitions (Jordan, 2024).
 COEFFICIENTS, ITERATIONS = (3.4445, -4.7750, 2.0315), 5
+#: Decay of the average gradient of the kernels.
+MOMENTUM = 0.95
 
 
 class Muon(torch.optim.AdamW):
@@ -23,32 +27,20 @@ class Muon(torch.optim.AdamW):
     :param others: Parameters that AdamW updates
     :param lr: Learning rate of the kernels
     :param lr_others: Learning rate of the others
-    :param momentum: Decay of the average gradient of the kernels
-    :param options: See :py:class:`torch.optim.AdamW`; the weight decay is that of the kernels, too
     """
 
     def __init__(
-        self,
-        kernels: Iterable[nn.Parameter],
-        others: Iterable[nn.Parameter],
-        lr: float,
-        lr_others: float,
-        momentum: float = 0.95,
-        **options: Any,
+        self, kernels: Iterable[nn.Parameter], others: Iterable[nn.Parameter], lr: float, lr_others: float
     ) -> None:
-        self.momentum = momentum
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": list(kernels), "rule": "muon", "lr": lr},
             {"params": list(others), "rule": "adamw", "lr": lr_others},
         ]
-        super().__init__([group for group in groups if group["params"]], **{"betas": (0.9, 0.99), **options})
+        super().__init__([group for group in groups if group["params"]], betas=(0.9, 0.99))
 
     def step(self, closure: Any = None) -> Any:
         """Update all parameters that have a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = None if closure is None else closure()
         groups = self.param_groups
         for group in groups:
             for parameter in group["params"] if group["rule"] == "muon" else ():
@@ -66,8 +58,8 @@ class Muon(torch.optim.AdamW):
         state = self.state[parameter]
         if not state:  # PyTorch expects a step in any state
             state.update(step=torch.zeros(()), average=torch.zeros_like(parameter))
-        average = state["average"].lerp_(gradient, 1 - self.momentum)
-        matrix = gradient.lerp(average, self.momentum).flatten(1)
+        average = state["average"].lerp_(gradient, 1 - MOMENTUM)
+        matrix = gradient.lerp(average, MOMENTUM).flatten(1)
         parameter.mul_(1 - rate * decay)
         parameter.sub_(orthogonal(matrix).view_as(parameter), alpha=rate * 0.2 * max(matrix.shape) ** 0.5)
 
@@ -84,17 +76,13 @@ def orthogonal(matrix: Tensor) -> Tensor:
     return x.T if tall else x
 
 
-def make_optimizer(model: nn.Module, rate: float, kernel_rate: float) -> torch.optim.Optimizer:
-    """
-    Muon for the hidden convolutions of a network; AdamW for norms, biases, the level's embedding and the output.
-
-    :param model: A network, or a model that holds one
-    :param rate: Learning rate of AdamW
-    :param kernel_rate: Learning rate of Muon; at 0 AdamW updates all parameters
-    """
+def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Adam, or Muon for the hidden convolutions and AdamW for norms, biases, the level's embedding and the output."""
+    if config.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), config.learning_rate)
     kernels: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        hidden = kernel_rate and parameter.dim() >= 3 and not name.endswith("head.weight")
+        hidden = config.kernel_rate and parameter.dim() >= 3 and not name.endswith("head.weight")
         (kernels if hidden else others).append(parameter)
-    return Muon(kernels, others, kernel_rate or rate, rate)
+    return Muon(kernels, others, config.kernel_rate, config.learning_rate)

@@ -9,10 +9,10 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from copy import deepcopy
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from seisbench.data import MultiWaveformDataset, WaveformDataset
 from torch import Tensor, nn
@@ -46,6 +46,8 @@ from seisbench_cdiffsd.weights import CDiffSD, load
 STAGES = 6
 #: Windows that are denoised together in a validation.
 CHUNK = 64
+#: What Lightning warns of without a reason here.
+HARMLESS = (".*does not have many workers.*", ".*LeafSpec.*", ".*lr_scheduler.step.*")
 
 
 def train(config: TrainingConfig, out: str | Path) -> CDiffSD:
@@ -59,7 +61,7 @@ def train(config: TrainingConfig, out: str | Path) -> CDiffSD:
             raise ValueError(f"There is no dataset of {name}: name a config, or datasets by --events and --noise.")
     _check(Path(out), config)
     events, noise = ([(open_chosen(choice), choice) for choice in x] for x in (config.events, config.noise))
-    return _fit(events, noise, Path(out), config)
+    return _fit(events, noise, Path(out), config, Training)
 
 
 def fit(
@@ -67,8 +69,8 @@ def fit(
     noise: WaveformDataset | MultiWaveformDataset,
     out: str | Path,
     config: TrainingConfig | None = None,
-    device: str | None = None,
-) -> CDiffSD:
+    training: type[Training] | None = None,
+) -> Any:
     """
     Train a model, or resume the unfinished training in `out`.
 
@@ -81,7 +83,7 @@ def fit(
         be opened with components ZNE. Sums of several datasets are allowed; equal shares are drawn from each
     :param out: Folder for the results
     :param config: Settings; the datasets that they name are ignored
-    :param device: Device to train on, instead of that in the settings
+    :param training: What is trained, and how, if not CDiffSD
     :return: The best model
     :raises ValueError: If a dataset lacks what is needed, there is no such device, or `out` holds a training with other
         settings
@@ -90,11 +92,9 @@ def fit(
     :raises KeyboardInterrupt: If it was interrupted; the last model and checkpoint are usable
     """
     config = config or TrainingConfig()
-    if device is not None:
-        config = replace(config, device=device)
     _check(Path(out), config)
     chosen = [[(part, DatasetChoice(part.name)) for part in getattr(x, "datasets", [x])] for x in (events, noise)]
-    return _fit(chosen[0], chosen[1], Path(out), config)
+    return _fit(chosen[0], chosen[1], Path(out), config, training or Training)
 
 
 def _check(out: Path, config: TrainingConfig) -> None:
@@ -121,7 +121,7 @@ def _check(out: Path, config: TrainingConfig) -> None:
     if last.is_file():
         try:
             kept = torch.load(last, map_location="cpu", weights_only=True)
-            if not {"state_dict", "callbacks"} <= kept.keys():
+            if not {"state_dict", "log"} <= kept.keys():
                 raise ValueError("it is not a checkpoint of a training")
         except Exception as error:  # torch raises many kinds
             reason = " ".join(str(error).split()).partition(". ")[0]
@@ -130,54 +130,30 @@ def _check(out: Path, config: TrainingConfig) -> None:
             ) from error
 
 
-def _fit(events: Sequence[ChosenDataset], noise: Sequence[ChosenDataset], out: Path, config: TrainingConfig) -> CDiffSD:
+def _fit(
+    events: Sequence[ChosenDataset],
+    noise: Sequence[ChosenDataset],
+    out: Path,
+    config: TrainingConfig,
+    training: type[Training],
+) -> Any:
     if config.threads:
         torch.set_num_threads(config.threads)
-    last = out / "last.ckpt"
-    model = _new_model(config, resumed=last.is_file())
-    data = load_data(events, noise, config, pairs.band_pass(model.filter_kwargs))
-    with _claimed(out, config):
-        if is_first():
-            trained = [x.numel() for x in model.parameters() if x.requires_grad]
-            total = sum(x.numel() for x in model.parameters())
-            tell("\n".join((*data.report, f"{sum(trained):,} of {total:,} parameters are trained")), sys.stderr)
-        _run(model, data, out, config, last if last.is_file() else None)
-    return CDiffSD.load(out / "model")
-
-
-def _new_model(config: TrainingConfig, resumed: bool) -> CDiffSD:
     torch.manual_seed(config.seed)
-    wanted: dict[str, Any] = {"network": config.network, "schedule": config.schedule, "norm": config.norm}
-    model = CDiffSD(**wanted, in_samples=config.window, presence=config.tells)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.startswith(config.only))
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ValueError(
-            f"No parameter's name begins with {config.only!r}, the setting only: there is nothing to train."
-        )
-    if not config.init_from or resumed:  # a checkpoint has the weights
-        return model
-    start = load(config.init_from)
-    given = start.get_model_args()
-    for name, value in model.get_model_args().items():
-        if name not in ("in_samples", "presence") and given[name] != value:
-            remedy = f"set that instead of {value!r}" if name in wanted else f"training is for {value!r}"
-            raise ValueError(f"The weights {config.init_from} have {name} {given[name]!r}: {remedy}.")
-    known = model.state_dict()
-    model.load_state_dict(known | {name: values for name, values in start.state_dict().items() if name in known})
-    return model
-
-
-@contextmanager
-def _claimed(out: Path, config: TrainingConfig) -> Iterator[None]:
-    """Make the folder of a training, with its settings, and keep other trainings out of it."""
+    checkpoint = out / "last.ckpt" if (out / "last.ckpt").is_file() else None
+    model = training.new_model(config, resumed=checkpoint is not None)
+    data = load_data(events, noise, config)
     with ExitStack() as held:
         if is_first():
-            with folder_for(out):
-                held.enter_context(only_run(out))
-                with replacing(out / "config.json") as path:
-                    path.write_text(json.dumps(asdict(config), indent=4))
-        yield
+            for guard in (folder_for(out), only_run(out)):
+                held.enter_context(guard)
+            with replacing(out / "config.json") as path:
+                path.write_text(json.dumps(asdict(config), indent=4))
+            trained = sum(x.numel() for x in model.parameters() if x.requires_grad)
+            total = sum(x.numel() for x in model.parameters())
+            tell("\n".join((*data.report, f"{trained:,} of {total:,} parameters are trained")), sys.stderr)
+        _run(training(model, config, data, out), checkpoint)
+    return type(model).load(out / "model")
 
 
 def is_first() -> bool:
@@ -185,8 +161,9 @@ def is_first() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
-def _run(model: CDiffSD, data: Data, out: Path, config: TrainingConfig, checkpoint: Path | None) -> None:
+def _run(training: Training, checkpoint: Path | None) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    config, out = training.config, training.out
     kind, _, number = config.device.partition(":")
     trainer = Trainer(
         accelerator="gpu" if kind == "cuda" else kind,
@@ -199,7 +176,6 @@ def _run(model: CDiffSD, data: Data, out: Path, config: TrainingConfig, checkpoi
         max_steps=config.steps,
         max_epochs=-1,
         limit_val_batches=0,
-        callbacks=[Keeper(out, config, data)],
         enable_progress_bar=False,
         logger=TensorBoardLogger(out, "", "tensorboard"),
         log_every_n_steps=config.steps,
@@ -210,63 +186,83 @@ def _run(model: CDiffSD, data: Data, out: Path, config: TrainingConfig, checkpoi
     )
     handler = signal.getsignal(signal.SIGINT)
     with warnings.catch_warnings():
-        for harmless in (".*does not have many workers.*", ".*LeafSpec.*", ".*lr_scheduler.step.*"):
+        for harmless in HARMLESS:
             warnings.filterwarnings("ignore", harmless)
         try:
-            trainer.fit(Training(model, config, data), ckpt_path=checkpoint, weights_only=True)
+            trainer.fit(training, ckpt_path=checkpoint, weights_only=True)
         except SystemExit:  # raised by Lightning after an interrupt, with the handler of the next one removed
             signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from None
 
 
 class Training(LightningModule):
-    """A model in training, and the moving average of its weights, which is what is validated and saved."""
+    """
+    A model in training, and the moving average of its weights, which is what is validated and saved.
 
-    def __init__(self, model: CDiffSD, config: TrainingConfig, data: Data) -> None:
+    It shows progress, and every so many updates validates, writes the logs, saves the best weights, and writes a
+    checkpoint to resume from. A training is one long epoch, at whose end Lightning's own callbacks would act; and a
+    kill between any two of these files must lose and repeat nothing.
+    """
+
+    def __init__(self, model: Any, config: TrainingConfig, data: Data, out: Path) -> None:
         super().__init__()
-        self.model, self.config, self.data = model, config, data
+        self.model, self.config, self.data, self.out = model, config, data, out
         self.average = deepcopy(model).requires_grad_(False)
-        self.schedule = SCHEDULES[config.schedule]
         #: Losses of the parts of this update, and of the updates that are not yet written to the log.
         self.parts: list[Tensor] = []
         self.losses: list[tuple[int, float]] = []
+        #: One row for each validation.
+        self.rows: list[dict[str, float]] = []
+
+    @staticmethod
+    def new_model(config: TrainingConfig, resumed: bool) -> Any:
+        """The model to train, with the weights to start from unless a checkpoint has them."""
+        wanted: dict[str, Any] = {"network": config.network, "schedule": config.schedule, "norm": config.norm}
+        model = CDiffSD(**wanted, in_samples=config.window, presence=config.tells)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name.startswith(config.only))
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise ValueError(
+                f"No parameter's name begins with {config.only!r}, the setting only: there is nothing to train."
+            )
+        if not config.init_from or resumed:
+            return model
+        start = load(config.init_from)
+        given = start.get_model_args()
+        for name, value in model.get_model_args().items():
+            if name not in ("in_samples", "presence") and given[name] != value:
+                remedy = f"set that instead of {value!r}" if name in wanted else f"training is for {value!r}"
+                raise ValueError(f"The weights {config.init_from} have {name} {given[name]!r}: {remedy}.")
+        known = model.state_dict()
+        model.load_state_dict(known | {name: values for name, values in start.state_dict().items() if name in known})
+        return model
 
     def train_dataloader(self) -> DataLoader:
         """The batches of this process, from the current update on."""
         trainer = self.trainer
         return loader(self.data, self.config, trainer.global_step, trainer.global_rank, trainer.world_size)
 
-    def setup(self, stage: str) -> None:
-        """Make the loss, now that the device is known."""
-        self.error = make_loss(self.config.loss, str(self.device))
-
     def configure_optimizers(self) -> Any:
         """The optimiser, and the schedule of its learning rate."""
-        config = self.config
-        optimizer = (
-            torch.optim.Adam(self.model.parameters(), config.learning_rate)
-            if config.optimizer == "adam"
-            else make_optimizer(self.model, config.learning_rate, config.kernel_rate)
-        )
-        decay = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(learning_rate_factor, config))
+        optimizer = make_optimizer(self.model, self.config)
+        decay = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(learning_rate_factor, self.config))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The loss of a batch, or of this process's part of it."""
-        loss, error = None, batch.get("error")
-        if error is None:
-            loss = self._loss(batch)
-            if not torch.isfinite(loss):
-                step, names = self.trainer.global_step, "; ".join(batch["names"])
-                error = FloatingPointError(
-                    f"The loss is {loss.item()} at step {step}; the last model is usable. Of: {names}."
-                )
+        error = batch.get("error")
+        loss = self.loss(batch) if error is None else torch.zeros(())
+        if not torch.isfinite(loss):
+            step, names = self.trainer.global_step, "; ".join(batch["names"])
+            error = FloatingPointError(
+                f"The loss is {loss.item()} at step {step}; the last model is usable. Of: {names}."
+            )
         raise_together(error, self.trainer.world_size, self.device)
-        assert loss is not None
         self.parts.append(loss.detach())
         return loss
 
-    def _loss(self, batch: dict[str, Any]) -> Tensor:
+    def loss(self, batch: dict[str, Any]) -> Tensor:
+        """The two terms of cold diffusion, see :py:func:`.training_loss`."""
         config = self.config
         noisy, factor = normalize(batch["clean"] + batch["noise"], config.norm)
         lower = batch["lower"][: batch["unfolded"]]
@@ -278,12 +274,16 @@ class Training(LightningModule):
             noisy,
             batch["level"],
             lower,
-            self.schedule,
+            SCHEDULES[config.schedule],
             self.error,
             weight,
             config.presence,
             config.augmentations.noise_only,
         )
+
+    def scores(self) -> dict[str, float]:
+        """What the averaged weights reach on the validation mixtures."""
+        return validate(self.average, self.data.validation)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """An update of the weights and of their average."""
@@ -293,6 +293,103 @@ class Training(LightningModule):
         loss = self.trainer.strategy.reduce(torch.stack(self.parts).mean(), reduce_op="mean")
         self.losses.append((step, float(loss)))
         self.parts = []
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what a resumed training must have."""
+        checkpoint["log"] = {"data": self.data.fingerprint, "rows": self.rows}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Resume from a checkpoint, unless that training was on other data (ValueError)."""
+        if checkpoint["log"]["data"] != self.data.fingerprint:
+            raise ValueError(f"{self.out} holds a training on other data: choose another folder or delete it.")
+        self.rows = checkpoint["log"]["rows"]
+
+    def on_fit_start(self) -> None:
+        """Make the loss on its device, and write the log that the checkpoint has: a kill may have come between both."""
+        self.error = make_loss(self.config.loss, str(self.device))
+        if self.trainer.is_global_zero and self.rows:
+            self._write("log.csv", pd.DataFrame(self.rows))
+
+    def on_train_start(self) -> None:
+        """Drop the losses of updates that are repeated; validate weights that are given, and stop as before."""
+        trainer = self.trainer
+        self.first, self.began = trainer.global_step, time.monotonic()
+        # Lightning ends an update at every multiple of `accumulate` parts: count in parts of their present size
+        done = trainer.fit_loop.epoch_loop.batch_progress.current
+        other = trainer.global_step * trainer.accumulate_grad_batches - done.ready
+        for count in fields(done):
+            setattr(done, count.name, getattr(done, count.name) + other)
+        path, hidden = self.out / "losses.csv", None if trainer.is_global_zero else True
+        self.bar = tqdm(total=self.config.steps, initial=self.first, desc="Training", unit="update", disable=hidden)
+        if trainer.is_global_zero:
+            kept = pd.read_csv(path).query("step <= @self.first") if path.exists() else pd.DataFrame()
+            self._write(path.name, kept.reindex(columns=["step", "loss"]).dropna())  # without a line that was cut off
+        if self.config.init_from and not self.rows:
+            self._keep(0)
+        trainer.should_stop = self._stopped()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Show progress; every so many updates, validate and write."""
+        step, config, losses = self.trainer.global_step, self.config, self.losses
+        if not losses or losses[-1][0] != step:
+            return  # a part of an update
+        self.bar.update()
+        self.bar.set_postfix(loss=losses[-1][1], refresh=False)
+        if self.trainer.is_global_zero and step == self.first + 1:
+            self._say({"loss": losses[-1][1]}, step)
+        if step % config.validate_every == 0 or step == config.steps:
+            self._keep(step)
+            self.trainer.should_stop = self._stopped()
+
+    def on_train_end(self) -> None:
+        """Remove the bar."""
+        self.bar.close()
+
+    def _keep(self, step: int) -> None:
+        """Validate, and write what there is."""
+        trainer, row = self.trainer, dict[str, float]()
+        if trainer.is_global_zero:
+            row = {"step": step, **self.scores()}
+            if self.losses:
+                row["loss"] = float(np.mean([loss for _, loss in self.losses]))
+            with (self.out / "losses.csv").open("a", encoding="utf-8") as file:
+                file.writelines(f"{number},{loss!r}\n" for number, loss in self.losses)
+            for number, values in [*((x, {"training loss": loss}) for x, loss in self.losses), (step, row)]:
+                trainer.loggers[0].log_metrics(values, number)
+            trainer.loggers[0].save()
+            if not self.rows or score(row) >= max(
+                map(score, self.rows)
+            ):  # of equal ones the last: `only` may change none
+                docstring = json.dumps({"config": asdict(self.config), "log": row})
+                try:
+                    deepcopy(self.average).cpu().save(self.out / "model", weights_docstring=docstring)
+                except RuntimeError as error:  # which is what torch raises if the disk is full
+                    raise OSError(str(error)) from error
+            self._say(row, step)
+        self.rows.append(trainer.strategy.broadcast(row))
+        temporary = self.out / "last.ckpt.part"  # one name in all processes, which write a checkpoint together
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            temporary.replace(self.out / "last.ckpt")
+            self._write("log.csv", pd.DataFrame(self.rows))
+        self.losses = []
+
+    def _stopped(self) -> bool:
+        """Whether nothing got better in so many validations."""
+        scores = list(map(score, self.rows))
+        return bool(scores) and 0 < self.config.patience <= len(scores) - 1 - int(np.argmax(scores))
+
+    def _say(self, row: Mapping[str, float], step: int) -> None:
+        """Print scores and the time that is left."""
+        text = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "step")
+        if self.first < step < self.config.steps:
+            seconds = (time.monotonic() - self.began) / (step - self.first) * (self.config.steps - step)
+            text += f"; {timedelta(seconds=round(seconds))} left"
+        tqdm.write(f"update {step:,} of {self.config.steps:,}: {text}", file=sys.stderr)
+
+    def _write(self, name: str, table: pd.DataFrame) -> None:
+        with replacing(self.out / name) as path:
+            table.to_csv(path, index=False)
 
 
 def learning_rate_factor(config: TrainingConfig, step: int) -> float:
@@ -335,114 +432,6 @@ def raise_together(error: Exception | None, processes: int, device: torch.device
         raise error
 
 
-class Keeper(Callback):
-    """
-    Shows progress, validates, writes the logs, saves the best weights, and writes checkpoints to resume from.
-
-    A training is one long epoch, and Lightning's own callbacks act at the end of an epoch or of its validation loop;
-    and a kill between any two of these files must lose and repeat nothing.
-    """
-
-    def __init__(self, out: Path, config: TrainingConfig, data: Data) -> None:
-        self.out, self.config, self.data = out, config, data
-        self.rows: list[dict[str, float]] = []
-        self.stopped = False
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state that a checkpoint stores."""
-        return {"data": self.data.fingerprint, "rows": self.rows, "stopped": self.stopped}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume from a checkpoint, unless that training was on other data (ValueError)."""
-        if state_dict["data"] != self.data.fingerprint:
-            raise ValueError(f"{self.out} holds a training on other data: choose another folder or delete it.")
-        self.rows, self.stopped = state_dict["rows"], state_dict["stopped"]
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the log that the checkpoint has: a kill may have come between the two."""
-        if trainer.is_global_zero and self.rows:
-            self._write("log.csv", pd.DataFrame(self.rows))
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Drop the losses of updates that are repeated, and stop a training that had stopped early."""
-        trainer.should_stop = self.stopped
-        self.first, self.began = trainer.global_step, time.monotonic()
-        # Lightning ends an update at every multiple of `accumulate` parts: count in parts of their present size
-        done = trainer.fit_loop.epoch_loop.batch_progress.current
-        other = trainer.global_step * trainer.accumulate_grad_batches - done.ready
-        for count in fields(done):
-            setattr(done, count.name, getattr(done, count.name) + other)
-        path, hidden = self.out / "losses.csv", None if trainer.is_global_zero else True
-        self.bar = tqdm(total=self.config.steps, initial=self.first, desc="Training", unit="update", disable=hidden)
-        if trainer.is_global_zero:
-            kept = pd.read_csv(path).query("step <= @trainer.global_step") if path.exists() else pd.DataFrame()
-            self._write(path.name, kept.reindex(columns=["step", "loss"]).dropna())  # without a line that was cut off
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Show progress; every so many updates, validate and write."""
-        step, config, losses = trainer.global_step, self.config, pl_module.losses
-        if not losses or losses[-1][0] != step:
-            return  # a part of an update
-        self.bar.update()
-        self.bar.set_postfix(loss=losses[-1][1], refresh=False)
-        if trainer.is_global_zero and step == self.first + 1:
-            self._say({"loss": losses[-1][1]}, step)
-        if step % config.validate_every and step < config.steps:
-            return
-        row: dict[str, float] = {}
-        if trainer.is_global_zero:
-            row = {"step": step, "loss": float(np.mean([loss for _, loss in losses]))}
-            row |= validate(pl_module.average, self.data.validation)
-            self._log(trainer, row, losses)
-            self._save_if_best(pl_module.average, row)
-            self._say(row, step)
-        self.rows.append(trainer.strategy.broadcast(row))
-        scores = list(map(score, self.rows))
-        self.stopped = 0 < config.patience <= len(scores) - 1 - int(np.argmax(scores))
-        temporary = self.out / "last.ckpt.part"  # one name in all processes, which write a checkpoint together
-        trainer.save_checkpoint(temporary)
-        if trainer.is_global_zero:
-            temporary.replace(self.out / "last.ckpt")
-            self._write("log.csv", pd.DataFrame(self.rows))
-        pl_module.losses = []
-        trainer.should_stop = self.stopped
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remove the bar."""
-        self.bar.close()
-
-    def _say(self, row: Mapping[str, float], step: int) -> None:
-        """Print scores and the time that is left."""
-        seconds = (time.monotonic() - self.began) / (step - self.first) * (self.config.steps - step)
-        scores = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "step")
-        left = f"; {timedelta(seconds=round(seconds))} left" if step < self.config.steps else ""
-        tqdm.write(f"update {step:,} of {self.config.steps:,}: {scores}{left}", file=sys.stderr)
-
-    def _write(self, name: str, table: pd.DataFrame) -> None:
-        with replacing(self.out / name) as path:
-            table.to_csv(path, index=False)
-
-    def _log(self, trainer: Trainer, row: dict[str, float], losses: list[tuple[int, float]]) -> None:
-        with (self.out / "losses.csv").open("a", encoding="utf-8") as file:
-            file.writelines(f"{step},{loss!r}\n" for step, loss in losses)
-        for logger in trainer.loggers:
-            for step, loss in losses:
-                logger.log_metrics({"training loss": loss}, step)
-            logger.log_metrics(row, int(row["step"]))
-            logger.save()
-
-    def _save_if_best(self, average: CDiffSD, row: dict[str, float]) -> None:
-        if self.rows and score(row) < max(map(score, self.rows)):  # of equal ones the last: `only` may change no score
-            return
-        model = CDiffSD(**average.get_model_args())
-        model.load_state_dict(average.state_dict())
-        docstring = json.dumps({"config": asdict(self.config), "log": row})
-        try:
-            model.save(self.out / "model", weights_docstring=docstring)
-        except RuntimeError as error:  # which is what torch raises if the disk is full
-            raise OSError(f"{self.out} cannot be written to: {error}") from error
-
-
 def validate(model: CDiffSD, mixtures: pairs.Mixtures) -> dict[str, float]:
     """
     Mean in-band SDR (dB) and correlation of a model on mixtures, with one step and with its default number.
@@ -463,13 +452,3 @@ def validate(model: CDiffSD, mixtures: pairs.Mixtures) -> dict[str, float]:
 def score(row: Mapping[str, float]) -> float:
     """What decides which model is the best: the SDR in dB with the default number of steps, the last in a row."""
     return [value for name, value in row.items() if name.startswith("sdr_")][-1]
-
-
-def closing_sentence(model: CDiffSD, out: Path, config: TrainingConfig) -> str:
-    """Where the best model of a training is, how good it is, and how it is used, in a line."""
-    row, path = json.loads(model.weights_docstring)["log"], out / "model"
-    scores = ", ".join(f"{name} {value:.3g}" for name, value in row.items() if name not in ("step", "loss"))
-    return (
-        f"{path} is the best model, that of update {row['step']:.0f} of {config.steps}, with {scores} (SDR in dB and "
-        f"correlation in validation, by steps). cdiffsd denoise FILE --weights {path} uses it."
-    )
