@@ -278,9 +278,8 @@ def train(small_datasets, tmp_path, monkeypatch):
     events, noise = (str(dataset.path) for dataset in small_datasets)
 
     def run(name, *more):
-        monkeypatch.setattr(
-            sys, "argv", ["train_baselines.py", name, *names, "--events", events, "--noise", noise, *more]
-        )
+        data = "--events", events, "--noise", noise
+        monkeypatch.setattr(sys, "argv", ["train_baselines.py", name, *names, *data, *more])
         train_baselines.main()
 
     return run

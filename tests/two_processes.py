@@ -10,7 +10,7 @@ from seisbench_cdiffsd import cli
 from seisbench_cdiffsd.training import batches, trainer
 
 places = []
-getitem = batches.Examples.__getitem__
+getitem, keep = batches.Examples.__getitem__, trainer.Training._keep
 
 
 def witnessed(self, place):
@@ -18,12 +18,13 @@ def witnessed(self, place):
     return getitem(self, place)
 
 
-def on_train_end(self):
+def kept(self, step):
+    keep(self, step)
     weights = {name: value.detach().clone() for name, value in self.state_dict().items()}
     seen = {"weights": weights, "places": places}
     torch.save(seen, Path(os.environ["CDIFFSD_WITNESS"]) / f"rank{self.trainer.global_rank}.pt")
 
 
 batches.Examples.__getitem__ = witnessed
-trainer.Training.on_train_end = on_train_end
+trainer.Training._keep = kept
 sys.exit(cli.main())
