@@ -121,7 +121,7 @@ def test_odd_rows_of_metadata_are_named_or_do_no_harm(tmp_path, column, value, m
         ("STEAD", "not in SeisBench's cache.*download = true"),
         ("Moonquakes", "neither a folder nor a name"),
         ("WaveformDataset", "neither a folder nor a name"),
-        ("EQSDenoiserCombined", "several in one under this name"),
+        ("EQSDenoiserCombined", "several in one: name each"),
         (".", "not a dataset in SeisBench's format"),
     ],
 )

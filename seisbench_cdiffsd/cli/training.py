@@ -77,13 +77,12 @@ def _source(values: Any) -> tuple[Path, str | Path | None]:
 def add_export(commands: Any) -> None:
     """Add ``cdiffsd export``."""
     parser = commands.add_parser("export", help="write the weights of a training", description=export.__doc__)
-    parser.add_argument("run_folder", type=arguments.folder, metavar="RUN", help="folder of a training")
-    parser.add_argument("name", metavar="NAME", help="name of the weights")
-    parser.add_argument(
-        "--out", type=arguments.folder, default=Path("weights"), metavar="DIR", help="folder (%(default)s)"
-    )
-    parser.add_argument("--version", default="1", metavar="V", help="version of the weights (%(default)s)")
-    parser.add_argument("--docstring", metavar="TEXT", help="description of the weights, in a sentence")
+    add, folder = parser.add_argument, arguments.folder
+    add("run_folder", type=folder, metavar="RUN", help="folder of a training")
+    add("name", metavar="NAME", help="name of the weights")
+    add("--out", type=folder, default=Path("weights"), metavar="DIR", help="folder (%(default)s)")
+    add("--version", default="1", metavar="V", help="version of the weights (%(default)s)")
+    add("--docstring", metavar="TEXT", help="description of the weights, in a sentence")
     parser.set_defaults(run=export, user_errors=(ValueError, OSError))
 
 

@@ -180,14 +180,9 @@ class RandomOnset(sbg.FixedWindow):
 @dataclass
 class Stretch:
     """
-    Resamples by a random factor, as if a record were of a larger or smaller earthquake, or of another source of noise.
-
-    Done in the spectrum, without aliasing, and again in the band, which a stretched record leaves. Earthquakes should
-    fade out at both ends (:py:func:`mute_before_onset`).
-
-    :param low: Smallest factor, below 1 for shorter and higher-pitched records
-    :param high: Largest factor
-    :param shortest: Fewest samples that longer records keep
+    Resamples by a random factor, as if a record were of a larger or smaller earthquake, or of another source of noise:
+    in the spectrum, without aliasing, and again in the band, which a stretched record leaves. Earthquakes should fade
+    out at both ends. Records that are longer keep `shortest` samples.
     """
 
     low: float
@@ -291,8 +286,8 @@ class CoupleNoise:
     :param factor: Lowest and highest published noise factor; replaces `snr`, `untouched` and `headroom`
     :param noise_only: Share of examples without an earthquake
     :param untouched: Share of examples that are nearly clean: the input SNR is 20 to 40 dB
-    :param headroom: The input SNR stays this many dB below the record's own, if that is known
-        (:py:func:`record_snr`), so that the target's own noise is small compared with the noise added
+    :param headroom: The input SNR stays this many dB below the record's own, if that is known: the target's own noise
+        must be small compared with the noise added
     """
 
     draw: Draw

@@ -55,10 +55,9 @@ def open_dataset(name: str, download: bool = False) -> WaveformDataset:
             reason = "metadata.csv has no rows" if isinstance(error, IndexError) else " ".join(str(error).split())
             raise ValueError(f"{name} is not a dataset in SeisBench's format: {reason}") from error
     kind: Any = getattr(sbd, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, sbd.WaveformBenchmarkDataset)):
-        problem = "neither a folder nor a name in seisbench.data"
-        if isinstance(kind, type) and issubclass(kind, sbd.MultiWaveformDataset):
-            problem = "seisbench.data has several in one under this name: name each of them"
+    if not isinstance(kind, type) or not issubclass(kind, sbd.WaveformBenchmarkDataset):
+        several = isinstance(kind, type) and issubclass(kind, sbd.MultiWaveformDataset)
+        problem = "several in one: name each of them" if several else "neither a folder nor a name in seisbench.data"
         raise ValueError(f"There is no dataset {name!r}: {problem}.")
     cache = Path(seisbench.cache_data_root) / name.lower()
     if not (download or any(cache.glob("metadata*.csv"))):
@@ -144,18 +143,14 @@ def noise_apart(noise: WaveformDataset, events: Sequence[WaveformDataset], split
     The noise for a split, without what overlaps an earthquake record of its station in another split: earthquakes are
     split by event and noise by station, so that both may hold the same samples on different sides.
 
-    :param noise: Noise of that split
     :param events: Datasets with the earthquakes of all splits, and maybe noise as well
-    :param split: Name of the split
     :raises ValueError: If none is left
     """
     shared = np.zeros(len(noise), dtype=bool)
     for dataset in map(_labelled, events):
-        metadata = dataset.metadata
-        names = metadata.reindex(columns=["split"])["split"]
-        others = metadata[names.notna() & (names != split) & _are_earthquakes(metadata)]
-        if len(others):
-            shared |= share_samples(noise.metadata, others, (usual_seconds(noise), usual_seconds(dataset)))
+        names = dataset.metadata.reindex(columns=["split"])["split"]
+        others = dataset.metadata[names.notna() & (names != split) & _are_earthquakes(dataset.metadata)]
+        shared |= share_samples(noise.metadata, others, (usual_seconds(noise), usual_seconds(dataset)))
     if shared.all():
         raise ValueError(f"All {split} noise of dataset {noise.name} overlaps earthquake records of other splits.")
     return noise.filter(~shared, inplace=False) if shared.any() else noise

@@ -72,8 +72,6 @@ def training_pairs(
     traces they are made of. Item i has earthquake i.
 
     :param earthquakes: Records that fade out at both ends
-    :param noise: Noise records
-    :param settings: How the records are varied
     :param noise_chances: Probability of each noise record; by default all are equally probable
     :param snr: Lowest and highest input SNR in dB
     :param factor: Published range of noise factors, instead of `snr`

@@ -34,8 +34,6 @@ class OnDisk:
     All records of a dataset, through some steps, read when they are needed. An unusable one is replaced by another,
     always the same one; by the first that is known to be usable, if it has to be.
 
-    :param dataset: SeisBench dataset
-    :param steps: What is done to each record
     :param damaged: "skip" records with NaN or infinite samples or without a component, or "stop"
     :raises ValueError: If the components are not ZNE, the dimensions not NCW, or records lack a component, unless these
         are skipped

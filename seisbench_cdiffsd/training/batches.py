@@ -34,6 +34,8 @@ SOURCES = {"earthquakes": "trace_source", "noise": "station_code"}
 
 #: A dataset with the chosen records, and the choice.
 ChosenDataset = tuple[WaveformDataset, DatasetChoice]
+#: Records of one kind and one split, the probability of each, and a line on each dataset.
+Part = tuple[Joined, NDArray[np.float64], list[str]]
 
 
 @dataclass(frozen=True)
@@ -55,15 +57,6 @@ class Data:
     report: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Part:
-    """Records of one kind and one split: their stores, joined, the probability of each, and a line on each dataset."""
-
-    records: Joined
-    chances: NDArray[np.float64]
-    report: tuple[str, ...]
-
-
 def load_data(events: Sequence[ChosenDataset], noise: Sequence[ChosenDataset], config: TrainingConfig) -> Data:
     """
     Read the records of a training: those of one split to train on, those of another to validate on. Datasets without
@@ -76,19 +69,14 @@ def load_data(events: Sequence[ChosenDataset], noise: Sequence[ChosenDataset], c
     """
     kinds, sets = (("earthquakes", events), ("noise", noise)), [dataset for dataset, _ in events]
     parts = [_part(kind, chosen, split, config, sets) for split in config.splits for kind, chosen in kinds]
-    clean, loud, held_clean, held_loud = parts
+    (clean, clean_chances, _), (loud, loud_chances, _), (held_clean, *_), (held_loud, held_chances, _) = parts
     generator = pairs.training_pairs(
-        clean.records, loud.records, config.window, config.augmentations, loud.chances, config.snr, config.factor
+        clean, loud, config.window, config.augmentations, loud_chances, config.snr, config.factor
     )
-    validation = pairs.mixtures(
-        held_clean.records,
-        held_loud.records,
-        config.validation_events,
-        windowlen=config.window,
-        noise_chances=held_loud.chances,
-    )
-    report = tuple(line for part in parts for line in part.report)
-    return Data(generator, clean.chances, validation, _fingerprint(parts), report)
+    count = config.validation_events
+    validation = pairs.mixtures(held_clean, held_loud, count, windowlen=config.window, noise_chances=held_chances)
+    report = tuple(line for *_, lines in parts for line in lines)
+    return Data(generator, clean_chances, validation, _fingerprint(parts), report)
 
 
 def _part(
@@ -102,13 +90,11 @@ def _part(
     for dataset, choice in chosen:
         whole = take_split(dataset, split)
         if kind == "noise":
-            steps, why = (
-                pairs.background(config.window, choice.reversed),
-                "no noise, or with an earthquake of another split",
-            )
+            why = "no noise, or with an earthquake of another split"
+            steps = pairs.background(config.window, choice.reversed)
             taken = noise_apart(noise_of(whole, choice.category, choice.reversed), events, split)
         else:
-            steps, why = pairs.target(least, mute), "clipped or without a P label"
+            why, steps = "clipped or without a P label", pairs.target(least, mute)
             taken = earthquakes_of(whole, choice.category, config.augmentations.clipped)
         disk = OnDisk(taken, steps, config.damaged)
         left_out = Counter({why: len(whole) - len(taken)})
@@ -121,9 +107,9 @@ def _part(
             left_out["more than are needed"] = len(taken) - len(read) - read.left_out.total()
             stores.append(read)
         reasons = ", ".join(f"{number:,} {reason}" for reason, number in left_out.items() if number)
+        reversed_, on_disk = ", reversed" * choice.reversed, ", on disk, unusable ones being replaced" * large
         report.append(
-            f"{kind}{', reversed' * choice.reversed}, {split}: {len(stores[-1]):,} of {len(whole):,} records of {whole.name}"
-            + ", on disk, where unusable ones are replaced when they are met" * large
+            f"{kind}{reversed_}, {split}: {len(stores[-1]):,} of {len(whole):,} records of {whole.name}{on_disk}"
             + f"; left out: {reasons}" * bool(reasons)
         )
     source = SOURCES[kind] if config.balance else None
@@ -132,18 +118,18 @@ def _part(
         pairs.source_weights(store.metadata, source) * choice.weight / total
         for store, (_, choice) in zip(stores, chosen, strict=True)
     ]
-    return Part(Joined(stores), np.concatenate(weights), tuple(report))
+    return Joined(stores), np.concatenate(weights), report
 
 
 def _fingerprint(parts: Sequence[Part]) -> str:
     """A hash of all that makes the data, but of nothing computed that another machine rounds otherwise."""
     digest = hashlib.sha256()
-    for part in parts:
-        metadata = part.records.metadata
+    for records, chances, _ in parts:
+        metadata = records.metadata
         digest.update("\n".join(metadata["trace_name"].astype(str) + metadata[ORDER_KEY].astype(str)).encode())
         numbers = metadata.reindex(columns=[P_KEY, S_KEY, RATE_KEY, "trace_npts"]).to_numpy(dtype=float).ravel()
-        digest.update(" ".join(f"{number:.6g}" for number in (*numbers, *part.chances)).encode())
-        digest.update(part.records.contents.encode())
+        digest.update(" ".join(f"{number:.6g}" for number in (*numbers, *chances)).encode())
+        digest.update(records.contents.encode())
     return digest.hexdigest()
 
 
@@ -165,14 +151,14 @@ class Examples(Dataset):
         try:
             with pairs.seeded(int(random.integers(2**32))):
                 pair = self.pairs[index]
-        except ValueError as error:
+            for part in ("clean", "noise"):
+                if not np.isfinite(pair[part]).all():
+                    names, step = pair["names"], place[0]
+                    raise FloatingPointError(f"The {part} of {names} has NaN or infinite samples (step {step}).")
+        except (ValueError, FloatingPointError) as error:
             return {"error": error}
         level = 1.0 if random.random() < self.config.top else random.uniform(0.05, 1)
         lower = level * random.uniform(0.05, 0.95)
-        for part in ("clean", "noise"):
-            if not np.isfinite(pair[part]).all():
-                message = f"The {part} of {pair['names']} has NaN or infinite samples (step {place[0]})."
-                return {"error": FloatingPointError(message)}
         unfolded = place[1] < self.config.unfolded_count
         return {**pair, "level": np.float32(level), "lower": np.float32(lower), "unfolded": unfolded}
 

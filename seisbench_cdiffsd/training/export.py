@@ -19,9 +19,6 @@ def export_weights(
     Write ``NAME.pt.vV`` and ``NAME.json.vV``, as SeisBench's cache has them, and the model card ``NAME.vV.md``.
 
     :param run: Folder of a training
-    :param name: Name of the weights: lower-case letters, digits, "-" and "_"
-    :param out: Folder to write to
-    :param version: Version of the weights, such as "1" or "1.2"
     :param docstring: Description of the weights, in a sentence; by default made from the settings
     :return: Paths of the files
     :raises ValueError: If there is no model in the folder, or name or version are invalid, or taken

@@ -173,17 +173,15 @@ class Picks:
 
     def __init__(self, weights: str, device: str = "cpu") -> None:
         try:
-            picker = load_picker("PhaseNet", weights)
+            self.picker = load_picker("PhaseNet", weights).to(device).eval().requires_grad_(False)
         except WeightsUnavailable as error:
             raise ValueError(f"The loss picks.{weights} is not available. {error}") from error
-        self.picker = picker.to(device).eval().requires_grad_(False)
 
     def __call__(self, clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
-        noisy = clean + noise
         with torch.no_grad():
             target = picker_probabilities(self.picker, clean + DRY * noise)
         entropy = -torch.xlogy(target, target).sum(1)
-        seen = picker_probabilities(self.picker, estimate + DRY * (noisy - estimate))
+        seen = picker_probabilities(self.picker, estimate + DRY * (clean + noise - estimate))
         return (-(target * seen.clamp(min=1e-6).log()).sum(1) - entropy).mean()
 
 

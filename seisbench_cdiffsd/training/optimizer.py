@@ -23,20 +23,15 @@ class Muon(torch.optim.AdamW):
     """
     Muon (Jordan, 2024) with the step size of AdamW (Liu et al., 2025), and AdamW for what it does not take.
 
-    :param kernels: Parameters that are updated as matrices, (output, everything else)
-    :param others: Parameters that AdamW updates
-    :param lr: Learning rate of the kernels
-    :param lr_others: Learning rate of the others
+    :param kernels: Parameters that are updated as matrices, (output, everything else), at the rate `lr`
+    :param others: Parameters that AdamW updates, at the rate `lr_others`
     """
 
     def __init__(
         self, kernels: Iterable[nn.Parameter], others: Iterable[nn.Parameter], lr: float, lr_others: float
     ) -> None:
-        groups: list[dict[str, Any]] = [
-            {"params": list(kernels), "rule": "muon", "lr": lr},
-            {"params": list(others), "rule": "adamw", "lr": lr_others},
-        ]
-        super().__init__([group for group in groups if group["params"]], betas=(0.9, 0.99))
+        groups = ("muon", list(kernels), lr), ("adamw", list(others), lr_others)
+        super().__init__([{"rule": x, "params": y, "lr": z} for x, y, z in groups if y], betas=(0.9, 0.99))
 
     def step(self, closure: Any = None) -> Any:
         """Update all parameters that have a gradient."""
@@ -47,10 +42,8 @@ class Muon(torch.optim.AdamW):
                 if parameter.grad is not None:
                     self._turn(parameter, parameter.grad, group["lr"], group["weight_decay"])
         self.param_groups = [group for group in groups if group["rule"] == "adamw"]
-        try:
-            super().step()
-        finally:
-            self.param_groups = groups
+        super().step()
+        self.param_groups = groups
         return loss
 
     @torch.no_grad()

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import asdict, fields
@@ -46,8 +46,6 @@ from seisbench_cdiffsd.weights import CDiffSD, load
 STAGES = 6
 #: Windows that are denoised together in a validation.
 CHUNK = 64
-#: What Lightning warns of without a reason here.
-HARMLESS = (".*does not have many workers.*", ".*LeafSpec.*", ".*lr_scheduler.step.*")
 
 
 def train(config: TrainingConfig, out: str | Path) -> CDiffSD:
@@ -59,9 +57,7 @@ def train(config: TrainingConfig, out: str | Path) -> CDiffSD:
     for name in ("events", "noise"):
         if not getattr(config, name):
             raise ValueError(f"There is no dataset of {name}: name a config, or datasets by --events and --noise.")
-    _check(Path(out), config)
-    events, noise = ([(open_chosen(choice), choice) for choice in x] for x in (config.events, config.noise))
-    return _fit(events, noise, Path(out), config, Training)
+    return _fit(lambda kind: [(open_chosen(choice), choice) for choice in getattr(config, kind)], Path(out), config)
 
 
 def fit(
@@ -81,7 +77,6 @@ def fit(
     :param events: SeisBench dataset of labelled earthquakes with train and dev splits
     :param noise: SeisBench dataset of noise with the same splits, which may be the same one, such as STEAD; both must
         be opened with components ZNE. Sums of several datasets are allowed; equal shares are drawn from each
-    :param out: Folder for the results
     :param config: Settings; the datasets that they name are ignored
     :param training: What is trained, and how, if not CDiffSD
     :return: The best model
@@ -91,13 +86,40 @@ def fit(
     :raises ReportedElsewhere: If that is so in a training on several devices, in all processes but the first
     :raises KeyboardInterrupt: If it was interrupted; the last model and checkpoint are usable
     """
-    config = config or TrainingConfig()
-    _check(Path(out), config)
-    chosen = [[(part, DatasetChoice(part.name)) for part in getattr(x, "datasets", [x])] for x in (events, noise)]
-    return _fit(chosen[0], chosen[1], Path(out), config, training or Training)
+    sets = {"events": getattr(events, "datasets", [events]), "noise": getattr(noise, "datasets", [noise])}
+    chosen = {kind: [(dataset, DatasetChoice(dataset.name)) for dataset in x] for kind, x in sets.items()}
+    return _fit(chosen.__getitem__, Path(out), config or TrainingConfig(), training)
 
 
-def _check(out: Path, config: TrainingConfig) -> None:
+def _fit(
+    opened: Callable[[str], list[ChosenDataset]], out: Path, config: TrainingConfig, kind: type[Training] | None = None
+) -> Any:
+    checkpoint = out / "last.ckpt" if (out / "last.ckpt").is_file() else None
+    _check(out, config, checkpoint)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    model = (kind or Training).new_model(config, resumed=checkpoint is not None)
+    data = load_data(opened("events"), opened("noise"), config)
+    with ExitStack() as held:
+        if is_first():
+            for guard in (folder_for(out), only_run(out)):
+                held.enter_context(guard)
+            with replacing(out / "config.json") as path:
+                path.write_text(json.dumps(asdict(config), indent=4))
+            trained = sum(x.numel() for x in model.parameters() if x.requires_grad)
+            total = sum(x.numel() for x in model.parameters())
+            tell("\n".join((*data.report, f"{trained:,} of {total:,} parameters are trained")), sys.stderr)
+        _run((kind or Training)(model, config, data, out), checkpoint)
+    return type(model).load(out / "model")
+
+
+def is_first() -> bool:
+    """Whether this process is the one that reports, among those that share a training."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def _check(out: Path, config: TrainingConfig, checkpoint: Path | None) -> None:
     """Check, before data are read, the device, the loss, the folder, and an unfinished training in it."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is not a folder: choose another one.")
@@ -111,54 +133,21 @@ def _check(out: Path, config: TrainingConfig) -> None:
     path = out / "config.json"
     if path.exists():
         stored, wanted = read_table(path), json.loads(json.dumps(asdict(config)))
-        differing = [name for name in wanted if name not in FREE and stored.get(name) != wanted[name]]
-        if differing:
+        if differing := [name for name in wanted if name not in FREE and stored.get(name) != wanted[name]]:
             raise ValueError(
                 f"{out} holds a training with other settings ({path}: {', '.join(differing)}): "
                 f"choose another folder or delete it; or go on from it in another: --init-from {out / 'model'}"
             )
-    last = out / "last.ckpt"
-    if last.is_file():
+    if checkpoint:
         try:
-            kept = torch.load(last, map_location="cpu", weights_only=True)
+            kept = torch.load(checkpoint, map_location="cpu", weights_only=True)
             if not {"state_dict", "log"} <= kept.keys():
                 raise ValueError("it is not a checkpoint of a training")
         except Exception as error:  # torch raises many kinds
             reason = " ".join(str(error).split()).partition(". ")[0]
             raise ValueError(
-                f"{last} is damaged ({reason}): delete it to start again in its folder, or choose another folder."
+                f"{checkpoint} is damaged ({reason}): delete it to start again in its folder, or choose another folder."
             ) from error
-
-
-def _fit(
-    events: Sequence[ChosenDataset],
-    noise: Sequence[ChosenDataset],
-    out: Path,
-    config: TrainingConfig,
-    training: type[Training],
-) -> Any:
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    checkpoint = out / "last.ckpt" if (out / "last.ckpt").is_file() else None
-    model = training.new_model(config, resumed=checkpoint is not None)
-    data = load_data(events, noise, config)
-    with ExitStack() as held:
-        if is_first():
-            for guard in (folder_for(out), only_run(out)):
-                held.enter_context(guard)
-            with replacing(out / "config.json") as path:
-                path.write_text(json.dumps(asdict(config), indent=4))
-            trained = sum(x.numel() for x in model.parameters() if x.requires_grad)
-            total = sum(x.numel() for x in model.parameters())
-            tell("\n".join((*data.report, f"{trained:,} of {total:,} parameters are trained")), sys.stderr)
-        _run(training(model, config, data, out), checkpoint)
-    return type(model).load(out / "model")
-
-
-def is_first() -> bool:
-    """Whether this process is the one that reports, among those that share a training."""
-    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def _run(training: Training, checkpoint: Path | None) -> None:
@@ -175,7 +164,6 @@ def _run(training: Training, checkpoint: Path | None) -> None:
         gradient_clip_val=config.clip or None,
         max_steps=config.steps,
         max_epochs=-1,
-        limit_val_batches=0,
         enable_progress_bar=False,
         logger=TensorBoardLogger(out, "", "tensorboard"),
         log_every_n_steps=config.steps,
@@ -186,7 +174,7 @@ def _run(training: Training, checkpoint: Path | None) -> None:
     )
     handler = signal.getsignal(signal.SIGINT)
     with warnings.catch_warnings():
-        for harmless in HARMLESS:
+        for harmless in (".*does not have many workers.*", ".*LeafSpec.*", ".*lr_scheduler.step.*"):
             warnings.filterwarnings("ignore", harmless)
         try:
             trainer.fit(training, ckpt_path=checkpoint, weights_only=True)
@@ -257,7 +245,7 @@ class Training(LightningModule):
             error = FloatingPointError(
                 f"The loss is {loss.item()} at step {step}; the last model is usable. Of: {names}."
             )
-        raise_together(error, self.trainer.world_size, self.device)
+        raise_together(error, self.trainer.world_size)
         self.parts.append(loss.detach())
         return loss
 
@@ -265,21 +253,12 @@ class Training(LightningModule):
         """The two terms of cold diffusion, see :py:func:`.training_loss`."""
         config = self.config
         noisy, factor = normalize(batch["clean"] + batch["noise"], config.norm)
-        lower = batch["lower"][: batch["unfolded"]]
+        lower, schedule = batch["lower"][: batch["unfolded"]], SCHEDULES[config.schedule]
         # the second term is a mean over the whole batch, of which the parts may hold unequal shares
         weight = config.unfolded * len(lower) * config.parts / max(config.unfolded_count, 1)
-        return training_loss(
-            self.model,
-            batch["clean"] / factor,
-            noisy,
-            batch["level"],
-            lower,
-            SCHEDULES[config.schedule],
-            self.error,
-            weight,
-            config.presence,
-            config.augmentations.noise_only,
-        )
+        odds = config.presence, config.augmentations.noise_only
+        waveforms = batch["clean"] / factor, noisy, batch["level"], lower
+        return training_loss(self.model, *waveforms, schedule, self.error, weight, *odds)
 
     def scores(self) -> dict[str, float]:
         """What the averaged weights reach on the validation mixtures."""
@@ -413,21 +392,14 @@ class ReportedElsewhere(Exception):
     """Another of the processes that share a training reports why it ends."""
 
 
-def raise_together(error: Exception | None, processes: int, device: torch.device) -> None:
-    """
-    Raise an error that this process or another one has, so that none waits for the others.
-
-    :raises ReportedElsewhere: In all processes but the first
-    """
+def raise_together(error: Exception | None, processes: int) -> None:
+    """Raise an error of any of the processes in all, so that none waits; but the first, as ReportedElsewhere."""
     if processes > 1:
-        failed = torch.tensor(float(error is not None), device=device)
-        torch.distributed.all_reduce(failed)
-        if failed:
-            errors: list[Exception | None] = [None] * processes
-            torch.distributed.all_gather_object(errors, error)
-            error = next(x for x in errors if x is not None)
-            if torch.distributed.get_rank() > 0:
-                raise ReportedElsewhere(str(error))
+        errors: list[Exception | None] = [None] * processes
+        torch.distributed.all_gather_object(errors, error)
+        error = next((x for x in errors if x is not None), None)
+        if error and torch.distributed.get_rank() > 0:
+            raise ReportedElsewhere(str(error))
     if error is not None:
         raise error
 
