@@ -104,9 +104,7 @@ def test_the_choices_are_those_that_there_are():
         ("--step 3", "'step': did you mean 'steps'"),
         ("--augmentations.strech 1", "did you mean 'augmentations.stretch'"),
         ("--flip false", "did you mean 'augmentations.flip'"),
-        ("--loss.l9 1", "Unknown setting 'loss.l9'"),
         ("--steps many", "steps: Expected a whole number. Got value: many"),
-        ("--steps 1.5", "steps: Expected a whole number"),
         ("--steps 0", "steps must be from 1 to 1,000,000,000, not 0"),
         ("--steps 1" + 30 * "0", "steps must be from 1"),
         ("--steps", "--steps: expected one argument"),
@@ -120,9 +118,7 @@ def test_the_choices_are_those_that_there_are():
         ("--snr [5]", "snr: Expected a tuple with 2 elements"),
         ("--factor [0,1]", "factor must be .* above 0"),
         ("--learning_rate 1e300", "learning_rate must be above 0 and at most 10"),
-        ("--kernel_rate -1", "kernel_rate must be from 0"),
         ("--batch_size 1000000000", "batch_size must be from 1 to 16,384"),
-        ("--workers 1000000", "workers must be from 0 to 128"),
         ("--augmentations.stretch 1.5", "augmentations.stretch must be from 0 to 1"),
         ('--events {"dataset":"STEAD","weight":0}', "In dataset STEAD, weight must be above 0"),
         ('--events {"weight":2}', "In events: .* required: dataset"),
@@ -132,7 +128,6 @@ def test_the_choices_are_those_that_there_are():
         ("--devices 5", "multiple of devices"),
         ("--device tpu", "'cuda:1', not 'tpu'"),
         ("--device cuda:1 --devices 2", "set devices to 1, or device to 'cuda'"),
-        ("--window 40", "window must be from 50"),
         ("--seed 9223372036854775808", "seed must be from 0"),
         ("--augmentations.noise_only 1 --augmentations.untouched 0", "noise_only must be below 1"),
         ("3", "unrecognized arguments: 3"),
@@ -157,21 +152,17 @@ def test_invalid_settings_are_reported_in_one_line(file, arguments, message):
         ("[machine]\ndevice = 'cpu'", "did you mean 'device'"),
         ("[[events]]\ndatase = 'x'", "In events: Unknown setting 'datase': did you mean 'dataset'"),
         ("events = 3", "mine.toml: events: "),
+        ("{steps: 3}", r"config\.json is not a valid config: .* delete it"),
+        (None, "nowhere.*default, finetune, published"),
     ],
 )
-def test_invalid_files_are_reported_in_one_line(file, text, message):
-    file.write_text(text)
+def test_invalid_files_are_reported_in_one_line(tmp_path, text, message):
+    file = tmp_path / ("config.json" if str(text).startswith("{") else "mine.toml" if text else "nowhere")
+    if text:
+        file.write_text(text)
     with pytest.raises(ValueError, match=message) as info:
         read_config(file)
     assert "\n" not in str(info.value)
-
-
-def test_files_that_cannot_be_read_are_named(tmp_path):
-    (tmp_path / "config.json").write_text("{steps: 3}")
-    with pytest.raises(ValueError, match=r"config\.json is not a valid config: .* delete it"):
-        read_config(tmp_path / "config.json")
-    with pytest.raises(ValueError, match=r"nowhere.*default, finetune, published"):
-        read_config("nowhere")
 
 
 def test_settings_need_no_torch():

@@ -11,45 +11,47 @@ from seisbench_cdiffsd.data import datasets, splits
 from seisbench_cdiffsd.data.settings import DatasetChoice
 
 
+def table(times, split="train", **columns):
+    """Metadata of records of 60 s of station A that start so many seconds after an hour."""
+    start = (pd.Timestamp("2020-01-01T00:00:00Z") + pd.to_timedelta(times, unit="s")).map(str)
+    known = {"station_code": "A", "trace_npts": 6000, "trace_sampling_rate_hz": 100.0}
+    return pd.DataFrame({"split": split, "trace_start_time": start, **known, **columns})
+
+
 def test_records_that_share_samples_with_an_earlier_split_are_left_out():
-    starts = ["2020-01-01T00:00:00Z", "2020-01-01T00:01:30Z", "2020-01-01 00:02:00", "2020-01-01T00:01:30Z", "", "1"]
-    metadata = pd.DataFrame(
-        {
-            "split": ["train", "dev", "test", "test", "test", "dev"],
-            "trace_start_time": starts,
-            "station_network_code": ["XX", "XX", "XX", "XX", "XX", "XX"],
-            "station_code": ["A", "A", "A", "B", "A", "A"],
-        }
-    )
     # the second starts while the first continues, the third while the second does; the fourth is of another station
+    metadata = table(
+        [0, 90, 120, 90, 0, 0], ["train", "dev", "test", "test", "test", "dev"], station_code=list("AAABAA")
+    )
+    metadata.loc[2:, "trace_start_time"] = ["2020-01-01 00:02:00", "2020-01-01T00:01:30Z", "", "1"]
     assert splits.in_split(metadata, "train").tolist() == [True, False, False, False, False, False]
     assert splits.in_split(metadata, "dev").tolist() == [False, False, False, False, False, True]
     assert splits.in_split(metadata, "test").tolist() == [False, False, False, True, True, False]
-    del metadata["trace_start_time"]
-    assert splits.in_split(metadata, "dev").sum() == 2
+    assert splits.in_split(metadata.drop(columns="trace_start_time"), "dev").sum() == 2
 
 
-def test_the_length_of_a_record_decides_what_it_shares():
+def test_whatever_shares_samples_is_found_by_comparing_all_with_all():
     random, count = np.random.default_rng(0), 300
-    start, samples = random.integers(0, 40_000, count), random.integers(50, 30_000, count)
+    start, samples = random.integers(0, 40_000, count), random.integers(50, 60_000, count)
     names = pd.Series(range(count)).astype(str) + "$0,:3,:" + pd.Series(samples).astype(str)
-    metadata = pd.DataFrame(
-        {
-            "split": random.choice(splits.SPLITS, count),
-            "station_code": random.choice(["A", "B"], count),
-            "trace_start_time": pd.to_datetime(start, unit="s").astype(str),
-            "trace_sampling_rate_hz": 50.0,
-            "trace_name": names,
-            "trace_npts": np.where(random.random(count) < 0.5, samples, np.nan),
-        }
-    )
-    end, station = start + np.maximum(samples / 50, 100), metadata["station_code"].to_numpy()
-    for number, split in enumerate(splits.SPLITS):
-        earlier = metadata["split"].isin(splits.SPLITS[:number]).to_numpy()
-        shared = (start[:, None] <= end) & (end[:, None] >= start) & (station[:, None] == station) & earlier[:, None]
-        expected = (metadata["split"] == split) & ~shared.any(axis=0)
-        assert expected.sum() > 5 or number == 2
-        np.testing.assert_array_equal(splits.in_split(metadata, split), expected)
+    told = np.where(random.random(count) < 0.5, samples, np.nan)
+    split, station = random.choice(splits.SPLITS, count), random.choice(["A", "B"], count)
+    metadata = table(start, split, station_code=station, trace_name=names, trace_npts=told)
+
+    def shared(least, records, others):
+        end = start + np.maximum(samples / 100, least)
+        both = (start[:, None] <= end) & (end[:, None] >= start) & (station[:, None] == station)
+        return both[np.ix_(others, records)].any(axis=0)
+
+    for number, name in enumerate(splits.SPLITS):
+        own, earlier = split == name, np.isin(split, splits.SPLITS[:number])
+        left = splits.in_split(metadata, name)
+        np.testing.assert_array_equal(left[own], ~shared(100, own, earlier))
+        assert not left[~own].any()
+        np.testing.assert_array_equal(
+            splits.share_samples(metadata[own], metadata[~own]), found := shared(0, own, ~own)
+        )
+        assert 0 < found.sum() < own.sum()
 
 
 def test_records_that_do_not_tell_their_length_count_as_long_as_others(tmp_path):
@@ -78,18 +80,6 @@ def test_records_share_samples_with_those_that_are_not_chosen_too(tmp_path):
     assert splits.take_split(noise, "dev")["trace_start_time"].tolist() == ["2022-01-01T00:00:30Z"]
 
 
-def test_splits_of_the_shared_data_share_no_samples(shared_data):
-    events = datasets.open_chosen(DatasetChoice(str(shared_data / "data" / "events")))
-    assert [splits.in_split(events.metadata, split).sum() for split in splits.SPLITS] == [1795, 228, 282]
-
-
-def table(times, split="train", **columns):
-    """Metadata of records of 60 s of station A that start so many seconds after an hour."""
-    start = (pd.Timestamp("2020-01-01T00:00:00Z") + pd.to_timedelta(times, unit="s")).map(str)
-    known = {"station_code": "A", "trace_npts": 6000, "trace_sampling_rate_hz": 100.0}
-    return pd.DataFrame({"split": split, "trace_start_time": start, **known, **columns})
-
-
 def test_records_of_two_datasets_share_samples_at_one_station_and_one_time():
     noise, event = table([-70, -50, 0, 50, 70]), table([0], "dev")
     assert splits.share_samples(noise, event).tolist() == [False, True, True, True, False]
@@ -100,19 +90,6 @@ def test_records_of_two_datasets_share_samples_at_one_station_and_one_time():
     # those that do not tell their length have that of others
     assert splits.share_samples(noise, event.drop(columns="trace_npts"), (0, 80)).tolist() == [False] + 4 * [True]
     assert splits.share_samples(noise.drop(columns="trace_npts"), event, (80, 0)).tolist() == 4 * [True] + [False]
-
-
-def test_whatever_shares_samples_is_found_by_comparing_all_with_all():
-    random = np.random.default_rng(0)
-    (noise, first), (events, second) = (
-        (table(start, trace_npts=random.integers(50, 30_000, 300), station_code=random.choice(["A", "B", "C"], 300)), x)
-        for start, x in ((random.integers(0, 40_000, 300),) * 2 for _ in range(2))
-    )
-    ends = [first + noise["trace_npts"].to_numpy() / 100, second + events["trace_npts"].to_numpy() / 100]
-    same = noise["station_code"].to_numpy()[:, None] == events["station_code"].to_numpy()
-    expected = (same & (first[:, None] <= ends[1]) & (ends[0][:, None] >= second)).any(axis=1)
-    assert 30 < expected.sum() < 270
-    np.testing.assert_array_equal(splits.share_samples(noise, events), expected)
 
 
 def test_noise_keeps_apart_from_earthquakes_of_other_splits_but_not_of_its_own(tmp_path):
@@ -153,6 +130,7 @@ def test_a_million_records_are_compared_in_seconds():
 
 def test_the_shared_noise_keeps_apart_from_the_shared_earthquakes(shared_data):
     events, noise = (datasets.open_dataset(str(shared_data / "data" / name)) for name in ("events", "noise"))
+    assert [splits.in_split(events.metadata, split).sum() for split in splits.SPLITS] == [1795, 228, 282]
     left_out = {}
     for split in splits.SPLITS:
         whole = splits.take_split(noise, split)
