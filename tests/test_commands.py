@@ -148,29 +148,22 @@ def test_stead_is_trained_on_by_its_name(tmp_path, monkeypatch):
 
 
 def test_weights_are_exported_for_seisbench(unbroken, tmp_path, capsys, monkeypatch):
-    assert run("export", unbroken, "mine", "--out", tmp_path, "--docstring", "For testing.") == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.json.v1", "mine.pt.v1", "mine.v1.md"]
-    description = json.loads((tmp_path / "mine.json.v1").read_text())
+    cache = tmp_path / "cache" / "cdiffsd"
+    assert run("export", unbroken, "mine", "--out", cache, "--docstring", "For testing.") == 0
+    assert sorted(path.name for path in cache.iterdir()) == ["mine.json.v1", "mine.pt.v1", "mine.v1.md"]
+    description = json.loads((cache / "mine.json.v1").read_text())
     assert description["version"] == "1" and "Trappolini" in description["citation"]
     assert description["docstring"].startswith("For testing.") and '"steps": 12' in description["docstring"]
-    cache = tmp_path / "cache" / "cdiffsd"
-    cache.mkdir(parents=True)
-    for name in ("mine.pt.v1", "mine.json.v1"):
-        shutil.copy(tmp_path / name, cache)
-    monkeypatch.setattr(seisbench, "cache_model_root", tmp_path / "cache")
-    model, trained = CDiffSD.from_pretrained("mine"), CDiffSD.load(unbroken / "model")
-    by_path = load(str(tmp_path / "mine.pt.v1"))
-    for other in (model, by_path):
-        assert all(a.equal(b) for a, b in zip(other.parameters(), trained.parameters(), strict=True))
-    card = (tmp_path / "mine.v1.md").read_text()
+    card = (cache / "mine.v1.md").read_text()
     assert "sdr_2" in card and "Trappolini" in card and "events" in card
-    assert run("export", unbroken, "mine", "--out", tmp_path) == 2
-    assert "choose another --version" in capsys.readouterr().err
-    (tmp_path / "run").mkdir()
-    for name in ("model.pt", "model.json", "config.json"):
-        shutil.copy(unbroken / name, tmp_path / "run")
-    assert run("export", tmp_path / "run", "other", "--out", tmp_path / "other") == 2
-    assert "has no log.csv" in capsys.readouterr().err and not (tmp_path / "other").exists()
+    monkeypatch.setattr(seisbench, "cache_model_root", tmp_path / "cache")
+    trained = CDiffSD.load(unbroken / "model")
+    for other in (CDiffSD.from_pretrained("mine"), load(str(cache / "mine.pt.v1"))):
+        assert all(a.equal(b) for a, b in zip(other.parameters(), trained.parameters(), strict=True))
+    assert run("export", unbroken, "mine", "--out", cache) == 2 and "choose another --version" in one_line(capsys)
+    other = shutil.copytree(unbroken, tmp_path / "run", ignore=shutil.ignore_patterns("log.csv"))
+    assert run("export", other, "other", "--out", tmp_path / "other") == 2
+    assert "has no log.csv" in one_line(capsys) and not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(

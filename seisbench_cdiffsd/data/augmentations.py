@@ -30,17 +30,9 @@ Draw = Callable[[], dict[str, Any]]
 
 P_KEY, S_KEY = "trace_p_arrival_sample", "trace_s_arrival_sample"
 RATE_KEY, SNR_KEY, REVERSED_KEY = "trace_sampling_rate_hz", "trace_record_snr_db", "trace_reversed"
-#: Latest start of a window in the coda, in seconds after P, and the lowest SNR in dB there.
-CODA_LATEST, CODA_SNR = 30.0, 15.0
-#: Components are silent if they are below this share of the others.
-SILENCE = 1e-6
-#: Seconds before P that are left out of a record's noise, since labels are not exact.
-GUARD = 0.2
 #: Seconds over which a target rises before P and fades out at its end. If the rise takes longer than a tenth of a
 #: second, pickers, and what is trained on such records, take it for the onset.
 RISE, FALL = 0.1, 3.0
-#: Smallest and largest amplitude of a second noise, relative to the first.
-SECOND = (0.1, 1.0)
 #: Most spikes and steps of a record, and their smallest and largest amplitude, relative to its peak.
 GLITCHES, GLITCH_SIZE = 3, (1.0, 20.0)
 #: Lowest and highest corners of the high-pass and of the low-pass of other instruments, in Hz.
@@ -76,7 +68,7 @@ def log_uniform(low: float, high: float) -> float:
 def living(waveform: Array) -> NDArray[np.bool_]:
     """Which components of a record have motion; what a filter leaves of times before a window does not count."""
     peaks = np.abs(waveform).max(axis=-1)
-    return peaks > SILENCE * peaks.max()
+    return peaks > 1e-6 * peaks.max()
 
 
 @cache
@@ -108,7 +100,7 @@ def record_snr(state: State) -> None:
     """
     waveform, metadata = state["X"]
     rate, p, s = metadata[RATE_KEY], metadata[P_KEY], metadata.get(S_KEY, np.nan)
-    onset, end = int(p if np.isnan(s) else s), max(0, int(p - GUARD * rate))
+    onset, end = int(p if np.isnan(s) else s), max(0, int(p - 0.2 * rate))  # labels are not exact
     before = waveform[:, max(0, end - int(5 * rate)) : end]
     after = waveform[:, onset : onset + int(5 * rate)]
     before = before[:, before.any(axis=0)]  # constant padding before an early onset is not noise
@@ -167,13 +159,13 @@ class RandomOnset(sbg.FixedWindow):
 
     def _in_the_coda(self, waveform: Array, metadata: dict[str, Any]) -> float | None:
         rate, p, s = metadata[RATE_KEY], metadata[P_KEY], metadata.get(S_KEY, np.nan)
-        start = p + np.random.uniform(max(-self.low, 0), CODA_LATEST * rate)
+        start = p + np.random.uniform(max(-self.low, 0), 30 * rate)
         first, strong = waveform[:, int(start) :], waveform[:, max(int(p if np.isnan(s) else s), 0) :]
         samples = int(SIGNAL_SECONDS * rate)
         if first.shape[1] < samples or not strong[:, :samples].any():
             return None
         ratio = np.mean(first[:, :samples] ** 2) / np.mean(strong[:, :samples] ** 2)
-        clear = metadata.get(SNR_KEY, np.inf) + 10 * np.log10(ratio + 1e-30) > CODA_SNR
+        clear = metadata.get(SNR_KEY, np.inf) + 10 * np.log10(ratio + 1e-30) > 15
         return start if clear else None
 
 
@@ -248,7 +240,7 @@ def second_noise(draw: Draw, state: State) -> None:
     first, metadata = state["X"]
     other = draw()
     samples = min(first.shape[-1], other["X"].shape[-1])
-    gain = np.random.uniform(*SECOND) * first.std() / other["X"].std()
+    gain = np.random.uniform(0.1, 1) * first.std() / other["X"].std()
     state["X"] = (first[:, :samples] + gain * other["X"][:, :samples], metadata)
     add_name(state, other)
 

@@ -18,8 +18,6 @@ SPLITS = ("train", "dev", "test")
 OVERLAP_SECONDS = 100.0
 #: Most seconds that a record is believed to last, whatever its metadata tell.
 MOST_SECONDS = 1e7
-#: What says where a record was made, and when.
-PLACE_COLUMNS = ("station_network_code", "station_code", "trace_start_time")
 
 
 def take_split(dataset: WaveformDataset, split: str) -> WaveformDataset:
@@ -93,7 +91,7 @@ def _seconds(metadata: pd.DataFrame) -> pd.Series:
 
 def _spans(metadata: pd.DataFrame, unknown: float, least: float) -> pd.DataFrame:
     """Station, start and end of records; the start is missing where it, or the station, is not known."""
-    columns = metadata.reindex(columns=PLACE_COLUMNS)
+    columns = metadata.reindex(columns=["station_network_code", "station_code", "trace_start_time"])
     start = pd.to_datetime(columns["trace_start_time"], utc=True, format="ISO8601", errors="coerce").dt.as_unit("us")
     length = _seconds(metadata).fillna(unknown).clip(least, MOST_SECONDS)
     network = columns["station_network_code"].astype(object).fillna("")

@@ -30,7 +30,6 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from seisbench_cdiffsd.cdiffsd import SCHEDULES, normalize
-from seisbench_cdiffsd.data import pairs
 from seisbench_cdiffsd.data.datasets import open_chosen
 from seisbench_cdiffsd.data.settings import DatasetChoice
 from seisbench_cdiffsd.files.console import tell
@@ -210,9 +209,7 @@ class Training(LightningModule):
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name.startswith(config.only))
         if not any(parameter.requires_grad for parameter in model.parameters()):
-            raise ValueError(
-                f"No parameter's name begins with {config.only!r}, the setting only: there is nothing to train."
-            )
+            raise ValueError(f"No parameter's name begins with {config.only!r}, the setting only: nothing to train.")
         if not config.init_from or resumed:
             return model
         start = load(config.init_from)
@@ -231,7 +228,6 @@ class Training(LightningModule):
         return loader(self.data, self.config, trainer.global_step, trainer.global_rank, trainer.world_size)
 
     def configure_optimizers(self) -> Any:
-        """The optimiser, and the schedule of its learning rate."""
         optimizer = make_optimizer(self.model, self.config)
         decay = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(learning_rate_factor, self.config))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
@@ -242,9 +238,8 @@ class Training(LightningModule):
         loss = self.loss(batch) if error is None else torch.zeros(())
         if not torch.isfinite(loss):
             step, names = self.trainer.global_step, "; ".join(batch["names"])
-            error = FloatingPointError(
-                f"The loss is {loss.item()} at step {step}; the last model is usable. Of: {names}."
-            )
+            told = f"The loss is {loss.item()} at step {step}; the last model is usable. Of: {names}."
+            error = FloatingPointError(told)
         raise_together(error, self.trainer.world_size)
         self.parts.append(loss.detach())
         return loss
@@ -261,11 +256,17 @@ class Training(LightningModule):
         return training_loss(self.model, *waveforms, schedule, self.error, weight, *odds)
 
     def scores(self) -> dict[str, float]:
-        """What the averaged weights reach on the validation mixtures."""
-        return validate(self.average, self.data.validation)
+        """Mean in-band SDR (dB) and correlation on the validation mixtures, in one step and by default, by steps."""
+        clean, noisy = self.data.validation.clean, torch.from_numpy(self.data.validation.noisy)
+        model, result = self.average.eval(), dict[str, float]()
+        with torch.autocast(self.device.type, enabled=False):
+            for steps in (1, int(model._argdict_get_with_default(model.default_args, "steps"))):
+                estimate = np.concatenate([model.restore(x, steps=steps).cpu().numpy() for x in noisy.split(CHUNK)])
+                result[f"sdr_{steps}"] = float(sdr_db(clean, estimate, axis=(-2, -1)).mean())
+                result[f"correlation_{steps}"] = float(np.nanmean(cross_correlation(clean, estimate)))
+        return result
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """An update of the weights and of their average."""
         super().optimizer_step(*args, **kwargs)
         step = self.trainer.global_step + 1
         update_ema(self.average, self.model, self.config, step)
@@ -321,7 +322,6 @@ class Training(LightningModule):
             self.trainer.should_stop = self._stopped()
 
     def on_train_end(self) -> None:
-        """Remove the bar."""
         self.bar.close()
 
     def _keep(self, step: int) -> None:
@@ -336,9 +336,9 @@ class Training(LightningModule):
             for number, values in [*((x, {"training loss": loss}) for x, loss in self.losses), (step, row)]:
                 trainer.loggers[0].log_metrics(values, number)
             trainer.loggers[0].save()
-            if not self.rows or score(row) >= max(
-                map(score, self.rows)
-            ):  # of equal ones the last: `only` may change none
+            if score(row) >= max(
+                map(score, self.rows), default=-math.inf
+            ):  # of equal ones the last: `only` changes none
                 docstring = json.dumps({"config": asdict(self.config), "log": row})
                 try:
                     deepcopy(self.average).cpu().save(self.out / "model", weights_docstring=docstring)
@@ -402,23 +402,6 @@ def raise_together(error: Exception | None, processes: int) -> None:
             raise ReportedElsewhere(str(error))
     if error is not None:
         raise error
-
-
-def validate(model: CDiffSD, mixtures: pairs.Mixtures) -> dict[str, float]:
-    """
-    Mean in-band SDR (dB) and correlation of a model on mixtures, with one step and with its default number.
-
-    :return: ``sdr_N`` and ``correlation_N`` for each number N of steps
-    """
-    clean, noisy = mixtures.clean, torch.from_numpy(mixtures.noisy)
-    result: dict[str, float] = {}
-    model.eval()
-    with torch.autocast(model.device.type, enabled=False):
-        for steps in (1, int(model._argdict_get_with_default(model.default_args, "steps"))):
-            estimate = np.concatenate([model.restore(x, steps=steps).cpu().numpy() for x in noisy.split(CHUNK)])
-            result[f"sdr_{steps}"] = float(sdr_db(clean, estimate, axis=(-2, -1)).mean())
-            result[f"correlation_{steps}"] = float(np.nanmean(cross_correlation(clean, estimate)))
-    return result
 
 
 def score(row: Mapping[str, float]) -> float:
