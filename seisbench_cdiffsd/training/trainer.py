@@ -336,9 +336,7 @@ class Training(LightningModule):
             for number, values in [*((x, {"training loss": loss}) for x, loss in self.losses), (step, row)]:
                 trainer.loggers[0].log_metrics(values, number)
             trainer.loggers[0].save()
-            if score(row) >= max(
-                map(score, self.rows), default=-math.inf
-            ):  # of equal ones the last: `only` changes none
+            if score(row) >= max(map(score, self.rows), default=-math.inf):  # of equal ones the last
                 docstring = json.dumps({"config": asdict(self.config), "log": row})
                 try:
                     deepcopy(self.average).cpu().save(self.out / "model", weights_docstring=docstring)
