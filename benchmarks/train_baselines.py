@@ -114,7 +114,7 @@ def mask_loss(model: torch.nn.Module, clean: Tensor, noise: Tensor) -> Tensor:
 class MaskTraining(Training):
     """A training of DeepDenoiser or SeisDAE, else as one of CDiffSD."""
 
-    kind: type[sbm.DeepDenoiser] = sbm.DeepDenoiser
+    kind = sbm.DeepDenoiser
 
     @classmethod
     def new_model(cls, config: TrainingConfig, resumed: bool) -> torch.nn.Module:
@@ -136,13 +136,7 @@ class MaskTraining(Training):
         }
 
 
-class SeisDAETraining(MaskTraining):
-    """That of SeisDAE."""
-
-    kind = sbm.SeisDAE
-
-
-MASKS = {"deepdenoiser": MaskTraining, "seisdae": SeisDAETraining}
+MASKS = {"deepdenoiser": MaskTraining, "seisdae": type("SeisDAETraining", (MaskTraining,), {"kind": sbm.SeisDAE})}
 
 
 def choose_wiener(mixtures: pairs.Mixtures) -> dict[str, float]:

@@ -27,7 +27,6 @@ def open_chosen(choice: DatasetChoice) -> WaveformDataset:
     """
     Open a dataset, with components ZNE, and take the chosen records. No waveform is read.
 
-    :param choice: Which dataset, and which of its records
     :raises ValueError: If there is no such dataset, it lacks a column to choose by, or no record is left
     """
     dataset = open_dataset(choice.dataset, choice.download)
@@ -42,11 +41,9 @@ def open_chosen(choice: DatasetChoice) -> WaveformDataset:
 
 def open_dataset(name: str, download: bool = False) -> WaveformDataset:
     """
-    Open a dataset, with components ZNE.
+    Open a dataset, a folder or a name in ``seisbench.data``, with components ZNE.
 
-    :param name: Folder, or name in ``seisbench.data``
-    :param download: Whether to download it if it is not in SeisBench's cache
-    :raises ValueError: If there is no such dataset, or it cannot be read
+    :raises ValueError: If there is no such dataset, it is not here and not to be downloaded, or it cannot be read
     """
     if Path(name).is_dir() or "/" in name:
         try:

@@ -60,11 +60,9 @@ class Data:
 def load_data(events: Sequence[ChosenDataset], noise: Sequence[ChosenDataset], config: TrainingConfig) -> Data:
     """
     Read the records of a training: those of one split to train on, those of another to validate on. Datasets without
-    the latter, such as simulated earthquakes, are only trained on, beside others that have it.
+    the latter, such as simulated earthquakes, are only trained on, beside others that have it. The same datasets may
+    hold earthquakes and noise.
 
-    :param events: Datasets with earthquakes
-    :param noise: Datasets with noise, which may be the same ones
-    :param config: Settings
     :raises ValueError: If a dataset lacks what is needed
     """
     kinds, sets = (("earthquakes", events), ("noise", noise)), [dataset for dataset, _ in events]
@@ -166,13 +164,7 @@ class Examples(Dataset):
 def places(
     config: TrainingConfig, start: int = 0, rank: int = 0, processes: int = 1
 ) -> Iterator[list[tuple[int, int]]]:
-    """
-    Which examples one process prepares, batch by batch: every n-th of each update's batch, with n processes or parts.
-
-    :param start: First update
-    :param rank: Number of the process
-    :param processes: Number of processes
-    """
+    """Which examples one process of several prepares, from update `start` on: every n-th of each update's batch."""
     for step in range(start, config.steps):
         for part in range(config.accumulate):
             # every n-th one, since the second term is of the first examples, and each part must have its share

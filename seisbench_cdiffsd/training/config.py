@@ -167,9 +167,8 @@ class TrainingConfig(Settings):
         if ":" in self.device and self.devices > 1:
             raise ValueError(f"device {self.device!r} is a single one: set devices to 1, or device to 'cuda'.")
         if self.batch_size % self.parts:
-            raise ValueError(
-                f"batch_size {self.batch_size} must be a multiple of devices x nodes x accumulate, {self.parts}."
-            )
+            told = f"a multiple of devices x nodes x accumulate, {self.parts}"
+            raise ValueError(f"batch_size {self.batch_size} must be {told}.")
         if self.tells and self.augmentations.noise_only >= 1:
             raise ValueError("noise_only must be below 1 to learn where there is an earthquake: or set presence to 0.")
         if self.splits[0] == self.splits[1]:
@@ -196,10 +195,9 @@ class TrainingConfig(Settings):
 
 def read_config(source: str | Path | None = None, **changes: Any) -> TrainingConfig:
     """
-    The settings in a file.
+    The settings in a file, replaced by `changes`.
 
     :param source: TOML file, ``config.json`` of a run, name of a config in the package such as "default", or None
-    :param changes: Settings that replace those in the file
     :raises ValueError: If the file cannot be read, or a setting is unknown or invalid
     """
     parser = settings_parser()
@@ -249,11 +247,7 @@ def built(parser: Any, values: Any) -> TrainingConfig:
 
 
 def read_table(source: str | Path) -> dict[str, Any]:
-    """
-    The settings in a file, or in a config of the package, unchecked.
-
-    :raises ValueError: If there is no such file, or it is not valid
-    """
+    """The settings in a file, or in a config of the package, unchecked; ValueError if it cannot be read."""
     shipped = {path.stem: path for path in SHIPPED.glob("*.toml")}
     file = shipped.get(str(source), Path(source))
     try:

@@ -108,8 +108,8 @@ def log_ratio(
     its error is `floor` times its power: what is left before P must be far weaker than P, or pickers take it for the
     onset.
 
-    :param floor: Ratio of powers of a segment below which an error hardly matters
-    :param window_floor: For whole windows, of the earthquake to all; of errors a tenth of it
+    :param floor: Ratio of powers of a segment below which an error hardly matters; `window_floor`, for whole windows,
+        that of the earthquake to all, and ten times that of errors
     """
     error, power = (clean - estimate).square(), clean.square() + noise.square()
     window, total, signal = (x.mean((1, 2)) for x in (error, power, clean.square()))
