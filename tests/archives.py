@@ -6,10 +6,11 @@ import numpy as np
 from obspy import Stream, Trace, UTCDateTime
 
 from seisbench_cdiffsd import CDiffSD, cli
-from seisbench_cdiffsd.files import jobs
-from seisbench_cdiffsd.files.continuous import between
-from seisbench_cdiffsd.files.jobs import jobs_of_archive, write_manifest
+from seisbench_cdiffsd.files.jobs import jobs_of_archive
+from seisbench_cdiffsd.files.reading import between
 from seisbench_cdiffsd.files.sds import ChannelDay, scan
+from seisbench_cdiffsd.files.work import run as run_job
+from seisbench_cdiffsd.files.work import write_manifest
 from seisbench_cdiffsd.files.workers import run_here
 
 START = UTCDateTime(2020, 12, 30)
@@ -64,7 +65,7 @@ def work(settings, **kwargs):
 
 def run_one(job, settings):
     """Outcomes of a job; its errors are raised."""
-    return jobs.run(job, settings, lambda: CDiffSD.load(settings.weights))
+    return run_job(job, settings, lambda: CDiffSD.load(settings.weights))
 
 
 def content(folder):

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from obspy import Stream, Trace
 
 from seisbench_cdiffsd import CDiffSD
-from seisbench_cdiffsd.files import jobs
+from seisbench_cdiffsd.files import work as doing
 from seisbench_cdiffsd.files.ledger import report, status
 from seisbench_cdiffsd.files.sds import channel_day, scan
 from seisbench_cdiffsd.files.workers import run_here
@@ -290,14 +290,14 @@ def test_damage_and_loss_in_mid_run_are_repaired_by_the_next(settings):
 
 def test_a_task_knows_when_its_files_change_while_it_reads(settings, monkeypatch):
     job = jobs_of(settings)[0]
-    path = settings.source / job.day.channels[0].path
-    whole = jobs.denoised_pieces
+    path = settings.source / job.channels[0].path
+    whole = doing.denoised_pieces
 
     def touched(*args, **kwargs):
         yield from whole(*args, **kwargs)
         os.utime(path, ns=(0, 0))
 
-    monkeypatch.setattr(jobs, "denoised_pieces", touched)
+    monkeypatch.setattr(doing, "denoised_pieces", touched)
     with pytest.raises(OSError, match="changed"):
         run_one(job, settings)
     assert not content(settings.out)

@@ -141,7 +141,7 @@ def test_what_a_kill_leaves_is_not_believed(settings, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as context:
-        context.setattr("seisbench_cdiffsd.files.jobs.Work.commit", killed)
+        context.setattr("seisbench_cdiffsd.files.work.Work.commit", killed)
         with pytest.raises(KeyboardInterrupt):
             run_one(job, changed)
     assert states(run_one(job, settings)) == ["done"]  # though the sizes are the same

@@ -29,12 +29,12 @@ from obspy import Stream, Trace, UTCDateTime
 from seisbench_cdiffsd import CDiffSD, denoising
 from seisbench_cdiffsd.cli import main
 from seisbench_cdiffsd.denoising import fingerprint
-from seisbench_cdiffsd.files import jobs, reading
-from seisbench_cdiffsd.files.continuous import between, denoised_pieces
-from seisbench_cdiffsd.files.jobs import Settings, denoise_files
+from seisbench_cdiffsd.files import extras, jobs, reading, work
+from seisbench_cdiffsd.files.extras import describe
+from seisbench_cdiffsd.files.jobs import Settings
 from seisbench_cdiffsd.files.ledger import Outcome, report
-from seisbench_cdiffsd.files.picklists import describe
-from seisbench_cdiffsd.files.reading import Source, index
+from seisbench_cdiffsd.files.reading import Source, between, index
+from seisbench_cdiffsd.files.work import denoise_files, denoised_pieces
 
 START = UTCDateTime(2020, 1, 1)
 
@@ -201,7 +201,7 @@ def test_files_of_several_earthquakes_become_records_of_their_own(small, tmp_pat
 
 def test_records_without_picks_get_an_empty_table_and_the_next_one_is_done(small, tmp_path, monkeypatch):
     deaf = sbm.PhaseNet(default_args={"P_threshold": 2, "S_threshold": 2})
-    monkeypatch.setattr(jobs, "denoised_pieces", partial(denoised_pieces, piece=600))
+    monkeypatch.setattr(work, "denoised_pieces", partial(denoised_pieces, piece=600))
     long = stream(seconds=900, rate=4, components="Z", start=START + 7 * 3600)  # two pieces
     inputs = [write(tmp_path / "a.mseed", stream(seconds=60)), write(tmp_path / "b.mseed", long)]
     outcomes = run(small, inputs, tmp_path / "out", deaf, picks=True)
@@ -415,7 +415,7 @@ def test_a_run_that_dies_while_it_replaces_is_not_taken_for_the_one_before(small
 
     assert states(steps=1) == ["done"]
     with monkeypatch.context() as patch:
-        patch.setattr(jobs, "plot_denoised", killed)  # the samples are written, and of the same size
+        patch.setattr(extras, "plot_denoised", killed)  # the samples are written, and of the same size
         with pytest.raises(KeyboardInterrupt):
             states(steps=2)
     assert states(steps=1) == ["done"]

@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from obspy import Stream, Trace, UTCDateTime
 
 from seisbench_cdiffsd import CDiffSD, cli
-from seisbench_cdiffsd.files import jobs, ledger
-from seisbench_cdiffsd.files.jobs import Settings, denoise_files, file_name
+from seisbench_cdiffsd.files import extras, jobs, ledger, writing
+from seisbench_cdiffsd.files import work as doing
+from seisbench_cdiffsd.files.jobs import Settings, file_name
 from seisbench_cdiffsd.files.ledger import status
+from seisbench_cdiffsd.files.work import denoise_files
 
 BEGIN = UTCDateTime(2020, 1, 1)
 
@@ -138,19 +140,20 @@ nested = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
     max_leaves=4,
 )
+KNOWN = {"size": 1, "sha256": "", "ratio": 3.0, "loss": "x"}
+TEXTS = {name: "" for name in ("key", "model", "noise folder", "skipped")}
+ENTRY = {**TEXTS, "notes": [], "inputs": {"a": ""}, "problems": {}, "files": {"outputs": {"a": KNOWN}}}
 
 
-@given(part=st.sampled_from(sorted(ledger.SHAPE)), value=nested)
+@given(part=st.sampled_from(sorted(ENTRY)), value=nested)
 def test_an_entry_is_as_it_should_be_or_none(tmp_path_factory, part, value):
-    known = {"size": 1, "sha256": "", "ratio": 3.0, "loss": "x"}
-    entry = {name: kind() for name, kind in ledger.SHAPE.items()} | {"files": {"outputs": {"a": known}}}
     path = tmp_path_factory.mktemp("ledger") / "a.json"
-    ledger.write(path, entry)
-    assert ledger.read(path) == entry
-    for changed in ({**entry, part: value}, {**entry, "files": {"outputs": {"a": {**known, "size": value}}}}):
+    ledger.write(path, ENTRY)
+    assert ledger.read(path) == ENTRY
+    for changed in ({**ENTRY, part: value}, {**ENTRY, "files": {"outputs": {"a": {**KNOWN, "size": value}}}}):
         path.write_text(json.dumps(changed))
         read = ledger.read(path)
-        assert not read or (read == changed and all(isinstance(read[name], x) for name, x in ledger.SHAPE.items()))
+        assert not read or (read == changed and all(type(read[name]) is type(ENTRY[name]) for name in ENTRY))
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "{}", "null", "", '{"key": 1}', "\x00"])
@@ -299,12 +302,12 @@ def test_an_error_of_the_reader_takes_no_other_file_down(model, settings, tmp_pa
     assert len(samples(settings.out)) == 23
 
 
-@pytest.mark.parametrize("what", ["Picks", "plot_denoised", "write_quakeml"])
+@pytest.mark.parametrize("what", ["pick_stream", "plot_denoised", "write_quakeml"])
 def test_extras_that_fail_leave_the_result(model, tmp_path, monkeypatch, what):
     def failing(*args, **kwargs):
         raise RuntimeError("no LaTeX")
 
-    monkeypatch.setattr(jobs, what, failing)
+    monkeypatch.setattr(extras, what, failing)
     sources = [write(tmp_path / name, [f"XX.{name}..HHZ"]) for name in ("AAA", "BBB")]
     picker = None if what == "plot_denoised" else sbm.PhaseNet()
     outcomes = denoise(model, sources, tmp_path / "out", picker, figures=True, picks=picker is not None)
@@ -331,7 +334,7 @@ def test_a_console_that_cannot_print_fails_nothing(model, tmp_path):
 
 def test_a_disk_that_is_full_of_noise_leaves_the_signal_and_is_named(settings, monkeypatch):
     noise = settings.out.with_name("noise")
-    whole = jobs.MseedWriter.write
+    whole = writing.MseedWriter.write
 
     def full(self, stream):
         if str(noise) in str(self.file.name):
@@ -339,7 +342,7 @@ def test_a_disk_that_is_full_of_noise_leaves_the_signal_and_is_named(settings, m
         whole(self, stream)
 
     with monkeypatch.context() as patch:
-        patch.setattr(jobs.MseedWriter, "write", full)
+        patch.setattr(writing.MseedWriter, "write", full)
         outcomes = work(replace(settings, noise=noise))
     assert status(outcomes) == 1 and len(samples(settings.out)) == 24 and not samples(noise)
     assert all(str(noise) in reason and "No space" in reason for state, reason in told(outcomes))
@@ -347,7 +350,7 @@ def test_a_disk_that_is_full_of_noise_leaves_the_signal_and_is_named(settings, m
 
 
 def test_a_folder_that_is_removed_during_a_run_is_told(settings, weights, monkeypatch, capsys):
-    whole, seen = jobs.Work.commit, []
+    whole, seen = doing.Work.commit, []
 
     def removing(self, *args):
         result = whole(self, *args)
@@ -356,7 +359,7 @@ def test_a_folder_that_is_removed_during_a_run_is_told(settings, weights, monkey
             shutil.rmtree(settings.out)
         return result
 
-    monkeypatch.setattr(jobs.Work, "commit", removing)
+    monkeypatch.setattr(doing.Work, "commit", removing)
     args = settings.source, settings.out, "--start", FIRST, "--end", LAST, "--weights", weights, "--workers", 0
     assert run(*args) == 1
     assert capsys.readouterr().out.count("is gone again") == 3
@@ -367,7 +370,7 @@ def test_a_folder_that_is_removed_during_a_run_is_told(settings, weights, monkey
 
 def test_bookkeeping_is_linear(weights, tmp_path, monkeypatch):
     model = CDiffSD.load(weights)
-    monkeypatch.setattr(jobs, "denoised_pieces", lambda *args, **kwargs: [(Stream(), Stream())])
+    monkeypatch.setattr(doing, "denoised_pieces", lambda *args, **kwargs: [(Stream(), Stream())])
     one = write(tmp_path / "one", ["XX.STA..HHZ"], seconds=30)
     trace = obspy.read(str(one))[0]
     for i in range(400):

@@ -12,7 +12,7 @@ from obspy import Stream, Trace, UTCDateTime
 
 from seisbench_cdiffsd import CDiffSD
 from seisbench_cdiffsd.denoising import margin
-from seisbench_cdiffsd.files.continuous import between
+from seisbench_cdiffsd.files.reading import between
 from seisbench_cdiffsd.streams.components import assign
 
 START = UTCDateTime(2020, 1, 1)

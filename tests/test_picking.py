@@ -15,9 +15,8 @@ from obspy import Stream, Trace, UTCDateTime, read
 from seisbench.models import WaveformModel
 from seisbench.util import ClassifyOutput
 
-from seisbench_cdiffsd import picking
-from seisbench_cdiffsd.files.picklists import Picks, describe, write_csv, write_quakeml
-from seisbench_cdiffsd.streams.records import joined
+from seisbench_cdiffsd import CDiffSD, picking
+from seisbench_cdiffsd.files.extras import Extras, describe, write_csv, write_quakeml
 
 START = UTCDateTime(2020, 1, 1)
 
@@ -209,10 +208,10 @@ def test_a_record_has_the_same_picks_in_one_trace_as_in_several_that_touch(ends)
     window[1, [5000, 16_000, 35_000]] = 10
     edges = [START, *(START + end for end in ends), START + 400]
     touching = sum((to_stream(window).slice(first, stop - 0.01) for first, stop in pairwise(edges)), Stream())
-    picks = Picks(PeakPicker())
+    extras = Extras(CDiffSD(), ["picks"], PeakPicker())
     for piece in (touching.slice(START, START + 199.99), touching.slice(START + 200, START + 400)):
-        picks.add(joined(piece, 30.0))
-    found = picks.all()
+        extras.add(piece, Stream())
+    found = extras.picks()
     expected = [("P", 30), ("S", 50), ("P", 150), ("S", 160), ("P", 250), ("S", 350), ("P", 390)]
     assert list(zip(found.phase, (found.time - START).round(3), strict=True)) == expected
 

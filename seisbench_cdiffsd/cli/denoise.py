@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +17,13 @@ def shared() -> argparse.ArgumentParser:
     """The arguments that both commands have."""
     parser = argparse.ArgumentParser(add_help=False)
     add = parser.add_argument
-    add(
-        "--purpose",
-        choices=["picking", "waveforms"],
-        default="picking",
-        help="picking leaves a tenth of the removed noise in, waveforms none (%(default)s)",
-    )
+    purpose = "picking leaves a tenth of the removed noise in, waveforms none (%(default)s)"
+    add("--purpose", choices=["picking", "waveforms"], default="picking", help=purpose)
     add("--dry", type=arguments.share, metavar="X", help="share of the removed noise that stays (as for the purpose)")
     add("--steps", type=arguments.positive, metavar="N", help="sampling steps; 1 is direct (2)")
     add("--weights", metavar="NAME", help="name, or path of a model (the package's own)")
-    add(
-        "--components",
-        nargs="+",
-        type=arguments.component,
-        default=[],
-        metavar="NAME=COMPONENT",
-        help="names of components, or beginnings or ends of channel codes, such as UD=Z NS=N EW=E",
-    )
+    names = "names of components, or beginnings or ends of channel codes, such as UD=Z NS=N EW=E"
+    add("--components", nargs="+", type=arguments.component, default=[], metavar="NAME=COMPONENT", help=names)
     add("--encoding", choices=["float32", "int32"], default="float32", help="sample format in miniSEED (%(default)s)")
     add("--scale", type=arguments.scale, default=1.0, metavar="X", help="factor of samples before they are int32 (1)")
     add("--location", type=arguments.code, metavar="CODE", help="location code to write (the input's)")
@@ -47,15 +35,14 @@ def add_denoise(commands: Any) -> None:
     """Add ``cdiffsd denoise``."""
     about = "Denoise seismograms: miniSEED for each instrument. A rerun does only what is missing."
     parser = commands.add_parser("denoise", help=about, description=about, parents=[shared()])
-    parser.add_argument("input", nargs="+", metavar="INPUT", help="a file that ObsPy reads, or 'example'")
-    parser.add_argument(
-        "--out", type=arguments.folder, default=Path("denoised"), metavar="DIR", help="folder (%(default)s)"
-    )
-    parser.add_argument("--noise", action="store_true", help="also write the removed noise")
-    parser.add_argument("--figures", action="store_true", help="also draw records of up to an hour")
-    parser.add_argument("--picks", action="store_true", help="also write PhaseNet's picks: CSV and QuakeML")
-    parser.add_argument("--download-picker", action="store_true", help="download PhaseNet if it is not on this machine")
-    parser.set_defaults(run=denoise)
+    add, out = parser.add_argument, Path("denoised")
+    add("input", nargs="+", metavar="INPUT", help="a file that ObsPy reads, or 'example'")
+    add("--out", type=arguments.folder, default=out, metavar="DIR", help="folder (%(default)s)")
+    add("--noise", action="store_true", help="also write the removed noise")
+    add("--figures", action="store_true", help="also draw records of up to an hour")
+    add("--picks", action="store_true", help="also write PhaseNet's picks: CSV and QuakeML")
+    add("--download-picker", action="store_true", help="download PhaseNet if it is not on this machine")
+    parser.set_defaults(run=denoise, user_errors=(OSError,))
 
 
 def add_archive(commands: Any) -> None:
@@ -70,75 +57,44 @@ def add_archive(commands: Any) -> None:
     add("--select", nargs="+", default=["*"], metavar="ID", help="channels, such as 'CH.*.*.HH?' (all)")
     add("--noise", type=arguments.folder, metavar="DIR", help="folder of an archive of the removed noise")
     add("--shard", type=arguments.shard, default=(1, 1), metavar="I/N", help="only the I-th of N parts")
-    add(
-        "--workers",
-        type=arguments.count,
-        metavar="N",
-        help="processes (one for each GPU, or core); 0 for this one, without Dask",
-    )
+    workers = "processes (one for each GPU, or core); 0 for this one, without Dask"
+    add("--workers", type=arguments.count, metavar="N", help=workers)
     add("--threads", type=arguments.positive, default=1, metavar="N", help="threads of a worker (%(default)s)")
     add("--retries", type=arguments.count, default=2, metavar="N", help="how often to retry a failed job (%(default)s)")
     add("--scheduler", type=arguments.address, metavar="ADDRESS", help="of a running Dask scheduler")
-    add(
-        "--cluster",
-        type=arguments.python_class,
-        metavar="CLASS",
-        help="that starts a scheduler, such as dask_jobqueue.SLURMCluster",
-    )
-    parser.set_defaults(run=archive)
+    cluster = "that starts a scheduler, such as dask_jobqueue.SLURMCluster"
+    add("--cluster", type=arguments.python_class, metavar="CLASS", help=cluster)
+    parser.set_defaults(run=archive, user_errors=(OSError,))
 
 
-def settings_of(args: argparse.Namespace, model: Any, **more: Any) -> Any:
-    """The settings that a command line asks for; those that it does not mention are the model's."""
-    from seisbench_cdiffsd.denoising import resolved
+def prepared(args: argparse.Namespace, **more: Any) -> tuple[Any, Any]:
+    """
+    The model and the settings that a command line asks for; what it does not mention is the model's.
+
+    :raises CommandError: If the weights cannot be loaded from this machine, or not denoise piece by piece
+    """
+    from seisbench_cdiffsd.denoising import check_pieces, resolved
     from seisbench_cdiffsd.files.jobs import Settings
+    from seisbench_cdiffsd.weights import DEFAULT, load
 
     if args.scale != 1 and args.encoding != "int32":
         raise CommandError("--scale is for integers: add --encoding int32.")
-    asked = {name: getattr(args, name) for name in ("steps", "dry") if getattr(args, name) is not None}
-    written = {"encoding": args.encoding, "scale": args.scale, "location": args.location, "verify": args.verify}
-    return Settings.of(
-        model,
-        options=resolved(model, args.purpose, asked),
-        components=dict(args.components),
-        **written,
-        **more,
-    )
-
-
-def load_model(weights: str | None) -> Any:
-    """
-    Load weights from this machine.
-
-    :raises CommandError: If they cannot be loaded, or not denoise piece by piece
-    """
-    from seisbench_cdiffsd.denoising import check_pieces
-    from seisbench_cdiffsd.weights import DEFAULT, load
-
     try:
-        model = load(weights or DEFAULT)
+        model = load(args.weights or DEFAULT)
         check_pieces(model)
     except ValueError as error:
         raise CommandError(one_line(error)) from error
-    return model
-
-
-@contextmanager
-def write_errors(folder: Path, remedy: str) -> Iterator[None]:
-    """Report files that cannot be written as an error that the user can fix."""
-    try:
-        yield
-    except OSError as error:
-        raise CommandError(f"Cannot write to {folder}: {error.strerror or error}. {remedy}.") from error
+    asked = {name: getattr(args, name) for name in ("steps", "dry") if getattr(args, name) is not None}
+    more |= {name: getattr(args, name) for name in ("encoding", "scale", "location", "verify")}
+    options = resolved(model, args.purpose, asked)
+    return model, Settings.of(model, options=options, components=dict(args.components), **more)
 
 
 def denoise(args: argparse.Namespace) -> int:
     """Denoise files."""
-    from seisbench_cdiffsd.files.jobs import denoise_files
     from seisbench_cdiffsd.files.ledger import Outcome, report, status
+    from seisbench_cdiffsd.files.work import denoise_files
 
-    model = load_model(args.weights)
-    model.to_preferred_device()
     picker, outcomes = None, []
     if args.picks:
         from seisbench_cdiffsd.picking import WeightsMissing, WeightsUnavailable, load_picker
@@ -150,9 +106,9 @@ def denoise(args: argparse.Namespace) -> int:
             reason = hint if isinstance(error, WeightsMissing) else one_line(error)
             outcomes.append(Outcome("PhaseNet", "partly", f"no picks: {reason}"))
     noise = args.out if args.noise else None
-    settings = settings_of(args, model, out=args.out, noise=noise, picks=picker is not None, figures=args.figures)
-    with write_errors(args.out, "Choose a folder with --out"):
-        outcomes += denoise_files(model, args.input, settings, picker, tell)
+    model, settings = prepared(args, out=args.out, noise=noise, picks=picker is not None, figures=args.figures)
+    model.to_preferred_device()
+    outcomes += denoise_files(model, args.input, settings, picker, tell)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     if len(outcomes) == 1 and failed:
         raise CommandError(f"{failed[0].name}: {failed[0].reason}")
@@ -164,38 +120,30 @@ def archive(args: argparse.Namespace) -> int:
     """Denoise an archive, one job for each instrument and day."""
     if args.end < args.start:
         raise CommandError(f"--end {args.end} is before --start {args.start}: exchange them.")
-    model = load_model(args.weights)
     import torch
     from tqdm import tqdm
 
-    from seisbench_cdiffsd.files.jobs import gone, jobs_of_archive, write_manifest
+    from seisbench_cdiffsd.files.jobs import jobs_of_archive
     from seisbench_cdiffsd.files.ledger import report, status
     from seisbench_cdiffsd.files.sds import scan, why_nothing
+    from seisbench_cdiffsd.files.work import gone, write_manifest
     from seisbench_cdiffsd.files.workers import Lost, run_dask, run_here
+    from seisbench_cdiffsd.files.writing import folder_for
     from seisbench_cdiffsd.weights import DEFAULT
 
-    weights = args.weights or DEFAULT
-    settings = settings_of(
-        args,
-        model,
-        source=args.source.absolute(),
-        out=args.out.absolute(),
-        noise=args.noise.absolute() if args.noise else None,
-        weights=str(Path(weights).absolute()) if "/" in weights else weights,
-        threads=args.threads,
-    )
-    if len({folder and os.path.realpath(folder) for folder in (settings.source, settings.out, settings.noise)}) < 3:
+    weights, noise = args.weights or DEFAULT, args.noise and args.noise.absolute()
+    weights = str(Path(weights).absolute()) if "/" in weights else weights
+    folders = {"source": args.source.absolute(), "out": args.out.absolute(), "noise": noise}
+    _, settings = prepared(args, weights=weights, threads=args.threads, **folders)
+    if len({folder and os.path.realpath(folder) for folder in folders.values()}) < 3:
         raise CommandError("SDS_IN, SDS_OUT and --noise must be different folders.")
-    try:
-        found, outcomes = scan(args.source, args.start, args.end, args.select, dict(args.components), args.location)
-    except OSError as error:
-        raise CommandError(f"The archive {args.source} cannot be read: {one_line(error)}") from error
+    found, outcomes = scan(args.source, args.start, args.end, args.select, dict(args.components), args.location)
     if not found:
         raise CommandError(why_nothing(args.source, args.start, args.end, args.select))
     number, count = args.shard
     jobs = jobs_of_archive(found[number - 1 :: count], settings)
     workers = torch.cuda.device_count() or _cores() if args.workers is None else args.workers
-    with write_errors(args.out, "Choose another SDS_OUT"):
+    with folder_for(args.out, "SDS_OUT"):
         if workers == 0 or not jobs:
             results = run_here(jobs, settings, args.retries)
         else:

@@ -19,15 +19,16 @@ from seisbench_cdiffsd.files.reading import ReadError, contents
 FOLDER = ".cdiffsd"
 #: Possible results of a job or an input.
 STATES = ("done", "complete", "skipped", "removed", "partly", "failed")
-#: What an entry has. It is a claim about files that anyone may have written, never an order to touch one.
-SHAPE: dict[str, type] = {
+NUMBER, TEXT = (float, int, type(None)), (str, type(None))
+#: What an entry has; `...` is any name. It is a claim about files that anyone may have written, never an order.
+SHAPE: dict[Any, Any] = {
     "key": str,  # a hash of all that the files depend on; empty if they are to be made again
     "model": str,
-    "inputs": dict,  # SHA-256 by path
-    "files": dict,  # by kind and path: size, SHA-256 and loss in encoding
+    "inputs": {...: str},  # SHA-256 by path
+    "files": {...: {...: {"size": int, "sha256": str, "ratio": NUMBER, "loss": TEXT}}},  # by kind and path
     "noise folder": str,  # relative to that of the outputs
-    "problems": dict,  # by what they concern
-    "notes": list,
+    "problems": {...: str},  # by what they concern
+    "notes": [str],
     "skipped": str,  # why the channel is not denoised
 }
 
@@ -37,21 +38,15 @@ Entry = dict[str, Any]
 @dataclass(frozen=True, order=True)
 class Outcome:
     """
-    The result of a job or an input.
-
-    :param name: Its name
-    :param state: "done"; "complete", if it was done before; "skipped", if it is not usable; "removed", if it is no
-        longer valid; "partly", if something is left out, odd or guessed; "failed"
-    :param reason: Why, or what there is to say
-    :param ratio: How far the loss in the encoding of the output lies below the signal, in dB
-    :param loss: This loss in words; empty if it is negligible
+    The result of a job or an input: "done"; "complete", if it was done before; "skipped", if it is not usable;
+    "removed", if it is no longer valid; "partly", if something is left out, odd or guessed; "failed".
     """
 
     name: str
     state: str
-    reason: str = ""
-    ratio: float = math.inf
-    loss: str = ""
+    reason: str = ""  # why, or what there is to say
+    ratio: float = math.inf  # how far the loss in the encoding of the output lies below the signal, in dB
+    loss: str = ""  # this loss in words; empty if it is negligible
 
 
 def report(outcomes: Iterable[Outcome]) -> str:
@@ -72,9 +67,7 @@ def report(outcomes: Iterable[Outcome]) -> str:
 def status(outcomes: Iterable[Outcome]) -> int:
     """Exit status: 0 if all is well, 1 if something failed or was left out, 2 if everything failed."""
     states = {row.state for row in outcomes} - {"removed"}
-    if states == {"failed"}:
-        return 2
-    return int(bool(states & {"failed", "partly"}))
+    return 2 if states == {"failed"} else int(bool(states & {"failed", "partly"}))
 
 
 def key(*parts: Any) -> str:
@@ -116,23 +109,18 @@ def read(path: Path) -> Entry:
         entry = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, ValueError, RecursionError, MemoryError):
         return {}
-    return entry if isinstance(entry, dict) and _is_entry(entry) else {}
+    return entry if _fits(entry, SHAPE) else {}
 
 
-def _is_entry(entry: Entry) -> bool:
-    if not all(isinstance(entry.get(name), kind) for name, kind in SHAPE.items()):
-        return False
-    texts = [*entry["inputs"].values(), *entry["problems"].values(), *entry["notes"]]
-    kinds = entry["files"].values()
-    return (
-        all(isinstance(x, str) for x in texts)
-        and all(isinstance(x, dict) for x in kinds)
-        and all(isinstance(x, dict) and _is_known(**x) for files in kinds for x in files.values())
-    )
-
-
-def _is_known(size: Any = None, sha256: Any = None, ratio: Any = 0.0, loss: Any = "", **_: Any) -> bool:
-    return isinstance(size, int) and isinstance(ratio, (int, float)) and all(isinstance(x, str) for x in (sha256, loss))
+def _fits(value: Any, shape: Any) -> bool:
+    if isinstance(shape, list):
+        return isinstance(value, list) and all(_fits(x, shape[0]) for x in value)
+    if isinstance(shape, dict):
+        return isinstance(value, dict) and all(
+            all(_fits(x, kind) for x in value.values()) if name is ... else _fits(value.get(name), kind)
+            for name, kind in shape.items()
+        )
+    return isinstance(value, shape)
 
 
 def write(path: Path, entry: Entry) -> None:
@@ -143,17 +131,11 @@ def write(path: Path, entry: Entry) -> None:
         file.write(json.dumps(entry, indent=1, sort_keys=True) + "\n")
 
 
-def blank(path: Path, entry: Entry) -> None:
-    """Mark the outputs of an entry as being replaced: a run that is killed from here on leaves nothing to rely on."""
-    if entry:
-        write(path, {**entry, "key": ""})
-
-
 def is_there(path: Path, known: Mapping[str, Any], verify: bool = False) -> bool:
     """Whether a file has the size that an entry states, and the same contents if these are to be verified."""
     try:
         return path.stat().st_size == known["size"] and (not verify or digest(path) == known["sha256"])
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 

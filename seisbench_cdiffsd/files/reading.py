@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import io
+import math
 import os
 import stat
 import warnings
@@ -18,11 +19,14 @@ from typing import Any, BinaryIO
 import numpy as np
 import obspy
 from numpy.typing import NDArray
-from obspy import Stream, UTCDateTime
+from obspy import Stream, Trace, UTCDateTime
 from obspy.core.util.base import ENTRY_POINTS
 
 from seisbench_cdiffsd.files.console import one_line, printable
+from seisbench_cdiffsd.streams.example import noisy_example
 
+#: Stands for :py:func:`noisy_example` in place of a file.
+EXAMPLE = Path("example")
 #: Bytes of a miniSEED file to read at once.
 BLOCK = 2**23
 #: miniSEED records begin at multiples of these bytes; their lengths are powers of two.
@@ -31,6 +35,9 @@ STEP = 128
 LONG_GAP = 3600.0
 #: Rates in Hz, and years, that are believed.
 RATES, YEARS = (1e-4, 1e6), (1900, 2100)
+#: Fraction of the sampling interval by which the time of a sample may differ between readings, as miniSEED counts in
+#: 0.1 ms: below a half, so samples half way between two times are safe too.
+JITTER = 0.3
 #: Relative difference of two rates that are the same, as in miniSEED; and the ratio of two of which one is an error.
 SAME_RATE, ABSURD_RATIO = 1e-4, 100.0
 #: What is reported of files with damaged records.
@@ -61,21 +68,13 @@ class Span:
 
 @dataclass(frozen=True)
 class Block:
-    """
-    A part of a file that can be read by itself.
-
-    :param path: File
-    :param spans: What it contains
-    :param offset: First byte
-    :param length: Bytes, or 0 for a file in another format than miniSEED, which is read as a whole
-    :param problems: What is wrong with it: the id of the channel, or "" for any, and a line
-    """
+    """A part of a file that can be read by itself."""
 
     path: Path
     spans: tuple[Span, ...]
-    offset: int = 0
-    length: int = 0
-    problems: tuple[tuple[str, str], ...] = ()
+    offset: int = 0  # first byte
+    length: int = 0  # bytes, or 0 for a file in another format than miniSEED, which is read as a whole
+    problems: tuple[tuple[str, str], ...] = ()  # what is wrong with it: the id of a channel, or "" for any, and a line
 
     def read(self, start: UTCDateTime | None = None, end: UTCDateTime | None = None) -> tuple[Stream, bool]:
         """
@@ -99,36 +98,17 @@ class Block:
         return Stream(believed), damaged
 
 
-@dataclass(frozen=True)
-class Held:
-    """A stream in memory, read like a block of a file."""
-
-    stream: Stream
-    path: Path
-    problems: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def spans(self) -> tuple[Span, ...]:
-        """What it contains."""
-        return _spans(self.stream)
-
-    def read(self, start: UTCDateTime | None = None, end: UTCDateTime | None = None) -> tuple[Stream, bool]:
-        """Samples between two times."""
-        return self.stream.slice(start, end), False
-
-
-Readable = Block | Held
-
-
-def index(path: Path, block: int = BLOCK) -> list[Readable]:
+def index(path: Path, block: int = BLOCK) -> list[Block]:
     """
     Look up what a file contains. miniSEED files are indexed by block, so any stretch of a long one can be read alone.
 
-    :param path: File in any format that ObsPy reads, except Python's pickle, which could run code
+    :param path: File in any format that ObsPy reads, except Python's pickle, which could run code; or `EXAMPLE`
     :param block: Bytes of a miniSEED file to read at once
     :return: Its parts; what headers say against reason, or against the bytes that are there, is left out and listed
     :raises ReadError: If the file does not exist, is empty, cannot be read, or contains no samples
     """
+    if path == EXAMPLE:
+        return [Block(path, _spans(_read(path)))]
     with _opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         if not size:
@@ -143,17 +123,12 @@ def index(path: Path, block: int = BLOCK) -> list[Readable]:
     if not any(part.spans for part in parts):
         reasons = sorted({line for part in parts for _, line in part.problems})
         raise ReadError(f"contains no samples{''.join(f'; {reason}' for reason in reasons)}.")
-    return list(parts)
+    return parts
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """
-    Open a file for reading.
-
-    :raises ReadError: If it is a folder, or something that could block or have no end, as a pipe or a device
-    :raises Unavailable: If it cannot be read
-    """
+    """Open a file for reading, but no folder, nor what could block or have no end, as a pipe or a device."""
     try:
         _check_regular(path.stat().st_mode)
         # it may have been replaced since: do not wait for whoever writes to a pipe
@@ -197,10 +172,8 @@ def _records(data: bytes, last: bool = True) -> tuple[bytes, NDArray[np.int64], 
     """
     The records in some bytes of a miniSEED file. Their headers are checked: ObsPy fails on others, or believes them.
 
-    :param data: Bytes, from the beginning of a record, or of something that is none
-    :param last: They are the last ones; otherwise, the last record may not be complete
-    :return: The sound records; their lengths in bytes; the bytes up to the end, or to the beginning of a last record
-        that is not complete; and whether something is damaged
+    Returns the sound records; their lengths in bytes; the bytes up to the end or, if these are not the last bytes, to
+    the beginning of a last record that is not complete; and whether something is damaged.
     """
     rows = np.frombuffer(data, np.uint8, len(data) // STEP * STEP).reshape(-1, STEP)
     digits, kind = rows[:, :6], rows[:, 6]
@@ -227,13 +200,7 @@ def _records(data: bytes, last: bool = True) -> tuple[bytes, NDArray[np.int64], 
 
 
 def _headers(heads: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.float64]]:
-    """
-    Check the headers of records.
-
-    :param heads: The first bytes of each record
-    :return: Which are valid, the lengths of the records in units of `STEP`, 0 if unknown, and the least bytes that
-        hold their samples
-    """
+    """Which headers are valid, lengths of the records in `STEP`, 0 if unknown, and the least bytes for the samples."""
     heads = np.ascontiguousarray(heads)
     words = heads.view(">u2").astype(np.int64)
     swapped = ~_is_date(words)
@@ -255,13 +222,7 @@ def _is_date(words: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def _decoded(data: bytes, lengths: NDArray[np.int64], **kwargs: Any) -> tuple[Stream, bool]:
-    """
-    Decode all records that can be. If the whole cannot be decoded, its halves are tried separately.
-
-    :param data: miniSEED records
-    :param lengths: Their lengths
-    :return: Traces, and whether records were left out
-    """
+    """Traces of all records that can be decoded, if need be half by half, and whether records were left out."""
     if not len(lengths):
         return Stream(), False
     try:
@@ -282,6 +243,8 @@ def _decoded(data: bytes, lengths: NDArray[np.int64], **kwargs: Any) -> tuple[St
 
 
 def _read(path: Path, **kwargs: Any) -> Stream:
+    if path == EXAMPLE:
+        return noisy_example().slice(kwargs.get("starttime"), kwargs.get("endtime"))
     with _opened(path):  # only what can be read to its end
         pass
     try:
@@ -365,15 +328,15 @@ class Source:
     :param least: Samples at this rate in Hz, or a lower one, are left out
     """
 
-    def __init__(self, parts: Sequence[Readable], ids: Iterable[str], least: float = 0.0) -> None:
+    def __init__(self, parts: Sequence[Block], ids: Iterable[str], least: float = 0.0) -> None:
         self.ids, self.least = set(ids), least
-        spans = [(part, self._own(part)) for part in parts]
-        self.parts = [part for part, own in spans if own]
+        known = [(part, own) for part in parts if (own := self._own(part))]
+        self.parts = [part for part, _ in known]
         #: Spans of the channels, in order of time.
-        self.spans = sorted((span for _, own in spans for span in own), key=lambda span: span.start)
+        self.spans = sorted((span for _, own in known for span in own), key=lambda span: span.start)
         # times of each part, so a stretch of one of many files is found quickly
-        self._starts = np.array([min(span.start.ns for span in own) for _, own in spans if own], dtype=np.int64)
-        self._ends = np.array([max(span.end.ns for span in own) for _, own in spans if own], dtype=np.int64)
+        self._starts = np.array([min(span.start.ns for span in own) for _, own in known], dtype=np.int64)
+        self._ends = np.array([max(span.end.ns for span in own) for _, own in known], dtype=np.int64)
         #: Files that were not read completely, or hold something odd, and why.
         self.problems: dict[Path, str] = {}
         #: Those of them that may be readable later.
@@ -385,23 +348,26 @@ class Source:
             for span in (span for span in part.spans if span.id in self.ids and span.rate <= least):
                 self._note(part, (span.id, f"{printable(span.id)}: samples at {span.rate:g} Hz were left out"))
 
-    def _own(self, part: Readable) -> list[Span]:
+    def _own(self, part: Block) -> list[Span]:
         return [span for span in part.spans if span.id in self.ids and span.rate > self.least]
 
-    def _note(self, part: Readable, *problems: tuple[str, str]) -> None:
+    def _note(self, part: Block, *problems: tuple[str, str]) -> None:
         """Add what concerns the channels to the problems of a file."""
-        known = self.problems.get(part.path, "").split("; ") if part.path in self.problems else []
+        known = [x for x in self.problems.get(part.path, "").split("; ") if x]
         known += [line for id_, line in problems if id_ in self.ids or not id_]
         if known:
             self.problems[part.path] = "; ".join(dict.fromkeys(known))
 
+    def within(self, start: UTCDateTime, end: UTCDateTime) -> list[Block]:
+        """The parts with samples between two times."""
+        near = np.flatnonzero((self._starts <= end.ns) & (self._ends >= start.ns))
+        parts = (self.parts[i] for i in near)
+        return [x for x in parts if any(span.start <= end and span.end >= start for span in self._own(x))]
+
     def read(self, start: UTCDateTime, end: UTCDateTime) -> Stream:
         """Samples between two times; files that cannot be read are left out, and listed in `problems`."""
         stream = Stream()
-        for i in np.flatnonzero((self._starts <= end.ns) & (self._ends >= start.ns)):
-            part = self.parts[i]
-            if not any(span.start <= end and span.end >= start for span in self._own(part)):
-                continue
+        for part in self.within(start, end):
             try:
                 traces, damaged = part.read(start, end)
             except ReadError as error:
@@ -411,6 +377,21 @@ class Source:
             self._note(part, *part.problems, *([("", DAMAGED_RECORDS)] if damaged else []))
             stream += Stream([x for x in traces if x.id in self.ids and len(x) and x.stats.sampling_rate > self.least])
         return stream
+
+
+def between(trace: Trace, start: UTCDateTime, end: UTCDateTime) -> Trace:
+    """
+    The samples of a trace from `start` to before `end`: adjacent stretches neither share samples nor lose any.
+
+    The trace is unchanged, and its samples are viewed. The rate is kept to the bit.
+    """
+    rate, origin = trace.stats.sampling_rate, trace.stats.starttime
+    first, stop = (min(max(math.ceil((time - origin) * rate - JITTER), 0), len(trace)) for time in (start, end))
+    part = Trace(header=trace.stats.copy())
+    part.data = trace.data[first : max(stop, first)]
+    part.stats.sampling_rate = rate  # after the interval, of which ObsPy makes another rate
+    part.stats.starttime = origin + first / rate
+    return part
 
 
 def state(path: Path) -> tuple[str, int, int]:
@@ -423,11 +404,7 @@ def state(path: Path) -> tuple[str, int, int]:
 
 
 def contents(path: Path) -> str:
-    """
-    SHA-256 of what is in a file, which :py:func:`state` does not see.
-
-    :raises ReadError: If the file cannot be read
-    """
+    """SHA-256 of what is in a file, which :py:func:`state` does not see; raises ReadError if it cannot be read."""
     total = hashlib.sha256()
     with _opened(path) as file:
         while data := file.read(2**20):

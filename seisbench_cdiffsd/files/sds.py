@@ -21,6 +21,7 @@ NAME = re.compile(r"([A-Z0-9]{1,2})\.([A-Z0-9]{1,5})\.([A-Z0-9]{0,2})\.([A-Z0-9]
 LAYOUT = "YEAR/NET/STA/CHAN.D/NET.STA.LOC.CHAN.D.YEAR.DAY"
 #: Folders of a file in the archive: year, network, station, channel.
 DEPTH = 4
+#: What separates two of them.
 DAY = timedelta(days=1)
 
 
@@ -45,9 +46,9 @@ class ChannelDay:
         folder = Path(f"{self.day:%Y}", self.network, self.station, f"{self.channel}.D")
         return folder / f"{self.id}.D.{self.day:%Y.%j}"
 
-    def on(self, day: date) -> ChannelDay:
-        """The same channel on another day."""
-        return replace(self, day=day)
+    def around(self) -> tuple[ChannelDay, ChannelDay, ChannelDay]:
+        """The same channel on the day before, on this one and on the next."""
+        return replace(self, day=self.day - DAY), self, replace(self, day=self.day + DAY)
 
     def at(self, location: str | None) -> ChannelDay:
         """The same channel under another location code, or as it is."""
@@ -56,17 +57,11 @@ class ChannelDay:
 
 @dataclass(frozen=True)
 class InstrumentDay:
-    """
-    A day of an instrument.
+    """A day of an instrument."""
 
-    :param name: Network, station, location, what the channels share of their codes, year and day
-    :param channels: The channels that are written as this instrument
-    :param missing: Channels of the station that exist only on other days, each with one of these days
-    """
-
-    name: str
-    channels: tuple[ChannelDay, ...]
-    missing: tuple[ChannelDay, ...] = ()
+    name: str  # network, station, location, what the channels share of their codes, year and day
+    channels: tuple[ChannelDay, ...]  # those that are written as this instrument
+    missing: tuple[ChannelDay, ...] = ()  # channels of the station that exist only on other days, each with such a day
 
 
 def scan(
@@ -142,14 +137,7 @@ def _days(channels: set[ChannelDay], components: Mapping[str, Component], locati
 
 
 def why_nothing(source: Path, start: date, end: date, select: Iterable[str]) -> str:
-    """
-    Why :py:func:`scan` found nothing, in one line. Only the years asked for are searched.
-
-    :param source: Folder of the archive
-    :param start: First day
-    :param end: Last day
-    :param select: Patterns of channel ids
-    """
+    """Why :py:func:`scan` found nothing, in one line. Only the years asked for are searched."""
     patterns = list(select)
     years = sorted(path.name for path in source.iterdir() if re.fullmatch(r"\d{4}", path.name, re.ASCII))
     if not years:

@@ -9,7 +9,7 @@ import re
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import lru_cache, partial
 from importlib.util import find_spec
 from multiprocessing import resource_tracker
@@ -19,8 +19,9 @@ import torch
 
 from seisbench_cdiffsd.denoising import fingerprint
 from seisbench_cdiffsd.files.console import one_line
-from seisbench_cdiffsd.files.jobs import Job, Settings, attempt, failed, run
+from seisbench_cdiffsd.files.jobs import Job, Settings
 from seisbench_cdiffsd.files.ledger import Outcome
+from seisbench_cdiffsd.files.work import attempt, failed, run
 from seisbench_cdiffsd.weights import CDiffSD, load
 
 
@@ -29,11 +30,7 @@ class Lost(RuntimeError):
 
 
 def run_here(jobs: Iterable[Job], settings: Settings, retries: int = 2) -> Iterator[list[Outcome]]:
-    """
-    Outcomes of one job after the other, run in this process.
-
-    :raises OSError: If there is no room for the outputs
-    """
+    """Outcomes of one job after the other, run in this process; raises OSError if there is no room for the outputs."""
     torch.set_num_threads(settings.threads)
     for job in jobs:
         yield attempt(job, settings, partial(_model, settings.weights, settings.model, 0), retries)
@@ -70,12 +67,11 @@ def run_dask(
     from distributed import Client, as_completed
     from distributed.comm import CommClosedError
 
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # the outcomes report what matters
     # a job whose worker is killed again and again fails in the end
     config = {"distributed.scheduler.allowed-failures": max(3, retries), "distributed.comm.timeouts.connect": "10s"}
     with ExitStack() as stack:
-        for logger in map(logging.getLogger, ("distributed", "distributed.client")):
-            stack.callback(logger.setLevel, logger.level)
-            logger.setLevel(logging.CRITICAL)  # the outcomes report what matters
         stack.enter_context(dask.config.set(config))
         address: Any = scheduler
         if scheduler is None:
@@ -120,40 +116,33 @@ def _model(weights: str, expected: str, number: int) -> CDiffSD:
     return model.to(f"cuda:{number % gpus}" if gpus else "cpu")
 
 
-@contextmanager
-def _processes(workers: int) -> Iterator[Any]:
+def _processes(workers: int) -> Any:
     """Workers on this machine."""
     from distributed import LocalCluster
-    from distributed.deploy.spec import SpecCluster
-    from distributed.utils import LoopRunner
 
-    # The terminal sends Ctrl-C to all processes, but only this one should report it: the event loop, and all processes
-    # that it starts, block SIGINT, or those that are just starting would end with a traceback.
-    runner = LoopRunner()
-    before = None
-    if hasattr(signal, "pthread_sigmask"):  # not on Windows
-        resource_tracker.ensure_running()  # if started later, it would unblock the signal
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        runner.start()
-    finally:
-        if before is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    # The terminal sends Ctrl-C to all processes, but only this one should report it, and when all of them are there:
+    # the event loop, and all processes that it starts, now or later, block it.
+    pressed: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    resource_tracker.ensure_running()  # if started later, it would unblock the signal
+    masks = hasattr(signal, "pthread_sigmask")  # not on Windows
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else None
     # killing a worker for its memory would not reduce what a job needs
     options = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": "127.0.0.1:0"}
     try:
-        cluster = LocalCluster(n_workers=workers, silence_logs=logging.CRITICAL, loop=runner.loop, **options)
-    except KeyboardInterrupt:
-        # at exit, Dask would fail on what is half started, with tracebacks; its processes end with this one
-        SpecCluster._instances.clear()
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-        raise
-    with cluster:
-        yield cluster
-    runner.stop()
+        cluster = LocalCluster(n_workers=workers, silence_logs=logging.CRITICAL, **options)
+    finally:
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+    if pressed:
+        cluster.close()
+        raise KeyboardInterrupt
+    return cluster
 
 
 def _cluster(name: str, workers: int) -> Any:
+    """Workers that a class starts."""
     module, _, kind = name.rpartition(".")
     try:
         cluster = getattr(importlib.import_module(module), kind)()

@@ -41,8 +41,6 @@ def replacing(path: Path) -> Iterator[Path]:
     A temporary path in the same folder, renamed to `path` at the end, and removed after a failure.
 
     Temporary files that killed runs left for this path are removed too, those of live runs are not.
-
-    :param path: File
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.stem)}.{8 * '[0-9a-f]'}.part{glob.escape(path.suffix)}"):
@@ -62,18 +60,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_file(path: Path) -> Iterator[BinaryIO]:
-    """The temporary file of :py:func:`replacing`, open for writing."""
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        yield file
-
-
-@contextmanager
-def folder_for(out: Path) -> Iterator[None]:
+def folder_for(out: Path, option: str = "with --out") -> Iterator[None]:
     """
     Create a folder for results, and say what to do if it, or something in it, cannot be written.
 
     :param out: Folder
+    :param option: How another one is chosen
     :raises OSError: If it cannot be created or written to
     """
     try:
@@ -81,7 +73,7 @@ def folder_for(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or one_line(error)
-        raise OSError(f"The folder {out} cannot be written ({reason}): choose another with --out.") from error
+        raise OSError(f"The folder {out} cannot be written ({reason}): choose another {option}.") from error
 
 
 def _open_temporary(path: Path) -> tuple[Path, BinaryIO]:
@@ -97,11 +89,7 @@ def _open_temporary(path: Path) -> tuple[Path, BinaryIO]:
 
 
 def _lock(file: BinaryIO, wait: bool = False) -> None:
-    """
-    Lock an open file until it is closed.
-
-    :raises OSError: If it cannot be locked, or is locked already and `wait` is false
-    """
+    """Lock an open file until it is closed; raises OSError if that is not possible, or would have to wait."""
     if fcntl is None:
         raise OSError("There are no locks on this system.")
     fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -109,12 +97,7 @@ def _lock(file: BinaryIO, wait: bool = False) -> None:
 
 @contextmanager
 def only_run(out: Path) -> Iterator[None]:
-    """
-    Keep other runs out of a folder. On systems and file systems without locks this does nothing.
-
-    :param out: Folder
-    :raises ValueError: If another run is using it
-    """
+    """Keep other runs out of a folder, if there are locks on it; raises ValueError if another run is using it."""
     with (out / ".lock").open("ab") as file:
         if fcntl is not None:
             try:
@@ -169,7 +152,7 @@ class MseedWriter:
         self._known: dict[str, tuple[str, ...]] = {}
         #: Ids that do not fit into miniSEED, and how they were written.
         self.cut: dict[str, str] = {}
-        self.largest_error, self._error, self._power = 0.0, 0.0, 0.0
+        self._largest_error, self._error, self._power = 0.0, 0.0, 0.0
         #: Largest sample of each channel, as given and as written.
         self._largest: dict[str, tuple[float, float]] = {}
 
@@ -177,7 +160,6 @@ class MseedWriter:
         """
         Append traces. Masked samples are left out.
 
-        :param stream: Stream, unchanged
         :raises Unwritable: If samples do not fit into the encoding, or two ids would become one
         :raises OSError: If the file cannot be written
         """
@@ -194,11 +176,9 @@ class MseedWriter:
         header["mseed"] = {"dataquality": trace.stats.get("mseed", {}).get("dataquality", "D")}
         samples = np.ma.getdata(trace.data)[run]
         values, encoding = self._encoded(samples)
-        given, written = self._largest.get(trace.id, (0.0, 0.0))
-        self._largest[trace.id] = (
-            max(given, float(np.abs(samples).max())),
-            max(written, float(np.abs(values).max())),
-        )
+        known = self._largest.get(trace.id, (0.0, 0.0))
+        given, written = (max(a, float(np.abs(b).max())) for a, b in zip(known, (samples, values), strict=True))
+        self._largest[trace.id] = given, written
         memory = io.BytesIO()  # ObsPy would not report a full disk
         Stream([Trace(values, header)]).write(memory, format="MSEED", encoding=encoding, reclen=4096)
         self.file.write(memory.getbuffer())
@@ -218,29 +198,23 @@ class MseedWriter:
 
     def _encoded(self, samples: Any) -> tuple[Any, str]:
         if self.encoding == "float32":
-            values = samples.astype(np.float32)
+            values = back = samples.astype(np.float32)
             if not np.isfinite(values).all():
                 raise Unwritable("Samples are too large for single precision.")
-            back, encoding = values, "FLOAT32"
         else:
             rounded = np.rint(samples * self.scale)
             largest = np.abs(rounded).max(initial=0)
             if largest >= TOO_LARGE:
                 raise Unwritable(f"Samples of {largest:.3g} do not fit into integers: choose a smaller --scale.")
-            values, encoding = rounded.astype(np.int32), "STEIM2"
-            back = rounded / self.scale
+            values, back = rounded.astype(np.int32), rounded / self.scale
         error = np.abs(samples - back, dtype=np.float64)
-        self.largest_error = max(self.largest_error, float(error.max(initial=0)))
+        self._largest_error = max(self._largest_error, float(error.max(initial=0)))
         self._error += float(np.sum(error**2))
         self._power += float(np.sum(np.square(samples, dtype=np.float64)))
-        return values, encoding
+        return values, "FLOAT32" if self.encoding == "float32" else "STEIM2"
 
     def check(self) -> None:
-        """
-        Check the whole file, after the last stream.
-
-        :raises Unwritable: If all samples of a channel that is not zero were rounded to zero
-        """
+        """After the last stream: raises Unwritable if all samples of a channel that is not zero became zero."""
         lost = {channel: given for channel, (given, written) in self._largest.items() if given and not written}
         if lost:
             raise Unwritable(
@@ -254,25 +228,39 @@ class MseedWriter:
         return not self._largest
 
     @property
-    def silent(self) -> set[str]:
-        """Ids of the channels of nothing but zeros."""
-        return {channel for channel, (given, _) in self._largest.items() if not given}
-
-    @property
-    def exact(self) -> bool:
-        """Whether nothing was lost."""
-        return self._error == 0
+    def silent(self) -> list[str]:
+        """Ids of the channels of nothing but zeros, in order."""
+        return sorted(channel for channel, (given, _) in self._largest.items() if not given)
 
     @property
     def ratio(self) -> float:
-        """How far what the encoding lost lies below the signal, in dB."""
-        return math.inf if self.exact else 10 * math.log10(self._power / self._error)
+        """How far what the encoding lost lies below the signal, in dB; infinite if nothing was lost."""
+        return 10 * math.log10(self._power / self._error) if self._error else math.inf
 
     @property
     def loss(self) -> str:
         """What the encoding lost, in one line."""
-        if self.exact:
+        if not self._error:
             return f"{self.encoding}, no sample rounded"
         scaled = f" times {self.scale:g}" if self.scale != 1 else ""
-        error = f"largest rounding error {self.largest_error:.2g}, {self.ratio:.0f} dB below the signal"
+        error = f"largest rounding error {self._largest_error:.2g}, {self.ratio:.0f} dB below the signal"
         return f"{self.encoding}{scaled}, {error}"
+
+
+class Output(MseedWriter):
+    """A miniSEED file that gets its name by `keep`, and is removed by `drop`, unless it is kept."""
+
+    def __init__(self, path: Path, *encoding: Any) -> None:
+        self.path, self._replacing = path, replacing(path)
+        super().__init__(self._replacing.__enter__().open("wb"), *encoding)
+
+    def keep(self) -> None:
+        """Give it its name."""
+        self.file.close()
+        self._replacing.__exit__(None, None, None)
+
+    def drop(self) -> None:
+        """Remove it, if it is not kept."""
+        with suppress(OSError):  # of what is left to be written to a full disk
+            self.file.close()
+        self._replacing.__exit__(Unwritable, Unwritable(), None)

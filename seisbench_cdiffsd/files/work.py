@@ -1,0 +1,436 @@
+"""Jobs done: an instrument is denoised piece by piece, and written with entries in the ledger, or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from obspy import Stream, UTCDateTime
+from seisbench.models import WaveformModel
+
+from seisbench_cdiffsd.denoising import check_pieces, margin
+from seisbench_cdiffsd.files import ledger
+from seisbench_cdiffsd.files.console import one_line
+from seisbench_cdiffsd.files.extras import Extras
+from seisbench_cdiffsd.files.jobs import Job, Part, Settings, jobs_of_files, listed
+from seisbench_cdiffsd.files.ledger import Entry, Outcome
+from seisbench_cdiffsd.files.reading import ReadError, between, index, state
+from seisbench_cdiffsd.files.sds import channel_day
+from seisbench_cdiffsd.files.writing import Output, Unwritable, folder_for, replacing
+from seisbench_cdiffsd.picking import NOT_PICKED
+from seisbench_cdiffsd.streams.pieces import LARGEST
+from seisbench_cdiffsd.weights import CDiffSD
+
+#: Seconds that are denoised at once.
+PIECE_SECONDS = 6 * 3600.0
+#: Errors after which no other job can write its files either.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+class Changed(OSError):
+    """A file changed while it was read."""
+
+
+def denoised_pieces(
+    model: CDiffSD,
+    read: Callable[[UTCDateTime, UTCDateTime], Stream],
+    start: UTCDateTime,
+    end: UTCDateTime,
+    piece: float = PIECE_SECONDS,
+    **options: Any,
+) -> Iterator[tuple[Stream, Stream]]:
+    """
+    Denoise the samples between two times in constant memory. The result is that of one call with all of them, except
+    for rounding.
+
+    :param read: Function of two times that returns the samples between them
+    :param start: Time of the first sample
+    :param end: Time after the last sample
+    :param piece: Seconds to denoise at once
+    :param options: Arguments of :py:meth:`CDiffSD.denoise`
+    :return: Signal and noise of each piece with samples
+    :raises ValueError: If the filter of the model has no lower corner, so each sample depends on the whole record
+    """
+    check_pieces(model)
+    around = margin(model)
+    for i in range(max(math.ceil((end - start) / piece), 1)):
+        first, last = start + i * piece, min(start + (i + 1) * piece, end)
+        stream = read(first - around, last + around)
+        if any(len(between(trace, first, last)) for trace in stream):
+            clean, noise = model.denoise(stream, return_noise=True, **options)
+            del stream
+            cut = [[between(trace, first, last) for trace in whole] for whole in (clean, noise)]
+            signal, rest = (Stream([x for x in y if not np.ma.getmaskarray(x.data).all()]) for y in cut)
+            yield signal, rest
+
+
+def denoise_files(
+    model: CDiffSD,
+    inputs: Iterable[str],
+    settings: Settings,
+    picker: WaveformModel | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> Iterator[Outcome]:
+    """
+    Denoise files, one instrument after the other.
+
+    :param inputs: Paths, or "example"
+    :param picker: A SeisBench picker, for `settings.picks`
+    :param report: Called with what was written, line by line
+    :return: Outcomes of the inputs that failed, and of each output
+    :raises OSError: If nothing can be written to the folder
+    """
+    jobs, outcomes = jobs_of_files(inputs, settings)
+    yield from [*outcomes]
+    if jobs:
+        with folder_for(settings.out):
+            for job in jobs:
+                done = attempt(job, settings, lambda: model, picker=picker, report=report)
+                outcomes += done
+                yield from done
+    yield from gone(jobs, outcomes, settings)
+
+
+def attempt(
+    job: Job, settings: Settings, model: Callable[[], CDiffSD], retries: int = 0, **kwargs: Any
+) -> list[Outcome]:
+    """Run a job, again after an error; return its outcomes. Raise OSError if there is no room for any outputs."""
+    try:
+        return run(job, settings, model, **kwargs)
+    except Exception as error:
+        return attempt(job, settings, model, retries - 1, **kwargs) if retries else failed(job, error)
+
+
+def failed(job: Job, error: BaseException) -> list[Outcome]:
+    """The outcome of a job that raised an error; raises the error again if all other jobs would fail alike."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        raise error
+    files = [name for target in job.targets for name in target.paths if name not in str(error)]
+    about = f" ({listed(files)})" if files and not isinstance(error, OSError) else ""
+    return [Outcome(job.name, "failed", one_line(error) + about)]
+
+
+def run(
+    job: Job,
+    settings: Settings,
+    model: Callable[[], CDiffSD] | None,
+    picker: WaveformModel | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> list[Outcome]:
+    """
+    Do a job, unless it is done. No file is left incomplete; entries in the ledger are written last.
+
+    :param model: Returns the model, when it is needed; None to do nothing but look
+    :param picker: A picker, for `settings.picks`
+    :param report: Called with what was written, line by line
+    :return: Outcomes of the job, and of files with problems; none if there is something to do, but no model
+    :raises OSError: If the outputs cannot be written
+    :raises Changed: If a file changed while it was read; nothing is written then
+    """
+    states = job.before or _states(job, settings)
+    key, former, kinds = settings.key(job.name, states), _entries(job, settings), _kinds(job, settings)
+    if _is_done(job, former, settings, key):
+        return _outcomes(job, former, "complete", settings)
+    if model is None:
+        return []
+    paths = [settings.roots[kind] / name for x in job.targets for kind in kinds for name in x.files[kind]]
+    for path in (*paths, *(ledger.entry_path(settings.out, target.name) for target in job.targets)):
+        if job.is_input(path, settings):
+            raise ValueError(f"{path} is its own input, or another one: choose another folder for the outputs")
+    parts = [Part(target, entry) for target, entry in zip(job.targets, former, strict=True)]
+    unavailable = job.open(parts, settings)
+    count = Counter(part.target.name for part in parts if not part.skipped)
+    alike = sorted(x for target in job.targets if count[target.name] > 1 for x in target.ids)
+    if alike:
+        return [Outcome(job.name, "failed", f"{', '.join(alike)} would be one channel: choose one with --select")]
+    work = Work(job, settings, parts, unavailable)
+    work.write(model(), states, picker)
+    if lost := work.lost():
+        left = "the output of its instrument is left as it is"
+        return [Outcome(name, "failed", f"{why.rstrip('.')}; {left}") for name, why in sorted(lost.items())]
+    removed = work.commit(key)
+    with suppress(ValueError, OSError):  # what is written is done, even if the console cannot print its name
+        for line in work.lines:
+            report(line)
+    return [*removed, *_outcomes(job, work.entries, "done", settings)]
+
+
+def _states(job: Job, settings: Settings) -> dict[str, tuple[Any, ...]]:
+    """Name, size and time of all files that the outputs depend on, as they are now."""
+    return {name: state(path) for name, path in job.inputs(settings).items()}
+
+
+def _entries(job: Job, settings: Settings) -> list[Entry]:
+    return [ledger.read(ledger.entry_path(settings.out, target.name)) for target in job.targets]
+
+
+def _kinds(job: Job, settings: Settings) -> list[str]:
+    """Kinds of files that are wanted."""
+    wanted = {"noise": settings.noise, "picks": settings.picks, "figures": settings.figures and job.short}
+    return ["outputs", *(kind for kind, asked in wanted.items() if asked)]
+
+
+def _is_done(job: Job, entries: Iterable[Entry], settings: Settings, key: str) -> bool:
+    """Whether entries have this key, and their files exist. A rerun would have the same problems."""
+    now = job.inputs(settings) if settings.verify else {}
+    for target, entry in zip(job.targets, entries, strict=True):
+        if not entry or entry["key"] != key:
+            return False
+        for kind in _kinds(job, settings) if entry["files"].get("outputs") else []:
+            moved = kind == "noise" and entry["noise folder"] != ledger.place(settings.roots[kind], settings.out)
+            if moved or not entry["files"].get(kind, {}).keys() >= {*target.files[kind]}:
+                return False
+        if any(ledger.digest(now[x]) != known for x, known in entry["inputs"].items() if x in now):
+            return False
+    return _all_there(job, entries, settings, settings.verify)
+
+
+def _all_there(job: Job, entries: Iterable[Entry], settings: Settings, verify: bool = False) -> bool:
+    """Whether there are entries, and the files of wanted kinds that they have."""
+    kinds = _kinds(job, settings)
+    files = [(kind, entry["files"].get(kind, {})) for entry in entries if entry for kind in kinds]
+    there = (ledger.is_there(settings.roots[kind] / x, y, verify) for kind, known in files for x, y in known.items())
+    return all(entries) and all(there)
+
+
+def gone(jobs: Iterable[Job], outcomes: Iterable[Outcome], settings: Settings) -> list[Outcome]:
+    """What was done, or was complete, and is there no more at the end of a run."""
+    done = {x.name for x in outcomes if x.state in ("done", "complete")}
+    lost = (x.name for x in jobs if x.name in done and not _all_there(x, _entries(x, settings), settings))
+    return [Outcome(name, "failed", f"its output is gone again from {settings.out}") for name in lost]
+
+
+def _outcomes(job: Job, entries: Iterable[Entry], state: str, settings: Settings) -> list[Outcome]:
+    """Outcomes of a job, from its entries."""
+    rows, losses = [], [(math.inf, "")]
+    # channels of the station that exist only on other days, except those that are too slow for the model
+    missing = [x.id for x in job.missing if not _is_slow_file(settings.source / x.path, settings.least)]
+    notes = [f"no {', '.join(missing)}"] if missing else []
+    for target, entry in zip(job.targets, entries, strict=True):
+        problems, made = dict(entry["problems"]), entry["files"].get("outputs")
+        if entry["skipped"]:
+            rows += [Outcome(f"*.{x.rpartition('.')[2]}", "skipped", entry["skipped"]) for x in target.ids]
+        if not made and len(problems) > 1 and target.label in problems:
+            files = "; ".join(f"{name}: {why}" for name, why in sorted(problems.items()) if name != target.label)
+            problems = {target.label: f"{problems[target.label]} ({files})"}
+        rows += [Outcome(name, "partly" if made else "failed", why) for name, why in sorted(problems.items())]
+        notes += entry["notes"] if made else []
+        known = (x for kind in entry["files"].values() for x in kind.values())
+        losses += [(x.get("ratio") or 0.0, x["loss"]) for x in known if x.get("loss")]
+    if settings.figures and not job.short:
+        notes.append("no figure: longer than an hour")
+    if not any(entry["files"].get("outputs") for entry in entries):
+        return rows or [Outcome(job.name, "failed", "no samples")]
+    return [*rows, Outcome(job.name, state, "; ".join(notes), *min(losses))]
+
+
+@lru_cache(maxsize=1024)  # as this holds for all days that lack the channel
+def _is_slow_file(path: Path, least: float) -> bool:
+    try:
+        return max(span.rate for part in index(path) for span in part.spans) <= least
+    except ReadError:
+        return False
+
+
+class Work:
+    """What a job does: `write` makes files, all of them or none, `commit` the entries in the ledger."""
+
+    def __init__(self, job: Job, settings: Settings, parts: list[Part], unavailable: dict[Path, str]) -> None:
+        self.job, self.settings, self.parts, self.kinds = job, settings, parts, _kinds(job, settings)
+        self.unavailable = unavailable
+        self.lines = [job.title] if job.title else []
+        self.entries: list[Entry] = []
+        self._hashes: dict[str, str] = {}
+        self._broken: set[str] = set()
+
+    def write(self, model: CDiffSD, states: Mapping[str, Any], picker: WaveformModel | None) -> None:
+        """Write the files of all channels, all of them or none."""
+        job, settings, chosen = self.job, self.settings, [part for part in self.parts if part.limits]
+        extras = Extras(model, self.kinds, picker, settings.components)
+        with ExitStack() as stack:
+            for kind, part in ((x, y) for x in ("outputs", "noise") if x in self.kinds for y in chosen):
+                try:
+                    encoding = settings.encoding, settings.scale, settings.location
+                    part.outputs[kind] = Output(settings.roots[kind] / part.target.files[kind][0], *encoding)
+                    stack.callback(part.outputs[kind].drop)
+                except OSError as error:
+                    self._refused(kind, part, error)
+            if chosen and not self.lost():
+                times = [part.limits for part in chosen if part.limits]
+                start, end = min(first for first, _ in times), max(last for _, last in times)
+                options = settings.options | ({"components": settings.components} if settings.components else {})
+                for signal, noise in denoised_pieces(model, self.read, start, end, **options):
+                    self._append("outputs", signal)
+                    self._append("noise", noise)
+                    extras.add(signal, noise)
+            if self.lost():
+                return
+            self._hashes = {name: x for name, path in job.inputs(settings).items() if (x := ledger.digest(path))}
+            changed = [name for name, now in _states(job, settings).items() if now != states[name]]
+            if changed:
+                raise Changed(f"{listed(changed)} changed while it was read: run the command again.")
+            for part in self.parts:
+                if part.former:  # a run that is killed from here on leaves nothing to rely on
+                    ledger.write(ledger.entry_path(settings.out, part.target.name), {**part.former, "key": ""})
+            for part in chosen:
+                self._keep(part)
+        if self.parts[0].files["outputs"]:
+            self._add(extras)
+
+    def read(self, start: UTCDateTime, end: UTCDateTime) -> Stream:
+        """Samples of all channels."""
+        stream = sum((part.source.read(start, end) for part in self.parts), Stream())
+        self._broken.update(x.id for x in stream if x.data.dtype.kind == "f" and not np.isfinite(x.data).all())
+        return stream
+
+    def lost(self) -> dict[str, str]:
+        """Files that are unavailable now, of which there are outputs, which may be better than new ones; and why."""
+        for part in self.parts:
+            self.unavailable |= {path: part.source.problems[path] for path in part.source.unavailable}
+        made = (part for part in self.parts if part.former and part.former["files"].get("outputs"))
+        paths = ((name, self.settings.source / name) for part in made for name in part.target.paths)
+        return {name: self.unavailable[path] for name, path in paths if path in self.unavailable}
+
+    def _refused(self, kind: str, part: Part, error: Exception) -> None:
+        """Note that an output cannot be written; the noise takes nothing else down."""
+        part.outputs.pop(kind, None)
+        if kind == "outputs" and isinstance(error, OSError):
+            raise error
+        reason = (isinstance(error, OSError) and error.strerror) or one_line(error)
+        where = f"no noise, which cannot be written to {self.settings.roots['noise']}: " if kind == "noise" else ""
+        part.problem(where + reason)
+
+    def _append(self, kind: str, stream: Stream) -> None:
+        of = {channel: part for part in self.parts for channel in part.target.ids}
+        for trace in stream:
+            part = of[trace.id]
+            output = part.outputs.get(kind)
+            if output and part.limits:
+                try:
+                    output.write(Stream([between(trace, *part.limits)]))
+                except (OSError, Unwritable) as error:
+                    output.drop()
+                    self._refused(kind, part, error)
+
+    def _keep(self, part: Part) -> None:
+        """Keep the files of a target, if they are of use, and note what is wrong with them."""
+        for name in part.target.paths:
+            if reason := part.source.problems.get(self.settings.source / name):
+                part.problem(reason, about=name)
+        for kind, output in [*part.outputs.items()]:
+            if kind == "noise" and not part.files["outputs"]:
+                continue
+            try:
+                output.check()
+                if output.empty:
+                    if part.target.label not in part.problems:
+                        none = "no samples could be read" if part.source.problems else "has no finite samples"
+                        part.problem(f"{none} below {LARGEST:g}")
+                    continue
+                output.keep()
+                self._take(kind, part, output.path, output)
+            except (OSError, Unwritable) as error:
+                self._refused(kind, part, error)
+        if part.files["outputs"]:
+            output, broken = part.outputs["outputs"], sorted(self._broken & {*part.target.ids})
+            if broken:
+                part.problem(f"NaN and infinite samples of {listed(broken)} were left out")
+            for channel, cut in sorted(output.cut.items()):
+                part.problem(f"{channel} does not fit into miniSEED: it is {cut} there")
+            part.notes += [f"{listed(output.silent)}: constant, became zeros"] if output.silent else []
+
+    def _take(self, kind: str, part: Part, path: Path, output: Output | None = None) -> None:
+        """Take a file that is written into the entry."""
+        # the loss of single precision is negligible
+        lossy = output and output.encoding != "float32" and math.isfinite(output.ratio)
+        loss = {"ratio": output.ratio, "loss": output.loss} if output and lossy else {}
+        name = path.relative_to(self.settings.roots[kind]).as_posix()
+        part.files[kind][name] = {"size": path.stat().st_size, "sha256": ledger.digest(path), **loss}
+        self.lines.append(f"  {path}" + (f"  ({output.loss})" if output else ""))
+
+    def _add(self, extras: Extras) -> None:
+        """Write picks and the figure: what goes wrong there leaves the samples as they are."""
+        part = self.parts[0]
+
+        def noisy() -> Stream:
+            return self.read(*part.limits) if part.limits else Stream()
+
+        for kind in (kind for kind in ("picks", "figures") if kind in self.kinds):
+            paths = [self.settings.out / name for name in part.target.files[kind]]
+            try:
+                if kind == "picks":
+                    self.lines += extras.write_picks(paths, noisy if self.job.short else None)
+                    for instrument, reason in extras.picks().attrs[NOT_PICKED].items():
+                        part.problem(f"{instrument}* was not picked, because {reason}")
+                else:
+                    extras.draw(paths[0], noisy())
+                for path in paths:
+                    self._take(kind, part, path)
+            except Exception as error:  # of a library
+                part.problem(f"no {kind}: {one_line(error)}")
+
+    def commit(self, key: str) -> list[Outcome]:
+        """Remove what is no longer valid, and write the entries; return what was removed."""
+        settings, job, removed = self.settings, self.job, set()
+        place = ledger.place(settings.roots["noise"], settings.out)
+        if any(settings.source / name in self.unavailable for target in job.targets for name in target.paths):
+            key = ""  # the next run tries again
+        for part in self.parts:
+            files = {kind: dict(known) for kind, known in part.files.items() if known}
+            before = part.former.get("files", {})
+            if before and part.former["noise folder"] != place:
+                before = {kind: known for kind, known in before.items() if kind != "noise"}
+            if part.unread and before.get("outputs"):  # there may be no other copy
+                files = before
+                part.problem("its output is left as it is")
+            elif before and part.former["key"] == key:  # still valid, though not asked for now
+                files |= {kind: known for kind, known in before.items() if kind not in self.kinds}
+            kept = {settings.roots[kind] / name for kind, known in files.items() for name in known}
+            for kind, root in settings.roots.items():
+                for name in before.get(kind, {}):
+                    path = root / name
+                    own = re.fullmatch(part.target.owned, name) and path not in kept
+                    if own and not job.is_input(path, settings) and ledger.removed(root, name, before[kind][name]):
+                        removed.add(path.name.partition(".D.")[0])
+            entry = {"key": key, "model": settings.model, "inputs": self._hashes, "files": files, "noise folder": place}
+            entry |= {"problems": part.problems, "notes": part.notes, "skipped": part.skipped}
+            self.entries.append(entry)
+            ledger.write(ledger.entry_path(settings.out, part.target.name), entry)
+            if before:
+                self.lines.append("  replaces what was made of another input, or with other options or weights")
+        why = f"{listed(sorted(removed))}, which is no longer valid"
+        return [Outcome(job.name, "removed", why)] if removed else []
+
+
+def write_manifest(jobs: Iterable[Job], settings: Settings, name: str = "manifest.json", whole: bool = True) -> Path:
+    """
+    Write the manifest of an archive: the outputs that exist now with size and SHA-256, and the problems; those of all
+    commands, or of these jobs alone. Return its path.
+    """
+    out, roots = settings.out, settings.roots
+    total: dict[str, Any] = {"problems": {}, "outputs": {}} | ({} if settings.noise is None else {"noise": {}})
+    own = {ledger.entry_path(out, target.name): job.name for job in jobs for target in job.targets}
+    paths = {*own, *((out / ledger.FOLDER).glob("*/*/*/*/*.json") if whole else ())}
+    entries = {path: ledger.read(path) for path in sorted(paths)}
+    models = set()
+    for entry in filter(None, entries.values()):
+        total["problems"] |= entry["problems"]
+        for kind in total.keys() & entry["files"].keys():
+            if kind == "outputs" or entry["noise folder"] == ledger.place(roots[kind], out):
+                files = entry["files"][kind].items()
+                there = {x: y for x, y in files if channel_day(Path(x)) and ledger.is_there(roots[kind] / x, y)}
+                total[kind] |= there
+                models |= {entry["model"]} if there else set()
+    total |= {"missing": sorted({job for path, job in own.items() if not entries[path]}), "models": sorted(models)}
+    with replacing(out / name) as temporary:
+        temporary.write_text(json.dumps(total, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return out / name
