@@ -20,7 +20,7 @@ from seisbench.models import WaveformModel
 from torch import Tensor
 
 from seisbench_cdiffsd import denoising
-from seisbench_cdiffsd.picking import WeightsUnavailable, load_seisbench_model
+from seisbench_cdiffsd.picking import WeightsUnavailable, load_picker
 from seisbench_cdiffsd.streams.filtering import BAND, SAMPLING_RATE, design_filter, filtered
 from seisbench_cdiffsd.training.losses import MASK_FRAME, MASK_TRANSFORM
 from seisbench_cdiffsd.weights import UNREADABLE, load
@@ -154,7 +154,7 @@ def load_network(name: str, weights: str | Path, download: bool = False, device:
         if name == "CDiffSD":
             model = load(str(weights))
         elif isinstance(weights, str):
-            model = load_seisbench_model(name, weights, download)
+            model = load_picker(name, weights, download)
         else:
             model = getattr(sbm, name).load(weights)
     except (FileNotFoundError, WeightsUnavailable) as error:

@@ -55,9 +55,6 @@ def load_picker(name: str = "PhaseNet", weights: str = "original", download: boo
     A pretrained picker of SeisBench, or another model. Without `download`, only SeisBench's cache is searched.
 
     :param name: Class in ``seisbench.models``, such as "PhaseNet" or "EQTransformer"
-    :param weights: Name of the pretrained weights
-    :param download: Ask SeisBench's remote repository for weights that are not in the cache
-    :return: The picker
     :raises ValueError: If SeisBench has no model of this name
     :raises WeightsMissing: If the weights are not in the cache, and are not to be downloaded
     :raises WeightsUnavailable: If they could not be downloaded, or are damaged
@@ -76,15 +73,9 @@ def load_picker(name: str = "PhaseNet", weights: str = "original", download: boo
     try:
         return kind.from_pretrained(weights)
     except UNREADABLE as error:
-        reason = (
-            "loaded from SeisBench's cache: delete them there"
-            if cached
-            else "downloaded (is there a network, and such weights?)"
-        )
-        raise WeightsUnavailable(f"The {name} weights {weights!r} could not be {reason}.") from error
-
-
-load_seisbench_model = load_picker
+        failed = "downloaded (is there a network, and such weights?)"
+        failed = "loaded from SeisBench's cache: delete them there" if cached else failed
+        raise WeightsUnavailable(f"The {name} weights {weights!r} could not be {failed}.") from error
 
 
 def pick_stream(
@@ -102,66 +93,58 @@ def pick_stream(
         ``attrs["not picked"]`` has the instruments that could not be picked, each with a reason
     """
     components = assign((trace.id for trace in stream), names)
-    instruments: dict[str, list[tuple[str, Trace]]] = defaultdict(list)
+    instruments: dict[str, list[tuple[str, Trace, NDArray[np.int64]]]] = defaultdict(list)
     for trace in stream:
         component = components.get(trace.id, Component(trace.id, ""))
-        instruments[component.instrument].append((component.letter, trace))
+        instruments[component.instrument].append((component.letter, trace, _samples(trace)))
     rows, reasons = [], {}
     for instrument, members in sorted(instruments.items()):
-        reason = _unfit(members)
-        for part in _stretches(picker, members) if not reason else ():
+        living = [member for member in members if len(member[2])]
+        rates = sorted({trace.stats.sampling_rate for _, trace, _ in living})
+        usable = [member for member in living if RATES[0] <= member[1].stats.sampling_rate <= RATES[1]]
+        if not members[0][0]:
+            reasons[instrument] = "it has none of the components Z, N, E, 1 and 2"
+        elif not usable:
+            at = f"it is sampled at {', '.join(f'{rate:g}' for rate in rates)} Hz"
+            reasons[instrument] = at if rates else "it has no samples"
+        for part in _stretches(picker, usable) if instrument not in reasons else ():
             found = _classify(picker, part, [kwargs])
             if found is None:
-                reason = f"{picker.name} uses none of its components"
+                reasons[instrument] = f"{picker.name} uses none of its components"
             else:
                 rows += [(instrument, x.phase, x.peak_time, float(x.peak_value)) for x in found[0]]
-        if reason:
-            reasons[instrument] = reason
     picks = pd.DataFrame(sorted(rows, key=lambda row: row[2]), columns=PICK_COLUMNS)
     picks.attrs[NOT_PICKED] = reasons
     return picks
 
 
-def _unfit(members: Sequence[tuple[str, Trace]]) -> str:
-    """Why none of some components can be picked; empty if one can."""
-    if not members[0][0]:
-        return "it has none of the components Z, N, E, 1 and 2"
-    rates = sorted({trace.stats.sampling_rate for _, trace in members if _there(trace).any()})
-    if rates and not any(RATES[0] <= rate <= RATES[1] for rate in rates):
-        return f"it is sampled at {', '.join(f'{rate:g}' for rate in rates)} Hz"
-    return "" if rates else "it has no samples"
-
-
-def _there(trace: Trace) -> NDArray[np.bool_]:
-    """Which samples are numbers."""
+def _samples(trace: Trace) -> NDArray[np.int64]:
+    """Indices of the samples that are numbers."""
     if trace.data.dtype.kind not in "iufb":
-        return np.zeros(0, bool)
-    return np.isfinite(np.ma.getdata(trace.data)) & ~np.ma.getmaskarray(trace.data)
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(np.isfinite(np.ma.getdata(trace.data)) & ~np.ma.getmaskarray(trace.data))
 
 
-def _stretches(picker: WaveformModel, members: Sequence[tuple[str, Trace]]) -> Iterator[Stream]:
+def _stretches(picker: WaveformModel, members: Sequence[tuple[str, Trace, NDArray[np.int64]]]) -> Iterator[Stream]:
     """Copies of the components of one instrument without gaps, in stretches that are picked by themselves."""
     pieces, length = [], (picker.in_samples - 1) / picker.sampling_rate
-    for letter, trace in members:
-        there, rate = np.flatnonzero(_there(trace)), trace.stats.sampling_rate
-        if not len(there) or not RATES[0] <= rate <= RATES[1]:
-            continue
+    for letter, trace, there in members:
         # one type and scale, since ObsPy merges no others, and codes that no data can spoil
+        rate = trace.stats.sampling_rate
         header = {"channel": f"HH{letter}", "sampling_rate": rate}
         for run in np.split(there, np.flatnonzero(np.diff(there) > BRIDGED * rate + 1) + 1):
             values = np.interp(np.arange(run[0], run[-1] + 1), run, np.ma.getdata(trace.data)[run].astype(np.float64))
             pieces.append(Trace(values, {**header, "starttime": trace.stats.starttime + run[0] / rate}))
     stretch, end = Stream(), UTCDateTime(0)
     for piece in sorted(pieces, key=lambda piece: piece.stats.starttime):
-        if stretch:
-            first = stretch[0].stats
-            same = abs(piece.stats.sampling_rate - first.sampling_rate) <= SAME_RATE * first.sampling_rate
-            near = piece.stats.starttime - end <= BRIDGED or piece.stats.endtime - first.starttime <= length
-            if not (same and near):
-                yield stretch.merge(method=1, fill_value="interpolate")
-                stretch = Stream()
-            else:
-                piece.stats.sampling_rate = first.sampling_rate
+        first = (stretch or [piece])[0].stats
+        same = abs(piece.stats.sampling_rate - first.sampling_rate) <= SAME_RATE * first.sampling_rate
+        near = piece.stats.starttime - end <= BRIDGED or piece.stats.endtime - first.starttime <= length
+        if stretch and not (same and near):
+            yield stretch.merge(method=1, fill_value="interpolate")
+            stretch = Stream()
+        elif stretch:
+            piece.stats.sampling_rate = first.sampling_rate
         end = max(end, piece.stats.endtime) if stretch else piece.stats.endtime
         stretch.append(piece)
     if stretch:
@@ -174,10 +157,8 @@ def pick_windows(
     """
     Picks on windows of one length at several thresholds; the picker runs once, on batches of windows.
 
-    :param picker: A SeisBench picker; it sorts and resamples the components as it needs them
     :param windows: Windows, (batch, 3, samples), components in ZNE order
     :param thresholds: Lowest probabilities of a pick of P or S
-    :param sampling_rate: Sampling rate in Hz
     :return: Picks at each threshold, in order of record (0 ... batch - 1) and time, in s from the start of the window
     :raises ValueError: If the windows are not of this shape
     """
@@ -195,10 +176,7 @@ def pick_windows(
     options = [{"P_threshold": least, "S_threshold": least} for least in thresholds]
     tables = []
     for found in _classify(picker, stream, options) or [[] for _ in thresholds]:
-        rows = [
-            (int(pick.trace_id.split(".")[1]), pick.phase, pick.peak_time - start, float(pick.peak_value))
-            for pick in found
-        ]
+        rows = [(int(x.trace_id.split(".")[1]), x.phase, x.peak_time - start, float(x.peak_value)) for x in found]
         tables.append(pd.DataFrame(sorted(rows, key=lambda row: (row[0], row[2])), columns=PICK_COLUMNS))
     return tables
 
@@ -212,8 +190,7 @@ def match_labels(picks: pd.DataFrame, labels: pd.DataFrame, tolerance: float) ->
     :param tolerance: Largest absolute residual in seconds
     :return: `labels` with the columns ``residual`` (pick - label in seconds) and ``probability``, NaN where missed
     """
-    residual = np.full(len(labels), np.nan)
-    probability = np.full(len(labels), np.nan)
+    residual, probability = np.full((2, len(labels)), np.nan)
     groups = picks.groupby(["record", "phase"]).indices
     for key, rows in labels.groupby(["record", "phase"]).indices.items():
         near, wanted = picks.iloc[groups.get(key, [])], labels.iloc[rows]

@@ -31,10 +31,8 @@ COLUMN_COLOURS = {"noisy": "#555555", "denoised": "#000000", "removed noise": "#
 MAX_POINTS = 10_000
 #: Samples above this, beside which nothing could be seen, are not drawn.
 LARGEST = 1e30
-#: More picks than these are drawn thin and without their names, as they would hide the trace.
-MAX_NAMED_PICKS = 6
-#: Room for the name of a pick: its width as a share of the axes, and its height in points.
-NAME_WIDTH, NAME_HEIGHT = 0.12, 10
+#: More picks than these are drawn thin, as they would hide the trace, and counted.
+MAX_NAMED_PICKS = 4
 
 
 @style.context("default", after_reset=True)  # whatever the user's matplotlibrc wants, such as LaTeX
@@ -45,7 +43,6 @@ def plot_denoised(
     picks: pd.DataFrame | None = None,
     picks_denoised: pd.DataFrame | None = None,
     path: str | Path | None = None,
-    title: str | None = None,
     filter_args: Sequence[Any] | None = None,
     filter_kwargs: Mapping[str, Any] | None = None,
 ) -> Figure:
@@ -58,12 +55,9 @@ def plot_denoised(
 
     :param noisy: Recorded traces of one instrument
     :param denoised: Denoised traces with the same ids; missing channels are left empty
-    :param noise: The removed noise
     :param picks: Picks on the noisy record, with the columns ``phase``, ``time`` (UTCDateTime) and, optionally,
         ``probability``
-    :param picks_denoised: Picks on the denoised record
     :param path: Write the figure to this file
-    :param title: Title; the instrument and the date by default
     :param filter_args: The model's filter, as SeisBench has it; none by default
     :param filter_kwargs: Likewise
     :return: The figure
@@ -102,14 +96,15 @@ def plot_denoised(
         row[0].set_ylim(-reach, reach)
         label = id_.rsplit(".", 1)[-1]
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontweight="bold", parse_math=False)
-    rows = max(_name(ax, found.get(name, []), start, end) for ax, name in zip(axes[0], columns, strict=True))
     for ax, name in zip(axes[0], columns, strict=True):
-        ax.set_title(name if name == "denoised" else name + band, loc="left", fontsize=11, pad=6 + NAME_HEIGHT * rows)
+        ax.set_title(name if name == "denoised" else name + band, loc="left", fontsize=11)
+        ax.set_title(_names(found.get(name, [])), loc="right", fontsize=8)
     axes[0, 0].set_xlim(start.datetime, end.datetime)
     figure.supylabel("units of the input", fontsize=8)
     instrument = ids[0] if len(ids) == 1 else f"{ids[0][:-1]}*"
-    title = title or f"{instrument}   {start.strftime('%Y-%m-%d')} UTC"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, parse_math=False)
+    figure.suptitle(
+        f"{instrument}   {start.strftime('%Y-%m-%d')} UTC", x=0.01, ha="left", fontsize=12, parse_math=False
+    )
     if any(found.values()):
         lines = [Line2D([], [], color=colour, lw=1.4, label=f"{phase} pick") for phase, colour in PHASES.items()]
         figure.legend(handles=lines, loc="upper right", ncols=2, frameon=False, fontsize=9)
@@ -148,6 +143,12 @@ def _values(trace: Trace, filters: tuple[Sequence[Any], dict[str, Any]] | None) 
     return values
 
 
+def _names(picks: list[Any]) -> str:
+    if len(picks) > MAX_NAMED_PICKS:
+        return f"{len(picks)} picks"
+    return "   ".join(f"{x.phase} {x.probability:.2f}" if hasattr(x, "probability") else x.phase for x in picks)
+
+
 def _draw(ax: Axes, trace: Trace, values: NDArray[np.float64], colour: str) -> None:
     step, bins = trace.stats.delta, -(-2 * len(values) // MAX_POINTS)
     if bins > 1:
@@ -155,31 +156,6 @@ def _draw(ax: Axes, trace: Trace, values: NDArray[np.float64], colour: str) -> N
         values, step = np.stack([np.fmin.reduce(blocks, 1), np.fmax.reduce(blocks, 1)], 1).ravel(), step * bins / 2
     start = np.datetime64(trace.stats.starttime.datetime, "ns")
     ax.plot(start + (np.arange(len(values)) * step * 1e9).astype("timedelta64[ns]"), values, color=colour, lw=0.6)
-
-
-def _name(ax: Axes, picks: list[Any], start: UTCDateTime, end: UTCDateTime) -> int:
-    """Name picks above the axes if they are few, in as many rows as keep their names apart; return this number."""
-    rows: list[list[float]] = []
-    for pick in picks if len(picks) <= MAX_NAMED_PICKS else []:
-        at = (pick.time - start) / (end - start)
-        # beside the line: before P and behind S, unless it would leave the axes
-        left = at - NAME_WIDTH if at > (NAME_WIDTH if pick.phase == "P" else 1 - NAME_WIDTH) else at
-        free = (i for i, taken in enumerate(rows) if all(abs(left - other) >= NAME_WIDTH for other in taken))
-        row = next(free, len(rows))
-        if row == len(rows):
-            rows.append([])
-        rows[row].append(left)
-        ax.annotate(
-            f"{pick.phase} {pick.probability:.2f}" if hasattr(pick, "probability") else pick.phase,
-            (at, 1),
-            xycoords="axes fraction",
-            xytext=(2 if left == at else -2, 2 + NAME_HEIGHT * row),
-            textcoords="offset points",
-            color=PHASES.get(pick.phase, OTHER),
-            ha="left" if left == at else "right",
-            fontsize=8,
-        )
-    return len(rows)
 
 
 def _style(ax: Axes) -> None:

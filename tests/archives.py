@@ -6,11 +6,10 @@ import numpy as np
 from obspy import Stream, Trace, UTCDateTime
 
 from seisbench_cdiffsd import CDiffSD, cli
+from seisbench_cdiffsd.files import work as doing
 from seisbench_cdiffsd.files.jobs import jobs_of_archive
 from seisbench_cdiffsd.files.reading import between
 from seisbench_cdiffsd.files.sds import ChannelDay, scan
-from seisbench_cdiffsd.files.work import run as run_job
-from seisbench_cdiffsd.files.work import write_manifest
 from seisbench_cdiffsd.files.workers import run_here
 
 START = UTCDateTime(2020, 12, 30)
@@ -21,14 +20,14 @@ ARGUMENTS = {"sampling_rate": 4, "in_samples": 400, "filter_args": ("bandpass",)
 
 
 def record(station, days=3, components="ZNE", seed=0, start=START):
-    """Traces of a station; only some hours around midnight, so that a day is denoised in no time."""
+    """Traces of a station; only some minutes around midnight, so that a day is denoised in no time."""
     generator = np.random.default_rng(seed)
     header = {"network": "XX", "station": station, "location": "00", "sampling_rate": 4}
     traces = []
     for component in components:
         for day in range(days):
-            first = start + 86400 * (day + 1) - 1500
-            samples = generator.integers(-1000, 1000, 4 * 3000).astype(np.int32)
+            first = start + 86400 * (day + 1) - 800
+            samples = generator.integers(-1000, 1000, 4 * 1600).astype(np.int32)
             traces.append(Trace(samples, {**header, "channel": f"HH{component}", "starttime": first}))
     return Stream(traces)
 
@@ -59,13 +58,13 @@ def work(settings, **kwargs):
     """Outcomes of all jobs, in this process."""
     todo, strange = jobs_of(settings, **kwargs), scan(settings.source, FIRST, LAST, **kwargs)[1]
     outcomes = strange + [outcome for result in run_here(todo, settings, retries=0) for outcome in result]
-    write_manifest(todo, settings)
+    doing.write_manifest(todo, settings)
     return outcomes
 
 
 def run_one(job, settings):
     """Outcomes of a job; its errors are raised."""
-    return run_job(job, settings, lambda: CDiffSD.load(settings.weights))
+    return doing.run(job, settings, lambda: CDiffSD.load(settings.weights))
 
 
 def content(folder):

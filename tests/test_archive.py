@@ -1,5 +1,7 @@
 """Archives: no seam at midnight, nothing lost to faults, and reruns that are equal to the byte."""
 
+import gc
+import hashlib
 import json
 import os
 import re
@@ -9,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,13 +22,62 @@ import pytest
 from archives import FIRST, LAST, START, content, jobs_of, record, run, run_one, samples, states, store, work
 from hypothesis import example, given
 from hypothesis import strategies as st
-from obspy import Stream, Trace
+from obspy import Trace, UTCDateTime
+from test_files import full_disk
 
 from seisbench_cdiffsd import CDiffSD
+from seisbench_cdiffsd.files import jobs, ledger, reading, workers, writing
 from seisbench_cdiffsd.files import work as doing
-from seisbench_cdiffsd.files.ledger import report, status
+from seisbench_cdiffsd.files.ledger import place, report, status
 from seisbench_cdiffsd.files.sds import channel_day, scan
-from seisbench_cdiffsd.files.workers import run_here
+
+#: The days with samples of one station.
+DAYS = FIRST, FIRST + timedelta(days=1)
+
+
+@pytest.fixture
+def one(tmp_path):
+    """An archive of one station and two days."""
+    store(tmp_path / "one", record("AAA", days=1))
+    return tmp_path / "one"
+
+
+@pytest.fixture
+def command(one, weights, tmp_path, capsys):
+    """Exit status and what was printed of a run, without processes of its own."""
+
+    def command(*args, source=one, out=tmp_path / "out", days=DAYS):
+        fixed = ["--start", days[0], "--end", days[1], "--weights", weights]
+        given = [] if "--workers" in args else ["--workers", 0]
+        status = run(source, out, *fixed, *given, *([] if "--steps" in args else ["--steps", 1]), *args)
+        printed = capsys.readouterr()
+        return status, printed.out + printed.err
+
+    return command
+
+
+def total(out):
+    return json.loads((out / "manifest.json").read_text())
+
+
+def is_true(out, noise=None):
+    """The manifest has all files, with their true sums."""
+    for kind, root in {"outputs": out, "noise": noise}.items():
+        if root is not None:
+            sums = {name: hashlib.sha256(data).hexdigest() for name, data in samples(root).items()}
+            assert {name: known["sha256"] for name, known in total(out)[kind].items()} == sums
+    return True
+
+
+def day_file(root, component="Z", day=FIRST, station="AAA"):
+    """Path of a file."""
+    return root / f"{day:%Y}/XX/{station}/HH{component}.D/XX.{station}.00.HH{component}.D.{day:%Y.%j}"
+
+
+def replace_by_another(path, folder):
+    """Make a file hold another station."""
+    path.write_bytes(store(folder, record("OTHER", days=1, components="Z"))[0].read_bytes())
+
 
 # -- layout
 
@@ -44,176 +96,129 @@ def test_no_name_leads_out_of_the_folder(codes):
     assert channel is not None or codes != ["XX", "AAA", "00", "HHZ"]
 
 
-def test_days_are_found_where_they_belong(source):
+def test_days_are_found_where_they_belong_also_in_linked_folders(source, tmp_path):
+    for year in source.iterdir():
+        (tmp_path / "linked" / year.name).mkdir(parents=True)
+        for network in year.iterdir():
+            (tmp_path / "linked" / year.name / network.name).symlink_to(network)
+        (tmp_path / "linked" / year.name / "loop").symlink_to(tmp_path / "linked")
     (source / "2020" / "XX" / "AAA" / "HHZ.D" / "notes.txt").write_text("hello")
-    misplaced = source / "2020" / "XX" / "AAA" / "HHN.D" / "XX.BBB.00.HHN.D.2020.365"
-    misplaced.write_bytes(b"")
-    tasks, strange = scan(source, FIRST, LAST)
-    assert len(tasks) == 8 and all(len(task.channels) == 3 for task in tasks)
-    assert tasks[0].name == "XX.AAA.00.HH.2020.365" and tasks[0].channels[2].path.name == "XX.AAA.00.HHZ.D.2020.365"
+    (source / "2020" / "XX" / "AAA" / "HHN.D" / "XX.BBB.00.HHN.D.2020.365").write_bytes(b"")
+    days, strange = scan(source, FIRST, LAST)
+    assert len(days) == 8 and all(len(day.channels) == 3 for day in days)
+    assert days[0].name == "XX.AAA.00.HH.2020.365" and days[0].channels[2].path.name == "XX.AAA.00.HHZ.D.2020.365"
     assert [Path(x.name).name for x in strange] == ["XX.BBB.00.HHN.D.2020.365", "notes.txt"]
-    assert len(scan(source, FIRST, FIRST)[0]) == 2
-    assert len(scan(source, FIRST, LAST, ["XX.A*.00.HHZ"])[0]) == 4
+    assert len(scan(source, FIRST, FIRST)[0]) == 2 and len(scan(source, FIRST, LAST, ["XX.A*.00.HHZ"])[0]) == 4
+    assert scan(tmp_path / "linked", FIRST, LAST)[0] == days
 
 
 # -- what is written
 
 
-def test_there_is_no_seam_at_midnight(settings, weights):
+def test_there_is_no_seam_at_midnight_and_the_noise_is_the_rest(settings, weights, tmp_path):
+    settings = replace(settings, noise=tmp_path / "noise")
     outcomes = work(settings)
     assert states(outcomes) == ["done"] and status(outcomes) == 0
-    names = {name for name in content(settings.out) if ".D.20" in name}
-    assert names == {str(path.relative_to(settings.source)) for path in settings.source.rglob("*.D.*.*")}
+    names = sorted(samples(settings.source))
+    assert sorted(samples(settings.out)) == sorted(samples(settings.noise)) == names
+    assert is_true(settings.out, settings.noise)
+    assert not total(settings.out)["missing"] and not total(settings.out)["problems"]
+    for name in names:
+        raw, clean, noise = (obspy.read(str(root / name)) for root in (settings.source, settings.out, settings.noise))
+        for a, b, c in zip(raw, clean, noise, strict=True):
+            np.testing.assert_allclose(b.data + c.data, a.data, atol=0.01)
     for station in ("AAA", "BBB"):
         raw = obspy.read(str(settings.source / "*" / "XX" / station / "*" / "*")).merge()
         found = obspy.read(str(settings.out / "*" / "XX" / station / "*" / "*")).merge()
-        expected = CDiffSD.load(weights).denoise(raw, steps=1)
-        for trace in expected:
+        for trace in CDiffSD.load(weights).denoise(raw, steps=1):
             (other,) = found.select(id=trace.id)
             assert (other.stats.starttime, other.stats.npts) == (trace.stats.starttime, trace.stats.npts)
             np.testing.assert_array_equal(np.ma.getmaskarray(other.data), np.ma.getmaskarray(trace.data))
             np.testing.assert_allclose(other.data, trace.data, atol=1e-3 * np.abs(trace.data).max())
 
 
-def test_linked_folders_are_part_of_the_archive(settings, tmp_path):
-    expected = scan(settings.source, FIRST, LAST)
-    for year in settings.source.iterdir():
-        if year.is_dir():
-            (tmp_path / "linked" / year.name).mkdir(parents=True)
-            for network in year.iterdir():
-                (tmp_path / "linked" / year.name / network.name).symlink_to(network)
-            (tmp_path / "linked" / year.name / "loop").symlink_to(tmp_path / "linked")
-    assert scan(tmp_path / "linked", FIRST, LAST)[0] == expected[0]
-
-
 def test_a_rerun_does_only_what_is_missing(settings):
     work(settings)
     expected = content(settings.out)
     assert states(work(settings)) == ["complete"]
-    gone = sorted(settings.out.rglob("*.D.2021.001"))[0]
-    gone.unlink()
+    sorted(settings.out.rglob("*.D.2021.001"))[0].unlink()
     assert sorted(o.state for o in work(settings)) == ["complete"] * 7 + ["done"]
     assert content(settings.out) == expected
     # a changed neighbour matters at midnight
-    changed = sorted(settings.source.rglob("XX.AAA.00.HHZ.D.2020.365"))[0]
-    os.utime(changed, ns=(0, 0))
+    os.utime(day_file(settings.source), ns=(0, 0))
     assert sorted(o.state for o in work(settings)) == ["complete"] * 6 + ["done"] * 2
     assert samples(settings.out) == {k: v for k, v in expected.items() if ".D.20" in k}
 
 
 def test_a_longer_span_and_another_channel_on_it_leave_what_is_done(settings):
-    assert {x.state for result in run_here(jobs_of(settings, last=FIRST), settings, retries=0) for x in result} == {
-        "done"
-    }
-    store(settings.source, Stream([x for x in record("AAA", components="H", start=START + 2 * 86400)]))
-    for path in settings.source.rglob("*.00.HHH.D.*"):  # another instrument, which the first days lack
-        target = settings.source / path.relative_to(settings.source).as_posix().replace("HHH", "HNZ")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        data = obspy.read(str(path))
-        for trace in data:
-            trace.stats.channel = "HNZ"
-        data.write(str(target), format="MSEED")
+    assert states(x for job in jobs_of(settings, last=FIRST) for x in run_one(job, settings)) == ["done"]
+    others = record("AAA", components="Z", start=START + 2 * 86400)  # which the first days lack
+    for trace in others:
+        trace.stats.channel = "HNZ"
+    store(settings.source, others + record("AAA", components="H", start=START + 2 * 86400))
     outcomes = work(settings)
     assert [o.state for o in outcomes if o.name.endswith(".2020.365")] == ["complete"] * 2
     assert ("*.HHH", "skipped") in {(o.name, o.state) for o in outcomes}
     assert status(outcomes) == 0 and any("HNZ" in name for name in samples(settings.out))
     assert states(work(settings)) == ["complete", "skipped"]
     without = samples(settings.out)
-    settings = replace(settings, noise=settings.out.with_name("noise"))
-    assert "done" in states(work(settings))
-    settings = replace(settings, noise=None)
+    assert "done" in states(work(replace(settings, noise=settings.out.with_name("noise"))))
     assert states(work(settings)) == ["complete", "skipped"] and samples(settings.out) == without
 
 
-def test_one_instrument_that_does_not_fit_into_integers_does_not_stop_another(settings):
-    for path in sorted(settings.source.rglob("XX.AAA.00.HHZ.D.*")):
-        data = obspy.read(str(path))
-        for trace in data:
-            trace.stats.channel, trace.data = "HNZ", trace.data.astype(np.float64) * 1e7
-        target = path.parents[1] / "HNZ.D" / path.name.replace("HHZ", "HNZ")
-        target.parent.mkdir(exist_ok=True)
-        data.write(str(target), format="MSEED")
-    outcomes = work(replace(settings, encoding="int32"), select=["XX.AAA.*.*"])
-    assert status(outcomes) == 1 and all("--scale" in o.reason for o in outcomes if o.state == "failed")
-    assert {name.split(".")[-4] for name in samples(settings.out)} == {"HHZ", "HHN", "HHE"}
-
-
-def test_the_noise_and_the_manifest(settings, tmp_path):
-    settings = replace(settings, noise=tmp_path / "noise")
-    work(settings, select=["XX.AAA.*.*"])
-    total = json.loads((settings.out / "manifest.json").read_text())
-    assert not total["missing"] and not total["problems"]
-    assert sorted(total["outputs"]) == sorted(total["noise"]) == sorted(samples(settings.out))
-    for name in total["outputs"]:
-        raw, clean, noise = (obspy.read(str(root / name)) for root in (settings.source, settings.out, settings.noise))
-        for a, b, c in zip(raw, clean, noise, strict=True):
-            np.testing.assert_allclose(b.data + c.data, a.data, atol=0.01)
-
-
-def test_what_is_wrong_is_reported_and_the_rest_is_done(settings):
-    day = "2020.366"
-    folder = settings.source / "2020" / "XX"
-    (folder / "AAA" / "HHZ.D" / f"XX.AAA.00.HHZ.D.{day}").write_bytes(b"nonsense" * 100)
-    (folder / "AAA" / "HHN.D" / f"XX.AAA.00.HHN.D.{day}").unlink()
-    other = (folder / "AAA" / "HHE.D" / "XX.AAA.00.HHE.D.2020.365").read_bytes()
-    (folder / "BBB" / "HHZ.D" / f"XX.BBB.00.HHZ.D.{day}").write_bytes(other)
-    late = store(settings.source.parent / "late", record("BBB", start=START + 86400 * 40, days=1, components="1"))[0]
-    (folder / "BBB" / "HH1.D" / f"XX.BBB.00.HH1.D.{day}").write_bytes(late.read_bytes())
-    outcomes = work(settings)
-    told = report(outcomes)
-    assert status(outcomes) == 1
-    assert re.search(rf"failed .*HHZ.D.{day} .*cannot be read", told)
-    assert re.search(rf"done .*XX.AAA.00.HH.{day} .*no XX.AAA.00.HHN", told)
-    assert re.search(rf"failed .*XX.BBB.00.HHZ.D.{day} .*contains XX.AAA.00.HHE", told)
-    assert re.search(rf"failed .*XX.BBB.00.HH1.D.{day} .*samples of other days", told)
-    names = samples(settings.out)
-    assert len(names) == 24 - 4
-    assert f"2020/XX/AAA/HHE.D/XX.AAA.00.HHE.D.{day}" in names
-    assert f"2020/XX/BBB/HH2.D/XX.BBB.00.HH2.D.{day}" in names
-
-
-def test_what_is_wrong_is_reported_again_but_what_is_done_is_not_repeated(settings):
-    damaged = settings.source / "2020" / "XX" / "AAA" / "HHZ.D" / "XX.AAA.00.HHZ.D.2020.366"
-    whole = damaged.read_bytes()
-    damaged.write_bytes(b"nonsense" * 100)
-    told = [o for o in work(settings) if o.state == "failed"]
-    assert len(told) == 1
-    written = {path: path.stat().st_mtime_ns for path in settings.out.rglob("*.D.*.*")}
-    again = work(settings)
-    assert [o for o in again if o.state == "failed"] == told and status(again) == 1
-    assert states(again) == ["complete", "failed"]
-    assert {path: path.stat().st_mtime_ns for path in settings.out.rglob("*.D.*.*")} == written
-    assert (
-        str(damaged.relative_to(settings.source))
-        in json.loads((settings.out / "manifest.json").read_text())["problems"]
+def test_what_is_wrong_is_reported_again_and_the_rest_is_done(settings):
+    day = FIRST + timedelta(days=1)
+    nonsense, missing, foreign, late = (
+        day_file(settings.source, code, day, station)
+        for code, station in (("Z", "AAA"), ("N", "AAA"), ("Z", "BBB"), ("1", "BBB"))
     )
-    damaged.write_bytes(whole)
-    assert states(work(settings)) == ["complete", "done"]
+    whole = nonsense.read_bytes()
+    nonsense.write_bytes(b"nonsense" * 100)
+    missing.unlink()
+    foreign.write_bytes(day_file(settings.source, "E").read_bytes())
+    other = store(settings.source.with_name("late"), record("BBB", start=START + 86400 * 40, days=1, components="1"))[0]
+    late.write_bytes(other.read_bytes())
+    for state in ("done", "complete"):
+        outcomes = work(settings)
+        told = report(outcomes)
+        assert status(outcomes) == 1 and states(outcomes) == [*sorted([state, "failed"])]
+        assert re.search(rf"failed .*{nonsense.name} .*cannot be read", told)
+        assert re.search(rf"{state} .*XX.AAA.00.HH.2020.366 .*no XX.AAA.00.HHN", told)
+        assert re.search(rf"failed .*{foreign.name} .*contains XX.AAA.00.HHE", told)
+        assert re.search(rf"failed .*{late.name} .*samples of other days", told)
+        names = samples(settings.out)
+        assert len(names) == 24 - 4
+        assert all(str(day_file(Path(), *x)) in names for x in (("E", day, "AAA"), ("2", day, "BBB")))
+    assert str(nonsense.relative_to(settings.source)) in total(settings.out)["problems"]
+    nonsense.write_bytes(whole)
+    assert states(work(settings)) == ["complete", "done", "failed"]
 
 
-def test_channels_that_are_too_slow_are_skipped(settings):
+def test_channels_that_are_too_slow_are_skipped_and_not_missing(settings):
     slow = record("AAA", days=1) + record("SLOW", days=1)
     for trace in slow:
         trace.stats.channel, trace.stats.sampling_rate = "VM" + trace.stats.channel[-1], 0.01
-        trace.data = trace.data[:100]
-        trace.stats.starttime = START + 100
+        trace.data, trace.stats.starttime = trace.data[:100], START + 100
     other = slow.copy()
     for trace in other:
         trace.stats.location = "10"
     store(settings.source, slow + other)
+    day_file(settings.source, "N", DAYS[1]).unlink()
     settings = replace(settings, location="D1")
     for state in ("done", "complete"):
         outcomes = work(settings, select=["XX.AAA.*.*", "XX.SLOW.*.*"])
         assert status(outcomes) == 0
-        assert {(o.name, o.state, o.reason) for o in outcomes if "VM" in o.name} == {
-            (f"*.VM{c}", "skipped", "at 0.4 Hz or less") for c in "ZNE"
+        slow = {(o.name, o.state, o.reason) for o in outcomes if "VM" in o.name}
+        assert slow == {(f"*.VM{c}", "skipped", "at 0.4 Hz or less") for c in "ZNE"}
+        assert {(o.state, o.reason) for o in outcomes if "VM" not in o.name} == {
+            (state, ""),
+            (state, "no XX.AAA.00.HHN"),
         }
-        assert {o.state for o in outcomes if "VM" not in o.name} == {state}
     assert not [name for name in samples(settings.out) if "VM" in name]
 
 
 def test_samples_beyond_midnight_stay_where_there_is_no_other_file(settings):
-    path = settings.source / "2020" / "XX" / "CCC" / "HHZ.D" / "XX.CCC.00.HHZ.D.2020.365"
+    path = day_file(settings.source, station="CCC")
     path.parent.mkdir(parents=True)
     header = {"network": "XX", "station": "CCC", "location": "00", "channel": "HHZ", "sampling_rate": 4}
     trace = Trace(np.arange(4000, dtype=np.int32), {**header, "starttime": START + 86400 - 950})
@@ -223,57 +228,317 @@ def test_samples_beyond_midnight_stay_where_there_is_no_other_file(settings):
     assert (found.stats.starttime, found.stats.npts) == (trace.stats.starttime, 4000)
 
 
-def test_another_location_is_in_the_names_of_the_files_too(settings):
-    settings = replace(settings, location="D1")
-    assert set(states(work(settings))) == {"done"}
-    names = [path for path in content(settings.out) if ".D.20" in path]
-    assert names and all(".D1." in Path(name).name for name in names)
-    for name in names:
+def test_another_location_is_in_the_names_too_and_two_do_not_become_one(settings):
+    settings, path = replace(settings, location="D1"), day_file(settings.source)
+    for state in ("done", "complete"):
+        assert states(work(settings)) == [state]
+    for name in samples(settings.out):
+        assert ".D1." in Path(name).name
         assert {trace.id for trace in obspy.read(str(settings.out / name))} == {Path(name).name.split(".D.")[0]}
-    assert set(states(work(settings))) == {"complete"}
-
-
-def test_two_locations_do_not_become_one_file(settings):
-    path = next(settings.source.rglob("XX.AAA.00.HHZ.D.*"))
     stream = obspy.read(str(path))
     for trace in stream:
         trace.stats.location = "10"
     stream.write(str(path.with_name(path.name.replace(".00.", ".10."))), format="MSEED")
-    outcomes = work(replace(settings, location="D1"), select=["XX.AAA.*.HHZ"])
-    (failed,) = [outcome for outcome in outcomes if outcome.state == "failed"]
+    (failed,) = [outcome for outcome in work(settings, select=["XX.AAA.*.HHZ"]) if outcome.state == "failed"]
     assert "XX.AAA.00.HHZ, XX.AAA.10.HHZ" in failed.reason and "--select" in failed.reason
+
+
+# -- losses
+
+
+def scaled(root, factor, components="ZNE"):
+    """The same archive with some components in other units."""
+    data = record("CCC", days=1)
+    for trace in data:
+        trace.data = trace.data * (factor if trace.stats.component in components else 1)
+    store(root, data)
+    return root
+
+
+def test_rounding_that_leaves_zeros_fails_and_losses_are_reported(command, tmp_path):
+    out, units = tmp_path / "out", scaled(tmp_path / "units", 1e-9)
+    for _ in range(2):
+        status, printed = command("--encoding", "int32", source=units)
+        assert status == 2 and printed.count("--scale") == 6 and not samples(out)
+    for count in ("2 done", "2 complete already"):
+        status, printed = command("--encoding", "int32", "--scale", 1e9, source=units)
+        assert status == 0 and count in printed
+        assert "int32 times 1e+09, largest rounding error 5e-10" in printed and "the worst" in printed
+    assert is_true(out) and "dB below the signal" in next(iter(total(out)["outputs"].values()))["loss"]
+    assert "dB" not in command(source=units)[1]  # of single precision
+
+
+@pytest.mark.parametrize(("factor", "failing"), [(1e-9, 2), (1e7, 2), (0, 0)])
+def test_one_channel_that_does_not_fit_fails_alone_and_zeros_are_no_loss(command, tmp_path, factor, failing):
+    status, printed = command("--encoding", "int32", source=scaled(tmp_path / "units", factor, "Z"))
+    assert status == bool(failing) and printed.count("--scale") == failing
+    made = {name.split(".")[-4] for name in samples(tmp_path / "out")}
+    assert made == ({"HHE", "HHN"} if failing else {"HHE", "HHN", "HHZ"})
+    assert failing or not np.any(obspy.read(str(day_file(tmp_path / "out", station="CCC")))[0].data)
+
+
+# -- no input is overwritten or removed
+
+
+@pytest.mark.parametrize("link", ["2020", "2020/XX/AAA", "2020/XX/AAA/HHZ.D"])
+@pytest.mark.parametrize("root", ["out", "noise"])
+def test_an_output_that_is_an_input_by_a_link_is_refused(command, one, tmp_path, root, link):
+    before = content(one)
+    (tmp_path / root / link).parent.mkdir(parents=True)
+    (tmp_path / root / link).symlink_to(one / link)
+    status, printed = command("--noise", tmp_path / "noise")
+    assert status == 2 and "its own input" in printed and content(one) == before
+
+
+def test_a_ledger_of_someone_else_removes_nothing_but_what_was_made(settings, tmp_path):
+    job = jobs_of(settings)[0]
+    run_one(job, settings)
+    target = job.targets[0]
+    path = ledger.entry_path(settings.out, target.name)
+    entry = json.loads(path.read_text())
+    mine = settings.out / target.files["outputs"][0]
+    precious = [settings.source / target.label, tmp_path / "precious", settings.out / "mine.D.2020.365"]
+    for file in precious[1:]:
+        file.write_text("hello")
+    files = entry["files"]["outputs"]
+    for file in precious:
+        claim = {"size": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+        for name in (str(file), os.path.relpath(file, settings.out), file.name):
+            files[name] = claim
+    entry["noise folder"] = "../in"
+    entry["files"]["noise"] = {target.label: files[str(precious[0])]}
+    path.write_text(json.dumps(entry))
+    replace_by_another(settings.source / target.label, tmp_path / "other")
+    before = [file.read_bytes() for file in precious]
+    outcomes = run_one(jobs_of(settings)[0], replace(settings, noise=settings.source.with_name("noise")))
+    assert "removed" in states(outcomes) and not mine.exists()
+    assert [file.read_bytes() for file in precious] == before
+
+
+def test_an_output_that_was_changed_by_hand_is_not_removed(command, one, tmp_path):
+    command()
+    mine = day_file(tmp_path / "out")
+    mine.write_bytes(mine.read_bytes()[::-1])
+    replace_by_another(day_file(one), tmp_path / "other")
+    assert "removed" not in command()[1] and mine.exists()
+
+
+# -- folders, options and channels in the ledger
+
+
+def test_noise_of_another_folder_is_not_done(command, tmp_path):
+    first, second, out, link = (tmp_path / name for name in ("n1", "n2", "out", "link"))
+    command("--noise", first)
+    command("--noise", second, "--steps", 3)
+    old = samples(first)
+    assert "2 done" in command("--noise", first, "--steps", 3)[1]
+    assert samples(first) == samples(second) and samples(first) != old and is_true(out, first)
+    link.symlink_to(first)
+    for args in ([], ["--noise", link]):
+        assert "2 complete already" in command("--steps", 3, *args)[1]
+    # archives may be moved together
+    assert place(tmp_path / "a" / "noise", tmp_path / "a" / "out") == place(tmp_path / "noise", tmp_path / "out")
+    assert place(tmp_path / "noise", tmp_path / "out") != place(tmp_path / "noise2", tmp_path / "out")
+
+
+def test_other_options_are_not_done(command):
+    assert "2 done" in command()[1]
+    assert "2 complete already" in command("--purpose", "picking")[1]
+    for options in (["--dry", 0.3], ["--purpose", "waveforms"]):
+        assert "2 done" in command(*options)[1]
+        assert "2 complete already" in command(*options)[1]
+
+
+def test_other_channels_leave_the_records_of_each_other(command, tmp_path):
+    def selected(components):
+        printed = command("--select", f"XX.AAA.*.HH{components}")[1]
+        assert is_true(tmp_path / "out")
+        return next(count for count in ("2 done", "2 complete already") if count in printed)
+
+    assert selected("Z") == "2 done"
+    alone = samples(tmp_path / "out")
+    assert [selected(x) for x in "NZN"] == ["2 done", *2 * ["2 complete already"]]
+    assert len(total(tmp_path / "out")["outputs"]) == 4
+    # what belongs together is done together, and replaces what was made alone
+    assert selected("?") == "2 done"
+    together = samples(tmp_path / "out")
+    assert {name: data for name, data in together.items() if name in alone} != alone
+    assert [selected(x) for x in "?Z"] == ["2 complete already", "2 done"]
+    assert samples(tmp_path / "out") == {**together, **alone}
+    assert selected("?") == "2 done" and samples(tmp_path / "out") == together
+    assert len(sorted((tmp_path / "out" / ".cdiffsd").rglob("*.json"))) == 6
+
+
+def test_the_manifest_is_of_all_commands(command, tmp_path):
+    for day in DAYS:
+        command("--noise", tmp_path / "noise", days=(day, day))
+    assert len(total(tmp_path / "out")["outputs"]) == 6 and is_true(tmp_path / "out", tmp_path / "noise")
+    # missing or changed files have no sum
+    day_file(tmp_path / "out").unlink()
+    day_file(tmp_path / "out", "N").write_bytes(b"")
+    command(days=(DAYS[1], DAYS[1]))
+    assert len(total(tmp_path / "out")["outputs"]) == 4
+
+
+def test_verify_finds_what_has_the_same_size_and_time(command, one, tmp_path):
+    assert command()[0] == 0
+    expected = samples(tmp_path / "out")
+    damaged = day_file(tmp_path / "out")
+    damaged.write_bytes(damaged.read_bytes()[::-1])
+    assert command()[0] == 0 and samples(tmp_path / "out") != expected
+    assert command("--verify")[0] == 0 and samples(tmp_path / "out") == expected
+    source = day_file(one)
+    known, data = source.stat(), bytearray(source.read_bytes())
+    data[-1] ^= 1
+    source.write_bytes(data)
+    os.utime(source, ns=(known.st_atime_ns, known.st_mtime_ns))
+    assert "2 complete already" in command()[1] and "2 done" in command("--verify")[1]
+
+
+# -- input that turns bad or goes
+
+
+def test_what_was_made_of_input_that_holds_something_else_now_is_removed(command, one, tmp_path):
+    out, noise = tmp_path / "out", tmp_path / "noise"
+    command("--noise", noise)
+    replace_by_another(day_file(one), tmp_path / "other")
+    (out / "mine.txt").write_text("hello")
+    some = "--select", "XX.AAA.*.HH[ZN]", "--noise", noise
+    status, printed = command(*some)
+    assert status == 1 and "XX.AAA.00.HH.2020.365" in printed and "removed" in printed
+    for root in (out, noise):
+        assert not day_file(root).exists() and len(samples(root)) == 5
+    assert (out / "mine.txt").exists() and is_true(out, noise)
+    assert "removed" not in command(*some)[1]
+
+
+@pytest.mark.parametrize("how", ["nonsense", "gone", "all gone"])
+def test_what_was_made_of_input_that_is_lost_stays(command, one, tmp_path, how):
+    """There may be no other copy of it."""
+    out, noise = tmp_path / "out", tmp_path / "noise"
+    command("--noise", noise)
+    expected = [day_file(root).read_bytes() for root in (out, noise)]
+    for path in [day_file(one, component) for component in ("ZNE" if how == "all gone" else "Z")]:
+        path.write_bytes(b"nonsense" * 100) if how == "nonsense" else path.unlink()
+    for _ in range(2):
+        status, printed = command("--noise", noise)
+        assert status == (how == "nonsense") and ("left as it is" in printed) == status and "removed" not in printed
+        assert len(samples(out)) == len(samples(noise)) == 6 and is_true(out, noise)
+    assert [day_file(root).read_bytes() for root in (out, noise)] == expected
+
+
+def test_a_disk_that_is_not_mounted_does_not_empty_the_archive(command, one, tmp_path):
+    out = tmp_path / "out"
+    store(one, record("BBB", days=1, components="Z"))
+    command()
+    expected = samples(out)
+    (one / "2020" / "XX" / "AAA").rename(tmp_path / "away")
+    (one / "2020" / "XX" / "AAA").mkdir()  # a mount point
+    status, printed = command()
+    assert status == 0 and "removed" not in printed and samples(out) == expected
+    # nor does another disk, on which other channels are
+    store(tmp_path / "disk", record("BBB", days=1, components="N"))
+    assert command(source=tmp_path / "disk")[0] == 0
+    assert samples(out).items() >= expected.items()
+
+
+def test_an_error_of_the_disk_leaves_what_is_there(settings, monkeypatch):
+    job = jobs_of(settings, last=FIRST)[0]
+    run_one(job, settings)
+    before, path = content(settings.out), day_file(settings.source)
+    data, whole = path.read_bytes(), reading.Block.read
+    os.utime(path, ns=(0, 0))
+
+    def failing(self, start=None, end=None):
+        if self.path == path:
+            raise reading.Unavailable("cannot be read: Input/output error")
+        return whole(self, start, end)
+
+    with monkeypatch.context() as context:
+        context.setattr(reading.Block, "read", failing)
+        (failed,) = [outcome for outcome in run_one(job, settings) if outcome.state == "failed"]
+        assert "Input/output" in failed.reason and "left as it is" in failed.reason
+        assert content(settings.out) == before
+    path.unlink()  # after the archive was looked through
+    (failed,) = run_one(job, settings)
+    assert "no such file" in failed.reason and content(settings.out) == before
+    path.write_bytes(data)
+    assert states(run_one(job, settings)) == ["done"]
+
+
+def test_what_is_no_file_takes_no_other_down(settings, monkeypatch):
+    whole, paths = jobs.index, [day_file(settings.source, code, day) for day in DAYS for code in "ZN"]
+    for path in paths:
+        path.unlink()
+    os.mkfifo(paths[0])
+    paths[1].symlink_to("/dev/zero")
+    paths[2].mkdir()
+    paths[3].write_bytes(b"x" * 512)
+
+    def failing(path):
+        if path == day_file(settings.source, "1", station="BBB"):
+            raise OverflowError("year 27880 is out of range")
+        return whole(path)
+
+    monkeypatch.setattr(jobs, "index", failing)
+    outcomes = work(settings)
+    names = [str(path.relative_to(settings.source)) for path in (paths[0], paths[1], paths[3])]
+    failed = {x.name: x.reason for x in outcomes if x.state == "failed"}
+    assert sorted(failed) == sorted([*names, str(day_file(Path(), "1", station="BBB"))])
+    assert any("27880" in reason for reason in failed.values())
+    assert status(outcomes) == 1 and len(samples(settings.out)) == 24 - 5
 
 
 # -- faults
 
 
 def test_a_full_disk_ends_the_run_and_the_next_one_completes_it(settings):
-    import resource
-
     work(settings)
     expected = content(settings.out)
     settings = replace(settings, out=settings.out.with_name("other"))
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
-    try:
-        with pytest.raises(OSError, match="large"):
-            work(settings)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, before)
+    with full_disk(10_000), pytest.raises(OSError, match="large"):
+        work(settings)
     assert not samples(settings.out)
-    assert states(work(settings)) == ["done"]
-    assert content(settings.out) == expected
+    assert states(work(settings)) == ["done"] and content(settings.out) == expected
+
+
+def test_a_disk_that_is_full_of_noise_leaves_the_signal_and_is_named(settings, monkeypatch):
+    noise, whole = settings.out.with_name("noise"), writing.MseedWriter.write
+
+    def full(self, stream):
+        if str(noise) in str(self.file.name):
+            raise OSError(28, "No space left on device")
+        whole(self, stream)
+
+    settings = replace(settings, noise=noise)
+    with monkeypatch.context() as patch:
+        patch.setattr(writing.MseedWriter, "write", full)
+        outcomes = work(settings)
+    assert status(outcomes) == 1 and len(samples(settings.out)) == 24 and not samples(noise)
+    assert all(str(noise) in x.reason and "No space" in x.reason for x in outcomes if x.reason)
+    assert states(work(settings)) == ["done"] and len(samples(noise)) == 24
+
+
+def test_a_folder_that_is_removed_during_a_run_is_told(command, source, tmp_path, monkeypatch):
+    whole, seen = doing.Work.commit, []
+
+    def removing(self, *args):
+        result = whole(self, *args)
+        seen.append(1)
+        if len(seen) == 3:
+            shutil.rmtree(tmp_path / "out")
+        return result
+
+    monkeypatch.setattr(doing.Work, "commit", removing)
+    status, printed = command(source=source, days=(FIRST, LAST))
+    assert status == 1 and printed.count("is gone again") == 3
 
 
 def test_damage_and_loss_in_mid_run_are_repaired_by_the_next(settings):
     work(settings)
-    expected = content(settings.out)
-    other = replace(settings, out=settings.out.with_name("other"))
-    todo = jobs_of(other)
+    expected, other = samples(settings.out), replace(settings, out=settings.out.with_name("other"))
+    todo, generator = jobs_of(other), np.random.default_rng(0)
     whole = {path: path.read_bytes() for path in sorted(settings.source.rglob("*.D.*.*"))}
-    generator = np.random.default_rng(0)
     for path in generator.choice(list(whole), 6, replace=False):
         if generator.random() < 0.5:
             path.unlink()
@@ -281,21 +546,18 @@ def test_damage_and_loss_in_mid_run_are_repaired_by_the_next(settings):
             damaged = np.frombuffer(whole[path], dtype=np.uint8).copy()
             damaged[generator.integers(0, len(damaged), 200)] = 0
             path.write_bytes(damaged.tobytes())
-    list(run_here(todo, other, retries=0))
+    list(workers.run_here(todo, other, retries=0))
     for path, data in whole.items():
         path.write_bytes(data)
-    assert "failed" not in states(work(other))
-    assert samples(other.out) == {k: v for k, v in expected.items() if ".D.20" in k}
+    assert "failed" not in states(work(other)) and samples(other.out) == expected
 
 
-def test_a_task_knows_when_its_files_change_while_it_reads(settings, monkeypatch):
-    job = jobs_of(settings)[0]
-    path = settings.source / job.channels[0].path
-    whole = doing.denoised_pieces
+def test_a_job_knows_when_its_files_change_while_it_reads(settings, monkeypatch):
+    job, whole = jobs_of(settings)[0], doing.denoised_pieces
 
     def touched(*args, **kwargs):
         yield from whole(*args, **kwargs)
-        os.utime(path, ns=(0, 0))
+        os.utime(settings.source / job.channels[0].path, ns=(0, 0))
 
     monkeypatch.setattr(doing, "denoised_pieces", touched)
     with pytest.raises(OSError, match="changed"):
@@ -303,74 +565,62 @@ def test_a_task_knows_when_its_files_change_while_it_reads(settings, monkeypatch
     assert not content(settings.out)
 
 
+def test_what_a_kill_leaves_is_not_believed(settings, monkeypatch):
+    job = jobs_of(settings, last=FIRST)[0]
+    run_one(job, settings)
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr(doing.Work, "commit", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_one(job, replace(settings, options={"steps": 3}))
+    assert states(run_one(job, settings)) == ["done"]  # though the sizes are the same
+    assert states(run_one(job, settings)) == ["complete"]
+
+
 # -- the command
 
 
-def test_the_command_in_shards(settings, weights, capsys):
-    common = [settings.source, settings.out, "--start", FIRST, "--end", LAST, "--weights", weights, "--steps", 1]
-    for i in (1, 2):
-        assert run(*common, "--workers", 0, "--shard", f"{i}/2") == 0
-        assert (settings.out / f"manifest.{i}-of-2.json").is_file()
-        assert "4 done" in capsys.readouterr().out
-    assert run(*common, "--workers", 0) == 0
-    assert "8 complete already" in capsys.readouterr().out
-    assert not json.loads((settings.out / "manifest.json").read_text())["missing"]
-    # a part without tasks
-    assert run(*common, "--workers", 0, "--shard", "9/9") == 0
-    assert "nothing to do" in capsys.readouterr().out
-    assert (settings.out / "manifest.9-of-9.json").is_file()
+def test_the_command_in_shards(command, source, tmp_path):
+    span = {"source": source, "days": (FIRST, LAST)}
+    # the last part has no jobs
+    for shard, said in (("1/2", "4 done"), ("2/2", "4 done"), ("9/9", "nothing to do")):
+        status, printed = command("--shard", shard, **span)
+        assert status == 0 and said in printed
+        assert (tmp_path / "out" / f"manifest.{shard.replace('/', '-of-')}.json").is_file()
+    assert "8 complete already" in command(**span)[1] and not total(tmp_path / "out")["missing"]
 
 
-def test_mistakes_are_one_line(settings, weights, capsys):
-    link = settings.out.with_name("link")
-    link.symlink_to(settings.source)
-    days = ["--start", FIRST, "--end", LAST, "--weights", weights, "--workers", 0]
-    for args, message in (
-        ([settings.source, settings.source, *days], "different folders"),
-        ([settings.source, link, *days], "different folders"),
-        ([settings.source / "none", settings.out, *days], "is not a directory"),
-        (
-            [settings.source, settings.out, *days[:-1], 1, "--cluster", "nowhere.Cluster"],
-            "the package of nowhere",
-        ),
-        ([settings.source, settings.out, *days[:-1], 1, "--cluster", "json.Cluster"], "has no attribute"),
-        ([settings.source, settings.out, *days[:-1], 1, "--cluster", "pathlib.Path"], "cannot be started"),
-        ([settings.source, settings.out, "--start", LAST, "--end", FIRST, *days[4:]], "is before --start"),
-    ):
-        assert run(*args) == 2
-        error = capsys.readouterr().err
-        assert message in error and error.count("\n") == 1
-    addresses = [("--scheduler", x) for x in ("foo", "foo:bar", "http://foo:8786", "foo:99999", "tcp://:8786")]
-    for option, value in (
-        ("--start", "tomorrow"),
-        ("--shard", "3/2"),
-        ("--shard", "x"),
-        ("--cluster", "Foo"),
-        *addresses,
-    ):
-        with pytest.raises(SystemExit):
-            run(settings.source, settings.out, *days, option, value)
-        assert "such as" in capsys.readouterr().err
-    for option in ("--workers", "--retries"):
-        with pytest.raises(SystemExit):
-            run(settings.source, settings.out, *days, option, "-1")
-        assert "at least 0" in capsys.readouterr().err
+def test_mistakes_are_one_line(command, one, tmp_path):
+    (tmp_path / "link").symlink_to(one)
+    cases = [
+        ([], {"out": one}, "different folders"),
+        ([], {"out": tmp_path / "link"}, "different folders"),
+        ([], {"source": one / "none"}, "is not a directory"),
+        (["--workers", 1, "--cluster", "nowhere.Cluster"], {}, "the package of nowhere"),
+        (["--workers", 1, "--cluster", "json.Cluster"], {}, "has no attribute"),
+        (["--workers", 1, "--cluster", "pathlib.Path"], {}, "cannot be started"),
+        ([], {"days": (LAST, FIRST)}, "is before --start"),
+    ]
+    for args, kwargs, message in cases:
+        status, printed = command(*args, **kwargs)
+        assert status == 2 and message in printed and printed.count("\n") == 1
 
 
-def test_no_workers_are_started_for_what_is_done(settings, weights, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    args = settings.source, settings.out, "--start", FIRST, "--end", LAST, "--weights", weights, "--steps", 1
-    printed = []
-    for workers in (0, 0, 2):
-        assert run(*args, "--workers", workers) == 0
-        printed.append(capsys.readouterr().out)
-    assert printed[0] != printed[1] == printed[2]
-    sorted(settings.out.rglob("*.D.20*"))[-1].unlink()
-    assert run(*args, "--workers", 2) == 2
-    assert "[archive]" in capsys.readouterr().err
+WRONG = [("--scheduler", x) for x in ("foo", "foo:bar", "http://foo:8786", "foo:99999", "tcp://:8786")]
+WRONG += [("--start", "tomorrow"), ("--shard", "3/2"), ("--shard", "x"), ("--cluster", "Foo")]
 
 
-def test_where_nothing_is_found_the_mistake_is_named(settings, tmp_path, weights, capsys):
+@pytest.mark.parametrize(("option", "value"), [*WRONG, ("--workers", "-1"), ("--retries", "-1")])
+def test_options_out_of_range_are_told_what_to_give(option, value, capsys):
+    with pytest.raises(SystemExit):
+        run("in", "out", "--start", FIRST, "--end", LAST, option, value)
+    assert ("at least 0" if value == "-1" else "such as") in capsys.readouterr().err
+
+
+def test_where_nothing_is_found_the_mistake_is_named(command, source, tmp_path):
     empty, flat, odd, logs = (tmp_path / name for name in ("empty", "flat", "odd", "logs"))
     empty.mkdir()
     store(flat, record("AAA", days=1))
@@ -384,94 +634,122 @@ def test_where_nothing_is_found_the_mistake_is_named(settings, tmp_path, weights
         "YEAR/NET/STA/CHAN.D/NET.STA.LOC.CHAN.D.YEAR.DAY",
         "patterns are NET.STA.LOC.CHA, such as XX.AAA.00.HHE",
     )
-    for source, start, end, select, message in (
-        (empty, FIRST, LAST, "*", f"is no SDS archive: it has no folders of years with files {layout}"),
-        (flat, FIRST, LAST, "*", "is no SDS archive"),
-        (
-            odd,
-            FIRST,
-            LAST,
-            "*",
-            f"named {layout} in these years, only such as 2020/XX.AAA.00.HHZ.D.2020.365 (is not where",
-        ),
-        (logs, FIRST, LAST, "*", "only such as *.LOG (not one of the components"),
-        (settings.source, FIRST, LAST, "HH?", f"matches HH?: {ids}"),
-        (settings.source, FIRST, LAST, "XX.AAA.HHZ", f"matches XX.AAA.HHZ: {ids}"),
-        (settings.source, "2030-01-01", "2030-01-02", "*", "from 2030-01-01 to 2030-01-02: its years are 2020, 2021."),
-        (settings.source, "2020-01-01", "2020-01-02", "*", "it has days from 2020-12-30 to 2020-12-31."),
-        (settings.source, "2021-06-01", "2021-06-02", "*.HHZ", "it has days from 2021-01-01 to 2021-01-02."),
+    elsewhere = f"named {layout} in these years, only such as 2020/XX.AAA.00.HHZ.D.2020.365 (is not where"
+    for root, days, select, message in (
+        (empty, DAYS, "*", f"is no SDS archive: it has no folders of years with files {layout}"),
+        (flat, DAYS, "*", "is no SDS archive"),
+        (odd, DAYS, "*", elsewhere),
+        (logs, DAYS, "*", "only such as *.LOG (not one of the components"),
+        (source, DAYS, "HH?", f"matches HH?: {ids}"),
+        (source, DAYS, "XX.AAA.HHZ", f"matches XX.AAA.HHZ: {ids}"),
+        (source, ("2030-01-01", "2030-01-02"), "*", "from 2030-01-01 to 2030-01-02: its years are 2020, 2021."),
+        (source, ("2020-01-01", "2020-01-02"), "*", "it has days from 2020-12-30 to 2020-12-31."),
+        (source, ("2021-06-01", "2021-06-02"), "*.HHZ", "it has days from 2021-01-01 to 2021-01-02."),
     ):
-        assert run(source, settings.out, "--start", start, "--end", end, "--select", select, "--weights", weights) == 2
-        error = capsys.readouterr().err
-        assert message in error and error.count("\n") == 1
+        status, printed = command("--select", select, source=root, days=days)
+        assert status == 2 and message in printed and printed.count("\n") == 1
 
 
-def test_a_scheduler_that_is_not_there_is_one_line(settings, weights):
+def test_empty_files_cost_little(command, tmp_path):
+    for i in range(1500):
+        day = UTCDateTime(2020, 1, 1) + 86400 * (i // 10)
+        path = tmp_path / "in" / f"{day.year}/XX/S{i % 10}/HHZ.D/XX.S{i % 10}..HHZ.D.{day.year}.{day.julday:03d}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    before = time.process_time()
+    status, printed = command(source=tmp_path / "in", days=("2020-01-01", "2021-12-31"))
+    assert status == 2 and "1500 failed" in printed and time.process_time() - before < 3
+
+
+# -- Dask
+
+
+def test_no_workers_are_started_for_what_is_done(command, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    first, second, third = (command("--workers", workers) for workers in (0, 0, 2))
+    assert first != second == third and third[0] == 0
+    sorted((tmp_path / "out").rglob("*.D.20*"))[-1].unlink()
+    status, printed = command("--workers", 2)
+    assert status == 2 and "[archive]" in printed
+
+
+def test_a_scheduler_that_is_not_there_is_one_line(command):
     pytest.importorskip("distributed")
-    command = [sys.executable, "-m", "seisbench_cdiffsd.cli", "archive", str(settings.source), str(settings.out)]
-    command += ["--start", str(FIRST), "--end", str(LAST), "--weights", str(weights)]
-    # without certificates; anything half made would be reported when the process ends
-    done = subprocess.run([*command, "--scheduler", "tls://localhost:1"], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "Cannot reach the scheduler tls://localhost:1: TLS" in done.stderr and done.stderr.count("\n") == 1
+    status, printed = command("--workers", 1, "--scheduler", "tls://localhost:1")  # without certificates
+    gc.collect()  # anything half made would be reported
+    assert status == 2 and printed.count("\n") == 1
+    assert "Cannot reach the scheduler tls://localhost:1: TLS" in printed
 
 
-@pytest.mark.parametrize("signal_to", ["worker", "all"])
-def test_killed_workers_and_schedulers_cost_nothing_but_time(settings, weights, signal_to):
+def spawned(process):
+    """Processes of workers."""
+    return [child for child in process.children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
+
+
+def test_killed_workers_cost_nothing_but_time(settings):
     pytest.importorskip("distributed")
     psutil = pytest.importorskip("psutil")
     work(settings)
-    out = settings.out.with_name("other")
-    command = [sys.executable, "-m", "seisbench_cdiffsd.cli", "archive", str(settings.source), str(out)]
-    command += ["--start", str(FIRST), "--end", str(LAST), "--weights", str(weights), "--steps", "1", "--workers", "1"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
-    deadline = time.time() + 120
-    while not list(out.rglob("*.D.20*")) and time.time() < deadline and process.poll() is None:
-        time.sleep(0.02)
-    children = psutil.Process(process.pid).children(recursive=True)
-    if signal_to == "worker":
-        for child in children:
-            if "spawn_main" in " ".join(child.cmdline()):
-                child.kill()
-        printed, _ = process.communicate(timeout=240)
-        assert process.returncode == 0, printed
-        assert "done" in printed and ("Dashboard: http" in printed) == bool(find_spec("bokeh"))
-    else:
-        process.kill()
-        process.communicate(timeout=60)
-        psutil.wait_procs(children, timeout=60)
-        assert states(work(replace(settings, out=out))) in (["done"], ["complete", "done"])
-    assert samples(out) == samples(settings.out)
-    assert not list(out.rglob("*.part*"))
+    other, told = replace(settings, out=settings.out.with_name("other")), []
+    results = workers.run_dask(jobs_of(other), other, report=told.append)
+    outcomes = next(results)
+    for child in spawned(psutil.Process()):
+        child.kill()
+    outcomes += [outcome for result in results for outcome in result]
+    assert [x.state for x in outcomes] == 8 * ["done"] and bool(told) == bool(find_spec("bokeh"))
+    assert samples(other.out) == samples(settings.out) and not list(other.out.rglob("*.part*"))
 
 
-def test_an_interrupt_while_workers_start_is_one_line(settings, weights):
+@pytest.fixture
+def started(settings, weights):
+    """A run with a worker, as a user starts it, but in a group of its own, all of which receives Ctrl-C."""
     pytest.importorskip("distributed")
-    psutil = pytest.importorskip("psutil")
-    command = [sys.executable, "-m", "seisbench_cdiffsd.cli", "archive", str(settings.source), str(settings.out)]
-    command += ["--start", str(FIRST), "--end", str(LAST), "--weights", str(weights), "--workers", "1"]
-    # In a group of its own, all of which receives Ctrl-C, as in a terminal; tests in the background may ignore it.
+    pytest.importorskip("psutil")
+    command = [sys.executable, "-m", "seisbench_cdiffsd.cli", "archive", settings.source, settings.out]
+    command += ["--start", FIRST, "--end", LAST, "--weights", weights, "--steps", 1, "--workers", 1]
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests in the background may ignore it
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+        list(map(str, command)), **both, env=environment, start_new_session=True, preexec_fn=listening
     )
-    deadline, starting = time.time() + 120, []
-    while not starting and time.time() < deadline and process.poll() is None:
-        time.sleep(0.05)
-        children = psutil.Process(process.pid).children(recursive=True)
-        starting = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    yield process
+    process.kill()
+    process.wait()
+
+
+def until(true, process, seconds=120):
+    deadline = time.time() + seconds
+    while not (found := true()) and time.time() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    return found
+
+
+def test_a_killed_scheduler_costs_nothing_but_time(settings, started):
+    import psutil
+
+    until(lambda: samples(settings.out), started)
+    children = psutil.Process(started.pid).children(recursive=True)
+    started.kill()
+    started.communicate(timeout=60)
+    psutil.wait_procs(children, timeout=60)
+    assert states(work(settings)) in (["done"], ["complete", "done"])
+    other = replace(settings, out=settings.out.with_name("other"))
+    work(other)
+    assert samples(settings.out) == samples(other.out) and not list(settings.out.rglob("*.part*"))
+
+
+def test_an_interrupt_while_workers_start_is_one_line(started):
+    import psutil
+
+    starting = until(lambda: spawned(psutil.Process(started.pid)), started)
     time.sleep(0.5)
     for child in starting:  # first, otherwise the main process may end before their traceback
         child.send_signal(signal.SIGINT)
-    time.sleep(1)
-    os.killpg(process.pid, signal.SIGINT)
-    printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
-    # Fast workers may have started by then, and their address has been told.
+    time.sleep(0.5)
+    os.killpg(started.pid, signal.SIGINT)
+    printed, _ = started.communicate(timeout=60)
+    assert started.returncode == 130
+    # fast workers may have started by then, and their address has been told
     lines = [line for line in printed.splitlines() if not line.startswith("Dashboard: ")]
     assert lines == ["cdiffsd: interrupted; the same command continues with what is missing."]

@@ -22,6 +22,8 @@ def test_text_from_data_does_not_drive_the_terminal():
     file = io.StringIO()
     tell("XX.\x1b[2J\x9b\r\x07\u202e\udcff..HHZ", file)
     assert file.getvalue() == r"XX.\x1b[2J\x9b\r\x07\u202e\udcff..HHZ" + "\n"
+    file.close()
+    tell("text", file)
     assert printable("A\nB\tC") == r"A\nB\tC"
     assert one_line(ValueError("two\nlines \x1b[1m")) == r"two lines \x1b[1m" and one_line(KeyError()) == "KeyError"
 
@@ -33,9 +35,3 @@ def test_nobody_has_to_listen(redirected, tmp_path):
     environment = {"CODE": code, "PYTHONPATH": ":".join(sys.path)}
     run = subprocess.run(f'"{sys.executable}" -c "$CODE" {redirected}', shell=True, env=environment)
     assert run.returncode == 0 and (tmp_path / "done").exists()
-
-
-def test_a_closed_file_is_no_trouble():
-    file = io.StringIO()
-    file.close()
-    tell("text", file)

@@ -1,6 +1,5 @@
-"""Files: read in part, read despite damage, written completely or not at all, and in constant memory."""
+"""Single files: records in pieces, reruns, and whatever is odd is told and takes nothing else down."""
 
-import hashlib
 import io
 import json
 import os
@@ -11,7 +10,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from dataclasses import replace
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,22 +20,23 @@ import obspy
 import pandas as pd
 import pytest
 import seisbench.models as sbm
+from archives import states
 from conftest import randomised
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from obspy import Stream, Trace, UTCDateTime
+from test_reading import START, stream, write
 
 from seisbench_cdiffsd import CDiffSD, denoising
 from seisbench_cdiffsd.cli import main
-from seisbench_cdiffsd.denoising import fingerprint
-from seisbench_cdiffsd.files import extras, jobs, reading, work
-from seisbench_cdiffsd.files.extras import describe
-from seisbench_cdiffsd.files.jobs import Settings
-from seisbench_cdiffsd.files.ledger import Outcome, report
+from seisbench_cdiffsd.files import extras, jobs, ledger, reading, work
+from seisbench_cdiffsd.files.jobs import Settings, file_name
+from seisbench_cdiffsd.files.ledger import Outcome, report, status
 from seisbench_cdiffsd.files.reading import Source, between, index
 from seisbench_cdiffsd.files.work import denoise_files, denoised_pieces
+from seisbench_cdiffsd.streams.components import assign
 
-START = UTCDateTime(2020, 1, 1)
+STEM = "XX.STA..HH.20200101T000000"
 
 
 @pytest.fixture(scope="module")
@@ -47,41 +47,63 @@ def small():
     return randomised(CDiffSD(**arguments, default_args={"steps": 1}))
 
 
-def stream(seconds=600, rate=20, components="ZNE", seed=0, start=START, **header):
-    generator = np.random.default_rng(seed)
-    header = {"network": "XX", "station": "STA", "sampling_rate": rate, "starttime": start, **header}
-    samples = int(seconds * rate)
-    return Stream(
-        [Trace((1000 * generator.standard_normal(samples)).astype(np.int32), {**header, "channel": f"HH{c}"})
-         for c in components]
-    )  # fmt: skip
+@pytest.fixture
+def run(small, tmp_path):
+    """Outcomes of denoising files."""
+
+    def run(*inputs, picker=None, report=lambda line: None, noise=False, out=tmp_path / "out", **kwargs):
+        wanted = Settings.of(small, out=out, noise=out if noise else None, **kwargs)
+        return list(denoise_files(small, map(str, inputs), wanted, picker, report))
+
+    return run
 
 
-def write(path, data, **kwargs):
-    data.write(str(path), format="MSEED", **{"encoding": "STEIM2", "reclen": 512, **kwargs})
+def deaf():
+    """A picker that never picks."""
+    return sbm.PhaseNet(default_args={"P_threshold": 2, "S_threshold": 2})
+
+
+def channels(path, ids, rate=20.0, seconds=60, format="MSEED"):
+    """A file of noise on some channels."""
+    data = stream(seconds, rate, components="Z" * len(ids))
+    for trace, name in zip(data, ids, strict=True):
+        trace.id = name
+    data.write(str(path), format=format)
     return path
 
 
-def test_a_denoised_file_of_zeros_is_not_written(small, tmp_path):
-    data = stream(seconds=60)
-    for trace in data:
-        trace.data = trace.data * 1e-9
-    path = write(tmp_path / "a.mseed", data, encoding="FLOAT64")
-    (outcome,) = run(small, [path], tmp_path / "out", encoding="int32")
-    assert outcome.state == "failed" and "--scale" in outcome.reason
-    assert not list((tmp_path / "out").rglob("*.mseed"))
+def told(outcomes):
+    return [(outcome.state, outcome.reason) for outcome in outcomes if outcome.reason]
+
+
+def content(folder):
+    return {x.name: x.read_bytes() for x in folder.iterdir() if x.suffix in (".mseed", ".csv", ".xml")}
+
+
+@contextmanager
+def full_disk(size):
+    """No file can be larger."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
 
 
 # -- pieces
 
 
-@given(start=st.floats(0, 50), seconds=st.floats(0, 50), rate=st.sampled_from([20, 99.999, 100, 62.5]))
+@given(start=st.floats(0, 50), seconds=st.floats(0, 50), rate=st.sampled_from([20, 99.999, 100, 100.02, 62.5]))
 @settings(deadline=None)
-def test_neighbouring_stretches_share_no_sample_and_lack_none(start, seconds, rate):
+def test_neighbouring_stretches_share_no_sample_lack_none_and_keep_the_rate(start, seconds, rate):
     trace = Trace(np.arange(int(60 * rate)), {"sampling_rate": rate, "starttime": START + 0.0031})
     edges = [START - 1, START + start, START + start + seconds, START + 100]
-    parts = [between(trace, *edges[i : i + 2]).data for i in range(3)]
-    np.testing.assert_array_equal(np.concatenate(parts), trace.data)
+    parts = [between(trace, *edges[i : i + 2]) for i in range(3)]
+    np.testing.assert_array_equal(np.concatenate([part.data for part in parts]), trace.data)
+    assert {part.stats.sampling_rate for part in parts} == {rate}
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.005])
@@ -119,175 +141,68 @@ def test_pieces_are_what_one_call_gives(small, rate):
         np.testing.assert_allclose(other.data, trace.data, atol=1e-3)
 
 
-OPEN_BELOW = [{"filter_args": None}] + [
-    {"filter_args": (kind,), "filter_kwargs": {**corners, "zerophase": True}}
-    for kind, corners in (("lowpass", {"freq": 9.0}), ("bandstop", {"freqmin": 4.0, "freqmax": 5.0}))
-]
-
-
-@pytest.mark.parametrize("arguments", OPEN_BELOW)
-def test_without_a_lower_corner_samples_far_away_matter_so_pieces_are_refused(arguments, tmp_path, capsys):
-    model = randomised(CDiffSD(sampling_rate=20, in_samples=200, **arguments))
-    data = stream(seconds=900)
-    for trace in data:
-        trace.data[-2000:] += 100_000
-    options = {"steps": 1, "dry": 0}
-    whole, part = (model.denoise(x, **options)[0].data[:2000] for x in (data, data.slice(START, START + 700)))
-    assert abs(whole - part).max() > 1000
-    with pytest.raises(ValueError, match="bandpass or highpass") as error:
-        next(denoised_pieces(model, data.slice, START, START + 900))
-    assert "\n" not in str(error.value)
-    model.save(tmp_path / "model")
-    path = write(tmp_path / "a.mseed", data)
-    weights, out = ["--weights", str(tmp_path / "model")], str(tmp_path / "out")
+@pytest.mark.parametrize("kind", [None, "lowpass"])
+def test_without_a_lower_corner_samples_far_away_matter_so_pieces_are_refused(kind, tmp_path, capsys):
+    options = {"filter_args": kind and (kind,), "filter_kwargs": kind and {"freq": 9.0, "zerophase": True}}
+    CDiffSD(sampling_rate=20, in_samples=200, **options).save(tmp_path / "model")
+    path = write(tmp_path / "a.mseed", stream(seconds=60))
     dates = ["--start", "2020-01-01", "--end", "2020-01-01"]
-    for command in (["denoise", str(path), "--out", out], ["archive", str(tmp_path), out, *dates]):
-        assert main([*command, *weights]) == 2
-        assert "bandpass or highpass" in capsys.readouterr().err
-    assert not list((tmp_path / "out").rglob("*.mseed"))
+    for command in (["denoise", path, "--out", tmp_path / "out"], ["archive", tmp_path, tmp_path / "out", *dates]):
+        assert main([str(x) for x in (*command, "--weights", tmp_path / "model")]) == 2
+        error = capsys.readouterr().err
+        assert "bandpass or highpass" in error and error.count("\n") == 1
+    assert not list(tmp_path.rglob("out/*.mseed"))
 
 
 def test_the_memory_does_not_grow_with_the_record(small, tmp_path):
-    hour = 3600
+    unit = 1200
 
-    def peak(hours):
-        path = tmp_path / f"{hours}.mseed"
+    def peak(units):
+        path = tmp_path / f"{units}.mseed"
         with path.open("wb") as file:
-            for i in range(hours):
-                memory = io.BytesIO()
-                data = stream(hour, rate=100, components="Z", start=START + i * hour, seed=i)
-                data.write(memory, format="MSEED", encoding="STEIM2", reclen=512)
-                file.write(memory.getvalue())
-        source = Source(index(path, block=2**17), ["XX.STA..HHZ"])
+            for i in range(units):
+                data = stream(unit, rate=100, components="Z", start=START + i * unit, seed=i)
+                file.write(write(tmp_path / "part", data).read_bytes())
+        source = Source(index(path, block=2**15), ["XX.STA..HHZ"])
         tracemalloc.start()
-        samples = sum(
-            len(trace)
-            for signal, _ in denoised_pieces(small, source.read, START, START + hours * hour, piece=600, overlap=0)
-            for trace in signal
-        )
+        pieces = denoised_pieces(small, source.read, START, START + units * unit, piece=300, overlap=0)
+        samples = sum(trace.stats.npts for signal, _ in pieces for trace in signal)
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert samples == hours * hour * 100
+        assert samples == units * unit * 100
         return most
 
-    assert peak(3) < 1.1 * peak(1)
+    assert peak(4) < 1.1 * peak(1)
 
 
-# -- whole runs
+# -- records
 
 
-def run(small, inputs, out, picker=None, report=lambda line: None, noise=False, **kwargs):
-    settings = Settings.of(small, out=out, noise=out if noise else None, **kwargs)
-    return list(denoise_files(small, [str(x) for x in inputs], settings, picker, report))
-
-
-def content(folder):
-    return {x.name: x.read_bytes() for x in folder.iterdir() if x.suffix in (".mseed", ".csv", ".xml")}
-
-
-def test_files_of_several_earthquakes_become_records_of_their_own(small, tmp_path):
+def test_several_earthquakes_are_records_of_their_own(run, tmp_path):
     times = [START + 100, START + 3 * 3600, START + 10 * 86400 + 5]
+    near, lines = stream(seconds=60, start=START + 300), []
     inputs = [write(tmp_path / f"{i}.mseed", stream(seconds=60, start=time)) for i, time in enumerate(times)]
-    near = write(tmp_path / "near.mseed", stream(seconds=60, start=START + 300))
-    lines = []
-    outcomes = run(small, [*inputs, near], tmp_path / "out", report=lines.append)
-    assert [o.state for o in outcomes] == ["done"] * 3
-    stems = [f"XX.STA..HH.{time.strftime('%Y%m%dT%H%M%S')}" for time in times]
-    assert sorted(x.stem for x in (tmp_path / "out").glob("*.mseed")) == [f"{stem}.denoised" for stem in stems]
-    assert [line[12:].strip() for line in lines if line.startswith("XX")] == [
-        time.strftime("%Y-%m-%d %H:%M:%S") for time in times
-    ]
+    inputs += [write(tmp_path / "near.mseed", near)]
+    one = write(tmp_path / "one.mseed", sum((obspy.read(str(path)) for path in inputs), Stream()))
+    stems = [f"XX.STA..HH.{time.strftime('%Y%m%dT%H%M%S')}.denoised" for time in times]
+    for name, files in (("several", inputs), ("one", [one])):
+        out = tmp_path / name
+        assert [o.state for o in run(*files, out=out, report=lines.append)] == ["done"] * 3
+        assert sorted(x.stem for x in out.glob("*.mseed")) == stems
+        assert states(run(*files, out=out)) == ["complete"]
+    expected = [f"XX.STA..HH*  {time.strftime('%Y-%m-%d %H:%M:%S')}" for time in times]
+    assert [line for line in lines if line.startswith("XX")] == 2 * expected
 
 
-def test_records_without_picks_get_an_empty_table_and_the_next_one_is_done(small, tmp_path, monkeypatch):
-    deaf = sbm.PhaseNet(default_args={"P_threshold": 2, "S_threshold": 2})
-    monkeypatch.setattr(work, "denoised_pieces", partial(denoised_pieces, piece=600))
-    long = stream(seconds=900, rate=4, components="Z", start=START + 7 * 3600)  # two pieces
-    inputs = [write(tmp_path / "a.mseed", stream(seconds=60)), write(tmp_path / "b.mseed", long)]
-    outcomes = run(small, inputs, tmp_path / "out", deaf, picks=True)
-    assert [o.state for o in outcomes] == ["done"] * 2
-    tables, catalogs = (sorted((tmp_path / "out").glob(f"*.picks.{suffix}")) for suffix in ("csv", "xml"))
-    assert [path.read_text() for path in tables] == ["instrument,phase,time,probability\n"] * 2
-    assert [len(obspy.read_events(str(path))[0].picks) for path in catalogs] == [0, 0]
-
-
-def test_several_earthquakes_in_one_file_are_records_of_their_own(small, tmp_path):
-    times = [START + day * 86400 + 3700 for day in (0, 3, 40, 200, 400)]
-    data = sum((stream(seconds=60, start=time) for time in times), Stream())
-    source = write(tmp_path / "events.mseed", data)
-    assert [o.state for o in run(small, [source], tmp_path / "out")] == ["done"] * 5
-    stems = [f"XX.STA..HH.{time.strftime('%Y%m%dT%H%M%S')}" for time in times]
-    assert sorted(x.stem for x in (tmp_path / "out").glob("*.mseed")) == [f"{stem}.denoised" for stem in stems]
-    assert [o.state for o in run(small, [source], tmp_path / "out")] == ["complete"] * 5
-
-
-def test_a_channel_that_is_too_slow_is_skipped(small, tmp_path):
-    slow = stream(seconds=7200, rate=0.1)
-    for trace in slow:
-        trace.stats.channel = "VM" + trace.stats.channel[-1]
-    both, alone = write(tmp_path / "a", stream(seconds=60) + slow), write(tmp_path / "b", slow)
-    outcomes = run(small, [both], tmp_path / "out")
-    assert [o.state for o in outcomes] == 3 * ["skipped"] + ["done"]
-    why = "not one of the components Z, N, E, 1, 2 at more than 2 Hz; it has 0.1 Hz"
-    assert [(o.name, o.reason) for o in outcomes if o.reason] == [(f"XX.STA..VM{c}", why) for c in "ENZ"]
-    (failed,) = run(small, [alone], tmp_path / "out")
-    assert failed.state == "failed" and "2 Hz" in failed.reason
-
-
-def test_damage_is_reported_again_but_what_is_done_is_not_repeated(small, tmp_path):
-    paths = [write(tmp_path / f"{i}.mseed", stream(start=START + i * 86400, components="Z")) for i in range(2)]
-    whole = paths[0].read_bytes()
-    paths[0].write_bytes(whole[: 512 * 5] + bytes(512) + whole[512 * 6 :])
-    told = run(small, paths, tmp_path / "out")
-    assert [(o.state, o.name) for o in told if o.reason] == [("partly", str(paths[0]))]
-    written = {x: x.stat().st_mtime_ns for x in (tmp_path / "out").iterdir()}
-    again = run(small, paths, tmp_path / "out")
-    assert [o for o in again if o.reason] == [o for o in told if o.reason]
-    assert [o.state for o in again if not o.reason] == ["complete"] * 2
-    assert {x: x.stat().st_mtime_ns for x in (tmp_path / "out").iterdir()} == written
-    paths[0].write_bytes(whole)
-    assert sorted(o.state for o in run(small, paths, tmp_path / "out")) == ["complete", "done"]
-
-
-def test_records_are_done_again_when_there_is_a_picker_at_last(small, tmp_path):
-    deaf = sbm.PhaseNet(default_args={"P_threshold": 2, "S_threshold": 2})
-    long = stream(seconds=3700, rate=4, components="Z", station="LONG")
-    inputs = [write(tmp_path / name, data) for name, data in (("a", stream(seconds=60)), ("b", long))]
-
-    def states(**kwargs):
-        outcomes = run(small, inputs, tmp_path / "out", deaf, **kwargs)
-        return {o.name[3:6]: (o.state, o.reason) for o in outcomes}
-
-    assert states() == {"STA": ("done", ""), "LON": ("done", "")}
-    long = "no figure: longer than an hour"
-    assert states(figures=True) == {"STA": ("done", ""), "LON": ("complete", long)}
-    assert states(picks=True, figures=True) == {"STA": ("done", ""), "LON": ("done", long)}
-    assert states(picks=True) == states() == {"STA": ("complete", ""), "LON": ("complete", "")}
-
-
-def test_what_may_be_read_another_time_is_tried_again(small, tmp_path, monkeypatch):
-    paths = [write(tmp_path / f"{c}.mseed", stream(components=c)) for c in "ZN"]
-    read = reading.Block.read
-
-    def offline(block, *times):  # as a network drive is now and then
-        return read(replace(block, path=tmp_path / "gone") if block.path == paths[1] else block, *times)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(reading.Block, "read", offline)
-        assert [o.state for o in run(small, paths, tmp_path / "out")] == ["partly", "done"]
-    assert [o.state for o in run(small, paths, tmp_path / "out")] == ["done"]
-
-
-def test_long_records_become_day_files(small, tmp_path):
+def test_long_records_become_day_files(small, run, tmp_path):
     # from noon on, a little now and then, as gaps of less than an hour do not end a record
     bits = [START + seconds for seconds in range(43200, 2 * 86400 + 3600, 3000)]
     data = sum((stream(seconds=60, components="Z", start=time, seed=i) for i, time in enumerate(bits)), Stream())
-    outcomes = run(small, [write(tmp_path / "a.mseed", data)], tmp_path / "out", noise=True)
-    assert [o.state for o in outcomes] == ["done"] * 3
+    assert [o.state for o in run(write(tmp_path / "a.mseed", data), noise=True)] == ["done"] * 3
+    stems = [f"XX.STA..HH.{day}" for day in ("20200101T120000", "20200102T000000", "20200103T000000")]
     names = sorted(content(tmp_path / "out"))
-    stems = ["20200101T120000", "20200102T000000", "20200103T000000"]
-    assert names == sorted(f"XX.STA..HH.{stem}.{kind}.mseed" for stem in stems for kind in ("denoised", "noise"))
-    parts = [obspy.read(str(tmp_path / "out" / f"XX.STA..HH.{stem}.{{}}.mseed".format("denoised"))) for stem in stems]
+    assert names == sorted(f"{stem}.{kind}.mseed" for stem in stems for kind in ("denoised", "noise"))
+    parts = [obspy.read(str(tmp_path / "out" / f"{stem}.denoised.mseed")) for stem in stems]
     whole = small.denoise(data).split()
     assert sum(trace.stats.npts for part in parts for trace in part) == sum(trace.stats.npts for trace in whole)
     for trace in sum(parts, Stream()):
@@ -295,36 +210,156 @@ def test_long_records_become_day_files(small, tmp_path):
         np.testing.assert_allclose(trace.data, other.data, atol=1e-3)
 
 
-def test_runs_are_equal_to_the_byte_and_a_full_disk_leaves_no_half_file(small, tmp_path):
+def test_what_is_too_slow_is_skipped_and_a_file_of_nothing_else_fails(run, tmp_path):
+    slow = stream(seconds=7200, rate=0.1)
+    for trace in slow:
+        trace.stats.channel = "VM" + trace.stats.channel[-1]
+    both, alone = write(tmp_path / "a", stream(seconds=60) + slow), write(tmp_path / "b", slow)
+    outcomes = run(both)
+    assert [o.state for o in outcomes] == 3 * ["skipped"] + ["done"]
+    why = "not one of the components Z, N, E, 1, 2 at more than 2 Hz; it has 0.1 Hz"
+    assert [(o.name, o.reason) for o in outcomes if o.reason] == [(f"XX.STA..VM{c}", why) for c in "ENZ"]
+    (failed,) = run(alone)
+    assert failed.state == "failed" and "2 Hz" in failed.reason
+    same = write(tmp_path / "c", stream(seconds=7200, rate=0.1, start=START + 1e6))  # of channels that are fast in a
+    outcomes = run(both, same)
+    assert [(o.name, o.state) for o in outcomes if "HHZ at 0.1 Hz" in o.reason] == [(str(same), "failed")]
+    assert status(outcomes) == 1
+
+
+def test_channels_that_are_broken_or_silent_are_named(run, tmp_path):
+    data = stream(seconds=60)
+    for trace, value in zip(data, (np.nan, 5, 0), strict=True):
+        trace.data = trace.data.astype(np.float32)
+        trace.data[500 if value else 0 : 540 if np.isnan(value) else None] = value
+    data[1].data[:] = 5
+    inputs = [write(tmp_path / f"{i}.mseed", data[i::2], encoding="FLOAT32") for i in range(2)]
+    assert told(run(*inputs)) == [
+        ("partly", "NaN and infinite samples of XX.STA..HHZ were left out"),
+        ("done", "XX.STA..HHE, XX.STA..HHN: constant, became zeros"),
+    ]
+
+
+def test_odd_rates_are_in_the_table(run, tmp_path):
+    odd = stream(seconds=20, components="Z", rate=25, start=START + 1000)
+    source = write(tmp_path / "a", stream(seconds=60, components="Z") + odd)
+    for state in ("done", "complete"):
+        outcomes = run(source)
+        assert status(outcomes) == 1 and states(outcomes) == sorted([state, "partly"])
+        assert "25 Hz beside 20 Hz" in told(outcomes)[0][1]
+
+
+# -- ids
+
+
+def test_ids_that_would_be_one_are_refused_with_their_names(run, tmp_path):
+    stations = "LONGNAME", "LONGNAMF", "STA"
+    inputs = [channels(tmp_path / station, [f"XX.{station}..HHZ"], format="SAC") for station in stations]
+    reasons = [reason for state, reason in told(run(*inputs)) if state == "failed"]
+    assert len(reasons) == 2 and all("XX.LONGNAME..HHZ, XX.LONGNAMF..HHZ" in reason for reason in reasons)
+    assert [path.name[:7] for path in (tmp_path / "out").glob("*.mseed")] == ["XX.STA."]
+    outcomes = run(channels(tmp_path / "a", ["XX.STA.00.HHZ", "XX.STA.10.HHZ", "XX.STA.00.HHN"]), location="D1")
+    assert status(outcomes) == 1 and "XX.STA.00.HHZ, XX.STA.10.HHZ" in told(outcomes)[0][1]
+
+
+CODES = st.text(st.sampled_from("AZaz019 .-_*\x00\x1b\n/:éΩ"), max_size=8)
+
+
+@given(ids=st.lists(st.tuples(CODES, CODES, CODES, CODES), min_size=2, max_size=8, unique=True))
+def test_ids_are_mapped_one_to_one_or_refused_and_no_two_instruments_have_one_file(ids):
+    names = sorted({".".join((*codes[:3], codes[3] + "Z")) for codes in ids})
+    assert len({file_name(name, START) for name in names}) == len(names)
+    wanted = Settings(out=Path(), model="", least=0, reach=0)
+    refused = jobs._clashes(names, assign(names), wanted)
+    split = ((name.split(".", 1)[0], *name.split(".", 1)[1].rsplit(".", 2)) for name in names if name not in refused)
+    written = [jobs.written_as(codes) for codes in split]
+    assert len({*written}) == len(written) and all(reason.isprintable() for reason in refused.values())
+
+
+def test_what_is_no_component_is_refused_with_ids_and_rates_or_named(small, run, tmp_path):
+    kik = channels(tmp_path / "kik", [f"BO.AAA..{code}{i}" for code in ("NS", "EW", "UD") for i in (1, 2)])
+    (outcome,) = run(kik)
+    assert outcome.state == "failed" and "--components UD=Z NS=N EW=E" in outcome.reason
+    assert "BO.AAA..EW1 at 20 Hz" in outcome.reason
+    assert states(run(kik, components={"UD": "Z", "NS": "N", "EW": "E"})) == ["done"]
+    found = obspy.read(str(tmp_path / "out" / "*.mseed"))
+    assert len(content(tmp_path / "out")) == 2 and {x.id for x in found} == {x.id for x in obspy.read(str(kik))}
+    plain = obspy.read(str(kik)).select(channel="*1")
+    for trace, code in zip(plain, ("HHN", "HHE", "HHZ"), strict=True):
+        trace.stats.channel = code
+    for trace, code in zip(small.denoise(plain), ("NS1", "EW1", "UD1"), strict=True):
+        np.testing.assert_allclose(found.select(channel=code)[0].data, trace.data, rtol=1e-4, atol=1e-2)
+    ids = ["XX.GEO..HHZ", "XX.GEO..LDO", *(f"XX.GEO..DP{i}" for i in (1, 2, 3))]
+    outcomes = run(channels(tmp_path / "mixed", ids))
+    assert [x.state for x in outcomes] == [*3 * ["partly"], "skipped", "done"] and "20 Hz" in outcomes[0].reason
+
+
+# -- reruns
+
+
+def test_damage_is_reported_again_but_what_is_done_is_not_repeated(run, tmp_path):
+    paths = [write(tmp_path / f"{i}.mseed", stream(start=START + i * 86400, components="Z")) for i in range(2)]
+    whole = paths[0].read_bytes()
+    paths[0].write_bytes(whole[: 512 * 5] + bytes(512) + whole[512 * 6 :])
+    first = run(*paths)
+    assert [(o.state, o.name) for o in first if o.reason] == [("partly", str(paths[0]))]
+    written = {x: x.stat().st_mtime_ns for x in (tmp_path / "out").iterdir()}
+    again = run(*paths)
+    assert told(again) == told(first) and [o.state for o in again if not o.reason] == ["complete"] * 2
+    assert {x: x.stat().st_mtime_ns for x in (tmp_path / "out").iterdir()} == written
+    paths[0].write_bytes(whole)
+    assert sorted(o.state for o in run(*paths)) == ["complete", "done"]
+
+
+def test_what_may_be_read_another_time_is_tried_again(run, tmp_path, monkeypatch):
+    paths = [write(tmp_path / f"{c}.mseed", stream(components=c)) for c in "ZN"]
+    read = reading.Block.read
+
+    def offline(block, *times):  # as a network drive is now and then
+        if block.path == paths[1]:
+            raise reading.Unavailable("no such file.")
+        return read(block, *times)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reading.Block, "read", offline)
+        assert [o.state for o in run(*paths)] == ["partly", "done"]
+    assert [o.state for o in run(*paths)] == ["done"]
+
+
+def test_a_file_that_grows_after_the_command_began_is_finished_by_the_next(small, run, tmp_path):
+    first, growing = (channels(tmp_path / x, [f"XX.{x}..HHZ"]) for x in "AB")
+    more = stream(60, components="Z", start=START + 60, station="B")
+    outcomes = denoise_files(small, [str(first), str(growing)], Settings.of(small, out=tmp_path / "out"))
+    assert next(outcomes).state == "done"
+    growing.write_bytes(growing.read_bytes() + write(tmp_path / "c", more).read_bytes())
+    (outcome,) = outcomes
+    assert outcome.state == "failed" and "B changed while it was read" in outcome.reason
+    assert len(content(tmp_path / "out")) == 1
+    assert states(run(first, growing)) == ["complete", "done"]
+    assert len(obspy.read(str(tmp_path / "out" / "XX.B.*.mseed"))[0]) == 2400
+
+
+def test_runs_are_equal_to_the_byte_and_a_full_disk_leaves_no_half_file(run, tmp_path):
     source = write(tmp_path / "a.mseed", stream() + stream(station="OTHER", seed=1))
-    run(small, [source], tmp_path / "one", noise=True)
+    run(source, out=tmp_path / "one", noise=True)
     expected = content(tmp_path / "one")
     assert len(expected) == 4
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))  # the disk is full in the middle of a file
-    try:
-        with pytest.raises(OSError, match="large"):
-            run(small, [source], tmp_path / "two", noise=True)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, before)
+    with full_disk(60_000), pytest.raises(OSError, match="large"):  # in the middle of a file
+        run(source, out=tmp_path / "two", noise=True)
     assert not content(tmp_path / "two")
-    run(small, [source], tmp_path / "two", noise=True)
+    run(source, out=tmp_path / "two", noise=True)
     assert content(tmp_path / "two") == expected
 
 
-def test_a_killed_run_continues(small, tmp_path):
+def test_a_killed_run_continues(small, run, tmp_path):
     stations = [f"S{i}" for i in range(4)]
     inputs = [write(tmp_path / f"{s}.mseed", stream(1200, station=s, seed=i)) for i, s in enumerate(stations)]
     small.save(tmp_path / "model")
     options = {"steps": 1, "dry": 0.1}
-    run(small, inputs, tmp_path / "one", options=options)
-    command = [sys.executable, "-m", "seisbench_cdiffsd.cli", "denoise", *map(str, inputs)]
-    command += ["--steps", "1", "--weights", str(tmp_path / "model"), "--out", str(tmp_path / "two")]
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    run(*inputs, out=tmp_path / "one", options=options)
+    command = [sys.executable, "-m", "seisbench_cdiffsd.cli", "denoise", *inputs, "--weights", tmp_path / "model"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+    process = subprocess.Popen([*map(str, command), "--out", str(tmp_path / "two")], **quiet)
     deadline = time.time() + 60
     while not list((tmp_path / "two").glob("*S1*.mseed")) and time.time() < deadline and process.poll() is None:
         time.sleep(0.01)
@@ -333,119 +368,205 @@ def test_a_killed_run_continues(small, tmp_path):
     complete = {name: data for name, data in content(tmp_path / "two").items() if not name.startswith(".")}
     expected = content(tmp_path / "one")
     assert 0 < len(complete) < 4 and all(expected[name] == data for name, data in complete.items())
-    states = {o.state for o in run(small, inputs, tmp_path / "two", options=options)}
-    assert states == {"done", "complete"}
+    assert states(run(*inputs, out=tmp_path / "two", options=options)) == ["complete", "done"]
     assert content(tmp_path / "two") == expected
 
 
-def test_models_are_distinguished(small):
-    assert fingerprint(small) == fingerprint(small)
-    assert fingerprint(small) != fingerprint(randomised(CDiffSD(), seed=1))
-
-
-@pytest.mark.parametrize("module", ["streams/gaps.py", "cdiffsd.py", "files/reading.py"])
-def test_what_was_made_by_other_code_is_not_done(small, tmp_path, monkeypatch, module):
-    source = write(tmp_path / "a.mseed", stream(seconds=60))
-    code = shutil.copytree(Path(denoising.__file__).parent, tmp_path / "code", ignore=shutil.ignore_patterns("*.pyc"))
-
-    def states():
-        jobs._code.cache_clear()
-        return [o.state for o in run(small, [source], tmp_path / "out")]
-
-    assert states() == ["done"]
-    monkeypatch.setattr(denoising, "__file__", str(code / "denoising.py"))
-    monkeypatch.setattr(jobs, "__file__", str(code / "files" / "jobs.py"))
-    assert states() == ["complete"]
-    for path, expected in ((code / module, "done"), (code / "metrics.py", "complete")):
-        path.write_text(path.read_text().replace("1", "2"))
-        assert states() == [expected]
-
-
-def test_nothing_of_a_former_input_or_of_former_options_stays_beside_what_replaces_it(small, tmp_path):
-    deaf = sbm.PhaseNet(default_args={"P_threshold": 2, "S_threshold": 2})
-    source, out, stem = tmp_path / "a", tmp_path / "out", "XX.STA..HH.20200101T000000"
-
-    def done(data, picker=None, **kwargs):
-        lines = []
-        write(source, data)
-        outcomes = run(small, [source], out, picker, lines.append, **kwargs)
-        assert [o.state for o in outcomes if o.state != "removed"] == ["done"]
-        lines += [o.reason for o in outcomes if o.state == "removed"]
-        made = sorted(x.name.removeprefix(f"{stem}.") for x in out.iterdir() if x.name != ".cdiffsd")
-        return made, [line for line in lines if "replace" in line or "no longer" in line]
-
-    (out / "elsewhere").mkdir(parents=True)
-    made, told = done(stream(seconds=60), deaf, noise=True, picks=True, figures=True)
-    assert made == ["denoised.mseed", "elsewhere", "noise.mseed", "picks.csv", "picks.xml", "png"] and not told
-    before = (out / f"{stem}.denoised.mseed").read_bytes()
-    (out / f"{stem}.mine").touch()
-    made, (_, told) = done(stream(seconds=7200))
-    assert made == ["denoised.mseed", "elsewhere", "mine"]
-    assert told.startswith(f"{stem}.noise.mseed, {stem}.picks.csv, {stem}.picks.xml, {stem}.png, which is no longer")
-    assert (out / f"{stem}.denoised.mseed").read_bytes() != before
-    made, (told,) = done(stream(seconds=7200), options={"steps": 2})
-    assert made == ["denoised.mseed", "elsewhere", "mine"] and "replaces" in told
-
-
-def test_a_record_of_outputs_leads_to_no_other_file_and_to_no_input(small, tmp_path):
-    out, stem = tmp_path / "out", "XX.STA..HH.20200101T000000"
+def test_a_run_that_dies_while_it_replaces_is_not_taken_for_the_one_before(run, tmp_path, monkeypatch):
     source = write(tmp_path / "a", stream(seconds=60))
-    run(small, [source], out, noise=True)
-    (out / f"{stem}.dir").mkdir()
-    others = [tmp_path / f"{stem}.precious", out / f"{stem}.dir" / "a", out / "XX.STA"]
-    for path in others:
-        path.touch()
-    entry = json.loads((out / ".cdiffsd" / f"{stem}.json").read_text())
-    names = f"../{stem}.precious", str(others[0]), f"{stem}.dir/a", f"{stem}.dir", "XX.STA"
-    entry["files"]["outputs"] |= {name: {"size": 0, "sha256": hashlib.sha256().hexdigest()} for name in names}
-    (out / ".cdiffsd" / f"{stem}.json").write_text(json.dumps(entry))
-    noise = (out / f"{stem}.noise.mseed").read_bytes()
-    run(small, [out / f"{stem}.noise.mseed"], out)
-    assert all(path.is_file() for path in others) and (out / f"{stem}.noise.mseed").read_bytes() == noise
-
-
-def test_a_run_that_dies_while_it_replaces_is_not_taken_for_the_one_before(small, tmp_path, monkeypatch):
-    source = write(tmp_path / "a", stream(seconds=60))
-
-    def states(**options):
-        return [o.state for o in run(small, [source], tmp_path / "out", figures=True, options=options)]
 
     def killed(*args, **kwargs):
         raise KeyboardInterrupt
 
-    assert states(steps=1) == ["done"]
+    assert states(run(source, options={"steps": 1})) == ["done"]
     with monkeypatch.context() as patch:
         patch.setattr(extras, "plot_denoised", killed)  # the samples are written, and of the same size
         with pytest.raises(KeyboardInterrupt):
-            states(steps=2)
-    assert states(steps=1) == ["done"]
+            run(source, figures=True, options={"steps": 2})
+    assert states(run(source, options={"steps": 1})) == ["done"]
 
 
-def test_channels_that_are_broken_or_silent_are_named(small, tmp_path):
-    data = stream(seconds=60)
-    for trace, value in zip(data, (np.nan, 5, 0), strict=True):
-        trace.data = trace.data.astype(np.float32)
-        trace.data[500 if value else 0 : 540 if np.isnan(value) else None] = value
-    data[1].data[:] = 5
-    for i in range(2):
-        write(tmp_path / f"{i}.mseed", data[i::2], encoding="FLOAT32")
-    outcomes = run(small, [tmp_path / f"{i}.mseed" for i in range(2)], tmp_path / "out")
-    assert [(o.state, o.reason) for o in outcomes] == [
-        ("partly", "NaN and infinite samples of XX.STA..HHZ were left out"),
-        ("done", "XX.STA..HHE, XX.STA..HHN: constant, became zeros"),
-    ]
+@pytest.mark.parametrize("module", ["streams/gaps.py", "cdiffsd.py", "files/reading.py"])
+def test_what_was_made_by_other_code_is_not_done(run, tmp_path, monkeypatch, module):
+    source = write(tmp_path / "a.mseed", stream(seconds=60))
+    code = shutil.copytree(Path(denoising.__file__).parent, tmp_path / "code", ignore=shutil.ignore_patterns("*.pyc"))
+
+    def now():
+        jobs._code.cache_clear()
+        return states(run(source))
+
+    assert now() == ["done"]
+    monkeypatch.setattr(denoising, "__file__", str(code / "denoising.py"))
+    monkeypatch.setattr(jobs, "__file__", str(code / "files" / "jobs.py"))
+    assert now() == ["complete"]
+    for path, expected in ((code / module, "done"), (code / "metrics.py", "complete")):
+        path.write_text(path.read_text().replace("1", "2"))
+        assert now() == [expected]
 
 
-def test_a_record_too_long_for_a_figure_says_so_and_how_many_picks_it_has(small, tmp_path):
+def test_nothing_of_a_former_input_or_of_former_options_stays_beside_what_replaces_it(run, tmp_path):
+    source, out = tmp_path / "a", tmp_path / "out"
+
+    def done(data, picker=None, **kwargs):
+        lines = []
+        outcomes = run(write(source, data), picker=picker, report=lines.append, **kwargs)
+        assert [o.state for o in outcomes if o.state != "removed"] == ["done"]
+        lines += [o.reason for o in outcomes if o.state == "removed"]
+        made = sorted(x.name.removeprefix(f"{STEM}.") for x in out.iterdir() if x.name != ".cdiffsd")
+        return made, [line for line in lines if "replace" in line or "no longer" in line]
+
+    made, said = done(stream(seconds=60), deaf(), noise=True, picks=True, figures=True)
+    assert made == ["denoised.mseed", "noise.mseed", "picks.csv", "picks.xml", "png"] and not said
+    before = (out / f"{STEM}.denoised.mseed").read_bytes()
+    (out / f"{STEM}.mine").touch()
+    made, (_, said) = done(stream(seconds=7200))
+    assert made == ["denoised.mseed", "mine"] and (out / f"{STEM}.denoised.mseed").read_bytes() != before
+    assert said.startswith(f"{STEM}.noise.mseed, {STEM}.picks.csv, {STEM}.picks.xml, {STEM}.png, which is no longer")
+    made, (said,) = done(stream(seconds=7200), options={"steps": 2})
+    assert made == ["denoised.mseed", "mine"] and "replaces" in said
+
+
+# -- no input is overwritten or removed; a ledger is a claim
+
+
+@pytest.mark.parametrize("how", ["itself", "symlink_to", "hardlink_to", "folder"])
+def test_no_input_of_a_command_is_replaced_by_an_output(run, tmp_path, how):
+    source, out, name = channels(tmp_path / "a", ["XX.STA..HHZ"]), tmp_path / "out", f"{STEM}.denoised.mseed"
+    out.mkdir()
+    other = tmp_path / "other"
+    if how == "folder":
+        out.rmdir()
+        (tmp_path / "real").mkdir()
+        out.symlink_to(tmp_path / "real")
+        other = out / name
+    elif how == "itself":
+        source = other = source.rename(out / name)
+    if other != source:
+        channels(other, ["XX.OTHER..HHZ"])
+    if "link" in how:
+        getattr(out / name, how)(other)
+    before = [source.read_bytes(), other.read_bytes()]
+    outcomes = run(source, other)
+    assert [x.state for x in outcomes if "STA" in x.name] == ["failed"] and "its own input" in told(outcomes)[0][1]
+    assert [source.read_bytes(), other.read_bytes()] == before and (out / name).exists()
+
+
+def test_a_record_of_outputs_leads_to_no_other_file_and_to_no_input(run, tmp_path):
+    out = tmp_path / "out"
+    run(write(tmp_path / "a", stream(seconds=60)), noise=True)
+    (out / f"{STEM}.dir").mkdir()
+    others = [tmp_path / f"{STEM}.precious", out / f"{STEM}.dir" / "a", out / "XX.STA"]
+    for path in others:
+        path.touch()
+    path = ledger.entry_path(out, STEM)
+    entry = json.loads(path.read_text())
+    names = f"../{STEM}.precious", str(others[0]), f"{STEM}.dir/a", f"{STEM}.dir", "XX.STA", "\x00"
+    claim = {"size": 0, "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}
+    entry["files"]["outputs"] |= dict.fromkeys(names, claim)
+    path.write_text(json.dumps(entry))
+    noise = (out / f"{STEM}.noise.mseed").read_bytes()
+    run(out / f"{STEM}.noise.mseed")
+    assert all(path.is_file() for path in others) and (out / f"{STEM}.noise.mseed").read_bytes() == noise
+
+
+nested = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+KNOWN = {"size": 1, "sha256": "", "ratio": 3.0, "loss": "x"}
+TEXTS = {name: "" for name in ("key", "model", "noise folder", "skipped")}
+ENTRY = {**TEXTS, "notes": [], "inputs": {"a": ""}, "problems": {}, "files": {"outputs": {"a": KNOWN}}}
+
+
+@given(part=st.sampled_from(sorted(ENTRY)), value=nested)
+def test_an_entry_is_as_it_should_be_or_none(tmp_path_factory, part, value):
+    path = tmp_path_factory.mktemp("ledger") / "a.json"
+    ledger.write(path, ENTRY)
+    assert ledger.read(path) == ENTRY
+    for changed in ({**ENTRY, part: value}, {**ENTRY, "files": {"outputs": {"a": {**KNOWN, "size": value}}}}):
+        path.write_text(json.dumps(changed))
+        read = ledger.read(path)
+        assert not read or (read == changed and all(type(read[name]) is type(ENTRY[name]) for name in ENTRY))
+
+
+def test_what_is_no_entry_is_done_again(run, tmp_path):
+    source = channels(tmp_path / "a", ["XX.STA..HHZ"])
+    for text in ("", "[" * 100_000, "{}", "null", '{"key": 1}', "\x00"):
+        run(source)
+        ledger.entry_path(tmp_path / "out", STEM).write_text(text)
+        assert states(run(source)) == ["done"] and states(run(source)) == ["complete"]
+
+
+# -- picks, figures and other company
+
+
+def test_records_without_picks_get_an_empty_table_and_the_next_one_is_done(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(work, "denoised_pieces", partial(denoised_pieces, piece=600))
+    long = stream(seconds=900, rate=4, components="Z", start=START + 7 * 3600)  # two pieces
+    inputs = [write(tmp_path / "a.mseed", stream(seconds=60)), write(tmp_path / "b.mseed", long)]
+    assert [o.state for o in run(*inputs, picker=deaf(), picks=True)] == ["done"] * 2
+    tables, catalogs = (sorted((tmp_path / "out").glob(f"*.picks.{suffix}")) for suffix in ("csv", "xml"))
+    assert [path.read_text() for path in tables] == ["instrument,phase,time,probability\n"] * 2
+    assert [len(obspy.read_events(str(path))[0].picks) for path in catalogs] == [0, 0]
+
+
+def test_records_are_done_again_when_there_is_a_picker_at_last(run, tmp_path):
+    long = stream(seconds=3700, rate=4, components="Z", station="LONG")
+    inputs = [write(tmp_path / name, data) for name, data in (("a", stream(seconds=60)), ("b", long))]
+
+    def found(**kwargs):
+        return {o.name[3:6]: (o.state, o.reason) for o in run(*inputs, picker=deaf(), **kwargs)}
+
+    assert found() == {"STA": ("done", ""), "LON": ("done", "")}
+    long = "no figure: longer than an hour"
+    assert found(figures=True) == {"STA": ("done", ""), "LON": ("complete", long)}
+    assert found(picks=True, figures=True) == {"STA": ("done", ""), "LON": ("done", long)}
+    assert found(picks=True) == found() == {"STA": ("complete", ""), "LON": ("complete", "")}
+
+
+def test_a_record_too_long_for_a_figure_says_how_many_picks_it_has(run, tmp_path):
     keen = randomised(sbm.PhaseNet(default_args={"P_threshold": 0, "S_threshold": 0}))
-    long = write(tmp_path / "a", stream(seconds=3700))
     lines = []
-    (outcome,) = run(small, [long], tmp_path / "out", keen, lines.append, picks=True, figures=True)
-    (path,) = (tmp_path / "out").glob("*.csv")
-    table = pd.read_csv(path, converters={"time": UTCDateTime})
-    assert len(table)
-    assert f"  PhaseNet, denoised: {describe(table)}" in lines
-    assert (outcome.state, outcome.reason) == ("done", "no figure: longer than an hour")
+    run(write(tmp_path / "a", stream(seconds=3700)), picker=keen, report=lines.append, picks=True)
+    table = pd.read_csv(tmp_path / "out" / f"{STEM}.picks.csv", converters={"time": UTCDateTime})
+    assert len(table) and f"  PhaseNet, denoised: {extras.describe(table)}" in lines
+
+
+@pytest.mark.parametrize("what", ["pick_stream", "plot_denoised", "write_quakeml"])
+def test_extras_that_fail_leave_the_result(run, tmp_path, monkeypatch, what):
+    def failing(*args, **kwargs):
+        raise RuntimeError("no LaTeX")
+
+    monkeypatch.setattr(extras, what, failing)
+    sources = [channels(tmp_path / name, [f"XX.{name}..HHZ"]) for name in ("AAA", "BBB")]
+    picker = None if what == "plot_denoised" else deaf()
+    outcomes = run(*sources, picker=picker, figures=picker is None, picks=picker is not None)
+    assert status(outcomes) == 1 and len(list((tmp_path / "out").glob("*.denoised.mseed"))) == 2
+    assert sum("no LaTeX" in reason for _, reason in told(outcomes)) == 2
+
+
+def test_a_record_that_was_not_picked_says_so(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("seisbench_cdiffsd.picking.RATES", (4.0, 1e6))
+    outcomes = run(channels(tmp_path / "a", ["XX.STA..HHZ"], rate=3.0), picker=deaf(), picks=True)
+    assert told(outcomes) == [("partly", "XX.STA..HH* was not picked, because it is sampled at 3 Hz")]
+
+
+def test_a_reader_or_a_console_that_fails_takes_no_other_file_down(run, tmp_path, monkeypatch):
+    whole = jobs.index
+
+    def failing(path):
+        if "bad" in str(path):
+            raise OverflowError("year 27880 is out of range")
+        return whole(path)
+
+    def deaf_console(line):
+        raise UnicodeEncodeError("ascii", "Ω", 0, 1, "no")
+
+    monkeypatch.setattr(jobs, "index", failing)
+    good, bad = (channels(tmp_path / name, ["XX.STA..HHZ"]) for name in ("good", "bad"))
+    outcomes = run(bad, good, report=deaf_console)
+    assert [(x.name, x.state) for x in outcomes] == [(str(bad), "failed"), (STEM, "done")]
 
 
 def test_what_is_complete_is_distinguished_from_what_is_not_usable():
@@ -456,3 +577,14 @@ def test_what_is_complete_is_distinguished_from_what_is_not_usable():
         "skipped  *.LOG         not usable",
         "complete A.B.2020.001  no HHZ",
     ]
+
+
+def test_bookkeeping_is_linear(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(work, "denoised_pieces", lambda *args, **kwargs: [(Stream(), Stream())])
+    (trace,) = stream(seconds=30, components="Z")
+    for i in range(400):
+        trace.stats.starttime = START + 7200 * i
+        trace.write(str(tmp_path / f"{i:03d}"), format="MSEED")
+    before = time.process_time()
+    outcomes = run(*(tmp_path / f"{i:03d}" for i in range(400)))
+    assert len(outcomes) == 400 and time.process_time() - before < 2.5

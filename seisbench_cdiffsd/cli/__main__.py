@@ -2,6 +2,6 @@
 
 import sys
 
-from seisbench_cdiffsd.cli.app import main
+from seisbench_cdiffsd.cli import main
 
 sys.exit(main())

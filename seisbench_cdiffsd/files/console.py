@@ -10,9 +10,7 @@ from typing import TextIO
 def tell(text: str, file: TextIO | None = None) -> None:
     """
     Print. The command does its work even if nobody reads the output any more, or the console lacks letters of it.
-
-    :param text: What to print; characters that would drive a terminal are printed as escapes
-    :param file: Where to print it, standard output by default
+    Characters that would drive a terminal are printed as escapes.
     """
     file = file or sys.stdout
     if file is None or file.closed:  # a command started with its standard output closed has none

@@ -26,12 +26,9 @@ MAX_LISTED_PICKS = 8
 
 class Extras:
     """
-    Picks and the figure of a record that comes in pieces. Each piece is picked with the end of the one before, so no
-    pick is lost.
+    Picks and the figure of a record that comes in pieces, each of which is picked with the end of the one before.
 
-    :param model: The model; its band is drawn
     :param kinds: "picks", "figures" or both
-    :param picker: A SeisBench picker
     :param names: Components of channels with other codes, see :py:func:`pick_stream`
     """
 

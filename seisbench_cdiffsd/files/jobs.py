@@ -118,53 +118,45 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """An instrument over a span of time, and the files to write of it."""
-
+class _Job:
     name: str
     targets: tuple[Target, ...]
     title: str = ""  # line before the names of the outputs
     short: bool = False  # whether it gets a figure
-    before: Mapping[str, tuple[Any, ...]] | None = None  # states of the files when the command began
+    before: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # states of files when the command began
     missing: tuple[ChannelDay, ...] = ()  # channels of the station that exist only on other days
-
-    def inputs(self, settings: Settings) -> dict[str, Path]:
-        """Files that the outputs depend on, by their names in the ledger."""
-        return {name: Path(name) for name in self.before or ()}
-
-    def is_input(self, path: Path, settings: Settings) -> bool:
-        """Whether a path leads to an input of the command, by whatever links."""
-        raise NotImplementedError
-
-    def open(self, parts: Iterable[Part], settings: Settings) -> dict[Path, str]:
-        """Say where samples are; return files that cannot be read now, with reasons."""
-        raise NotImplementedError
 
 
 # -- single files
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record(Job):
+class Record(_Job):
     """A record of an instrument in single files."""
 
     source: Source
     limits: tuple[UTCDateTime, UTCDateTime]
     identities: frozenset[tuple[int, int]]  # of all inputs of the command
 
+    def inputs(self, settings: Settings) -> dict[str, Path]:
+        """Files that the outputs depend on, by their names in the ledger."""
+        return {name: Path(name) for name in self.before}
+
     def is_input(self, path: Path, settings: Settings) -> bool:
+        """Whether a path leads to an input of the command, by whatever links."""
         return _identity(path) in self.identities
 
     def open(self, parts: Iterable[Part], settings: Settings) -> dict[Path, str]:
+        """Say where samples are; return files that cannot be read now, with reasons."""
         for part in parts:
             part.source, part.limits = self.source, self.limits
         return {}
 
 
-def jobs_of_files(inputs: Iterable[str], settings: Settings) -> tuple[list[Job], list[Outcome]]:
+def jobs_of_files(inputs: Iterable[str], settings: Settings) -> tuple[list[Record], list[Outcome]]:
     """
-    The files to write, and what failed or is skipped: a file for each instrument, or for each day (UTC) of longer
-    records. Long gaps, as between several earthquakes in one file, separate records.
+    What to write of files: one for each record of an instrument, or for each day (UTC) of longer ones; and what failed
+    or is skipped. Long gaps, as between several earthquakes in one file, separate records.
     """
     names = {name if name == str(EXAMPLE) else os.path.realpath(name): name for name in inputs}.values()
     before = {path: state(path) for path in map(Path, names)}  # before anything is read: a file may be growing
@@ -199,7 +191,7 @@ def jobs_of_files(inputs: Iterable[str], settings: Settings) -> tuple[list[Job],
     instruments: dict[str, set[str]] = defaultdict(set)
     for channel in usable - clashes.keys():
         instruments[components[channel].instrument].add(channel)
-    jobs: list[Job] = []
+    jobs = []
     for instrument, ids in sorted(instruments.items()):
         source = Source(blocks, ids, settings.least)
         spans = np.array([(span.start.ns, span.end.ns) for span in source.spans])
@@ -272,11 +264,7 @@ def _stretches(limits: Any) -> Iterator[tuple[UTCDateTime, UTCDateTime]]:
 
 
 def file_name(instrument: str, start: UTCDateTime) -> str:
-    """
-    Name of the output of an instrument, without suffix: its codes and the time of the first sample.
-
-    Codes that are no file names get a number of their own, so no two instruments have one name.
-    """
+    """Codes and time of the first sample; codes that are no file names get a number, so no two have one name."""
     text = instrument.lstrip(".") or "record"
     name = re.sub(r"[^\w.-]", "_", text)
     number = "" if name == text and instrument.count(".") == 3 else f"-{sha256(instrument.encode()).hexdigest()[:8]}"
@@ -299,7 +287,7 @@ def _target(name: str, ids: Iterable[str], paths: Iterable[Path], settings: Sett
 
 
 @dataclass(frozen=True, kw_only=True)
-class Day(Job):
+class Day(_Job):
     """A day of an instrument in an archive, each channel with an output of its own."""
 
     channels: tuple[ChannelDay, ...]
@@ -352,9 +340,13 @@ class Day(Job):
         return unavailable
 
 
-def jobs_of_archive(days: Iterable[InstrumentDay], settings: Settings) -> list[Job]:
+#: An instrument over a span of time, and the files to write of it.
+Job = Record | Day
+
+
+def jobs_of_archive(days: Iterable[InstrumentDay], settings: Settings) -> list[Day]:
     """The jobs of days of instruments."""
-    jobs: list[Job] = []
+    jobs = []
     for day in days:
         targets = []
         for channel in day.channels:

@@ -11,7 +11,7 @@ import stat
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -77,12 +77,7 @@ class Block:
     problems: tuple[tuple[str, str], ...] = ()  # what is wrong with it: the id of a channel, or "" for any, and a line
 
     def read(self, start: UTCDateTime | None = None, end: UTCDateTime | None = None) -> tuple[Stream, bool]:
-        """
-        Samples between two times.
-
-        :return: Traces, and whether there are damaged records, which are left out
-        :raises ReadError: If the file cannot be read
-        """
+        """Traces between two times, and whether there are damaged records, which are left out; or raise ReadError."""
         damaged = False
         if self.length:
             with _opened(self.path) as file:
@@ -100,12 +95,10 @@ class Block:
 
 def index(path: Path, block: int = BLOCK) -> list[Block]:
     """
-    Look up what a file contains. miniSEED files are indexed by block, so any stretch of a long one can be read alone.
+    The parts of a file in any format that ObsPy reads, except Python's pickle, which could run code; or of `EXAMPLE`.
 
-    :param path: File in any format that ObsPy reads, except Python's pickle, which could run code; or `EXAMPLE`
-    :param block: Bytes of a miniSEED file to read at once
-    :return: Its parts; what headers say against reason, or against the bytes that are there, is left out and listed
-    :raises ReadError: If the file does not exist, is empty, cannot be read, or contains no samples
+    miniSEED files are indexed by block, so any stretch of a long one can be read alone. What headers say against
+    reason, or against the bytes that are there, is left out and listed. Files without samples raise ReadError.
     """
     if path == EXAMPLE:
         return [Block(path, _spans(_read(path)))]
@@ -247,8 +240,10 @@ def _read(path: Path, **kwargs: Any) -> Stream:
         return noisy_example().slice(kwargs.get("starttime"), kwargs.get("endtime"))
     with _opened(path):  # only what can be read to its end
         pass
+    # to recognise a file of its format PICKLE, ObsPy loads it, which runs the code in it
+    pickles = ENTRY_POINTS["waveform"].pop("PICKLE", None)
     try:
-        with _no_pickles(), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return obspy.read(glob.escape(str(path)), **kwargs)
     except Exception as error:  # ObsPy's readers raise errors of all kinds
@@ -257,18 +252,9 @@ def _read(path: Path, **kwargs: Any) -> Stream:
         raise (Unavailable if system else ReadError)(
             f"cannot be read as seismograms: {reason}. Use miniSEED, SAC or another format that ObsPy reads."
         ) from error
-
-
-@contextmanager
-def _no_pickles() -> Iterator[None]:
-    """Disable ObsPy's format PICKLE: to recognise such a file, ObsPy loads it, which runs the code in it."""
-    formats = ENTRY_POINTS["waveform"]
-    pickles = formats.pop("PICKLE", None)
-    try:
-        yield
     finally:
         if pickles is not None:
-            formats["PICKLE"] = pickles
+            ENTRY_POINTS["waveform"]["PICKLE"] = pickles
 
 
 def _same(rate: float, other: float) -> bool:
@@ -291,10 +277,7 @@ def _spans(stream: Stream) -> tuple[Span, ...]:
 
 
 def _believed(parts: list[Block]) -> list[Block]:
-    """
-    Leave out impossible rates and times, and rates that are absurd beside the usual one of their channel in the file;
-    list them, and other rates that differ from it.
-    """
+    """Without impossible rates and times, and rates absurd beside the usual one of the channel; with what is odd."""
     samples: Counter[tuple[str, float]] = Counter()
     for span in (span for part in parts for span in part.spans if RATES[0] <= span.rate <= RATES[1]):
         samples[span.id, span.rate] += span.samples
@@ -305,12 +288,11 @@ def _believed(parts: list[Block]) -> list[Block]:
         for span in part.spans:
             first, last = (1970 + time.ns / (365.2425 * 86400e9) for time in (span.start, span.end))
             best, what, wrong = usual.get(span.id, span.rate), f"at {span.rate:g} Hz", True
-            if RATES[0] <= span.rate <= RATES[1]:
-                if first < YEARS[0] or last > YEARS[1]:
-                    what = f"of the years {first:.4g} to {last:.4g}"
-                else:
-                    what += f" beside {best:g} Hz"
-                    wrong = max(span.rate, best) > ABSURD_RATIO * min(span.rate, best)
+            if span.id in usual and (first < YEARS[0] or last > YEARS[1]):
+                what = f"of the years {first:.4g} to {last:.4g}"
+            elif RATES[0] <= span.rate <= RATES[1]:
+                what += f" beside {best:g} Hz"
+                wrong = max(span.rate, best) > ABSURD_RATIO * min(span.rate, best)
             kept += [] if wrong else [span]
             if wrong or not _same(span.rate, best):
                 line = f"{printable(span.id)}: samples {what}{' were left out' if wrong else ''}"
@@ -320,13 +302,7 @@ def _believed(parts: list[Block]) -> list[Block]:
 
 
 class Source:
-    """
-    The samples of some channels in any number of files.
-
-    :param parts: Parts of files
-    :param ids: Ids of the channels
-    :param least: Samples at this rate in Hz, or a lower one, are left out
-    """
+    """The samples of some channels in parts of files, except those at the rate `least` in Hz, or at a lower one."""
 
     def __init__(self, parts: Sequence[Block], ids: Iterable[str], least: float = 0.0) -> None:
         self.ids, self.least = set(ids), least
@@ -380,11 +356,7 @@ class Source:
 
 
 def between(trace: Trace, start: UTCDateTime, end: UTCDateTime) -> Trace:
-    """
-    The samples of a trace from `start` to before `end`: adjacent stretches neither share samples nor lose any.
-
-    The trace is unchanged, and its samples are viewed. The rate is kept to the bit.
-    """
+    """A view of a trace from `start` to before `end`: adjacent stretches neither share samples nor lose any."""
     rate, origin = trace.stats.sampling_rate, trace.stats.starttime
     first, stop = (min(max(math.ceil((time - origin) * rate - JITTER), 0), len(trace)) for time in (start, end))
     part = Trace(header=trace.stats.copy())
@@ -396,11 +368,10 @@ def between(trace: Trace, start: UTCDateTime, end: UTCDateTime) -> Trace:
 
 def state(path: Path) -> tuple[str, int, int]:
     """Name, size in bytes and time of the last change in ns of a file; a missing file has the size -1."""
-    try:
-        known = os.stat(path)
-    except OSError:
-        return path.name, -1, 0
-    return path.name, known.st_size, known.st_mtime_ns
+    with suppress(OSError):
+        known = path.stat()
+        return path.name, known.st_size, known.st_mtime_ns
+    return path.name, -1, 0
 
 
 def contents(path: Path) -> str:

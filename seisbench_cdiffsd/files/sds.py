@@ -75,14 +75,10 @@ def scan(
     """
     The days of instruments in an archive.
 
-    :param source: Folder of the archive
-    :param start: First day
-    :param end: Last day
     :param select: Patterns of channel ids, such as "CH.*.*.HH?"
     :param names: Components by name, see :py:func:`assign`
     :param location: Location code to write; channels that would then have one id are in one instrument
-    :return: Days in order of their names; then channels that were skipped, and files that are not where their names
-        belong
+    :return: Days in order of their names; channels that were skipped, and files that are not where their names belong
     :raises OSError: If the archive cannot be read
     """
     patterns, strange = list(select), []

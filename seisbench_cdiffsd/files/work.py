@@ -36,10 +36,6 @@ PIECE_SECONDS = 6 * 3600.0
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
-class Changed(OSError):
-    """A file changed while it was read."""
-
-
 def denoised_pieces(
     model: CDiffSD,
     read: Callable[[UTCDateTime, UTCDateTime], Stream],
@@ -49,15 +45,9 @@ def denoised_pieces(
     **options: Any,
 ) -> Iterator[tuple[Stream, Stream]]:
     """
-    Denoise the samples between two times in constant memory. The result is that of one call with all of them, except
-    for rounding.
+    Signal and noise from `start` to before `end`, in pieces of so many seconds, and in constant memory: except for
+    rounding, that of one call of :py:meth:`CDiffSD.denoise` with all samples that `read` returns.
 
-    :param read: Function of two times that returns the samples between them
-    :param start: Time of the first sample
-    :param end: Time after the last sample
-    :param piece: Seconds to denoise at once
-    :param options: Arguments of :py:meth:`CDiffSD.denoise`
-    :return: Signal and noise of each piece with samples
     :raises ValueError: If the filter of the model has no lower corner, so each sample depends on the whole record
     """
     check_pieces(model)
@@ -81,11 +71,8 @@ def denoise_files(
     report: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Outcome]:
     """
-    Denoise files, one instrument after the other.
+    Denoise files, or "example", one instrument after the other, and call `report` with lines on what was written.
 
-    :param inputs: Paths, or "example"
-    :param picker: A SeisBench picker, for `settings.picks`
-    :param report: Called with what was written, line by line
     :return: Outcomes of the inputs that failed, and of each output
     :raises OSError: If nothing can be written to the folder
     """
@@ -130,11 +117,8 @@ def run(
     Do a job, unless it is done. No file is left incomplete; entries in the ledger are written last.
 
     :param model: Returns the model, when it is needed; None to do nothing but look
-    :param picker: A picker, for `settings.picks`
-    :param report: Called with what was written, line by line
     :return: Outcomes of the job, and of files with problems; none if there is something to do, but no model
-    :raises OSError: If the outputs cannot be written
-    :raises Changed: If a file changed while it was read; nothing is written then
+    :raises OSError: If the outputs cannot be written, or a file changed while it was read; nothing is written then
     """
     states = job.before or _states(job, settings)
     key, former, kinds = settings.key(job.name, states), _entries(job, settings), _kinds(job, settings)
@@ -277,7 +261,7 @@ class Work:
             self._hashes = {name: x for name, path in job.inputs(settings).items() if (x := ledger.digest(path))}
             changed = [name for name, now in _states(job, settings).items() if now != states[name]]
             if changed:
-                raise Changed(f"{listed(changed)} changed while it was read: run the command again.")
+                raise OSError(f"{listed(changed)} changed while it was read: run the command again.")
             for part in self.parts:
                 if part.former:  # a run that is killed from here on leaves nothing to rely on
                     ledger.write(ledger.entry_path(settings.out, part.target.name), {**part.former, "key": ""})
@@ -412,10 +396,7 @@ class Work:
 
 
 def write_manifest(jobs: Iterable[Job], settings: Settings, name: str = "manifest.json", whole: bool = True) -> Path:
-    """
-    Write the manifest of an archive: the outputs that exist now with size and SHA-256, and the problems; those of all
-    commands, or of these jobs alone. Return its path.
-    """
+    """List the outputs that an archive has now, with size and SHA-256, and problems, of all commands or these jobs."""
     out, roots = settings.out, settings.roots
     total: dict[str, Any] = {"problems": {}, "outputs": {}} | ({} if settings.noise is None else {"noise": {}})
     own = {ledger.entry_path(out, target.name): job.name for job in jobs for target in job.targets}

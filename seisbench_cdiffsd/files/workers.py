@@ -48,9 +48,8 @@ def run_dask(
     """
     Outcomes of jobs as they finish, run through Dask, which is started at the first one that is not done.
 
-    :param settings: Settings; the workers must have access to its paths
     :param workers: Number of workers to start, each a process with one thread for jobs
-    :param scheduler: Address of a running scheduler
+    :param scheduler: Address of a running scheduler, whose workers must have access to the paths of the settings
     :param cluster: A class that starts a scheduler, such as "dask_jobqueue.SLURMCluster", with its own configuration
     :param retries: How often a job that fails is tried again; the death of a worker does not count as its failure
     :param report: Called with the address of the dashboard, if Bokeh is installed, which its pages need

@@ -61,13 +61,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_for(out: Path, option: str = "with --out") -> Iterator[None]:
-    """
-    Create a folder for results, and say what to do if it, or something in it, cannot be written.
-
-    :param out: Folder
-    :param option: How another one is chosen
-    :raises OSError: If it cannot be created or written to
-    """
+    """Create a folder for results; an OSError says how another is chosen if it, or something in it, is not writable."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         yield
@@ -112,11 +106,9 @@ def only_run(out: Path) -> Iterator[None]:
 
 def written_as(codes: Sequence[str], location: str | None = None) -> tuple[str, ...]:
     """
-    The codes of a channel in miniSEED. Those that do not fit lose what is no letter or digit, then letters before a
-    number at the end: " DS 11" becomes "DS11", STATION12 becomes STA12.
+    The codes of a channel in miniSEED, if need be with another location. Those that do not fit lose what is no letter
+    or digit, then letters before a number at the end: " DS 11" becomes "DS11", STATION12 becomes STA12.
 
-    :param codes: Network, station, location and channel
-    :param location: Location to write instead, or None
     :raises Unwritable: If nothing is left of a code
     """
     written = []
@@ -135,21 +127,17 @@ class MseedWriter:
     """
     Writes streams to an open file, one after the other, and measures what the encoding loses.
 
-    Ids stay what they are, or are shortened and listed in `cut`; two are never written as one. Rates come back as they
-    are, if they are ratios of small whole numbers, as 100.02 Hz is; miniSEED holds others to one in 10 million.
+    Ids stay what they are, or are shortened and listed in `cut`. Rates come back as they are, if they are ratios of
+    small whole numbers, as 100.02 Hz is; miniSEED holds others to one in 10 million.
 
-    :param file: File, open for writing
     :param encoding: "float32", or "int32" for samples times `scale`, rounded
-    :param scale: Integers per unit of the input
-    :param location: Location code to write instead of the input's, or None
+    :param location: Location code to write instead of the input's
     """
 
     def __init__(
         self, file: BinaryIO, encoding: str = "float32", scale: float = 1.0, location: str | None = None
     ) -> None:
         self.file, self.encoding, self.scale, self.location = file, encoding, scale, location
-        #: Ids as written, and the codes that they stand for.
-        self._known: dict[str, tuple[str, ...]] = {}
         #: Ids that do not fit into miniSEED, and how they were written.
         self.cut: dict[str, str] = {}
         self._largest_error, self._error, self._power = 0.0, 0.0, 0.0
@@ -157,12 +145,7 @@ class MseedWriter:
         self._largest: dict[str, tuple[float, float]] = {}
 
     def write(self, stream: Stream) -> None:
-        """
-        Append traces. Masked samples are left out.
-
-        :raises Unwritable: If samples do not fit into the encoding, or two ids would become one
-        :raises OSError: If the file cannot be written
-        """
+        """Append traces without masked samples; raises Unwritable if others do not fit into the encoding."""
         for trace in stream:
             # not Trace.split, which would take the rate through its inverse
             for run in np.ma.clump_unmasked(np.ma.asarray(trace.data)) if len(trace) else []:
@@ -170,31 +153,21 @@ class MseedWriter:
 
     def _write(self, trace: Trace, run: slice) -> None:
         codes = tuple(trace.stats[code] for code in CODE_LENGTHS)
-        header: dict[str, Any] = dict(zip(CODE_LENGTHS, self._codes(codes), strict=True))
+        written = written_as(codes, self.location)
+        header: dict[str, Any] = dict(zip(CODE_LENGTHS, written, strict=True))
+        if codes != (written if self.location is None else (*written[:2], codes[2], written[3])):
+            self.cut[trace.id] = ".".join(written)
         header["starttime"] = trace.stats.starttime + run.start / trace.stats.sampling_rate
         header["sampling_rate"] = trace.stats.sampling_rate
         header["mseed"] = {"dataquality": trace.stats.get("mseed", {}).get("dataquality", "D")}
         samples = np.ma.getdata(trace.data)[run]
         values, encoding = self._encoded(samples)
         known = self._largest.get(trace.id, (0.0, 0.0))
-        given, written = (max(a, float(np.abs(b).max())) for a, b in zip(known, (samples, values), strict=True))
-        self._largest[trace.id] = given, written
+        largest = (max(a, float(np.abs(b).max())) for a, b in zip(known, (samples, values), strict=True))
+        self._largest[trace.id] = next(largest), next(largest)
         memory = io.BytesIO()  # ObsPy would not report a full disk
         Stream([Trace(values, header)]).write(memory, format="MSEED", encoding=encoding, reclen=4096)
         self.file.write(memory.getbuffer())
-
-    def _codes(self, codes: tuple[str, ...]) -> tuple[str, ...]:
-        """The codes to write, which stand for these alone."""
-        written, given = written_as(codes, self.location), ".".join(codes)
-        new = ".".join(written)
-        other = ".".join(self._known.setdefault(new, codes))
-        if self._known[new] != codes:
-            lengths = "miniSEED has 2, 5, 2 and 3 letters and digits"
-            both = f"{printable(other)} and {printable(given)}"
-            raise Unwritable(f"{both} would both be {new}, as {lengths}: rename one, or choose another --location.")
-        if codes != (written if self.location is None else (*written[:2], codes[2], written[3])):
-            self.cut[given] = new
-        return written
 
     def _encoded(self, samples: Any) -> tuple[Any, str]:
         if self.encoding == "float32":
