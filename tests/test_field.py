@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import obspy
 import pytest
-from fuzzing import damaged, limits
-from test_fuzz import HEADER, miniseed
+from test_fuzz import HEADER, damaged, limits, miniseed
 
 from seisbench_cdiffsd.cli import main
 from seisbench_cdiffsd.files.reading import ReadError, Source, index

@@ -11,7 +11,7 @@ import seisbench.models as sbm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from obspy import Stream, Trace, UTCDateTime, read
+from obspy import Stream, Trace, UTCDateTime
 from seisbench.models import WaveformModel
 from seisbench.util import ClassifyOutput
 
@@ -119,25 +119,6 @@ def test_longer_windows_are_picked_once_each_and_blinded_as_seisbench_does():
     assert pick(PeakPicker(), spikes(6000, 100, 5900)[None]).empty
 
 
-def test_other_sampling_rates_keep_the_time():
-    window = np.zeros((3, 1500))
-    window[0] = np.exp(-(((np.arange(1500) - 700) / 5) ** 2))
-    picks = pick(PeakPicker(), 100 * window[None], sampling_rate=50)
-    assert abs(picks[picks.phase == "P"].time - 14).min() < 0.02
-
-
-@pytest.mark.parametrize("shape", [(3, 3000), (2, 1, 3000)])
-def test_other_shapes_are_refused(shape):
-    with pytest.raises(ValueError, match=r"\(batch, 3, samples\)"):
-        pick(PeakPicker(), np.zeros(shape))
-
-
-def test_nothing_in_gives_no_picks():
-    assert list(pick(PeakPicker(), np.zeros((0, 3, 3000))).columns) == picking.PICK_COLUMNS
-    assert picking.pick_stream(PeakPicker(), Stream()).empty
-    assert pick(PeakPicker(), np.zeros((2, 3, 3000))).empty
-
-
 def test_a_stream_is_left_alone_and_its_instruments_are_kept_apart():
     stream = to_stream(spikes(3000, 100, 200)) + to_stream(spikes(3000, 300, 400), channel="HN")
     before = stream.copy()
@@ -172,20 +153,6 @@ def test_a_gap_changes_no_other_pick(samples, gap, missing):
         assert np.ma.isMaskedArray(trace.data) == (missing == "masked")
 
 
-@pytest.mark.filterwarnings("error")
-def test_what_holds_no_samples_is_skipped():
-    stream, header = to_stream(spikes(3000, 100, 2500)), {"station": "A", "starttime": START}
-    expected = picking.pick_stream(PeakPicker(), stream)
-    stream.traces += [
-        Trace(np.frombuffer(b"hello there", dtype="S1"), {**header, "channel": "LOG"}),
-        Trace(np.frombuffer(b"hello there", dtype="S1"), {**header, "channel": "HHZ", "sampling_rate": 100.0}),
-        Trace(np.zeros(0), {**header, "channel": "HHZ", "sampling_rate": 100.0}),
-        Trace(np.full(500, np.nan), {**header, "channel": "HHZ", "sampling_rate": 100.0}),
-        Trace(np.ma.masked_all(500), {**header, "channel": "HHN", "sampling_rate": 100.0}),
-    ]
-    pd.testing.assert_frame_equal(picking.pick_stream(PeakPicker(), stream), expected)
-
-
 def test_fragments_far_apart_are_picked_alone_whatever_their_type_and_rate():
     stream = to_stream(spikes(1500, 100, 900))
     later = to_stream(spikes(1500, 200, 1000), start=START + 100)
@@ -214,51 +181,6 @@ def test_a_record_has_the_same_picks_in_one_trace_as_in_several_that_touch(ends)
     found = extras.picks()
     expected = [("P", 30), ("S", 50), ("P", 150), ("S", 160), ("P", 250), ("S", 350), ("P", 390)]
     assert list(zip(found.phase, (found.time - START).round(3), strict=True)) == expected
-
-
-@pytest.mark.parametrize("rate", [20, 62.5, 100, 125, 200, 250, 333.3])
-@given(seconds=st.one_of(st.floats(0.1, 29), st.floats(29.9, 30.2)), offset=st.floats(0, 0.1))
-@settings(max_examples=15, deadline=None)
-def test_records_of_any_rate_and_length_are_picked(rate, seconds, offset):
-    stream = to_stream(np.ones((3, 1 + int(seconds * rate))), rate=rate, start=START + offset)
-    stream[1].stats.starttime += 0.003
-    assert picking.pick_stream(PeakPicker(), stream).attrs == {picking.NOT_PICKED: {}}
-
-
-@pytest.mark.parametrize("rate", [1.0, 1.7, 99.99994, 44_100, 123_456.7, 1e6])
-@pytest.mark.parametrize("samples", [1, 2, 400])
-def test_a_few_samples_at_any_rate_are_no_trouble(rate, samples):
-    picking.pick_stream(PeakPicker(), to_stream(np.ones((3, samples)), rate=rate))
-
-
-def test_what_was_not_picked_says_why():
-    def trace(channel, data, rate=100.0):
-        return Trace(np.asarray(data), {"station": "A", "channel": channel, "sampling_rate": rate, "starttime": START})
-
-    stream = to_stream(spikes(3000, 100, 200)) + Stream(
-        [
-            trace("HNZ", np.full(3000, np.nan)),
-            trace("LHZ", np.zeros(3000), 1e-6),
-            trace("EHZ", np.zeros(3000), 1e9),
-            trace("LOG", np.frombuffer(b"hello", "S1")),
-            trace("BHZ", np.zeros(3000)),
-            trace("DHN", np.zeros(3000)),
-        ]
-    )
-    stream[-1].data = np.zeros(0)
-    stream[-1].stats.__dict__["npts"] = 3000  # as obspy.read(..., headonly=True) has it
-    picks = picking.pick_stream(PeakPicker(), stream)
-    assert picks.attrs[picking.NOT_PICKED] == {
-        ".A..HN": "it has no samples",
-        ".A..LH": "it is sampled at 1e-06 Hz",
-        ".A..EH": "it is sampled at 1e+09 Hz",
-        ".A..LOG": "it has none of the components Z, N, E, 1 and 2",
-        ".A..DH": "it has no samples",
-    }
-    assert set(picks.record) == {".A..HH"}
-    picks = picking.pick_stream(PeakPicker(), stream[4:5])
-    assert describe(picks) == "not picked, because it is sampled at 1e-06 Hz"
-    assert describe(picking.pick_stream(PeakPicker(), to_stream(np.zeros((3, 3000))))) == "none"
 
 
 def test_components_with_other_codes_are_picked_together():
@@ -299,101 +221,10 @@ def test_labels_get_the_pick_of_their_record_and_phase():
     np.testing.assert_allclose(matched.probability, [np.nan, 0.9, 0.7, np.nan])
 
 
-def test_times_of_day_match_as_seconds_do():
-    picks = pd.DataFrame([("a", "P", START + 10.1, 0.9)], columns=picking.PICK_COLUMNS)
-    labels = pd.DataFrame([("a", "P", START + 10)], columns=["record", "phase", "time"])
-    assert picking.match_labels(picks, labels, 0.1).residual.tolist() == pytest.approx([0.1])
-
-
-def test_missing_weights_give_one_line_without_a_network(tmp_path, monkeypatch):
-    monkeypatch.setattr(seisbench, "cache_model_root", tmp_path)
-    monkeypatch.setattr(seisbench.util, "ls_webdav", lambda *args: pytest.fail("asked the remote repository"))
-    with pytest.raises(
-        picking.WeightsUnavailable, match="PhaseNet weights 'stead' are not in SeisBench's cache"
-    ) as info:
-        picking.load_picker("PhaseNet", "stead")
-    assert "\n" not in str(info.value)
-    (tmp_path / "phasenet").mkdir()
-    (tmp_path / "phasenet" / "stead.json.v1").write_text("{}")  # a download that was cut off
-    with pytest.raises(picking.WeightsUnavailable, match="cache"):
-        picking.load_picker("PhaseNet", "stead")
-
-
-@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "foreign", "metadata"])
-def test_damaged_weights_of_a_picker_are_unavailable(tmp_path, monkeypatch, damage):
-    monkeypatch.setattr(seisbench, "cache_model_root", tmp_path)
-    (tmp_path / "phasenet").mkdir()
-    sbm.PhaseNet().save(tmp_path / "phasenet" / "stead", version_str="1")
-    weights, metadata = (tmp_path / "phasenet" / f"stead.{kind}.v1" for kind in ("pt", "json"))
-    picking.load_picker("PhaseNet", "stead")
-    if damage == "truncated":
-        weights.write_bytes(weights.read_bytes()[:5000])
-    elif damage == "empty":
-        weights.write_bytes(b"")
-    elif damage == "text":
-        weights.write_text("no weights")
-    elif damage == "foreign":
-        torch.save({"a": torch.zeros(1)}, weights)
-    else:
-        metadata.write_text("[]")
-    with pytest.raises(picking.WeightsUnavailable, match="could not be loaded from SeisBench's cache") as error:
-        picking.load_picker("PhaseNet", "stead")
-    assert "\n" not in str(error.value)
-
-
-def test_a_download_that_fails_is_one_line_too(tmp_path, monkeypatch):
-    def refuse(*args):
-        raise ConnectionError("unreachable")
-
-    monkeypatch.setattr(seisbench, "cache_model_root", tmp_path)
-    monkeypatch.setattr(seisbench.util, "ls_webdav", refuse)
-    with pytest.raises(picking.WeightsUnavailable, match="could not be downloaded"):
-        picking.load_picker("PhaseNet", "stead", download=True)
-
-
 @pytest.mark.parametrize("name", ["PhaseNett", "WaveformPipeline", "__doc__"])
 def test_unknown_pickers_are_named(name):
     with pytest.raises(ValueError, match=name):
         picking.load_picker(name)
-
-
-def test_phasenet_picks_the_example_of_obspy(pickers):
-    picks = picking.pick_stream(picking.load_picker("PhaseNet"), read())
-    assert picks.phase.tolist() == ["P", "S"]
-    p, s = picks.time - UTCDateTime("2009-08-24T00:20:03")
-    assert p == pytest.approx(4.73, abs=0.05) and s == pytest.approx(5.71, abs=0.05)
-    assert (picks.probability > 0.8).all()
-
-
-def test_windows_and_streams_give_the_same_picks(pickers):
-    picker, stream = picking.load_picker("PhaseNet"), read()
-    order = [stream.select(component=code)[0].data for code in "ZNE"]
-    from_array = pick(picker, np.stack(order)[None], 0.3)
-    from_stream = picking.pick_stream(picker, stream, P_threshold=0.3, S_threshold=0.3)
-    assert from_array.phase.tolist() == from_stream.phase.tolist()
-    seconds = (from_stream.time - stream[0].stats.starttime).astype(float)
-    np.testing.assert_allclose(from_array.time, seconds, atol=1e-6)
-    np.testing.assert_allclose(from_array.probability, from_stream.probability, atol=1e-5)
-
-
-def test_a_clean_event_is_picked_by_both_pickers(pickers):
-    stream = read().filter("bandpass", freqmin=1, freqmax=20, zerophase=True)
-    for name in ("PhaseNet", "EQTransformer"):
-        picks = picking.pick_stream(picking.load_picker(name), stream).set_index("phase").time
-        assert picks["P"] - UTCDateTime("2009-08-24T00:20:07.7") == pytest.approx(0, abs=0.2)
-        assert picks["S"] - UTCDateTime("2009-08-24T00:20:08.7") == pytest.approx(0, abs=0.2)
-
-
-def test_several_thresholds_give_what_each_gives_alone(pickers, example):
-    window = np.stack([example.select(component=component)[0].data for component in "ZNE"])
-    windows = np.stack([window, 0.3 * window[:, ::-1]])
-    for name in ("PhaseNet", "EQTransformer"):
-        model = picking.load_picker(name)
-        together = picking.pick_windows(model, windows, (0.3, 0.02))
-        for picks, least in zip(together, (0.3, 0.02), strict=True):
-            alone = pick(model, windows, least)
-            pd.testing.assert_frame_equal(picks, alone)
-        assert len(together[1]) >= len(together[0])
 
 
 def test_picks_are_those_of_seisbenchs_classify(pickers, example):
@@ -427,3 +258,103 @@ def test_one_missing_sample_in_a_longer_record_changes_no_pick(pickers, example)
     assert list(after.phase) == list(before.phase)
     assert max(abs(after.time - before.time)) < 0.02
     np.testing.assert_allclose(after.probability, before.probability, atol=0.05)
+
+
+def test_shapes_and_nothing():
+    for shape in ((3, 3000), (2, 1, 3000)):
+        with pytest.raises(ValueError, match=r"\(batch, 3, samples\)"):
+            pick(PeakPicker(), np.zeros(shape))
+    for count in (0, 2):
+        picks = pick(PeakPicker(), np.zeros((count, 3, 3000)))
+        assert picks.empty and list(picks.columns) == picking.PICK_COLUMNS
+    assert picking.pick_stream(PeakPicker(), Stream()).empty
+
+
+@given(
+    rate=st.sampled_from([1.0, 1.7, 20, 62.5, 99.99994, 100, 125, 200, 250, 333.3, 44_100, 123_456.7, 1e6]),
+    seconds=st.one_of(st.floats(0, 29), st.floats(29.9, 30.2)),
+    offset=st.floats(0, 0.1),
+)
+@settings(max_examples=60, deadline=None)
+def test_records_of_any_rate_and_length_are_picked(rate, seconds, offset):
+    samples = 1 + min(int(seconds * rate), 7000)
+    stream = to_stream(np.ones((3, samples)), rate=rate, start=START + offset)
+    stream[1].stats.starttime += 0.003
+    assert picking.pick_stream(PeakPicker(), stream).attrs == {picking.NOT_PICKED: {}}
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_was_not_picked_says_why_and_does_no_harm():
+    def trace(channel, data, rate=100.0):
+        return Trace(np.asarray(data), {"station": "A", "channel": channel, "sampling_rate": rate, "starttime": START})
+
+    good, text, bare = to_stream(spikes(3000, 100, 200)), np.frombuffer(b"hello", "S1"), trace("DHN", np.zeros(0))
+    bare.stats.__dict__["npts"] = 3000  # as obspy.read(..., headonly=True) has it
+    odd = [("HNZ", np.full(3000, np.nan)), ("LHZ", np.zeros(3000), 1e-6), ("EHZ", np.zeros(3000), 1e9), ("LOG", text)]
+    odd += [("HHZ", text), ("HHZ", np.zeros(0)), ("HHZ", np.full(500, np.nan)), ("HHN", np.ma.masked_all(500))]
+    others = Stream([bare, *(trace(*x) for x in odd)])
+    picks = picking.pick_stream(PeakPicker(), good + others)
+    assert picks.attrs[picking.NOT_PICKED] == {
+        ".A..HN": "it has no samples",
+        ".A..LH": "it is sampled at 1e-06 Hz",
+        ".A..EH": "it is sampled at 1e+09 Hz",
+        ".A..LOG": "it has none of the components Z, N, E, 1 and 2",
+        ".A..DH": "it has no samples",
+    }
+    pd.testing.assert_frame_equal(picks, picking.pick_stream(PeakPicker(), good))
+    assert describe(picking.pick_stream(PeakPicker(), others[2:3])) == "not picked, because it is sampled at 1e-06 Hz"
+    assert describe(picking.pick_stream(PeakPicker(), to_stream(np.zeros((3, 3000))))) == "none"
+    assert describe(pd.DataFrame({"phase": ["P"] * 7 + ["S"] * 3})) == "7 P, 3 S"
+
+
+def truncate(weights, metadata):
+    weights.write_bytes(weights.read_bytes()[:5000])
+
+
+DAMAGE = [
+    truncate,
+    lambda weights, metadata: weights.write_bytes(b""),
+    lambda weights, metadata: weights.write_text("no weights"),
+    lambda weights, metadata: torch.save({"a": torch.zeros(1)}, weights),
+    lambda weights, metadata: metadata.write_text("[]"),
+]
+
+
+def test_missing_and_damaged_weights_are_one_line_without_a_network(tmp_path, monkeypatch):
+    def unavailable(message, **kwargs):
+        with pytest.raises(picking.WeightsUnavailable, match=message) as info:
+            picking.load_picker("PhaseNet", "stead", **kwargs)
+        assert "\n" not in str(info.value)
+
+    def refuse(*args):
+        raise ConnectionError("unreachable")
+
+    (tmp_path / "phasenet").mkdir()
+    monkeypatch.setattr(seisbench, "cache_model_root", tmp_path)
+    monkeypatch.setattr(seisbench.util, "ls_webdav", lambda *args: pytest.fail("asked the remote repository"))
+    unavailable("PhaseNet weights 'stead' are not in SeisBench's cache")
+    (tmp_path / "phasenet" / "stead.json.v1").write_text("{}")  # a download that was cut off
+    unavailable("cache")
+    for damage in DAMAGE:
+        sbm.PhaseNet().save(tmp_path / "phasenet" / "stead", version_str="1")
+        picking.load_picker("PhaseNet", "stead")
+        damage(*(tmp_path / "phasenet" / f"stead.{kind}.v1" for kind in ("pt", "json")))
+        unavailable("could not be loaded from SeisBench's cache")
+    monkeypatch.setattr(seisbench, "cache_model_root", tmp_path / "empty")
+    monkeypatch.setattr(seisbench.util, "ls_webdav", refuse)
+    unavailable("could not be downloaded", download=True)
+
+
+@pytest.mark.parametrize("name", ["PhaseNet", "EQTransformer"])
+def test_windows_are_picked_as_streams_at_each_threshold(name, pickers, example):
+    picker = picking.load_picker(name)
+    window = np.stack([example.select(component=component)[0].data for component in "ZNE"])
+    together = picking.pick_windows(picker, np.stack([window, 0.3 * window[:, ::-1]]), (0.3, 0.02))
+    assert len(together[1]) >= len(together[0])
+    for picks, least in zip(together, (0.3, 0.02), strict=True):
+        found = picking.pick_stream(picker, example, P_threshold=least, S_threshold=least)
+        picks = picks[picks.record == 0]
+        assert list(picks.phase) == list(found.phase)
+        seconds = (found.time - example[0].stats.starttime).astype(float)
+        np.testing.assert_allclose(picks.time, seconds, atol=1e-6)
+        np.testing.assert_allclose(picks.probability, found.probability, atol=1e-5)

@@ -47,23 +47,6 @@ def test_rows_are_components_and_columns_what_was_done(streams):
         assert limits[0] == limits[1] == limits[2] and limits[0][1] > abs(row[0]).max()
 
 
-def test_time_is_physical_and_picks_stand_at_their_times(streams):
-    picks = pd.DataFrame([("P", PICK, 0.97)], columns=["phase", "time", "probability"])
-    figure = plot_denoised(*streams, picks_denoised=picks)
-    start, end = (num2date(x).replace(tzinfo=None) for x in figure.axes[0].get_xlim())
-    assert (start, end) == (streams[0][0].stats.starttime.datetime, streams[0][0].stats.endtime.datetime)
-    marked = [[line for line in ax.lines if len(line.get_xdata()) == 2] for ax in figure.axes]
-    assert [len(lines) for lines in marked] == [0, 1, 0] * 3
-    assert marked[1][0].get_xdata()[0] == PICK.datetime
-    assert [text.get_text() for ax in figure.axes for text in ax.texts] == ["P 0.97"]
-
-
-def test_many_picks_are_drawn_but_not_named(streams):
-    picks = pd.DataFrame({"phase": "S", "time": [PICK + i for i in range(10)]})
-    figure = plot_denoised(*streams, picks=picks)
-    assert len(figure.axes[0].lines) == 11 and not figure.axes[0].texts
-
-
 def test_a_long_trace_keeps_its_extremes_at_their_times():
     trace = obspy.Trace(np.zeros(1_000_003), {"channel": "HHZ", "sampling_rate": 100})
     trace.data[700_000], trace.data[-1] = 5, -5
@@ -111,30 +94,6 @@ def test_in_the_band_of_the_model_the_microseism_leaves_the_scale_to_what_is_den
     assert there == [True, True, False, True, False, True]
 
 
-def test_names_of_picks_are_apart_and_in_the_figure(streams):
-    streams = [stream.select(component="Z") for stream in streams]
-    start, end = streams[0][0].stats.starttime, streams[0][0].stats.endtime
-    for times in ([start, start + 0.1], [end - 0.1, end], [PICK + i / 5 for i in range(6)], [PICK, PICK]):
-        for phases in ("PS", "SP", "PP"):
-            picks = pd.DataFrame({"phase": (3 * list(phases))[: len(times)], "time": times, "probability": 0.87})
-            figure = plot_denoised(*streams, picks=picks, picks_denoised=picks)
-            figure.draw_without_rendering()
-            boxes = [text.get_window_extent() for ax in figure.axes for text in ax.texts]
-            boxes += [ax._left_title.get_window_extent() for ax in figure.axes[:3]]
-            assert len(boxes) == 2 * len(times) + 3
-            assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
-            assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
-
-
-def test_picks_outside_of_the_record_are_not_drawn(streams):
-    start, end = streams[0][0].stats.starttime, streams[0][0].stats.endtime
-    picks = pd.DataFrame({"phase": "P", "time": [start - 1, PICK, end + 60]})
-    figure = plot_denoised(*streams, picks=picks)
-    assert [len(ax.lines) for ax in figure.axes[:3]] == [2, 1, 1] and len(figure.axes[0].texts) == 1
-    figure = plot_denoised(*streams, picks=picks[picks["time"] > end])
-    assert not figure.legends and len(figure.axes[0].lines) == 1
-
-
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("seconds", [0.02, 1.3, 2.9, 30, 179, 10_700, 80_000])
 def test_ticks_have_different_labels_in_records_of_any_length(seconds):
@@ -146,17 +105,6 @@ def test_ticks_have_different_labels_in_records_of_any_length(seconds):
         texts = [label.get_text() for label in figure.axes[0].get_xticklabels()]
         assert len(set(texts)) == len(texts) >= 3
         assert not any(a.overlaps(b) for a, b in combinations(labels, 2))
-
-
-def test_nothing_to_plot_is_refused(streams):
-    with pytest.raises(ValueError, match="no samples"):
-        plot_denoised(obspy.Stream(), obspy.Stream())
-
-
-def test_no_global_figure_is_left_behind(streams):
-    before = plt.get_fignums()
-    plot_denoised(*streams)
-    assert plt.get_fignums() == before
 
 
 @pytest.mark.filterwarnings("error:Glyph")
@@ -186,3 +134,22 @@ def test_traces_that_cannot_be_drawn_are_left_out(streams):
     figure = plot_denoised(noisy + bare, denoised)
     assert [ax.get_ylabel() for ax in figure.axes if ax.get_ylabel()] == ["EHZ"]
     figure.draw_without_rendering()
+
+
+def test_picks_of_the_record_stand_at_their_times_and_are_named_if_they_are_few(streams):
+    before, (first, *_) = plt.get_fignums(), streams[0]
+    start, end = first.stats.starttime, first.stats.endtime
+    few = pd.DataFrame({"phase": "P", "time": [start - 1, PICK, end + 60], "probability": 0.97})
+    many = pd.DataFrame({"phase": "S", "time": [PICK + i for i in range(10)]})
+    figure = plot_denoised(*streams, picks=many, picks_denoised=few)
+    assert tuple(num2date(x).replace(tzinfo=None) for x in figure.axes[0].get_xlim()) == (start.datetime, end.datetime)
+    marked = [[line for line in ax.lines if len(line.get_xdata()) == 2] for ax in figure.axes]
+    assert [len(lines) for lines in marked] == [10, 1, 0] * 3 and marked[1][0].get_xdata()[0] == PICK.datetime
+    assert [ax.get_title(loc="right") for ax in figure.axes[:3]] == ["10 picks", "P 0.97", ""]
+    figure.draw_without_rendering()
+    boxes = [x.get_window_extent() for ax in figure.axes[:3] for x in (ax._left_title, ax._right_title)]
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2) if a.width and b.width)
+    assert not plot_denoised(*streams, picks=few[few["time"] > end]).legends
+    assert plt.get_fignums() == before
+    with pytest.raises(ValueError, match="no samples"):
+        plot_denoised(obspy.Stream(), obspy.Stream())

@@ -288,9 +288,10 @@ def _believed(parts: list[Block]) -> list[Block]:
         for span in part.spans:
             first, last = (1970 + time.ns / (365.2425 * 86400e9) for time in (span.start, span.end))
             best, what, wrong = usual.get(span.id, span.rate), f"at {span.rate:g} Hz", True
-            if span.id in usual and (first < YEARS[0] or last > YEARS[1]):
+            possible = RATES[0] <= span.rate <= RATES[1]
+            if possible and (first < YEARS[0] or last > YEARS[1]):
                 what = f"of the years {first:.4g} to {last:.4g}"
-            elif RATES[0] <= span.rate <= RATES[1]:
+            elif possible:
                 what += f" beside {best:g} Hz"
                 wrong = max(span.rate, best) > ABSURD_RATIO * min(span.rate, best)
             kept += [] if wrong else [span]
