@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from obspy import Stream, Trace, UTCDateTime
 
@@ -27,6 +27,13 @@ PHASES = {"P": "#0072b2", "S": "#d55e00"}
 OTHER = "#009e73"
 #: Colours of the traces, by column.
 COLUMN_COLOURS = {"noisy": "#555555", "denoised": "#000000", "removed noise": "#999999"}
+#: The look of the axes.
+STYLE: Any = [
+    "default",
+    {"axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.ymargin": 0.08},
+    {"axes.grid": True, "axes.grid.axis": "x", "grid.color": "#e6e6e6", "grid.linewidth": 0.6},
+    {"xtick.labelsize": 8, "ytick.labelsize": 8, "axes.formatter.limits": (-2, 4), "axes.formatter.use_mathtext": True},
+]
 #: Longer traces are drawn as the envelope of their extremes.
 MAX_POINTS = 10_000
 #: Samples above this, beside which nothing could be seen, are not drawn.
@@ -35,7 +42,7 @@ LARGEST = 1e30
 MAX_NAMED_PICKS = 4
 
 
-@style.context("default", after_reset=True)  # whatever the user's matplotlibrc wants, such as LaTeX
+@style.context(STYLE, after_reset=True)  # whatever the user's matplotlibrc wants, such as LaTeX
 def plot_denoised(
     noisy: Stream,
     denoised: Stream,
@@ -72,7 +79,8 @@ def plot_denoised(
     columns = {"noisy": noisy, "denoised": denoised} | ({} if noise is None else {"removed noise": noise})
     # pickers extend short records, so there may be picks outside
     found = {"noisy": _within(picks, start, end), "denoised": _within(picks_denoised, start, end)}
-    band = "" if filter_args is None else f", {filter_args[0]} {_corners(filter_kwargs or {})} Hz"
+    corners = " to ".join(f"{value:g}" for name, value in (filter_kwargs or {}).items() if name.startswith("freq"))
+    band = "" if filter_args is None else f", {filter_args[0]} {corners} Hz"
     figure = Figure(figsize=(4.6 * len(columns) + 0.4, 1.75 * len(ids) + 1.3), layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(ids), len(columns), sharex=True, sharey="row", squeeze=False)
@@ -91,7 +99,9 @@ def plot_denoised(
                 few = len(found[name]) <= MAX_NAMED_PICKS
                 look = {"lw": 1.4, "alpha": 0.9} if few else {"lw": 0.6, "alpha": 0.4}
                 ax.axvline(pick.time.datetime, color=PHASES.get(pick.phase, OTHER), zorder=0, **look)
-            _style(ax)
+            _date_axis(ax)
+            ax.yaxis.set_major_locator(MaxNLocator(3, symmetric=True))
+            ax.yaxis.get_offset_text().set(ha="right", x=-0.01)  # beside the axes, clear of titles
         reach = max(abs(limit) for limit in row[0].get_ylim())
         row[0].set_ylim(-reach, reach)
         label = id_.rsplit(".", 1)[-1]
@@ -102,9 +112,8 @@ def plot_denoised(
     axes[0, 0].set_xlim(start.datetime, end.datetime)
     figure.supylabel("units of the input", fontsize=8)
     instrument = ids[0] if len(ids) == 1 else f"{ids[0][:-1]}*"
-    figure.suptitle(
-        f"{instrument}   {start.strftime('%Y-%m-%d')} UTC", x=0.01, ha="left", fontsize=12, parse_math=False
-    )
+    title = f"{instrument}   {start.strftime('%Y-%m-%d')} UTC"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, parse_math=False)
     if any(found.values()):
         lines = [Line2D([], [], color=colour, lw=1.4, label=f"{phase} pick") for phase, colour in PHASES.items()]
         figure.legend(handles=lines, loc="upper right", ncols=2, frameon=False, fontsize=9)
@@ -117,10 +126,6 @@ def plot_denoised(
 
 def _is_drawn(trace: Trace) -> bool:
     return len(trace) > 0 and trace.stats.sampling_rate > 0 and trace.data.dtype.kind in "iufb"
-
-
-def _corners(kwargs: Mapping[str, Any]) -> str:
-    return " to ".join(f"{value:g}" for name, value in kwargs.items() if name.startswith("freq"))
 
 
 def _within(picks: pd.DataFrame | None, start: UTCDateTime, end: UTCDateTime) -> list[Any]:
@@ -158,21 +163,10 @@ def _draw(ax: Axes, trace: Trace, values: NDArray[np.float64], colour: str) -> N
     ax.plot(start + (np.arange(len(values)) * step * 1e9).astype("timedelta64[ns]"), values, color=colour, lw=0.6)
 
 
-def _style(ax: Axes) -> None:
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(axis="x", color="#e6e6e6", lw=0.6)
-    ax.set_axisbelow(True)
-    ax.tick_params(labelsize=8)
-    ax.margins(y=0.08)
+def _date_axis(ax: Axes) -> None:
     # 7 is the least that suits spans of all lengths
     locator = AutoDateLocator(minticks=3, maxticks=7, tz=timezone.utc)
-    ax.xaxis.set_major_locator(locator)
     clock = ["%Y", "%b %Y", "%b %d", "%H:%M", "%H:%M", "%H:%M:%S.%f"]  # without the zeros at the end
-    ax.xaxis.set_major_formatter(
-        ConciseDateFormatter(locator, tz=timezone.utc, formats=clock, zero_formats=clock, show_offset=False)
-    )
-    ax.yaxis.set_major_locator(MaxNLocator(3, symmetric=True))
-    formatter = ScalarFormatter(useMathText=True)
-    formatter.set_powerlimits((-2, 4))
-    ax.yaxis.set_major_formatter(formatter)
-    ax.yaxis.get_offset_text().set(fontsize=8, ha="right", x=-0.01)  # beside the axes, clear of titles and picks
+    look = {"formats": clock, "zero_formats": clock, "show_offset": False}
+    ax.xaxis.set_major_locator(locator)
+    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=timezone.utc, **look))

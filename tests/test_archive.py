@@ -599,7 +599,7 @@ def test_mistakes_are_one_line(command, one, tmp_path):
         ([], {"out": one}, "different folders"),
         ([], {"out": tmp_path / "link"}, "different folders"),
         ([], {"source": one / "none"}, "is not a directory"),
-        (["--workers", 1, "--cluster", "nowhere.Cluster"], {}, "the package of nowhere"),
+        (["--workers", 1, "--cluster", "nowhere.Cluster"], {}, "No module named 'nowhere'"),
         (["--workers", 1, "--cluster", "json.Cluster"], {}, "has no attribute"),
         (["--workers", 1, "--cluster", "pathlib.Path"], {}, "cannot be started"),
         ([], {"days": (LAST, FIRST)}, "is before --start"),

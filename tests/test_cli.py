@@ -13,7 +13,6 @@ import pytest
 import seisbench
 
 from seisbench_cdiffsd import CDiffSD, cli
-from seisbench_cdiffsd.cli import denoise
 from seisbench_cdiffsd.streams.example import noisy_example
 
 NAME = "BW.RJOB..EH.20090824T001943"
@@ -298,16 +297,6 @@ def test_integers_state_their_loss(run, weights, tmp_path, capsys):
     assert "--scale" in one_line(capsys) and not list((tmp_path / "b").glob("*.mseed"))
     assert run("example", "--scale", "10") == 2
     assert "int32" in one_line(capsys)
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs a system that limits the cores of a process")
-def test_workers_are_as_many_as_cores_are_allowed():
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
-    try:
-        assert denoise._cores() == 1
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 DAYS = ["--start", "2020-01-01", "--end", "2020-01-02"]

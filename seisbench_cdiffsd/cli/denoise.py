@@ -120,7 +120,6 @@ def archive(args: argparse.Namespace) -> int:
     """Denoise an archive, one job for each instrument and day."""
     if args.end < args.start:
         raise CommandError(f"--end {args.end} is before --start {args.start}: exchange them.")
-    import torch
     from tqdm import tqdm
 
     from seisbench_cdiffsd.files.jobs import jobs_of_archive
@@ -142,12 +141,11 @@ def archive(args: argparse.Namespace) -> int:
         raise CommandError(why_nothing(args.source, args.start, args.end, args.select))
     number, count = args.shard
     jobs = jobs_of_archive(found[number - 1 :: count], settings)
-    workers = torch.cuda.device_count() or _cores() if args.workers is None else args.workers
     with folder_for(args.out, "SDS_OUT"):
-        if workers == 0 or not jobs:
+        if args.workers == 0 or not jobs:
             results = run_here(jobs, settings, args.retries)
         else:
-            results = run_dask(jobs, settings, workers, args.scheduler, args.cluster, args.retries, tell)
+            results = run_dask(jobs, settings, args.workers, args.scheduler, args.cluster, args.retries, tell)
         try:
             for result in tqdm(results, total=len(jobs), unit="day", disable=None):
                 outcomes += result
@@ -160,8 +158,3 @@ def archive(args: argparse.Namespace) -> int:
         tell(str(write_manifest(jobs, settings, name, whole=count == 1)))
     tell(report(outcomes))
     return status(outcomes)
-
-
-def _cores() -> int:
-    """Number of cores that this process may use, which Slurm or a container may limit."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,6 +6,7 @@ Single files become a file for each record, named by id and start time; archives
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections import defaultdict
@@ -22,7 +23,6 @@ import numpy as np
 from obspy import UTCDateTime
 
 from seisbench_cdiffsd.denoising import fingerprint, margin
-from seisbench_cdiffsd.files import ledger
 from seisbench_cdiffsd.files.console import one_line
 from seisbench_cdiffsd.files.ledger import Entry, Outcome
 from seisbench_cdiffsd.files.reading import EXAMPLE, LONG_GAP, Block, Source, Unavailable, index, state
@@ -71,7 +71,8 @@ class Settings:
     def key(self, *parts: Any) -> str:
         """A hash of all of this that the samples depend on, and of more."""
         names = "model", "options", "encoding", "scale", "location", "components", "threads"
-        return ledger.key(_code(), [getattr(self, name) for name in names], *parts)
+        known = _code(), [getattr(self, name) for name in names], parts
+        return sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()
 
     @property
     def roots(self) -> dict[str, Path]:

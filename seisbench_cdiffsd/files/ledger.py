@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -68,11 +67,6 @@ def status(outcomes: Iterable[Outcome]) -> int:
     """Exit status: 0 if all is well, 1 if something failed or was left out, 2 if everything failed."""
     states = {row.state for row in outcomes} - {"removed"}
     return 2 if states == {"failed"} else int(bool(states & {"failed", "partly"}))
-
-
-def key(*parts: Any) -> str:
-    """A hash of anything that JSON can hold."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def digest(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from fnmatch import fnmatchcase
@@ -68,7 +68,7 @@ def scan(
     source: Path,
     start: date,
     end: date,
-    select: Iterable[str] = ("*",),
+    select: Sequence[str] = ("*",),
     names: Mapping[str, str] | None = None,
     location: str | None = None,
 ) -> tuple[list[InstrumentDay], list[Outcome]]:
@@ -81,7 +81,7 @@ def scan(
     :return: Days in order of their names; channels that were skipped, and files that are not where their names belong
     :raises OSError: If the archive cannot be read
     """
-    patterns, strange = list(select), []
+    strange: list[Outcome] = []
     stations: dict[tuple[str, str], set[ChannelDay]] = defaultdict(set)
 
     def unreadable(error: OSError) -> None:
@@ -105,7 +105,7 @@ def scan(
     others: set[str] = set()
     for everything in stations.values():
         components = assign({channel.id for channel in everything}, names)  # neighbours tell what a code means
-        channels = {x for x in everything if any(fnmatchcase(x.id, pattern) for pattern in patterns)}
+        channels = {x for x in everything if any(fnmatchcase(x.id, pattern) for pattern in select)}
         others |= {channel.channel for channel in channels if channel.id not in components}
         found += _days({channel for channel in channels if channel.id in components}, components, location)
     reason = f"not one of the components {', '.join(COMPONENTS)}; --components UD=Z NS=N EW=E names others"
@@ -132,9 +132,8 @@ def _days(channels: set[ChannelDay], components: Mapping[str, Component], locati
     return days
 
 
-def why_nothing(source: Path, start: date, end: date, select: Iterable[str]) -> str:
+def why_nothing(source: Path, start: date, end: date, select: Sequence[str]) -> str:
     """Why :py:func:`scan` found nothing, in one line. Only the years asked for are searched."""
-    patterns = list(select)
     years = sorted(path.name for path in source.iterdir() if re.fullmatch(r"\d{4}", path.name, re.ASCII))
     if not years:
         return f"{source} is no SDS archive: it has no folders of years with files {LAYOUT}."
@@ -145,9 +144,9 @@ def why_nothing(source: Path, start: date, end: date, select: Iterable[str]) -> 
         found = f", only such as {skipped[0].name} ({skipped[0].reason})" if skipped else ""
         return f"{source} has no files of channels Z, N, E, 1 or 2 named {LAYOUT} in these years{found}."
     channels = [channel for day in days for channel in day.channels]
-    dates = sorted(x.day for x in channels if any(fnmatchcase(x.id, pattern) for pattern in patterns))
+    dates = sorted(x.day for x in channels if any(fnmatchcase(x.id, pattern) for pattern in select))
     if not dates:
-        wanted = " ".join(patterns)
+        wanted = " ".join(select)
         return f"No channel of {source} matches {wanted}: patterns are NET.STA.LOC.CHA, such as {channels[0].id}."
     return f"{source} has nothing from {start} to {end}: in these years it has days from {dates[0]} to {dates[-1]}."
 

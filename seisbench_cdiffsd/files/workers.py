@@ -39,7 +39,7 @@ def run_here(jobs: Iterable[Job], settings: Settings, retries: int = 2) -> Itera
 def run_dask(
     jobs: Iterable[Job],
     settings: Settings,
-    workers: int = 1,
+    workers: int | None = None,
     scheduler: str | None = None,
     cluster: str | None = None,
     retries: int = 2,
@@ -48,7 +48,7 @@ def run_dask(
     """
     Outcomes of jobs as they finish, run through Dask, which is started at the first one that is not done.
 
-    :param workers: Number of workers to start, each a process with one thread for jobs
+    :param workers: Number of workers to start, each a process with one thread for jobs: one for each GPU, or core
     :param scheduler: Address of a running scheduler, whose workers must have access to the paths of the settings
     :param cluster: A class that starts a scheduler, such as "dask_jobqueue.SLURMCluster", with its own configuration
     :param retries: How often a job that fails is tried again; the death of a worker does not count as its failure
@@ -63,6 +63,7 @@ def run_dask(
     if not left:
         return
     import dask
+    from dask.system import CPU_COUNT  # that this process may use, which Slurm or a container may limit
     from distributed import Client, as_completed
     from distributed.comm import CommClosedError
 
@@ -73,6 +74,7 @@ def run_dask(
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(config))
         address: Any = scheduler
+        workers = workers or torch.cuda.device_count() or CPU_COUNT
         if scheduler is None:
             address = stack.enter_context(_processes(workers) if cluster is None else _cluster(cluster, workers))
         try:
@@ -146,8 +148,6 @@ def _cluster(name: str, workers: int) -> Any:
     try:
         cluster = getattr(importlib.import_module(module), kind)()
         cluster.scale(workers)
-    except ModuleNotFoundError as error:
-        raise Lost(f"The cluster {name} cannot be started: install the package of {error.name}.") from error
     except Exception as error:  # depends on its configuration
         raise Lost(f"The cluster {name} cannot be started: {one_line(error)}.") from error
     return cluster
