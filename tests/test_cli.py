@@ -300,6 +300,7 @@ def test_integers_state_their_loss(run, weights, tmp_path, capsys):
 
 
 DAYS = ["--start", "2020-01-01", "--end", "2020-01-02"]
+ADDRESSES = "foo", "foo:bar", "http://foo:8786", "foo:99999", "tcp://:8786"
 
 
 @pytest.mark.parametrize(
@@ -308,6 +309,13 @@ DAYS = ["--start", "2020-01-01", "--end", "2020-01-02"]
         *((["denoise", "example", "--dry", x], "must be a number") for x in ("1", "-0.1", "nan", "some")),
         (["archive", "in", "out", *DAYS, "--dry", "1"], "must be a number"),
         *((["denoise", "example", "--steps", x], "whole number") for x in ("0", "-2", "1.5", "many")),
+        *((["archive", "in", "out", *DAYS, "--scheduler", x], "such as") for x in ADDRESSES),
+        *(
+            (["archive", "in", "out", *DAYS, *x.split()], "such as")
+            for x in ("--shard 3/2", "--shard x", "--cluster Foo")
+        ),
+        *((["archive", "in", "out", *DAYS, x, "-1"], "at least 0") for x in ("--workers", "--retries")),
+        (["archive", "in", "out", *DAYS, "--start", "tomorrow"], "such as"),
         *((args, "(see cdiffsd --help)") for args in ([], ["polish"])),
         *((["denoise", *args], "(see cdiffsd denoise --help)") for args in ([], ["example", "--loud"])),
         (["denoise", "example", "--out", ""], "must be the name of a folder"),
