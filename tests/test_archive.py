@@ -639,7 +639,7 @@ def test_killed_workers_cost_nothing_but_time(settings):
     psutil = pytest.importorskip("psutil")
     work(settings)
     other, told = replace(settings, out=settings.out.with_name("other")), []
-    results = workers.run_dask(jobs_of(other), other, report=told.append)
+    results = workers.run_dask(jobs_of(other), other, workers=1, report=told.append)
     outcomes = next(results)
     for child in spawned(psutil.Process()):
         child.kill()
