@@ -104,9 +104,7 @@ def _arguments(model: WaveformModel, purpose: str, dry: float | None, options: M
     elif not 0 <= dry < 1:
         raise ValueError(f"dry must be a share, at least 0 and below 1, not {dry!r}.")
     elif not (0 <= model._get_overlap(model.in_samples, arguments) < model.in_samples and arguments["batch_size"] >= 1):
-        raise ValueError(
-            f"overlap must be below a window of {model.in_samples} samples, and batch_size at least 1."
-        )
+        raise ValueError(f"overlap must be below a window of {model.in_samples} samples, and batch_size at least 1.")
     return arguments
 
 

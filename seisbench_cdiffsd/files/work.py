@@ -315,7 +315,7 @@ class Work:
                 continue
             try:
                 output.check()
-                if output.empty:
+                if not output.largest:
                     if part.target.label not in part.problems:
                         none = "no samples could be read" if part.source.problems else "has no finite samples"
                         part.problem(f"{none} below {LARGEST:g}")
@@ -330,7 +330,8 @@ class Work:
                 part.problem(f"NaN and infinite samples of {listed(broken)} were left out")
             for channel, cut in sorted(output.cut.items()):
                 part.problem(f"{channel} does not fit into miniSEED: it is {cut} there")
-            part.notes += [f"{listed(output.silent)}: constant, became zeros"] if output.silent else []
+            silent = sorted(channel for channel, (given, _) in output.largest.items() if not given)
+            part.notes += [f"{listed(silent)}: constant, became zeros"] if silent else []
 
     def _take(self, kind: str, part: Part, path: Path, output: Output | None = None) -> None:
         """Take a file that is written into the entry."""

@@ -23,8 +23,6 @@ try:
 except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
-#: Names of the encodings: 32-bit floats, or integers compressed by Steim's second scheme.
-ENCODINGS = ("float32", "int32")
 #: Steim's second scheme holds differences of 30 bits, sign included: samples must be below this.
 TOO_LARGE = 2**28
 #: Maximum lengths of the codes in miniSEED.
@@ -142,7 +140,7 @@ class MseedWriter:
         self.cut: dict[str, str] = {}
         self._largest_error, self._error, self._power = 0.0, 0.0, 0.0
         #: Largest sample of each channel, as given and as written.
-        self._largest: dict[str, tuple[float, float]] = {}
+        self.largest: dict[str, tuple[float, float]] = {}
 
     def write(self, stream: Stream) -> None:
         """Append traces without masked samples; raises Unwritable if others do not fit into the encoding."""
@@ -162,9 +160,9 @@ class MseedWriter:
         header["mseed"] = {"dataquality": trace.stats.get("mseed", {}).get("dataquality", "D")}
         samples = np.ma.getdata(trace.data)[run]
         values, encoding = self._encoded(samples)
-        known = self._largest.get(trace.id, (0.0, 0.0))
+        known = self.largest.get(trace.id, (0.0, 0.0))
         largest = (max(a, float(np.abs(b).max())) for a, b in zip(known, (samples, values), strict=True))
-        self._largest[trace.id] = next(largest), next(largest)
+        self.largest[trace.id] = next(largest), next(largest)
         memory = io.BytesIO()  # ObsPy would not report a full disk
         Stream([Trace(values, header)]).write(memory, format="MSEED", encoding=encoding, reclen=4096)
         self.file.write(memory.getbuffer())
@@ -188,22 +186,12 @@ class MseedWriter:
 
     def check(self) -> None:
         """After the last stream: raises Unwritable if all samples of a channel that is not zero became zero."""
-        lost = {channel: given for channel, (given, written) in self._largest.items() if given and not written}
+        lost = {channel: given for channel, (given, written) in self.largest.items() if given and not written}
         if lost:
             raise Unwritable(
                 f"As integers, all samples of {', '.join(sorted(lost))}, up to {max(lost.values()):.2g}, are zeros: "
                 "choose a larger --scale."
             )
-
-    @property
-    def empty(self) -> bool:
-        """Whether no sample was written."""
-        return not self._largest
-
-    @property
-    def silent(self) -> list[str]:
-        """Ids of the channels of nothing but zeros, in order."""
-        return sorted(channel for channel, (given, _) in self._largest.items() if not given)
 
     @property
     def ratio(self) -> float:
