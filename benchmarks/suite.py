@@ -17,8 +17,6 @@ from seisbench_cdiffsd.picking import WeightsUnavailable, load_picker
 WEIGHTS = Path(__file__).parent / "weights"
 #: SeisBench's names of published weights; of SeisDAE, the first that its repository lists.
 PUBLISHED = {"DeepDenoiser": "original", "SeisDAE": None}
-#: Other trainings of CDiffSD in that folder.
-TRAINED = ("from-scratch",)
 #: Rows of CDiffSD with the weights of the package and default steps, for either purpose.
 PICKING, WAVEFORMS = "CDiffSD, picking", "CDiffSD, waveforms"
 #: What the name of another denoiser ends in where a share of the removed noise is added back.
@@ -59,8 +57,8 @@ def denoiser_table(options: Options) -> dict[str, Callable[[], Denoiser]]:
         table[f"{name} (its own weights)"] = partial(published, name)
     table |= purposes("CDiffSD", "base")
     table |= {steps_name("CDiffSD", steps): network("CDiffSD", "base", steps=steps) for steps in options.steps}
-    for kind in TRAINED if options.full or options.models else ():  # the published network takes a third of a second
-        table[f"CDiffSD {kind}"] = network("CDiffSD", WEIGHTS / kind)
+    if options.full or options.models:
+        table["CDiffSD from-scratch"] = network("CDiffSD", WEIGHTS / "from-scratch")
     table |= {name: lambda control=control: control for name, control in CONTROLS.items()}
     paths = [name for name in options.models if Path(f"{name}.json").is_file()]
     words = [name.lower() for name in options.models if name not in paths]

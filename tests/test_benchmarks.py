@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 import seisbench.data as sbd
 import torch
-from scipy import stats
 
 from seisbench_cdiffsd import metrics
 from seisbench_cdiffsd.data.pairs import Mixtures
@@ -336,24 +335,6 @@ def test_published_weights_come_back_nearly_alike_and_half_as_large(tmp_path):
         assert torch.allclose(loaded.state_dict()[name].float(), value.float(), rtol=1e-3, atol=1e-6)
 
 
-def test_gaussian_noise_is_gaussian_in_training_alone_and_has_the_colour_that_it_should(tmp_path):
-    random = np.random.default_rng(0)
-    red = np.cumsum(random.standard_normal((3, 6000)) * random.exponential(1, 6000) ** 2, -1)
-    coloured = train_baselines.coloured(random.standard_normal((3, 6000)), red)
-    assert stats.kurtosis(np.diff(red)[0]) > 5 > 0.5 > abs(stats.kurtosis(np.diff(coloured)[0]))
-    band = [np.abs(np.fft.rfft(x))[:, 600:1200].mean() for x in (red - red.mean(-1, keepdims=True), coloured)]
-    assert 0.3 < band[1] / np.sqrt(np.pi / 4 * 6000) / band[0] < 3
-
-    folder = write(tmp_path / "noise", [(6000, {"split": "train"}), (6000, {"split": "dev"})])
-    recorded = sbd.WaveformDataset(Path(folder), component_order="ZNE")
-    gaussian = train_baselines.GaussianNoise(Path(folder), component_order="ZNE")
-    for split, alike in (("train", False), ("dev", True)):
-        a, b = (dataset.get_split(split).get_sample(0)[0] for dataset in (recorded, gaussian))
-        assert a.shape == b.shape and bool((a == b).all()) == alike
-    once, again = (gaussian.get_split("train").get_sample(0)[0] for _ in range(2))
-    assert (once == again).all()
-
-
 def test_settings_are_taken_from_another_training(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"steps": 7, "snr": [-5, 5], "factor": None, "loss": {"l1": 1}}))
     config = train_baselines.read_config(tmp_path / "config.json", validate_every=3)
@@ -365,14 +346,6 @@ def test_the_published_row_has_what_is_published_and_else_the_recipe_of_the_othe
     config, recipe = train_baselines.published(like), train_baselines.read_config("published")
     for name in ("network", "schedule", "norm", "loss", "unfolded", "top", "factor"):
         assert getattr(config, name) == getattr(recipe, name) != getattr(like, name)
-    made_with = json.loads(json.loads((FOLDER / "weights" / "published.json").read_text())["docstring"])["config"]
-    wanted = json.loads(json.dumps(asdict(config)))
-    wanted["loss"] = {name: weight for name, weight in wanted["loss"].items() if weight}
-    wanted["init_from"] = wanted["init_from"] or None
-    made_with["augmentations"] = {x: y for x, y in made_with["augmentations"].items() if x in wanted["augmentations"]}
-    wanted["augmentations"] = {name: wanted["augmentations"][name] for name in made_with["augmentations"]}
-    # of the committed weights, whose settings had fewer names, and those of the machine in a table
-    assert {name: wanted[name] for name in made_with if name != "machine"}.items() <= made_with.items()
 
 
 @pytest.fixture(scope="module")
