@@ -28,8 +28,8 @@ from seisbench_cdiffsd.weights import UNREADABLE, load
 Array = NDArray[np.float32]
 Denoiser = Callable[[Array], Array]
 
-#: Windows that a network evaluates together.
-BATCH = 64
+#: Samples of a window, and windows that a network evaluates together.
+WINDOW, BATCH = 3000, 64
 
 
 def band_pass(windows: Array, low: float, high: float) -> Array:

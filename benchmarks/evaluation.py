@@ -6,14 +6,12 @@ All results are rows, one for each record and denoiser, which :py:mod:`summary` 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from baselines import Array, Denoiser, oracle_mask
-from numpy.typing import NDArray
+from baselines import WINDOW, Array, Denoiser, oracle_mask
 from seisbench.models import WaveformModel
-from summary import TOLERANCES
+from summary import TOLERANCES, Floats
 from tqdm.auto import tqdm
 
 from seisbench_cdiffsd import metrics
@@ -22,19 +20,23 @@ from seisbench_cdiffsd.data.pairs import Mixtures
 from seisbench_cdiffsd.picking import match_labels, pick_windows
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
 
-Floats = NDArray[np.float64]
-
 #: Lowest probability of a pick, by class of the picker, and for others.
 THRESHOLDS, THRESHOLD = {"PhaseNet": 0.3, "EQTransformer": 0.1}, 0.3
 #: Thresholds at which picks are found, to compare denoisers where false picks are equally rare. At a low one, arrivals
 #: are one pick if the probability does not fall below half of it between them.
 LADDER = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-#: Bounds of classes of S - P times in seconds (a second is about 8 km of distance), and of the SNR of P in dB.
-SP_CLASSES, P_SNR_CLASSES = (0, 5, 10, 20, np.inf), (-np.inf, -15, -10, -5, 0, 5, np.inf)
+#: Classes of S - P times (a second is about 8 km of distance), and of the SNR of P.
+SP_CLASSES = {"bins": (0, 5, 10, 20, np.inf), "labels": ("0 to 5 s", "5 to 10 s", "10 to 20 s", "above 20 s")}
+P_SNR_CLASSES = {
+    "bins": (-np.inf, -15, -10, -5, 0, 5, np.inf),
+    "labels": ("below -15 dB", "-15 to -10 dB", "-10 to -5 dB", "-5 to 0 dB", "0 to 5 dB", "above 5 dB"),
+}
 #: Columns that rows are grouped by.
 GROUPS = ("input_snr_db", "sp_class", "p_snr_class", "station_seen", "region_seen", "region")
 #: What else a row is known by.
 IDENTITY = ("record", "event", "station", "kind", "hours", *GROUPS)
+#: Columns of metadata that tell these, as far as they are there.
+KNOWN = ("source_id", "trace_name", "station_network_code", "station_code", "region", "trace_source", P_KEY, S_KEY)
 #: Seconds from P on whose power is that of P, and whose motion has a polarisation.
 P_SECONDS, POLARISED_SECONDS = 2.0, 0.5
 #: Shares of the clean record in mixtures of it with the noisy one: a metric that is worth something grows with them.
@@ -50,91 +52,91 @@ def evaluate(
     """
     Run denoisers on mixtures, and pickers on what they return. All see the same mixtures.
 
-    :param mixtures: Fixed mixtures
     :param denoisers: Denoisers by name; "noisy", "clean", "oracle mask" and records recovered in part are added
-    :param pickers: SeisBench pickers by name
     :param full_band: The mixtures before the band-pass: estimates are compared with those as well, in the columns
         ``sdr_full_db`` and ``correlation_full``, where what the band-pass removes counts as lost
-    :return: One row per mixture and denoiser: ``denoiser``, ``record``, ``event``, ``station`` and those of ``GROUPS``;
-        ``sdr_db``, ``sdr_gain_db``, ``snr_gain_db``, ``correlation`` (mean over components), ``log10_amplitude``,
-        ``p_angle_deg`` and ``p_rectilinearity`` (differences of polarisation); and for each picker and phase
-        ``<picker>_<phase>_residual`` in seconds (NaN where missed), ``_label`` (whether there is one), ``_picks``
-        (their number) and ``_highest`` (probability of the most probable pick at any threshold, within 0.5 s of the
-        label, or anywhere if there is none; 0 without one)
+    :return: As :py:func:`evaluate_records`, and ``sdr_db``, ``sdr_gain_db``, ``snr_gain_db``, ``correlation`` (mean
+        over components), ``log10_amplitude``, and the differences of polarisation ``p_angle_deg`` and
+        ``p_rectilinearity``
     """
     clean, noise = mixtures.clean, mixtures.noise
-    estimates: dict[str, Denoiser] = {
-        "noisy": lambda noisy: noisy,
-        "clean": lambda noisy: clean,
-        **denoisers,
-        "oracle mask": lambda noisy: oracle_mask(clean, noise),
-        **{
-            f"{share:.0%} recovered": lambda noisy, share=share: noisy + np.float32(share) * (clean - noisy)
-            for share in RECOVERED
-        },
-    }
+
+    def recover(noisy: Array, share: float) -> Array:
+        return noisy + np.float32(share) * (clean - noisy)
 
     def waveforms(name: str, estimate: Array) -> dict[str, Floats]:
         result = _waveforms(mixtures, estimate)
         if full_band is not None:
             wide = {"noisy": full_band.noisy, "clean": full_band.clean}.get(name, estimate)
             result["sdr_full_db"] = metrics.sdr_db(full_band.clean, wide, axis=(-2, -1))
-            result["correlation_full"] = _mean_over_live(metrics.cross_correlation(full_band.clean, wide))
+            result["correlation_full"] = _correlation(full_band.clean, wide)
         return result
 
+    estimates = {"clean": lambda _: clean, **denoisers, "oracle mask": lambda _: oracle_mask(clean, noise)}
+    estimates |= {f"{share:.0%} recovered": lambda noisy, share=share: recover(noisy, share) for share in RECOVERED}
     labels = mixtures.labels.assign(p_snr_db=_p_snr(mixtures))
-    return _evaluate_all(mixtures.noisy, labels, estimates, pickers, waveforms)
+    return evaluate_records(mixtures.noisy, labels, estimates, pickers, waveforms)
 
 
 def evaluate_records(
-    windows: Array, labels: pd.DataFrame, denoisers: Mapping[str, Denoiser], pickers: Mapping[str, WaveformModel]
+    windows: Array,
+    labels: pd.DataFrame,
+    denoisers: Mapping[str, Denoiser],
+    pickers: Mapping[str, WaveformModel],
+    waveforms: Callable[[str, Array], Mapping[str, Floats]] | None = None,
 ) -> pd.DataFrame:
     """
-    Run denoisers and pickers on records as they are, whose clean part is unknown.
+    Run denoisers and pickers on records as they are.
 
     :param windows: In-band records (batch, 3, samples)
     :param labels: One row per record, with ``p_sample`` and ``s_sample``
-    :return: As :py:func:`evaluate`, without what needs the clean record
+    :param denoisers: Denoisers by name; "noisy" is added
+    :param waveforms: Metrics of what a denoiser, by name, makes of the records
+    :return: One row per record and denoiser: ``denoiser``, ``record``, ``event``, ``station`` and those of ``GROUPS``;
+        and for each picker and phase ``<picker>_<phase>_residual`` in seconds (NaN where missed), ``_label`` (whether
+        there is one), ``_picks`` (their number) and ``_highest`` (probability of the most probable pick at any
+        threshold, within 0.5 s of the label, or anywhere if there is none; 0 without one)
     """
-    return _evaluate_all(windows, labels, {"noisy": lambda noisy: noisy, **denoisers}, pickers)
+    base, tables = _describe(labels), []
+    everything: dict[str, Denoiser] = {"noisy": lambda noisy: noisy, **denoisers}
+    for name, denoise in tqdm(everything.items(), desc="Evaluating", leave=False, disable=None):
+        estimate = denoise(windows)
+        rows = base.assign(denoiser=name, **(waveforms(name, estimate) if waveforms else {}))
+        for picker_name, picker in pickers.items():
+            picks, *others = pick_windows(picker, estimate, (usual_threshold(picker), *LADDER))
+            rows = rows.assign(**_scores(picker_name, picks, pd.concat(others), labels))
+        tables.append(rows)
+    return pd.concat(tables, ignore_index=True)
 
 
 def evaluate_noise(
-    records: Array,
-    metadata: pd.DataFrame,
-    denoisers: Mapping[str, Denoiser],
-    pickers: Mapping[str, WaveformModel],
-    windowlen: int = 3000,
+    records: Array, metadata: pd.DataFrame, denoisers: Mapping[str, Denoiser], pickers: Mapping[str, WaveformModel]
 ) -> pd.DataFrame:
     """
     Run denoisers and pickers on records without an earthquake: all picks are false.
 
     :param records: In-band noise (batch, 3, samples), cut into windows of which a record has a pick if any has one
     :param metadata: One row per record; the column ``kind`` says which noise
-    :param windowlen: Samples of a window
     :return: One row per record and denoiser: ``suppression_db``, ``hours``, ``kind``; ``<picker>_<phase>_highest``, and
         ``_false``, whether it is above the picker's usual threshold
     """
-    parts = records.shape[-1] // windowlen
-    windows = np.concatenate(np.split(records[..., : parts * windowlen], parts, axis=-1))
-
-    def whole(x: Array) -> Array:
-        return np.concatenate(np.split(x, parts), axis=-1)
+    parts = records.shape[-1] // WINDOW
+    windows = np.concatenate(np.split(records[..., : parts * WINDOW], parts, axis=-1))
 
     def waveforms(name: str, estimate: Array) -> dict[str, Floats]:
-        decibels = metrics.suppression_db(whole(windows), whole(estimate), axis=(-2, -1))
-        return {"suppression_db": np.tile(decibels, parts)}
+        whole = (np.concatenate(np.split(x, parts), axis=-1) for x in (windows, estimate))
+        return {"suppression_db": np.tile(metrics.suppression_db(*whole, axis=(-2, -1)), parts)}
 
     labels = pd.concat([metadata] * parts, ignore_index=True).assign(p_sample=np.nan, s_sample=np.nan)
-    rows = _evaluate_all(windows, labels, {"noisy": lambda noisy: noisy, **denoisers}, pickers, waveforms)
+    rows = evaluate_records(windows, labels, denoisers, pickers, waveforms)
     rows["record"] %= len(records)
-    highest = [name for name in rows if name.endswith("_highest")]
     keys = ["denoiser", "record", "kind", "event", "suppression_db"]
-    rows = rows.groupby(keys, sort=False, dropna=False)[highest].max().reset_index() if highest else rows[keys]
+    highest = [name for name in rows if name.endswith("_highest")]
+    rows = rows[keys + highest].groupby(keys, sort=False, dropna=False).max().reset_index()
     for name in highest:
         picker = pickers[name.rsplit("_", 2)[0]]
         rows[name.replace("_highest", "_false")] = rows[name] >= usual_threshold(picker)
-    return rows.drop_duplicates(["denoiser", "record"]).assign(hours=parts * windowlen / SAMPLING_RATE / 3600)
+    return rows.assign(hours=parts * WINDOW / SAMPLING_RATE / 3600)
 
 
 def usual_threshold(picker: WaveformModel) -> float:
@@ -143,12 +145,7 @@ def usual_threshold(picker: WaveformModel) -> float:
 
 
 def with_unions(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """
-    Rows, and those of the picks on denoised and on noisy records together, of which the more probable counts.
-
-    :param rows: Rows of one of the functions above
-    :param names: Denoisers
-    """
+    """Rows, and those of the picks on denoised (by name) and noisy records together: the more probable one counts."""
     picked = ("_label", "_residual", "_highest", "_false")
     kept = [name for name in rows if name in IDENTITY or name.endswith(picked)]
     tables, noisy = [rows], rows[rows["denoiser"] == "noisy"].reset_index(drop=True)
@@ -163,60 +160,24 @@ def with_unions(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _evaluate_all(
-    noisy: Array,
-    labels: pd.DataFrame,
-    estimates: Mapping[str, Denoiser],
-    pickers: Mapping[str, WaveformModel],
-    waveforms: Callable[[str, Array], dict[str, Floats]] | None = None,
-) -> pd.DataFrame:
-    base, tables = _describe(labels), []
-    for name, denoise in tqdm(estimates.items(), desc="Evaluating", leave=False, disable=None):
-        estimate = denoise(noisy)
-        rows = base.assign(denoiser=name, **(waveforms(name, estimate) if waveforms else {}))
-        for picker_name, picker in pickers.items():
-            picks, *others = pick_windows(picker, estimate, (usual_threshold(picker), *LADDER))
-            scores = _scores(picker_name, picks, labels), _highest(picker_name, pd.concat(others), labels)
-            rows = pd.concat([rows, *scores], axis=1)
-        tables.append(rows)
-    return pd.concat(tables, ignore_index=True)
-
-
 def _describe(labels: pd.DataFrame) -> pd.DataFrame:
     """Columns to group by. Records without an event, or a station, in their metadata are one of their own."""
-    nothing = pd.Series(np.nan, index=labels.index)
-    event = labels.get("source_id", nothing).astype(object).fillna(labels.get("trace_name", nothing))
-    station = labels.get("station_code", nothing).astype(object)
-    if "station_network_code" in labels:
-        network = labels["station_network_code"].astype(object).fillna("").astype(str)
-        station = (network + "." + station.astype(str)).where(station.notna())
-    sp = (labels.get(S_KEY, nothing) - labels.get(P_KEY, nothing)) / SAMPLING_RATE
-    known = {name: labels.get(name, nothing).astype(object) for name in ("station_seen", "region_seen")}
+    known = labels.reindex(columns=[*KNOWN, "station_seen", "region_seen", "kind", "input_snr_db", "p_snr_db"])
+    texts = known.astype(object)
     number = labels.index.to_series().astype(str)
+    station = texts["station_network_code"].fillna("").astype(str) + "." + texts["station_code"].astype(str)
+    sp = (known[S_KEY] - known[P_KEY]) / SAMPLING_RATE
     columns = {
         "record": np.arange(len(labels)),
-        "event": event.fillna(number).astype(str),
-        "station": station.fillna(number).astype(str),
-        "region": labels.get("region", labels.get("trace_source", nothing)).astype(object),
-        "sp_class": _classes(sp, SP_CLASSES, "s"),
-        "p_snr_class": _classes(labels.get("p_snr_db", nothing), P_SNR_CLASSES, "dB"),
-        "kind": labels.get("kind", nothing).astype(object),
-        **known,
+        "event": texts["source_id"].fillna(texts["trace_name"]).fillna(number).astype(str),
+        "station": station.where(texts["station_code"].notna(), number),
+        "region": texts["region" if "region" in labels else "trace_source"],
+        "sp_class": pd.cut(sp.astype(float), **SP_CLASSES).astype(object),
+        "p_snr_class": pd.cut(known["p_snr_db"].astype(float), **P_SNR_CLASSES).astype(object),
+        **texts[["kind", "station_seen", "region_seen"]],
     }
     described = pd.DataFrame({name: np.asarray(values) for name, values in columns.items()}).fillna("unknown")
-    return described.assign(input_snr_db=labels.get("input_snr_db", nothing).to_numpy())
-
-
-def _classes(values: pd.Series, bounds: Sequence[float], unit: str) -> pd.Series:
-    names = [
-        f"below {high} {unit}"
-        if low == -np.inf
-        else f"above {low} {unit}"
-        if high == np.inf
-        else f"{low} to {high} {unit}"
-        for low, high in pairwise(bounds)
-    ]
-    return pd.cut(values.astype(float), bounds, labels=names).astype(object)
+    return described.assign(input_snr_db=known["input_snr_db"].to_numpy())
 
 
 def _p_snr(mixtures: Mixtures) -> Floats:
@@ -239,16 +200,20 @@ def _waveforms(mixtures: Mixtures, estimate: Array) -> dict[str, Floats]:
     with np.errstate(divide="ignore"):
         amplitude = np.log10(metrics.amplitude_ratio(clean, estimate, axis=(-2, -1)))
     (axis, straight), (found_axis, found_straight) = (polarisation(x, onset) for x in (clean, estimate))
-    cosine = np.abs((axis * found_axis).sum(-1)).clip(0, 1)
     return {
         "sdr_db": sdr,
         "sdr_gain_db": sdr - metrics.sdr_db(clean, noisy, axis=(-2, -1)),
         "snr_gain_db": snr(estimate) - snr(noisy),
-        "correlation": _mean_over_live(metrics.cross_correlation(clean, estimate)),
+        "correlation": _correlation(clean, estimate),
         "log10_amplitude": amplitude,
-        "p_angle_deg": np.degrees(np.arccos(cosine)),
+        "p_angle_deg": np.degrees(np.arccos(np.abs((axis * found_axis).sum(-1)).clip(0, 1))),
         "p_rectilinearity": found_straight - straight,
     }
+
+
+def _correlation(clean: Array, estimate: Array) -> Floats:
+    """Mean correlation over the components that are not dead in the reference, (batch,)."""
+    return np.nanmean(metrics.cross_correlation(clean, estimate), axis=-1)
 
 
 def polarisation(windows: Array, onset: Floats) -> tuple[Floats, Floats]:
@@ -264,32 +229,20 @@ def polarisation(windows: Array, onset: Floats) -> tuple[Floats, Floats]:
         return vectors[..., -1], 1 - (values[:, 0] + values[:, 1]) / (2 * values[:, 2])
 
 
-def _scores(name: str, picks: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+def _scores(name: str, picks: pd.DataFrame, ladder: pd.DataFrame, labels: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Columns of a picker: from its picks, and from those at any threshold, `ladder`."""
     records, columns = np.arange(len(labels)), {}
     for phase in "PS":
         times = labels[f"{phase.lower()}_sample"].to_numpy(dtype=float) / SAMPLING_RATE
         wanted = pd.DataFrame({"record": records, "phase": phase, "time": times}).dropna()
         matched = match_labels(picks, wanted, max(TOLERANCES)).set_index("record")["residual"]
         counts = picks[picks["phase"] == phase].groupby("record").size()
+        some = ladder[ladder["phase"] == phase]
+        distance = some["time"].to_numpy(dtype=float) - times[some["record"].to_numpy(dtype=int)]
+        near = some[np.isnan(distance) | (np.abs(distance) <= max(TOLERANCES) + 1e-6)]
+        highest = near.groupby("record")["probability"].max()
         columns[f"{name}_{phase}_residual"] = matched.reindex(records).to_numpy(dtype=float)
         columns[f"{name}_{phase}_label"] = np.isfinite(times)
         columns[f"{name}_{phase}_picks"] = counts.reindex(records, fill_value=0).to_numpy()
-    return pd.DataFrame(columns)
-
-
-def _highest(name: str, picks: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
-    columns = {}
-    for phase in "PS":
-        time = labels[f"{phase.lower()}_sample"].to_numpy(dtype=float) / SAMPLING_RATE
-        some = picks[picks["phase"] == phase]
-        distance = some["time"].to_numpy(dtype=float) - time[some["record"].to_numpy(dtype=int)]
-        near = some[np.isnan(distance) | (np.abs(distance) <= max(TOLERANCES) + 1e-6)]
-        highest = near.groupby("record")["probability"].max()
-        columns[f"{name}_{phase}_highest"] = highest.reindex(np.arange(len(labels)), fill_value=0.0).to_numpy()
-    return pd.DataFrame(columns)
-
-
-def _mean_over_live(correlation: Floats) -> Floats:
-    """Mean over the components that are not dead in the reference."""
-    live = np.isfinite(correlation)
-    return np.where(live, correlation, 0).sum(-1) / live.sum(-1)
+        columns[f"{name}_{phase}_highest"] = highest.reindex(records, fill_value=0.0).to_numpy()
+    return columns

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-#: Statistics of a group, by metric: the value, and then those of the resamples, a row for each unit.
-Drawn = dict[str, tuple[Floats, Floats]]
+#: Statistics of each group, by metric: of all its rows first, and then of resamples, those of each unit in turn.
+Drawn = dict[tuple, dict[str, Floats]]
 
 #: Largest residuals in seconds of correct picks. Rows hold residuals up to the largest.
 TOLERANCES = (0.1, 0.5)
@@ -41,14 +42,11 @@ def summarize(
     :param reference: A denoiser; statistics become its own minus those of each other one, and intervals those of the
         differences, as the same earthquakes and stations are drawn for both
     :param resamples: Number of resampled sets of either
-    :param seed: Seed of the resampling
     :return: One row per group and metric, with the columns of `by`, ``metric``, ``value``, ``low``, ``high`` (NaN
         below ten independent records), ``events``, ``stations``, ``independent`` (the lower of the two) and ``records``
     """
-    drawn = {
-        key: _split(_statistics(group, resampled(group, resamples, seed)), resamples)
-        for key, group in rows.groupby(list(by), sort=False)
-    }
+    groups = rows.groupby(list(by), sort=False)
+    drawn = {key: _statistics(group, resampled(group, resamples, seed)) for key, group in groups}
     return _with_intervals(rows, by, drawn, reference)
 
 
@@ -69,14 +67,9 @@ def recall_at(
     :param records: Rows of records with labels, of :py:mod:`evaluation`
     :param noise: Rows of noise alone; denoisers that are not in both are left out
     :param per_hour: Windows of noise with a pick, per hour
-    :param by: Columns of `records` to group by, "denoiser" first; thresholds are those of the denoiser
-    :param reference: As for :py:func:`summarize`
-    :param resamples: Likewise
-    :param seed: Likewise
     :return: As of :py:func:`summarize`; the metrics are ``<picker>_<phase>_found_<per hour>``
     """
-    both = [name for name in records["denoiser"].unique() if (noise["denoiser"] == name).any()]
-    records = records[records["denoiser"].isin(both)]
+    records = records[records["denoiser"].isin(noise["denoiser"])]
     stems = [name.removesuffix("_highest") for name in records if name.endswith("_highest")]
     units = len([unit for unit in UNITS if unit in records])
     thresholds: dict[tuple[str, str, float], Floats] = {}
@@ -86,17 +79,15 @@ def recall_at(
             highest, hours = (rows[column].to_numpy(dtype=float) for column in (f"{stem}_highest", "hours"))
             for rate in per_hour:
                 thresholds[name, stem, rate] = _threshold(highest, weights, rate * (weights @ hours))
-    drawn: dict[tuple, Drawn] = {}
+    drawn: Drawn = {}
     for key, group in records.groupby(list(by), sort=False):
-        weights, found = resampled(group, resamples, seed), {}
+        weights, drawn[key] = resampled(group, resamples, seed), {}
         for stem in stems:
             highest, label = (group[f"{stem}_{column}"].to_numpy(dtype=float) for column in ("highest", "label"))
             for rate in per_hour if np.isfinite(highest).all() and label.any() else ():
-                threshold = thresholds.get((key[0], stem, rate))
-                if threshold is not None:
-                    hits = (highest > threshold[:, None]) * label
-                    found[f"{stem}_found_{rate:g}"] = _ratio((weights * hits).sum(1), weights @ label)
-        drawn[key] = _split(found, resamples)
+                if (key[0], stem, rate) in thresholds:
+                    hits = (highest > thresholds[key[0], stem, rate][:, None]) * label
+                    drawn[key][f"{stem}_found_{rate:g}"] = _ratio((weights * hits).sum(1), weights @ label)
     return _with_intervals(records, by, drawn, reference, noise["event"].nunique())
 
 
@@ -117,11 +108,6 @@ def resampled(rows: pd.DataFrame, resamples: int, seed: int, units: Sequence[str
     return np.concatenate(weights)
 
 
-def _split(statistics: dict[str, Floats], resamples: int) -> Drawn:
-    size = max(resamples, 1)
-    return {name: (x[:1], x[1:].reshape(-1, size) if resamples else x[:0]) for name, x in statistics.items()}
-
-
 def _threshold(highest: Floats, weights: Floats, allowed: Floats) -> Floats:
     """For each resample, the lowest threshold that at most so many windows exceed; 0 if no more than those do."""
     order = np.argsort(-highest, kind="stable")
@@ -131,7 +117,7 @@ def _threshold(highest: Floats, weights: Floats, allowed: Floats) -> Floats:
 
 
 def _with_intervals(
-    rows: pd.DataFrame, by: Sequence[str], drawn: dict[tuple, Drawn], reference: str | None, least: float = np.inf
+    rows: pd.DataFrame, by: Sequence[str], drawn: Drawn, reference: str | None, least: float = np.inf
 ) -> pd.DataFrame:
     """A row for each group and metric: value, interval, and numbers of earthquakes, stations and records."""
     table = []
@@ -139,31 +125,31 @@ def _with_intervals(
     for key, statistics in drawn.items():
         group = groups.get_group(key)
         counts = {f"{unit}s": group[unit].nunique() for unit in UNITS if unit in group}
-        counts["independent"] = min(*counts.values(), least)
-        other = drawn.get((reference, *key[1:]), {}) if reference is not None else {}
-        for metric, (value, draws) in statistics.items():
-            if reference is not None:
-                if metric not in other:
-                    continue
-                value, draws = other[metric][0] - value, other[metric][1] - draws
-            intervals = [np.percentile(x[np.isfinite(x)], ENDS) for x in draws if np.isfinite(x).any()]
-            low, high = (
-                max(intervals, key=np.ptp) if counts["independent"] >= FEWEST and intervals else (np.nan, np.nan)
-            )
-            numbers = {"metric": metric, "value": value[0], "low": low, "high": high}
+        units, counts["independent"] = len(counts), min(*counts.values(), least)
+        if reference is not None:
+            other = drawn.get((reference, *key[1:]), {})
+            statistics = {name: other[name] - values for name, values in statistics.items() if name in other}
+        for metric, values in statistics.items():
+            draws = [x[np.isfinite(x)] for x in values[1:].reshape(units, -1)]
+            intervals = [np.percentile(x, ENDS) for x in draws if len(x)]
+            enough = counts["independent"] >= FEWEST and intervals
+            low, high = max(intervals, key=np.ptp) if enough else (np.nan, np.nan)
+            numbers = {"metric": metric, "value": values[0], "low": low, "high": high}
             table.append({**dict(zip(by, key, strict=True)), **numbers, **counts, "records": len(group)})
     return pd.DataFrame(table)
 
 
 def _statistics(rows: pd.DataFrame, weights: Floats) -> dict[str, Floats]:
     """Statistics under each set of weights (resample, row): name -> (resample,)."""
-    result: dict[str, Floats] = {}
-    for names, average in ((MEANS, _mean), (MEDIANS, _median)):
-        for name in names:
-            if name in rows and rows[name].notna().any():
-                result[name] = average(rows[name].to_numpy(dtype=float), weights)
+    average: dict[str, partial] = {name: partial(_mean, weights=weights) for name in MEANS}
+    average |= {name: partial(_quantile, weights=weights) for name in MEDIANS}
+    result = {
+        name: function(rows[name].to_numpy(dtype=float))
+        for name, function in average.items()
+        if name in rows and rows[name].notna().any()
+    }
     if "log10_amplitude" in result:
-        result["magnitude_error"] = _median(rows["log10_amplitude"].abs().to_numpy(), weights)
+        result["magnitude_error"] = _quantile(rows["log10_amplitude"].abs().to_numpy(), weights)
         for name, share in (("amplitude_lower", 0.25), ("amplitude", 0.5), ("amplitude_upper", 0.75)):
             result[name] = 10 ** _quantile(rows["log10_amplitude"].to_numpy(), weights, share)
     for column in rows:
@@ -172,24 +158,22 @@ def _statistics(rows: pd.DataFrame, weights: Floats) -> dict[str, Floats]:
             result[f"{stem}_per_hour"] = _ratio(weights @ rows[column].to_numpy(float), weights @ rows["hours"])
         elif kind == "picks" and rows[f"{stem}_label"].notna().all():
             columns = (rows[f"{stem}_{name}"].to_numpy(dtype=float) for name in ("picks", "label", "residual"))
-            result.update(_pick_statistics(stem, *columns, weights))
+            result |= {f"{stem}_{name}": value for name, value in _pick_statistics(*columns, weights).items()}
     return result
 
 
-def _pick_statistics(stem: str, picks: Floats, label: Floats, residual: Floats, weights: Floats) -> dict[str, Floats]:
+def _pick_statistics(picks: Floats, label: Floats, residual: Floats, weights: Floats) -> dict[str, Floats]:
     result = {}
     labels, found = weights @ label, weights @ picks
     for tolerance in TOLERANCES:
         hits = weights @ (np.abs(residual) <= tolerance + 1e-6)  # to a microsecond, as when matching; NaN is a miss
-        result[f"{stem}_recall_{tolerance}"] = _ratio(hits, labels)
+        result[f"recall_{tolerance}"] = _ratio(hits, labels)
         if np.isfinite(picks).all():
-            result[f"{stem}_precision_{tolerance}"] = _ratio(hits, found)
-            result[f"{stem}_f1_{tolerance}"] = _ratio(2 * hits, labels + found)
+            result[f"precision_{tolerance}"] = _ratio(hits, found)
+            result[f"f1_{tolerance}"] = _ratio(2 * hits, labels + found)
     mean, square = _mean(residual, weights), _mean(residual**2, weights)
-    result[f"{stem}_mean"], result[f"{stem}_median"] = mean, _median(residual, weights)
-    result[f"{stem}_std"] = np.sqrt(np.maximum(square - mean**2, 0))
-    result[f"{stem}_early"] = _mean(np.where(np.isnan(residual), np.nan, residual < 0), weights)
-    return result
+    result |= {"mean": mean, "median": _quantile(residual, weights), "std": np.sqrt(np.maximum(square - mean**2, 0))}
+    return result | {"early": _mean(np.where(np.isnan(residual), np.nan, residual < 0), weights)}
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:
@@ -202,13 +186,8 @@ def _mean(values: Floats, weights: Floats) -> Floats:
     return _ratio(weights @ np.where(there, values, 0), weights @ there.astype(float))
 
 
-def _median(values: Floats, weights: Floats) -> Floats:
-    """Weighted median without NaN: the mean of the two middle values if they differ."""
-    return _quantile(values, weights, 0.5)
-
-
-def _quantile(values: Floats, weights: Floats, share: float) -> Floats:
-    """Weighted quantile without NaN; the mean of two values if it lies between them."""
+def _quantile(values: Floats, weights: Floats, share: float = 0.5) -> Floats:
+    """Weighted quantile, by default the median, without NaN; the mean of two values if it lies between them."""
     order = np.argsort(values)[: np.count_nonzero(~np.isnan(values))]
     if not len(order):
         return np.full(len(weights), np.nan)
