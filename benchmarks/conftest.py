@@ -1,6 +1,7 @@
 """Options of the benchmarks, and the data, denoisers and pickers that they share: set up once in a run."""
 
 import os
+import shlex
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import speed
 import suite
 import testdata
 import torch
-from report import Report
+from report import README, RESULTS, Report
 
 REPORT = pytest.StashKey[Report]()
 OPTIONS = pytest.StashKey[testdata.Options]()
@@ -95,7 +96,10 @@ def pytest_configure(config):
     if config.getoption("full") and changed and not config.getoption("results"):
         given = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
         raise pytest.UsageError(f"The committed results are not made with {given}: choose a folder by --results.")
-    config.stash[REPORT] = Report(config.getoption("results"), config.getoption("full"), config.invocation_params.args)
+    folder, full = config.getoption("results"), config.getoption("full")
+    usual = (None, None) if folder or not full else (RESULTS, README)
+    command = shlex.join(["pytest", *map(str, config.invocation_params.args)])
+    config.stash[REPORT] = Report(folder or usual[0], usual[1], command)
     config.stash[OPTIONS] = read_options(config)
     torch.set_num_threads(numbers(config, "threads")[0])
 
@@ -135,7 +139,7 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    for title, table in config.stash[REPORT].markdown():
+    for title, table in config.stash[REPORT].markdown().items():
         terminalreporter.section(title)
         terminalreporter.write_line(table)
 

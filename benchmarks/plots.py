@@ -53,8 +53,8 @@ def by_class(table: pd.DataFrame, group: str, what: str, metrics: Mapping[str, s
             if line["value"].notna().any():
                 ax.plot(line["place"], line["value"], style, color=colour, lw=width, label=name, marker=".")
                 ax.fill_between(line["place"], line["low"], line["high"], color=colour, alpha=0.12, lw=0)
-        finish(ax, what, label)
-    return legend(figure)
+        ax.set(xlabel=what, ylabel=label)
+    return finish(figure)
 
 
 def place(key: str) -> float:
@@ -66,28 +66,23 @@ def place(key: str) -> float:
 
 def by_false_picks(rows: pd.DataFrame, noise: pd.DataFrame) -> Figure:
     """Recall of PhaseNet against the false picks on reversed noise, as its threshold moves."""
-    noise = noise[noise["kind"].str.startswith("reversed")]
-    table = summary.recall_at(rows, noise, RATES, resamples=0).set_index(["denoiser", "metric"])["value"]
+    table = summary.recall_at(rows, summary.reversed_in_time(noise), RATES, resamples=0)
+    values = table.set_index(["denoiser", "metric"])["value"]
     figure = Figure(figsize=(12, 4.5), layout="constrained")
     for ax, phase in zip(figure.subplots(1, 2), "PS", strict=True):
         for name in AT_EQUAL:
-            recall = [table.get((name, f"PhaseNet_{phase}_found_{rate:g}"), np.nan) for rate in RATES]
+            recall = [values.get((name, f"PhaseNet_{phase}_found_{rate:g}"), np.nan) for rate in RATES]
             if not np.isnan(recall).all():
                 colour, style, width = CURVES.get(name, ("#009e73", "-", 1.5))
                 ax.plot(RATES, recall, style, color=colour, lw=width, label=name)
-        ax.set_xscale("log")
-        finish(ax, "minutes of reversed noise an hour with a pick", f"PhaseNet, {phase} recall")
-    return legend(figure)
+        ax.set(xscale="log", xlabel="minutes of reversed noise an hour with a pick", ylabel=f"PhaseNet, {phase} recall")
+    return finish(figure)
 
 
-def finish(ax, x: str, y: str) -> None:
-    """Labels and grid."""
-    ax.set(xlabel=x, ylabel=y)
-    ax.grid(color="#eeeeee")
-
-
-def legend(figure: Figure) -> Figure:
-    """A legend beside the axes, with the default first."""
+def finish(figure: Figure) -> Figure:
+    """Grids, and a legend beside the axes, with the default first."""
+    for ax in figure.axes:
+        ax.grid(color="#eeeeee")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="outside right upper", fontsize=8, frameon=False)
     return figure
@@ -100,23 +95,19 @@ def gallery(mixtures: Mixtures, denoisers: Mapping[str, Denoiser], count: int = 
     starts = np.flatnonzero(snrs == levels[0])  # the mixtures of an earthquake follow each other
     chosen = [starts[i % len(starts)] + i for i in range(len(levels))]
     noisy = mixtures.noisy[chosen]
-    names = ("band-pass 2-20 Hz", "DeepDenoiser", PICKING, WAVEFORMS)
     traces = {"clean": mixtures.clean[chosen], "noisy": noisy}
+    names = ("band-pass 2-20 Hz", "DeepDenoiser", PICKING, WAVEFORMS)
     traces |= {name: denoisers[name](noisy) for name in names if name in denoisers}
     figure = Figure(figsize=(4 * len(chosen), 1.1 * len(traces) + 0.6), layout="constrained")
     axes = figure.subplots(len(traces), len(chosen), sharex=True, squeeze=False)
-    time = np.arange(noisy.shape[-1]) / 100
     for line, (name, values) in zip(axes, traces.items(), strict=True):
-        for column, (ax, value) in enumerate(zip(line, values, strict=True)):
-            label = mixtures.labels.iloc[chosen[column]]
-            ax.plot(time, value[0], color=CURVES.get(name, ("#000000",))[0], lw=0.5)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+        for ax, value, (_, label) in zip(line, values, mixtures.labels.iloc[chosen].iterrows(), strict=True):
+            ax.plot(np.arange(len(value[0])) / 100, value[0], color=CURVES.get(name, ("#000000",))[0], lw=0.5)
             for phase, shade in (("p", "#0072b2"), ("s", "#d55e00")):
                 ax.axvline(label[f"{phase}_sample"] / 100, color=shade, lw=0.8, alpha=0.6)
             ax.set_yticks([])
-            if name == "clean":
-                ax.set_title(f"SNR {label['input_snr_db']:+.0f} dB", fontsize=9)
-            if not column:
-                ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-    for ax in axes[-1]:
-        ax.set_xlabel("time (s)", fontsize=8)
+    for top, bottom, level in zip(axes[0], axes[-1], levels, strict=True):
+        top.set_title(f"SNR {level:+.0f} dB", fontsize=9)
+        bottom.set_xlabel("time (s)", fontsize=8)
     return figure

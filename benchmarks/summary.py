@@ -91,6 +91,11 @@ def recall_at(
     return _with_intervals(records, by, drawn, reference, noise["event"].nunique())
 
 
+def reversed_in_time(noise: pd.DataFrame) -> pd.DataFrame:
+    """Rows of noise reversed in time, calm or busy, of which false picks are counted."""
+    return noise[noise["kind"].str.startswith("reversed")]
+
+
 def resampled(rows: pd.DataFrame, resamples: int, seed: int, units: Sequence[str] = UNITS, first: int = 0) -> Floats:
     """
     Weights (1 + units x resamples, row): 1 for each row, then how often the earthquake of each row is drawn, then how

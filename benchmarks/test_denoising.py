@@ -1,6 +1,7 @@
 """Is the waveform kept, do pickers find more and in the right place, and what do they pick in noise alone?"""
 
 import numpy as np
+import plots
 import pytest
 import suite
 from evaluation import evaluate, evaluate_noise, evaluate_records, with_unions
@@ -67,8 +68,6 @@ def test_cdiffsd_is_better_than_nothing(protocol, rows, report):
 def test_gallery(data, denoisers, report):
     """A few mixtures with what the denoisers make of them, as a figure."""
     if report.folder is not None:
-        import plots
-
         report.figures["gallery"] = plots.gallery(data.mixtures["window"], denoisers)
 
 

@@ -208,8 +208,7 @@ def test_a_report_is_written_with_the_readme_and_read_again(tmp_path, small_run)
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{report.MARKS[0]}\nold\n{report.MARKS[1]}\nafter\n")
     rows, noise = small_run
-    made = report.Report(tmp_path, False, ("benchmarks",))
-    made.readme, made.missing["DeepDenoiser"] = readme, "no weights"
+    made = report.Report(tmp_path, readme, "pytest benchmarks", missing={"DeepDenoiser": "no weights"})
     made.about |= {"mixtures": {"paper": 12}, "earthquakes": 12}
     made.rows |= {"paper": rows, "noise": noise}
     made.tables |= {"paper": report.grouped(rows), "window": report.grouped(rows)}
@@ -234,9 +233,7 @@ def test_a_report_is_written_with_the_readme_and_read_again(tmp_path, small_run)
 
 def test_tables_say_where_there_are_too_few_earthquakes_for_an_interval(small_run):
     rows, _ = small_run
-    made = report.Report(None, False, ())
-    made.tables = {"paper": report.grouped(rows), "window": report.grouped(rows)}
-    tables = dict(made.markdown())
+    tables = report.Report(tables={"paper": report.grouped(rows), "window": report.grouped(rows)}).markdown()
     assert "(only" not in tables[f"{suite.PICKING}, minus the other rows"]
     assert tables["SDR (dB) by the SNR of the window (dB)"].count("(only 6)") == 2 * 3
     assert [head.strip() for head in tables["SDR (dB) by the SNR of the window (dB)"].split("|")[2:4]] == [
