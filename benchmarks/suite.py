@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import seisbench.models as sbm
 from baselines import CONTROLS, Denoiser, NetworkDenoiser, Wiener, band_pass, load_network
@@ -15,32 +15,21 @@ from seisbench_cdiffsd.denoising import DRY as SHARES
 from seisbench_cdiffsd.picking import WeightsUnavailable, load_picker
 
 WEIGHTS = Path(__file__).parent / "weights"
-#: SeisBench's names of published weights; of SeisDAE, the first that its repository lists.
-PUBLISHED = {"DeepDenoiser": "original", "SeisDAE": None}
 #: Rows of CDiffSD with the weights of the package and default steps, for either purpose.
 PICKING, WAVEFORMS = "CDiffSD, picking", "CDiffSD, waveforms"
 #: What the name of another denoiser ends in where a share of the removed noise is added back.
 DRY = ", dry"
 #: Rows of the tables that people read.
 SHOWN = ("noisy", "band-pass 2-20 Hz", "DeepDenoiser", "SeisDAE", PICKING, WAVEFORMS, "oracle mask")
-
-
-@dataclass
-class Available:
-    """What is available, by name, and why the rest is not."""
-
-    items: dict = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
+#: What is available, by name, and why the rest is not.
+Available = tuple[dict[str, Any], dict[str, str]]
 
 
 def denoiser_table(options: Options) -> dict[str, Callable[[], Denoiser]]:
     """A loader for each row, in their order."""
 
-    def network(name: str, weights: str | Path, download: bool = False, **more: float) -> Callable[[], Denoiser]:
-        return lambda: NetworkDenoiser(load_network(name, weights, download, options.device), **more)
-
-    def published(name: str) -> Denoiser:
-        return network(name, _published_weights(name, options.download), options.download)()
+    def network(name: str, weights: str | Path, **more: float) -> Callable[[], Denoiser]:
+        return lambda: NetworkDenoiser(load_network(name, weights, options.download, options.device), **more)
 
     def purposes(name: str, weights: str | Path) -> dict[str, Callable[[], Denoiser]]:
         shares = {f"{name}, {purpose}": share for purpose, share in SHARES.items()}
@@ -51,19 +40,19 @@ def denoiser_table(options: Options) -> dict[str, Callable[[], Denoiser]]:
         "band-pass 2-20 Hz": lambda: partial(band_pass, low=2, high=20),
         "Wiener": Wiener,
     }
-    for name in PUBLISHED:
+    for name in ("DeepDenoiser", "SeisDAE"):
         path = WEIGHTS / name.lower()
         table |= {name: network(name, path), f"{name}{DRY}": network(name, path, dry=SHARES["picking"])}
-        table[f"{name} (its own weights)"] = partial(published, name)
+        table[f"{name} (its own weights)"] = lambda name=name: network(name, _published(name, options.download))()
     table |= purposes("CDiffSD", "base")
-    table |= {steps_name("CDiffSD", steps): network("CDiffSD", "base", steps=steps) for steps in options.steps}
+    for steps in options.steps:
+        table[f"CDiffSD, {steps} steps" if steps > 1 else "CDiffSD, direct"] = network("CDiffSD", "base", steps=steps)
     if options.full or options.models:
         table["CDiffSD from-scratch"] = network("CDiffSD", WEIGHTS / "from-scratch")
     table |= {name: lambda control=control: control for name, control in CONTROLS.items()}
     paths = [name for name in options.models if Path(f"{name}.json").is_file()]
     words = [name.lower() for name in options.models if name not in paths]
-    unknown = [word for word in words if not any(word in row.lower() for row in table)]
-    if unknown:
+    if unknown := [word for word in words if not any(word in row.lower() for row in table)]:
         raise DataError(f"--models knows no {', '.join(unknown)}: a part of {', '.join(table)}, or a path.")
     if options.models:
         table = {name: load for name, load in table.items() if any(word in name.lower() for word in words)}
@@ -72,14 +61,8 @@ def denoiser_table(options: Options) -> dict[str, Callable[[], Denoiser]]:
     return table
 
 
-def steps_name(name: str, steps: int) -> str:
-    """Name of a row of a diffusion model with another number of steps than usual."""
-    return f"{name}, direct" if steps == 1 else f"{name}, {steps} steps"
-
-
-def _published_weights(name: str, download: bool) -> str:
-    if PUBLISHED[name] is not None:
-        return PUBLISHED[name]
+def _published(name: str, download: bool) -> str:
+    """The first weights of a model that SeisBench's cache, or its repository, lists."""
     try:
         names = getattr(sbm, name).list_pretrained(remote=download)
     except Exception as error:  # SeisBench raises many kinds without a network
@@ -89,15 +72,33 @@ def _published_weights(name: str, download: bool) -> str:
     return names[0]
 
 
+def available(loaders: Mapping[str, Callable[[], Any]]) -> Available:
+    """What can be loaded."""
+    items, missing = {}, {}
+    for name, load in loaders.items():
+        try:
+            items[name] = load()
+        except WeightsUnavailable as error:
+            missing[name] = " ".join(str(error).split())
+    return items, missing
+
+
 def load_denoisers(options: Options) -> Available:
     """The denoisers of the tables."""
-    result = Available()
-    for name, load in denoiser_table(options).items():
+    return available(denoiser_table(options))
+
+
+def load_pickers(options: Options) -> Available:
+    """The pickers, such as "PhaseNet" or "PhaseNet:volpick"."""
+
+    def load(name: str) -> sbm.WaveformModel:
+        kind, _, weights = name.partition(":")
         try:
-            result.items[name] = load()
-        except WeightsUnavailable as error:
-            result.missing[name] = " ".join(str(error).split())
-    return result
+            return load_picker(kind, weights or "original", options.download).to(options.device)
+        except ValueError as error:
+            raise DataError(f"--picker: there is no model {kind!r} in SeisBench.") from error
+
+    return available({name: partial(load, name) for name in options.picker})
 
 
 def unions(denoisers: Iterable[str]) -> list[str]:
@@ -108,19 +109,3 @@ def unions(denoisers: Iterable[str]) -> list[str]:
 def read_by_people(denoisers: Iterable[str]) -> list[str]:
     """Rows of the tables that people read: the few that are always there, and what a user has asked for by name."""
     return [x for x in denoisers if x in SHOWN or (("/" in x or "CDiffSD, dry" in x) and not x.endswith("+ noisy"))]
-
-
-def load_pickers(options: Options) -> Available:
-    """The pickers, such as "PhaseNet" or "PhaseNet:volpick"."""
-    result = Available()
-    for name in options.pickers:
-        kind, _, weights = name.partition(":")
-        try:
-            picker = load_picker(kind, weights or "original", options.download)
-        except ValueError as error:
-            raise DataError(f"--picker: there is no model {kind!r} in SeisBench.") from error
-        except WeightsUnavailable as error:
-            result.missing[name] = " ".join(str(error).split())
-            continue
-        result.items[name] = picker.to(options.device)
-    return result

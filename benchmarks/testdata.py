@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ import numpy as np
 import obspy
 import pandas as pd
 import seisbench.data as sbd
-from baselines import Array
+import seisbench.generate as sbg
+from baselines import WINDOW, Array
+from numpy.typing import NDArray
 
 from seisbench_cdiffsd.data import augmentations as aug
 from seisbench_cdiffsd.data import pairs
@@ -27,8 +29,6 @@ SHARED = Path(__file__).parents[2] / "shared"
 EVENTS, NOISE, BUSY = ("events", "events2"), ("noise", "noise2"), ("busy",)
 #: Windows of noise that hold icequakes, by dataset, name, station and time, in ``../shared/data``.
 EXCLUDED = "noise_exclude.csv"
-#: Samples of a window.
-WINDOW = 3000
 #: Lowest SNR of clean records, and highest one of records that count as naturally noisy, in dB.
 CLEAN_SNR, NOISY_SNR = 20.0, 15.0
 #: Amplitude of the noise in the paper's protocol: a share of the record's, both of them divided by their maximum.
@@ -37,8 +37,8 @@ FACTOR = 0.40, 0.65
 NOISE_BAND = 40.0
 #: Most minutes of noise of a station, so that none dominates the noise.
 STATION_MINUTES = 60
-#: Records that are read for each one wanted, if their number is limited, since many are not good enough.
-SPARE = 6
+#: Records that are read for each one wanted, since many are not good enough; and more than any dataset has.
+SPARE, ALL = 6, 10**9
 
 
 class DataError(Exception):
@@ -52,10 +52,10 @@ class Options:
     events: tuple[str, ...] = ()
     noise: tuple[str, ...] = ()
     split: str = "test"
-    limit: int | None = 12
+    limit: int = 12
     draws: int = 1
     models: tuple[str, ...] = ()
-    pickers: tuple[str, ...] = ("PhaseNet",)
+    picker: tuple[str, ...] = ("PhaseNet",)
     steps: tuple[int, ...] = ()
     dry: tuple[float, ...] = ()
     seed: int = 0
@@ -70,29 +70,27 @@ class Data:
     """
     The records of a run.
 
-    :param source: Names of the datasets
     :param mixtures: Mixtures by protocol, "paper" and "window"
     :param full_band: The same before the band-pass
     :param noise: Minutes of noise alone, two windows each, (batch, 3, 6000)
     :param noise_metadata: Its metadata; the column ``kind`` says what it is
     :param natural: Records that are noisy by nature, (batch, 3, 3000)
-    :param natural_labels: Their metadata
     """
 
     source: str
     mixtures: dict[str, Mixtures]
-    full_band: dict[str, Mixtures] = field(repr=False)
-    noise: Array = field(repr=False)
-    noise_metadata: pd.DataFrame = field(repr=False)
-    natural: Array = field(repr=False)
-    natural_labels: pd.DataFrame = field(repr=False)
+    full_band: dict[str, Mixtures]
+    noise: Array
+    noise_metadata: pd.DataFrame
+    natural: Array
+    natural_labels: pd.DataFrame
 
 
 def load_data(options: Options, folder: Path) -> Data:
     """
     The records of a run, always the same for one seed.
 
-    :param folder: Where the embedded example is written
+    :param folder: Where the embedded example is written, if there is nothing else
     :raises DataError: If a dataset cannot be used
     """
     events, noise, busy = list(options.events), list(options.noise), []
@@ -103,27 +101,29 @@ def load_data(options: Options, folder: Path) -> Data:
         events, busy = _shared(EVENTS), _shared(BUSY)
         noise = noise or _shared(NOISE)
     noise = noise or events
-    few = None if options.limit is None else SPARE * options.limit
-    split = options.split
+    band, split = pairs.band_pass(), options.split
+
+    def few(dataset: sbd.WaveformDataset) -> sbd.WaveformDataset:
+        return some(dataset, SPARE * options.limit, options.seed)
+
     try:
         sets, calm, unrest = ([open_dataset(x, options.download) for x in part] for part in (events, noise, busy))
-        quiet = [noise_apart(some(usable(x, split), few, options.seed), sets, split) for x in calm]
-        held = [earthquakes_of(some(split_of(x, split), few, options.seed)) for x in sets]
-        earthquakes = _loaded(held, pairs.target(options.clean_snr, mute=False))
-        silence = _loaded(quiet, pairs.background(WINDOW))
-        restless = [some(split_of(x, split), few, options.seed) for x in unrest if split in set(x.metadata["split"])]
-        unquiet = _loaded(restless, pairs.background(WINDOW)) if restless else None
+        quiet = [noise_apart(few(usable(x, split)), sets, split) for x in calm]
+        held = [earthquakes_of(few(split_of(x, split))) for x in sets]
+        earthquakes = _loaded(held, pairs.target(band, options.clean_snr, mute=False))
+        restless = [few(split_of(x, split)) for x in unrest if split in set(x.metadata["split"])]
+        kinds = {"calm": quiet, "busy": restless}
+        silence = {kind: _loaded(x, pairs.background(band, WINDOW)) for kind, x in kinds.items() if x}
     except ValueError as error:
         raise DataError(str(error)) from error
-    mixtures, full_band = {}, {}
-    for protocol in ("paper", "window"):
-        mixed = mix(earthquakes, silence, options, protocol)
-        labels = mixed.labels.assign(**_seen(mixed.labels, sets))
-        both = (Mixtures(mixed.clean[:, x], mixed.noise[:, x], labels) for x in (slice(3), slice(3, 6)))
-        mixtures[protocol], full_band[protocol] = both
+    mixed = {name: mix(earthquakes, silence["calm"], options, name) for name in ("paper", "window")}
+    seen = {name: x.labels.assign(**_seen(x.labels, sets)) for name, x in mixed.items()}
+    mixtures, full_band = (
+        {name: Mixtures(x.clean[:, part], x.noise[:, part], seen[name]) for name, x in mixed.items()}
+        for part in (slice(3), slice(3, 6))
+    )
     source = " + ".join(dict.fromkeys(Path(name).name for name in (*events, *noise, *busy)))
-    alone, natural = noise_alone(silence, unquiet, options), natural_records(sets, options)
-    return Data(source, mixtures, full_band, *alone, *natural)
+    return Data(source, mixtures, full_band, *noise_alone(silence, options), *natural_records(sets, options))
 
 
 def _shared(names: Sequence[str]) -> list[str]:
@@ -206,15 +206,15 @@ def _seen(labels: pd.DataFrame, datasets: Sequence[sbd.WaveformDataset]) -> dict
     }
 
 
-def noise_alone(calm: Joined, busy: Joined | None, options: Options) -> tuple[Array, pd.DataFrame]:
+def noise_alone(stores: Mapping[str, Joined], options: Options) -> tuple[Array, pd.DataFrame]:
     """
     Minutes of noise, of two windows of a station each, at most 60 of a station; and their metadata. Reversed in time,
     calm and busy, which keeps spectrum and bursts and cannot hold an earthquake; and calm with random phases, which
     keeps the spectrum alone. Intervals resample stations, which are therefore the events.
     """
     records, rows = [], []
-    for kind, store in (("calm", calm), ("busy", busy)):
-        for index in range(len(store) if store else 0):
+    for kind, store in stores.items():
+        for index in range(len(store)):
             waveform, metadata = store.get_sample(index)
             station = f"{metadata.get('station_network_code')}.{metadata.get('station_code', metadata['trace_name'])}"
             for start in range(0, waveform.shape[-1] - WINDOW + 1, WINDOW):
@@ -222,12 +222,10 @@ def noise_alone(calm: Joined, busy: Joined | None, options: Options) -> tuple[Ar
                 rows.append({"source_id": station, "kind": kind})
     table = pd.DataFrame(rows).rename_axis("window").reset_index().sample(frac=1, random_state=options.seed)
     place = table.groupby(["kind", "source_id"]).cumcount()
-    table = table.assign(minute=place // 2, half=place % 2).pivot(
-        index=["minute", "kind", "source_id"], columns="half", values="window"
-    )
-    table = table.reindex(columns=[0, 1]).dropna().astype(int).reset_index()
-    if options.limit is not None:  # of as many stations as there are
-        table = table.groupby("kind").head(2 * options.limit)
+    table = table.assign(minute=place // 2, half=place % 2)
+    table = table.pivot(index=["minute", "kind", "source_id"], columns="half", values="window").reindex(columns=[0, 1])
+    table = table.dropna().astype(int).reset_index()
+    table = table.groupby("kind").head(2 * options.limit)  # of as many stations as there are
     table = table[table["minute"] < STATION_MINUTES]
     if table.empty:
         raise DataError(f"No station has {2 * WINDOW / RATE:g} s of noise, in which false picks are counted.")
@@ -246,13 +244,8 @@ def natural_records(datasets: Sequence[sbd.WaveformDataset], options: Options) -
     Records with manual P labels and a low SNR, as they are. Those of dev are added to those of test: dev is
     not trained on either, and only its clean records were used to choose models.
     """
+    steps = [sbg.Normalize(demean_axis=-1), pairs.band_pass(), aug.RecordSNR()]
     windows, rows = [], []
-
-    def noisy(state: State) -> None:
-        if not -np.inf < state["X"][1][SNR_KEY] < NOISY_SNR:
-            raise aug.Unusable("without a low SNR")
-
-    steps = [*pairs.conditioned(int(RATE))[:-1], aug.record_snr, noisy]
     for events in datasets:
         manual = events.metadata.get("trace_p_status", pd.Series("", index=events.metadata.index)) == "manual"
         if "split" in events.metadata:
@@ -260,8 +253,7 @@ def natural_records(datasets: Sequence[sbd.WaveformDataset], options: Options) -
             manual &= np.any([in_split(events.metadata, split) for split in splits], axis=0)
         if not manual.any():
             continue
-        limit = None if options.limit is None else SPARE * options.limit
-        chosen = some(events.filter(manual.to_numpy(), inplace=False), limit, options.seed)
+        chosen = some(events.filter(manual.to_numpy(), inplace=False), SPARE * options.limit, options.seed)
         try:
             records = InMemory(chosen, steps)
         except ValueError:
@@ -299,12 +291,16 @@ def write_example(folder: Path) -> None:
     for _ in range(4):
         noise = np.fft.irfft(shape * np.fft.rfft(random.standard_normal((3, 6000))), 6000)
         noises.append((noise, {"trace_category": "noise"}))
-    for name, records in (("events", events), ("noise", noises)):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        with sbd.WaveformDataWriter(folder / name / "metadata.csv", folder / name / "waveforms.hdf5") as writer:
-            writer.data_format = {"dimension_order": "CW", "component_order": "ZNE", "sampling_rate": RATE}
-            for i, (values, metadata) in enumerate(records):
-                writer.add_trace(
-                    {"source_id": f"{name}{i}", "trace_channel": "EH", RATE_KEY: RATE, "split": "test", **metadata},
-                    values.astype(np.float32),
-                )
+    write_dataset(folder / "events", events)
+    write_dataset(folder / "noise", noises)
+
+
+def write_dataset(folder: Path, records: Sequence[tuple[NDArray, dict[str, Any]]], rate: float = RATE) -> str:
+    """Write waveforms (3, samples), with metadata, as a dataset in SeisBench's format, and return its path."""
+    folder.mkdir(parents=True)
+    with sbd.WaveformDataWriter(folder / "metadata.csv", folder / "waveforms.hdf5") as writer:
+        writer.data_format = {"dimension_order": "CW", "component_order": "ZNE", "sampling_rate": rate}
+        for number, (waveform, metadata) in enumerate(records):
+            row = {"source_id": f"{folder.name}{number}", "trace_channel": "EH", RATE_KEY: rate, "split": "test"}
+            writer.add_trace({**row, **metadata}, waveform.astype(np.float32))
+    return str(folder)

@@ -181,11 +181,11 @@ def test_unknown_models_and_pickers_are_reported_and_missing_weights_are_rows():
     with pytest.raises(testdata.DataError, match="knows no nonsense"):
         suite.load_denoisers(testdata.Options(models=("nonsense",)))
     with pytest.raises(testdata.DataError, match="no model 'Nonsense'"):
-        suite.load_pickers(testdata.Options(pickers=("Nonsense",)))
-    available = suite.load_denoisers(testdata.Options(models=("wiener", "own weights")))
-    assert list(available.items) == ["Wiener"] and len(available.missing) == 2
-    assert all("\n" not in reason for reason in available.missing.values())
-    assert suite.load_pickers(testdata.Options(pickers=("PhaseNet:nothing",))).missing
+        suite.load_pickers(testdata.Options(picker=("Nonsense",)))
+    items, missing = suite.load_denoisers(testdata.Options(models=("wiener", "own weights")))
+    assert list(items) == ["Wiener"] and len(missing) == 2
+    assert all("\n" not in reason for reason in missing.values())
+    assert suite.load_pickers(testdata.Options(picker=("PhaseNet:nothing",)))[1]
 
 
 @pytest.fixture(scope="module")
