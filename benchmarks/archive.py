@@ -21,15 +21,15 @@ import sys
 import tempfile
 import time
 from datetime import date, timedelta
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import psutil
 from obspy import Stream, Trace, UTCDateTime
-from report import environment
+from report import RESULTS, environment
 
-RESULTS = Path(__file__).parent / "results"
-FIRST = date(2020, 12, 30)
+FIRST, DAY = date(2020, 12, 30), timedelta(days=1)
 RATE = 100
 
 
@@ -39,39 +39,35 @@ def make_archive(root: Path, stations: int, days: int, minutes: float) -> list[P
     compress about as well as those of a seismometer.
     """
     paths = []
-    for station in (f"S{number:02d}" for number in range(stations)):
-        for component in "ZNE":
-            generator = np.random.default_rng([int(station[1:]), ord(component)])
-            for day in (FIRST + timedelta(days=i) for i in range(days)):
-                start, count = UTCDateTime(day.isoformat()), int(minutes * 60 * RATE)
-                header = {"network": "XX", "station": station, "channel": f"HH{component}", "sampling_rate": RATE}
-                stream = Stream()
-                for first in (start, start + 86400 - minutes * 60):
-                    samples = np.cumsum(generator.integers(-40, 41, count)).astype(np.int32) // 4
-                    stream.append(Trace(samples, {**header, "starttime": first}))
-                name = f"XX.{station}..HH{component}.D.{day:%Y.%j}"
-                path = root / f"{day:%Y}" / "XX" / station / f"HH{component}.D" / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                stream.write(str(path), format="MSEED", encoding="STEIM2", reclen=512)
-                paths.append(path)
+    for number, component, day in product(range(stations), "ZNE", range(days)):
+        random, station = np.random.default_rng([number, ord(component), day]), f"S{number:02d}"
+        midnight = FIRST + DAY * day
+        header = {"network": "XX", "station": station, "channel": f"HH{component}", "sampling_rate": RATE}
+        stream = Stream()
+        for seconds in (0, 86400 - minutes * 60):
+            samples = np.cumsum(random.integers(-40, 41, int(minutes * 60 * RATE))).astype(np.int32) // 4
+            stream.append(Trace(samples, {**header, "starttime": UTCDateTime(midnight.isoformat()) + seconds}))
+        folder = root / f"{midnight:%Y}" / "XX" / station / f"HH{component}.D"
+        folder.mkdir(parents=True, exist_ok=True)
+        paths.append(folder / f"XX.{station}..HH{component}.D.{midnight:%Y.%j}")
+        stream.write(str(paths[-1]), format="MSEED", encoding="STEIM2", reclen=512)
     return paths
 
 
 def command(args: argparse.Namespace, source: Path, out: Path, days: int, workers: int) -> list[str]:
     """The command that denoises the archive."""
-    last = FIRST + timedelta(days=days - 1)
-    parts = ["archive", source, out, "--start", FIRST, "--end", last, "--weights", args.weights, "--workers", workers]
-    return [sys.executable, "-m", "seisbench_cdiffsd.cli", *map(str, parts), "--steps", str(args.steps)]
+    parts = ["archive", source, out, "--start", FIRST, "--end", FIRST + DAY * (days - 1), "--workers", workers]
+    parts += ["--weights", args.weights, "--steps", args.steps]
+    return [sys.executable, "-m", "seisbench_cdiffsd.cli", *map(str, parts)]
+
+
+def day_files(out: Path, since: float = 0) -> list[Path]:
+    """The day files of an archive that were made since some time."""
+    return [path for path in sorted(out.rglob("[!.]*.D.20*")) if path.stat().st_mtime >= since]
 
 
 def content(out: Path) -> dict[str, bytes]:
-    """The day files of an archive."""
-    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("[!.]*.D.20*"))}
-
-
-def written(out: Path, since: float) -> list[Path]:
-    """The day files that were made since some time."""
-    return [path for path in out.rglob("[!.]*.D.20*") if path.stat().st_mtime >= since]
+    return {str(path.relative_to(out)): path.read_bytes() for path in day_files(out)}
 
 
 def limited() -> None:
@@ -93,26 +89,24 @@ def faults(args: argparse.Namespace, folder: Path) -> dict:
         begun, full = time.time(), limited if kind == "full disk" else None
         process = subprocess.Popen(command(args, source, out, args.days, args.workers), preexec_fn=full)
         moment = int(generator.uniform(0.1, 0.7) * len(paths))
-        while process.poll() is None and len(written(out, begun)) < moment:
+        while process.poll() is None and len(day_files(out, begun)) < moment:
             time.sleep(0.02)
         children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        if kind == "worker":
-            for child in children:
-                if "spawn_main" in " ".join(child.cmdline()):
-                    child.kill()
-        elif kind == "scheduler":
+        for child in children if kind == "worker" else ():
+            if "spawn_main" in " ".join(child.cmdline()):
+                child.kill()
+        if kind == "scheduler":
             process.kill()  # it lives in the main process
-        elif kind in ("damage", "loss"):
-            for path in generator.choice(paths, 5, replace=False):
-                if kind == "loss":
-                    path.unlink(missing_ok=True)
-                    continue
-                data = np.frombuffer(whole[path], dtype=np.uint8).copy()
-                data[generator.integers(0, len(data), 500)] = generator.integers(0, 256, 500)
-                path.write_bytes(data.tobytes())
+        for path in generator.choice(paths, 5, replace=False) if kind in ("damage", "loss") else ():
+            if kind == "loss":
+                path.unlink(missing_ok=True)
+                continue
+            data = np.frombuffer(whole[path], dtype=np.uint8).copy()
+            data[generator.integers(0, len(data), 500)] = generator.integers(0, 256, 500)
+            path.write_bytes(data.tobytes())
         process.wait()
         psutil.wait_procs(children, timeout=120)
-        count = len(written(out, begun))
+        count = len(day_files(out, begun))
         events.append({"kind": kind, "after": moment, "exit status": process.returncode, "written": count})
         half = [name for name, data in content(out).items() if len(data) % 4096 or not data]
         assert not half, half
@@ -120,7 +114,7 @@ def faults(args: argparse.Namespace, folder: Path) -> dict:
             if not path.exists() or path.read_bytes() != data:
                 path.write_bytes(data)
         # most of the output is removed, or else later runs would have nothing to do
-        for path in generator.permutation(sorted(out.rglob("[!.]*.D.20*")))[::-1][len(paths) // 4 :]:
+        for path in generator.permutation(day_files(out))[::-1][len(paths) // 4 :]:
             path.unlink()
     last = subprocess.run(command(args, source, out, args.days, args.workers), check=False).returncode
     expected, found = content(folder / "undisturbed"), content(out)
@@ -153,56 +147,48 @@ def scaling(args: argparse.Namespace, folder: Path) -> dict:
     return {"station-days": args.stations * args.days, "hours in each": hours, "workers": rows, "two over one": speed}
 
 
+def measure(args: argparse.Namespace, folder: Path, days: int) -> dict[str, float]:
+    """Seconds and largest memory of a process that denoises some days of a station."""
+    started = time.time()
+    process = subprocess.Popen(command(args, folder / "in", folder / f"out{days}", days, 0))
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0
+    return {"seconds": round(time.time() - started, 1), "MiB at most": round(usage.ru_maxrss / 1024)}
+
+
 def memory(args: argparse.Namespace, folder: Path) -> dict:
-    """Largest memory and seconds of a process that denoises one, and some, days of a station."""
+    """One, and some, days of a station."""
     make_archive(folder / "in", 1, args.days, minutes=720)
-    rows = {}
-    for days in (1, args.days):
-        started = time.time()
-        process = subprocess.Popen(command(args, folder / "in", folder / f"out{days}", days, 0))
-        _, status, usage = os.wait4(process.pid, 0)
-        assert status == 0
-        rows[days] = {"seconds": round(time.time() - started, 1), "MiB at most": round(usage.ru_maxrss / 1024)}
-    return {"days": rows}
+    return {"days": {days: measure(args, folder, days) for days in (1, args.days)}}
 
 
 def cost(args: argparse.Namespace, folder: Path) -> dict:
     """One whole station-day, measured, and a year of 100 stations, predicted from it."""
     make_archive(folder / "in", 1, 1, minutes=720)
-    started = time.time()
-    subprocess.run(command(args, folder / "in", folder / "out", 1, 0), check=True)
-    seconds = time.time() - started
-    size = {name: sum(p.stat().st_size for p in (folder / name).rglob("*.D.20*")) for name in ("in", "out")}
-    days = 365 * 100
-    return {
-        "measured": {"seconds of a station-day on one core": seconds, **{f"bytes {k}": v for k, v in size.items()}},
-        "predicted for a year of 100 stations": {
-            "station-days": days,
-            "core-hours": days * seconds / 3600,
-            "days on 64 cores": days * seconds / 86400 / 64,
-            "terabytes out": days * size["out"] / 1e12,
-        },
+    seconds, days = measure(args, folder, 1)["seconds"], 365 * 100
+    size = {name: sum(path.stat().st_size for path in day_files(folder / name)) for name in ("in", "out1")}
+    measured = {"seconds of a station-day on one core": seconds, "bytes in": size["in"], "bytes out": size["out1"]}
+    year = {
+        "station-days": days,
+        "core-hours": days * seconds / 3600,
+        "days on 64 cores": days * seconds / 86400 / 64,
+        "terabytes out": days * size["out1"] / 1e12,
     }
+    return {"measured": measured, "predicted for a year of 100 stations": year}
 
 
 def main() -> None:
-    """Run one of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=["faults", "scaling", "memory", "cost"])
-    parser.add_argument("--weights", default="base")
-    parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--stations", type=int, default=8)
-    parser.add_argument("--days", type=int, default=3)
-    parser.add_argument("--minutes", type=float, default=30, help="on each side of midnight (scaling)")
-    parser.add_argument("--workers", type=int, default=2, help="of faults")
-    parser.add_argument("--rounds", type=int, default=1, help="of faults")
-    parser.add_argument("--seed", type=int, default=0)
+    # minutes are those on each side of midnight of scaling; workers, rounds and seed are those of faults
+    numbers = {"steps": 2, "stations": 8, "days": 3, "minutes": 30.0, "workers": 2, "rounds": 1, "seed": 0}
+    for name, default in {"weights": "base", **numbers}.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default, help="(%(default)s)")
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory() as folder:
         result = globals()[args.name](args, Path(folder))
     called = shlex.join(["python", "benchmarks/archive.py", *sys.argv[1:]])
-    RESULTS.mkdir(exist_ok=True)
     text = json.dumps({"command": called, **environment(), "result": result}, indent=1)
     (RESULTS / f"archive_{args.name}.json").write_text(text + "\n")
     print(json.dumps(result, indent=1))

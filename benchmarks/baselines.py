@@ -44,21 +44,18 @@ class Wiener:
     """
     Spectral subtraction with a Wiener gain, ``1 - strength * noise / power``, in the short-time Fourier transform.
 
-    The power of a cell is smoothed over its neighbours; the noise of a frequency is a low quantile of it over the
-    window, its quiet part wherever that is: no onset is needed. The defaults are the best of
-    ``benchmarks/train_baselines.py wiener`` on the dev split.
-
-    :param frame: Samples of a frame; frames overlap by three quarters
-    :param quantile: Quantile of the power that counts as noise
-    :param strength: Factor on the noise: above 1 since a quantile is below the mean, and since noise varies
-    :param smooth: Number of frames that the power is averaged over, and a third of it, at least 1, of frequencies
-    :param floor: Smallest gain
+    The noise of a frequency is a low quantile of the power over the window, its quiet part wherever that is: no onset
+    is needed. The defaults are the best of ``benchmarks/train_baselines.py wiener`` on the dev split.
     """
 
+    #: Samples of a frame; frames overlap by three quarters.
     frame: int = 200
+    #: Quantile of the power that counts as noise, and a factor on it: a quantile is below the mean, and noise varies.
     quantile: float = 0.1
     strength: float = 4.0
+    #: Number of frames that the power is averaged over, and a third of it, at least 1, of frequencies.
     smooth: int = 9
+    #: Smallest gain.
     floor: float = 0.05
 
     def __call__(self, windows: Array) -> Array:
@@ -96,12 +93,7 @@ CONTROLS: dict[str, Denoiser] = {
 
 
 class NetworkDenoiser:
-    """
-    CDiffSD, or SeisBench's DeepDenoiser or SeisDAE, as :py:func:`seisbench_cdiffsd.denoise` evaluates windows.
-
-    :param model: The model
-    :param arguments: Arguments such as ``steps``, and ``dry``, the share of the removed noise that stays (none)
-    """
+    """A network, with arguments such as ``steps`` and ``dry``, as :py:func:`seisbench_cdiffsd.denoise` runs it."""
 
     def __init__(self, model: WaveformModel, **arguments: Any) -> None:
         self.model, self.arguments = model.eval(), {"dry": 0.0, **arguments}
@@ -112,12 +104,7 @@ class NetworkDenoiser:
 
 
 def prepare(model: WaveformModel, traces: Tensor) -> tuple[Tensor, Any]:
-    """
-    Input of DeepDenoiser or SeisDAE, and what they need to undo it, by their own ``annotate_batch_pre``.
-
-    :param model: The model
-    :param traces: Traces (batch, samples)
-    """
+    """Input of DeepDenoiser or SeisDAE for traces (batch, samples), and what they need to undo it."""
     if isinstance(model, sbm.SeisDAE):
         parts = [model.annotate_batch_pre(trace[None], {}) for trace in traces]
         spectra, factors = zip(*[keep for _, keep in parts], strict=True)
@@ -130,9 +117,7 @@ def oracle_mask(clean: Array, noise: Array) -> Array:
     The ratio mask ``|clean| / (|clean| + |noise|)`` that DeepDenoiser and SeisDAE are trained to find (Zhu et al.,
     2019), made from the parts and applied to their sum: what they would return if they had learnt it exactly.
 
-    :param clean: Earthquakes, (..., samples)
-    :param noise: Noise in the same shape
-    :return: Estimates in the same shape
+    :param clean: Earthquakes, (..., samples), as the noise and the estimates
     """
     options = {"nperseg": MASK_FRAME, "nfft": MASK_TRANSFORM}
     (_, _, s), (_, _, n) = (signal.stft(x, **options) for x in (clean, noise))
@@ -145,8 +130,7 @@ def load_network(name: str, weights: str | Path, download: bool = False, device:
     """
     CDiffSD, DeepDenoiser or SeisDAE.
 
-    :param name: "CDiffSD", "DeepDenoiser" or "SeisDAE"
-    :param weights: Name of weights on this machine, or path of a saved model without suffix
+    :param weights: Name of weights, or path of a saved model without suffix
     :param download: Ask SeisBench's remote repository for weights of the other two that are not in the cache
     :raises WeightsUnavailable: If there are no such weights, or they cannot be read
     """

@@ -17,9 +17,9 @@ Frequencies below about 1 Hz, finite faults and the Earth's layers are left out.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 import seisbench.data as sbd
@@ -51,59 +51,38 @@ BANK = np.clip(1 - np.abs(np.clip(OCTAVES, 0, 5) - np.log2(CENTRES)[:, None]), 0
 
 def write_simulated(folder: str | Path, count: int, seed: int = 0) -> None:
     """
-    Write a dataset of simulated earthquakes, all of them in the split train.
+    Write a dataset of simulated earthquakes, of 104 kB each, all of them in the split train; it replaces another.
+    The first records of a larger dataset with the same seed are the same.
 
-    :param folder: Folder of the dataset; files with the same names are replaced
-    :param count: Number of records, of 104 kB each
-    :param seed: Seed; the first records of a larger dataset with the same seed are the same
     :raises ValueError: If `count` is not positive
     """
     if count < 1:
         raise ValueError(f"The number of simulated earthquakes must be positive, not {count}.")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    kind = {"trace_p_status": "simulated", "trace_s_status": "simulated", "split": "train"}
+    kind |= {"trace_source": "simulated", "trace_category": "earthquake_local"}
     with TemporaryDirectory(dir=folder, prefix=".part") as part:
         files = [Path(part, name) for name in ("waveforms.hdf5", "metadata.csv")]
         with sbd.WaveformDataWriter(*files[::-1]) as writer:
             writer.data_format = {"dimension_order": "CW", "component_order": "ZNE", "sampling_rate": SAMPLING_RATE}
             for number in range(count):
-                record = simulate(np.random.default_rng((seed, number)))
-                writer.add_trace({"source_id": f"simulated{number}", **record.metadata()}, record.waveform)
+                waveform, s = simulate(np.random.default_rng((seed, number)))
+                labels = {RATE_KEY: SAMPLING_RATE, P_KEY: BEFORE, S_KEY: s}
+                writer.add_trace({"source_id": f"simulated{number}", **labels, **kind}, waveform)
         for file in files:
             file.replace(folder / file.name)
 
 
-@dataclass(frozen=True)
-class Record:
+def simulate(random: Random) -> tuple[Array, float]:
     """
-    A simulated record.
-
-    :param waveform: (3, samples) in ZNE order at 100 Hz, with a largest amplitude of 1
-    :param p: Sample of the P onset
-    :param s: Sample of the S onset
-    """
-
-    waveform: Array
-    p: int
-    s: float
-
-    def metadata(self) -> dict[str, object]:
-        """Metadata as of SeisBench's datasets."""
-        labels = {P_KEY: self.p, S_KEY: self.s, "trace_p_status": "simulated", "trace_s_status": "simulated"}
-        kind = {"split": "train", "trace_source": "simulated", "trace_category": "earthquake_local"}
-        return {RATE_KEY: SAMPLING_RATE, **labels, **kind}
-
-
-def simulate(random: Random) -> Record:
-    """
-    An earthquake.
-
-    :param random: Where all that is random is drawn from
+    An earthquake, drawn from `random`: its record, (3, samples) in ZNE order at 100 Hz, with a largest amplitude of 1,
+    and the sample of the S onset; P is at `BEFORE`.
     """
     path = _Path.draw(random)
     p_response, s_response = _responses(random, path)
     azimuth = random.uniform(0, 2 * np.pi)
-    p_rays, s_rays = _Rays.of_p(random, azimuth), _Rays.of_s(random, azimuth)
+    p_rays, s_rays = _rays_of_p(random, azimuth), _rays_of_s(random, azimuth)
     strength = _lognormal(random, 1.9 + 0.12 * path.s_minus_p, 0.6)  # of S, that of P being 1
     sparsity = random.uniform(0, 0.8)  # more would look like glitches
     p_wave = _p_wave(random, path, p_rays, sparsity)
@@ -114,11 +93,10 @@ def simulate(random: Random) -> Record:
     shaking = irfft(spectrum, LENGTH)[:, :AFTER]
     waveform = np.concatenate([np.zeros((3, BEFORE)), shaking / np.abs(shaking).max()], axis=1)
     waveform += QUIET * random.standard_normal(waveform.shape)
-    return Record(waveform.astype(np.float32), BEFORE, BEFORE + path.s_minus_p * SAMPLING_RATE)
+    return waveform.astype(np.float32), BEFORE + path.s_minus_p * SAMPLING_RATE
 
 
-@dataclass(frozen=True)
-class _Path:
+class _Path(NamedTuple):
     """From the source to the station: times in seconds, and attenuation 1/Q = 1 / (q * f**exponent)."""
 
     s_minus_p: float
@@ -186,25 +164,24 @@ def _minimum_phase(amplitudes: Values) -> Spectrum:
     return np.exp(rfft(cepstrum))
 
 
-@dataclass(frozen=True)
-class _Rays:
+class _Rays(NamedTuple):
     """Directions of motion, each (3,) as Z, N, E: of a direct arrival, and of what is converted on its way."""
 
     direct: Values
     converted: Values
 
-    @classmethod
-    def of_p(cls, random: Random, azimuth: float) -> _Rays:
-        incidence = np.deg2rad(random.uniform(3, 55))
-        along, across = np.cos(incidence), np.sin(incidence)
-        return cls(_turned(along, across, 0.0, azimuth), _turned(across, along, random.normal(0, 0.3), azimuth))
 
-    @classmethod
-    def of_s(cls, random: Random, azimuth: float) -> _Rays:
-        incidence, plane = np.deg2rad(random.uniform(2, 40)), random.uniform(0, 2 * np.pi)
-        radial, transverse = np.cos(plane), np.sin(plane)
-        direct = _turned(np.sin(incidence) * radial, np.cos(incidence) * radial, transverse, azimuth)
-        return cls(direct, _turned(0.3, random.normal(), random.normal(), azimuth))
+def _rays_of_p(random: Random, azimuth: float) -> _Rays:
+    incidence = np.deg2rad(random.uniform(3, 55))
+    along, across = np.cos(incidence), np.sin(incidence)
+    return _Rays(_turned(along, across, 0.0, azimuth), _turned(across, along, random.normal(0, 0.3), azimuth))
+
+
+def _rays_of_s(random: Random, azimuth: float) -> _Rays:
+    incidence, plane = np.deg2rad(random.uniform(2, 40)), random.uniform(0, 2 * np.pi)
+    radial, transverse = np.cos(plane), np.sin(plane)
+    direct = _turned(np.sin(incidence) * radial, np.cos(incidence) * radial, transverse, azimuth)
+    return _Rays(direct, _turned(0.3, random.normal(), random.normal(), azimuth))
 
 
 def _turned(vertical: float, radial: float, transverse: float, azimuth: float) -> Values:
@@ -240,10 +217,8 @@ def _s_wave(random: Random, path: _Path, rays: _Rays, strength: float, sparsity:
         before = random.uniform(0.05, 0.2) * s_minus_p
         _arrive(random, spikes, s_minus_p - before, strength * random.uniform(0.1, 0.4), converted, 0.3, 2)
     since, started = np.maximum(TIMES - s_minus_p, 0), s_minus_p <= TIMES
-    rise, peak = (
-        0.04 + 0.04 * s_minus_p * random.random(),
-        0.05 + s_minus_p * random.uniform(0.02, 0.05 + 0.02 * min(s_minus_p, 10)),
-    )
+    rise = 0.04 + 0.04 * s_minus_p * random.random()
+    peak = 0.05 + s_minus_p * random.uniform(0.02, 0.05 + 0.02 * min(s_minus_p, 10))
     spreading = ((TIMES + path.p_time) / path.s_time) ** -random.uniform(0.5, 2)  # Aki and Chouet (1975)
     coda = _lognormal(random, 0.13, 0.5) * -np.expm1(-since / rise) * spreading
     forward = _lognormal(random, 0.12, 0.5) * since / peak * np.exp(1 - since / peak)
@@ -294,18 +269,12 @@ def _lognormal(random: Random, median: float, spread: float) -> float:
     return float(median * np.exp(random.normal(0, spread)))
 
 
-def main() -> None:
-    """Read the command line."""
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="folder of the dataset")
     parser.add_argument("--count", type=int, default=12_000, help="number of earthquakes (%(default)s)")
     parser.add_argument("--seed", type=int, default=1)
-    args = parser.parse_args()
     try:
-        write_simulated(args.folder, args.count, args.seed)
+        write_simulated(**vars(parser.parse_args()))
     except (ValueError, OSError) as error:
         parser.error(str(error))
-
-
-if __name__ == "__main__":
-    main()
