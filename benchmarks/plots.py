@@ -7,9 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 import summary
-from baselines import Denoiser
+from baselines import PICKING, WAVEFORMS, Denoiser
 from matplotlib.figure import Figure
-from suite import PICKING, WAVEFORMS
 
 from seisbench_cdiffsd.data.pairs import Mixtures
 

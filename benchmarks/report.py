@@ -21,10 +21,10 @@ import numpy as np
 import pandas as pd
 import plots
 import summary
-from baselines import CONTROLS
+from baselines import CONTROLS, DRY, PICKING, SHOWN, read_by_people
 from evaluation import GROUPS, RECOVERED
-from suite import DRY, PICKING, SHOWN, read_by_people
-from testdata import Data, Options
+from options import Options
+from testdata import Data
 
 FOLDER = Path(__file__).parent
 RESULTS, README = FOLDER / "results", FOLDER.parent / "README.md"

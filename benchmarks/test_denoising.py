@@ -1,9 +1,9 @@
 """Is the waveform kept, do pickers find more and in the right place, and what do they pick in noise alone?"""
 
+import baselines
 import numpy as np
 import plots
 import pytest
-import suite
 from evaluation import evaluate, evaluate_noise, evaluate_records, with_unions
 from report import equal, false_picks, grouped
 from testdata import NOISY_SNR
@@ -23,9 +23,9 @@ def protocol(request):
 @pytest.fixture(scope="module")
 def rows(protocol, data, denoisers, pickers, report):
     """All denoisers and pickers on all mixtures; by the SNR of the window, those alone that people read of."""
-    chosen = denoisers if protocol == "paper" else {x: denoisers[x] for x in suite.read_by_people(denoisers)}
+    chosen = denoisers if protocol == "paper" else {x: denoisers[x] for x in baselines.read_by_people(denoisers)}
     rows = evaluate(data.mixtures[protocol], chosen, pickers, data.full_band[protocol])
-    rows = with_unions(rows, suite.unions(chosen)) if pickers else rows
+    rows = with_unions(rows, baselines.unions(chosen)) if pickers else rows
     report.rows[protocol], report.tables[protocol] = rows, grouped(rows)
     return rows
 
@@ -33,7 +33,7 @@ def rows(protocol, data, denoisers, pickers, report):
 @pytest.fixture(scope="module")
 def noise(data, denoisers, pickers, report):
     rows = evaluate_noise(data.noise, data.noise_metadata, denoisers, pickers)
-    rows = with_unions(rows, suite.unions(denoisers)) if pickers else rows
+    rows = with_unions(rows, baselines.unions(denoisers)) if pickers else rows
     report.rows["noise"], report.tables["noise"] = rows, false_picks(rows)
     return rows
 
@@ -48,7 +48,7 @@ def test_mixtures_against_the_bounds(protocol, rows, data, pickers, report):
         for phase in "PS":
             recall = f"{picker}_{phase}_recall_0.5"
             assert table["clean", recall] >= table["noisy", recall]
-            for name in suite.unions(rows["denoiser"].unique()):
+            for name in baselines.unions(rows["denoiser"].unique()):
                 assert table[f"{name} + noisy", recall] >= table["noisy", recall]
 
 
@@ -61,7 +61,7 @@ def test_what_is_recovered_in_part_is_ranked_by_the_part(protocol, rows, report)
 
 
 def test_cdiffsd_is_better_than_nothing(protocol, rows, report):
-    for name in {suite.PICKING, suite.WAVEFORMS} & set(rows["denoiser"]):
+    for name in {baselines.PICKING, baselines.WAVEFORMS} & set(rows["denoiser"]):
         assert report.value(protocol)[name, "sdr_gain_db"] > 0, f"{name} makes the waveforms worse"
 
 
@@ -74,7 +74,7 @@ def test_gallery(data, denoisers, report):
 def test_noise_alone(noise, report):
     table = report.value("noise")
     assert table["noisy", "suppression_db"] == 0
-    for name in {suite.PICKING, suite.WAVEFORMS} & set(noise["denoiser"]):
+    for name in {baselines.PICKING, baselines.WAVEFORMS} & set(noise["denoiser"]):
         assert table[name, "suppression_db"] > 0, f"{name} amplifies noise"
 
 
@@ -99,11 +99,11 @@ def test_clean_records_are_left_alone(data, denoisers, pickers, report):
         pytest.skip(f"there are no records with an SNR above {VERY_CLEAN:.0f} dB")
     chosen = mixtures.clean[clean.to_numpy()]
     alone = Mixtures(chosen, np.zeros_like(chosen), mixtures.labels[clean].reset_index(drop=True))
-    names = suite.read_by_people(denoisers)
+    names = baselines.read_by_people(denoisers)
     rows = evaluate(alone, {name: denoisers[name] for name in names}, pickers)
     report.tables["left_alone"] = grouped(rows[rows["denoiser"].isin(["noisy", *names])], ())
     table = report.value("left_alone")
-    for name in {suite.PICKING, suite.WAVEFORMS} & set(denoisers):
+    for name in {baselines.PICKING, baselines.WAVEFORMS} & set(denoisers):
         assert table[name, "correlation"] > 0.9, f"{name} changes clean records"
 
 
@@ -111,8 +111,8 @@ def test_naturally_noisy_records(data, denoisers, pickers, report):
     """Records with a low SNR and manual labels, nothing mixed."""
     if not len(data.natural):
         pytest.skip(f"there are no records with manual labels and an SNR below {NOISY_SNR:.0f} dB")
-    names = suite.read_by_people(denoisers)
+    names = baselines.read_by_people(denoisers)
     rows = evaluate_records(data.natural, data.natural_labels, {name: denoisers[name] for name in names}, pickers)
-    rows = with_unions(rows, suite.unions(names)) if pickers else rows
+    rows = with_unions(rows, baselines.unions(names)) if pickers else rows
     report.tables["natural"] = grouped(rows, ())
     assert (rows.groupby("denoiser").size() == len(data.natural)).all()

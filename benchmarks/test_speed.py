@@ -16,6 +16,7 @@ import pandas as pd
 import seisbench.models as sbm
 import torch
 from obspy import Stream, Trace, UTCDateTime
+from options import Options
 
 from seisbench_cdiffsd import CDiffSD
 
@@ -32,7 +33,7 @@ RUNS = {
 
 
 def pytest_generate_tests(metafunc):
-    options = metafunc.config.option
+    options = Options.of(metafunc.config.option)
     for name in {"threads", "hours"} & set(metafunc.fixturenames):
         metafunc.parametrize(name, getattr(options, name))
     if "timed" in metafunc.fixturenames:

@@ -14,6 +14,7 @@ import seisbench.data as sbd
 import seisbench.generate as sbg
 from baselines import WINDOW, Array
 from numpy.typing import NDArray
+from options import DataError, Options
 
 from seisbench_cdiffsd.data import augmentations as aug
 from seisbench_cdiffsd.data import pairs
@@ -29,40 +30,16 @@ SHARED = Path(__file__).parents[2] / "shared"
 EVENTS, NOISE, BUSY = ("events", "events2"), ("noise", "noise2"), ("busy",)
 #: Windows of noise that hold icequakes, by dataset, name, station and time, in ``../shared/data``.
 EXCLUDED = "noise_exclude.csv"
-#: Lowest SNR of clean records, and highest one of records that count as naturally noisy, in dB.
-CLEAN_SNR, NOISY_SNR = 20.0, 15.0
+#: Highest SNR in dB of records that count as naturally noisy.
+NOISY_SNR = 15.0
 #: Amplitude of the noise in the paper's protocol: a share of the record's, both of them divided by their maximum.
 FACTOR = 0.40, 0.65
 #: Lowest upper end in Hz of the band that noise must have, as far as its metadata tell it.
 NOISE_BAND = 40.0
 #: Most minutes of noise of a station, so that none dominates the noise.
 STATION_MINUTES = 60
-#: Records that are read for each one wanted, since many are not good enough; and more than any dataset has.
-SPARE, ALL = 6, 10**9
-
-
-class DataError(Exception):
-    """Data that the benchmarks cannot use, reported in one line."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """Options of the command line; see conftest.py."""
-
-    events: tuple[str, ...] = ()
-    noise: tuple[str, ...] = ()
-    split: str = "test"
-    limit: int = 12
-    draws: int = 1
-    models: tuple[str, ...] = ()
-    picker: tuple[str, ...] = ("PhaseNet",)
-    steps: tuple[int, ...] = ()
-    dry: tuple[float, ...] = ()
-    seed: int = 0
-    clean_snr: float = CLEAN_SNR
-    device: str = "cpu"
-    download: bool = False
-    full: bool = False
+#: Records that are read for each one wanted, since many are not good enough.
+SPARE = 6
 
 
 @dataclass(frozen=True)
