@@ -34,10 +34,10 @@ RUNS = {
 
 def pytest_generate_tests(metafunc):
     options = Options.of(metafunc.config.option)
-    for name in {"threads", "hours"} & set(metafunc.fixturenames):
-        metafunc.parametrize(name, getattr(options, name))
     if "timed" in metafunc.fixturenames:
         parts = [name.lower() for name in options.models] or [""]
+        metafunc.parametrize("threads", options.threads)
+        metafunc.parametrize("hours", options.hours)
         metafunc.parametrize("timed", [name for name in RUNS if any(part in name.lower() for part in parts)])
 
 
