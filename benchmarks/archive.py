@@ -166,15 +166,13 @@ def cost(args: argparse.Namespace, folder: Path) -> dict:
     """One whole station-day, measured, and a year of 100 stations, predicted from it."""
     make_archive(folder / "in", 1, 1, minutes=720)
     seconds, days = measure(args, folder, 1)["seconds"], 365 * 100
-    size = {name: sum(path.stat().st_size for path in day_files(folder / name)) for name in ("in", "out1")}
-    measured = {"seconds of a station-day on one core": seconds, "bytes in": size["in"], "bytes out": size["out1"]}
-    year = {
-        "station-days": days,
-        "core-hours": days * seconds / 3600,
-        "days on 64 cores": days * seconds / 86400 / 64,
-        "terabytes out": days * size["out1"] / 1e12,
+    before, after = (sum(path.stat().st_size for path in day_files(folder / name)) for name in ("in", "out1"))
+    hours = days * seconds / 3600
+    year = {"station-days": days, "core-hours": hours, "days on 64 cores": hours / 24 / 64}
+    return {
+        "measured": {"seconds of a station-day on one core": seconds, "bytes in": before, "bytes out": after},
+        "predicted for a year of 100 stations": {**year, "terabytes out": days * after / 1e12},
     }
-    return {"measured": measured, "predicted for a year of 100 stations": year}
 
 
 def main() -> None:

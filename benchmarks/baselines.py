@@ -122,10 +122,8 @@ def prepare(model: WaveformModel, traces: Tensor) -> tuple[Tensor, Any]:
 
 def oracle_mask(clean: Array, noise: Array) -> Array:
     """
-    The ratio mask ``|clean| / (|clean| + |noise|)`` that DeepDenoiser and SeisDAE are trained to find (Zhu et al.,
-    2019), made from the parts and applied to their sum: what they would return if they had learnt it exactly.
-
-    :param clean: Earthquakes, (..., samples), as the noise and the estimates
+    Estimates by the ratio mask ``|clean| / (|clean| + |noise|)`` that DeepDenoiser and SeisDAE are trained to find
+    (Zhu et al., 2019), applied to clean + noise, all (..., samples): what they would return if they had learnt it.
     """
     options = {"nperseg": MASK_FRAME, "nfft": MASK_TRANSFORM}
     (_, _, s), (_, _, n) = (signal.stft(x, **options) for x in (clean, noise))
@@ -168,10 +166,7 @@ def denoisers(options: Options) -> dict[str, Callable[[], Denoiser]]:
         shares |= {f"{name}, dry {share:g}": share for share in options.dry}
         return {row: network("CDiffSD", weights, dry=share) for row, share in shares.items()}
 
-    table: dict[str, Callable[[], Denoiser]] = {
-        "band-pass 2-20 Hz": lambda: partial(band_pass, low=2, high=20),
-        "Wiener": Wiener,
-    }
+    table: dict[str, Callable] = {"band-pass 2-20 Hz": lambda: partial(band_pass, low=2, high=20), "Wiener": Wiener}
     for name in ("DeepDenoiser", "SeisDAE"):
         path = WEIGHTS / name.lower()
         table |= {name: network(name, path), f"{name}{DRY}": network(name, path, dry=denoising.DRY["picking"])}
@@ -226,11 +221,6 @@ def pickers(options: Options) -> dict[str, Callable[[], WaveformModel]]:
             raise DataError(f"--picker: there is no model {kind!r} in SeisBench.") from error
 
     return {name: partial(load, name) for name in options.picker}
-
-
-def unions(denoisers: Iterable[str]) -> list[str]:
-    """Rows of which the picks are also taken together with those on noisy records: all that are made for picking."""
-    return [name for name in denoisers if name.endswith((", picking", DRY))]
 
 
 def read_by_people(denoisers: Iterable[str]) -> list[str]:

@@ -5,13 +5,13 @@ All results are rows, one for each record and denoiser, which :py:mod:`summary` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
-from baselines import WINDOW, Array, Denoiser, oracle_mask
+from baselines import DRY, WINDOW, Array, Denoiser, oracle_mask
 from seisbench.models import WaveformModel
-from summary import TOLERANCES, Floats
+from summary import MEANS, MEDIANS, TOLERANCES, Floats
 from tqdm.auto import tqdm
 
 from seisbench_cdiffsd import metrics
@@ -33,9 +33,7 @@ P_SNR_CLASSES = {
 }
 #: Columns that rows are grouped by.
 GROUPS = ("input_snr_db", "sp_class", "p_snr_class", "station_seen", "region_seen", "region")
-#: What else a row is known by.
-IDENTITY = ("record", "event", "station", "kind", "hours", *GROUPS)
-#: Columns of metadata that tell these, as far as they are there.
+#: Columns of metadata that tell these, event and station, as far as they are there.
 KNOWN = ("source_id", "trace_name", "station_network_code", "station_code", "region", "trace_source", P_KEY, S_KEY)
 #: Seconds from P on whose power is that of P, and whose motion has a polarisation.
 P_SECONDS, POLARISED_SECONDS = 2.0, 0.5
@@ -50,19 +48,14 @@ def evaluate(
     full_band: Mixtures | None = None,
 ) -> pd.DataFrame:
     """
-    Run denoisers on mixtures, and pickers on what they return. All see the same mixtures.
+    Rows of :py:func:`evaluate_records` for mixtures, and of "clean", "oracle mask" and records recovered in part, with
+    ``sdr_db``, ``sdr_gain_db``, ``snr_gain_db``, ``correlation`` (mean over components), ``log10_amplitude``, and the
+    differences of polarisation ``p_angle_deg`` and ``p_rectilinearity``.
 
-    :param denoisers: Denoisers by name; "noisy", "clean", "oracle mask" and records recovered in part are added
     :param full_band: The mixtures before the band-pass: estimates are compared with those as well, in the columns
         ``sdr_full_db`` and ``correlation_full``, where what the band-pass removes counts as lost
-    :return: As :py:func:`evaluate_records`, and ``sdr_db``, ``sdr_gain_db``, ``snr_gain_db``, ``correlation`` (mean
-        over components), ``log10_amplitude``, and the differences of polarisation ``p_angle_deg`` and
-        ``p_rectilinearity``
     """
     clean, noise = mixtures.clean, mixtures.noise
-
-    def recover(noisy: Array, share: float) -> Array:
-        return noisy + np.float32(share) * (clean - noisy)
 
     def waveforms(name: str, estimate: Array) -> dict[str, Floats]:
         result = _waveforms(mixtures, estimate)
@@ -73,7 +66,8 @@ def evaluate(
         return result
 
     estimates = {"clean": lambda _: clean, **denoisers, "oracle mask": lambda _: oracle_mask(clean, noise)}
-    estimates |= {f"{share:.0%} recovered": lambda noisy, share=share: recover(noisy, share) for share in RECOVERED}
+    for part in map(np.float32, RECOVERED):
+        estimates[f"{part:.0%} recovered"] = lambda noisy, part=part: noisy + part * (clean - noisy)
     labels = mixtures.labels.assign(p_snr_db=_p_snr(mixtures))
     return evaluate_records(mixtures.noisy, labels, estimates, pickers, waveforms)
 
@@ -86,11 +80,10 @@ def evaluate_records(
     waveforms: Callable[[str, Array], Mapping[str, Floats]] | None = None,
 ) -> pd.DataFrame:
     """
-    Run denoisers and pickers on records as they are.
+    Run denoisers, and "noisy", which does nothing, on records, and pickers on what they return.
 
     :param windows: In-band records (batch, 3, samples)
     :param labels: One row per record, with ``p_sample`` and ``s_sample``
-    :param denoisers: Denoisers by name; "noisy" is added
     :param waveforms: Metrics of what a denoiser, by name, makes of the records
     :return: One row per record and denoiser: ``denoiser``, ``record``, ``event``, ``station`` and those of ``GROUPS``;
         and for each picker and phase ``<picker>_<phase>_residual`` in seconds (NaN where missed), ``_label`` (whether
@@ -113,9 +106,9 @@ def evaluate_noise(
     records: Array, metadata: pd.DataFrame, denoisers: Mapping[str, Denoiser], pickers: Mapping[str, WaveformModel]
 ) -> pd.DataFrame:
     """
-    Run denoisers and pickers on records without an earthquake: all picks are false.
+    Run denoisers and pickers on noise, (batch, 3, samples): all picks are false. It is cut into windows, of which a
+    record has a pick if any has one.
 
-    :param records: In-band noise (batch, 3, samples), cut into windows of which a record has a pick if any has one
     :param metadata: One row per record; the column ``kind`` says which noise
     :return: One row per record and denoiser: ``suppression_db``, ``hours``, ``kind``; ``<picker>_<phase>_highest``, and
         ``_false``, whether it is above the picker's usual threshold
@@ -144,18 +137,21 @@ def usual_threshold(picker: WaveformModel) -> float:
     return THRESHOLDS.get(type(picker).__name__, THRESHOLD)
 
 
-def with_unions(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Rows, and those of the picks on denoised (by name) and noisy records together: the more probable one counts."""
-    picked = ("_label", "_residual", "_highest", "_false")
-    kept = [name for name in rows if name in IDENTITY or name.endswith(picked)]
+def with_unions(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows, and those of picks on noisy records, and on those denoised for picking, together: the more probable one."""
+    waveforms = (*MEANS, *MEDIANS)
+    kept = [name for name in rows if name not in waveforms and not name.endswith("_picks")]
     tables, noisy = [rows], rows[rows["denoiser"] == "noisy"].reset_index(drop=True)
-    for name in names:
+    picked = [name for name in kept if name.endswith(("_highest", "_false", "_residual"))]
+    for name in rows["denoiser"].unique() if picked else ():
+        if not name.endswith((", picking", DRY)):
+            continue
         union = rows.loc[rows["denoiser"] == name, kept].reset_index(drop=True)
-        for column in kept:
-            if column.endswith(("_highest", "_false")):
-                union[column] = np.maximum(union[column], noisy[column])
-            elif column.endswith("_residual"):
+        for column in picked:
+            if column.endswith("_residual"):
                 union[column] = noisy[column].fillna(union[column])
+            else:
+                union[column] = np.maximum(union[column], noisy[column])
         tables.append(union.assign(denoiser=f"{name} + noisy"))
     return pd.concat(tables, ignore_index=True)
 
@@ -199,14 +195,14 @@ def _waveforms(mixtures: Mixtures, estimate: Array) -> dict[str, Floats]:
     sdr = metrics.sdr_db(clean, estimate, axis=(-2, -1))
     with np.errstate(divide="ignore"):
         amplitude = np.log10(metrics.amplitude_ratio(clean, estimate, axis=(-2, -1)))
-    (axis, straight), (found_axis, found_straight) = (polarisation(x, onset) for x in (clean, estimate))
+    (axis, straight), (found, found_straight) = (polarisation(x, onset) for x in (clean, estimate))
     return {
         "sdr_db": sdr,
         "sdr_gain_db": sdr - metrics.sdr_db(clean, noisy, axis=(-2, -1)),
         "snr_gain_db": snr(estimate) - snr(noisy),
         "correlation": _correlation(clean, estimate),
         "log10_amplitude": amplitude,
-        "p_angle_deg": np.degrees(np.arccos(np.abs((axis * found_axis).sum(-1)).clip(0, 1))),
+        "p_angle_deg": np.degrees(np.arccos(np.abs((axis * found).sum(-1)).clip(0, 1))),
         "p_rectilinearity": found_straight - straight,
     }
 

@@ -19,12 +19,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import plots
 import summary
-from baselines import CONTROLS, DRY, PICKING, SHOWN, read_by_people
+from baselines import CONTROLS, DRY, PICKING, SHOWN, WAVEFORMS, Denoiser, read_by_people
 from evaluation import GROUPS, RECOVERED
+from matplotlib.figure import Figure
 from options import Options
 from testdata import Data
+
+from seisbench_cdiffsd.data.pairs import Mixtures
 
 FOLDER = Path(__file__).parent
 RESULTS, README = FOLDER / "results", FOLDER.parent / "README.md"
@@ -70,6 +72,19 @@ BROKEN_DOWN = (
     ("window", "input_snr_db", "PhaseNet_P_recall_0.5", "P recall by the SNR of the window (dB)"),
     ("noise", "kind", "PhaseNet_P_per_hour", "Minutes of noise an hour with a false P pick, by kind of noise"),
 )
+#: Curves, from back to front: colour, line style and width.
+CURVES = {
+    "noisy": ("#888888", ":", 1.5),
+    "band-pass 2-20 Hz": ("#cc79a7", "-", 1.2),
+    "DeepDenoiser": ("#d55e00", "-", 1.2),
+    "oracle mask": ("#555555", "--", 1.2),
+    WAVEFORMS: ("#56b4e9", "-", 1.5),
+    PICKING: ("#0072b2", "-", 2.5),
+}
+#: Curves where false picks are on the axis, which the oracle mask has none of.
+AT_EQUAL = ("noisy", "band-pass 2-20 Hz", "DeepDenoiser", WAVEFORMS, f"{PICKING} + noisy", PICKING)
+#: Minutes of noise an hour with a false pick, along the axis of the figure.
+AXIS = tuple(np.geomspace(0.5, 50, 25).round(2))
 #: Tables of other columns than statistics.
 COSTS = {
     "damage": "Damaged streams of ten minutes, without noise left in: denoise, and SeisBench's annotate",
@@ -78,16 +93,10 @@ COSTS = {
 }
 
 
-def grouped(
-    rows: pd.DataFrame,
-    groups: Sequence[str] = GROUPS,
-    summarize: Callable[..., pd.DataFrame] = summary.summarize,
-) -> pd.DataFrame:
+def grouped(rows: pd.DataFrame, groups: Sequence[str] = GROUPS, summarize=summary.summarize) -> pd.DataFrame:
     """
-    Statistics of all rows, of the default minus each other row, and a few by each of some columns.
-
-    :param summarize: What makes statistics of the rows, as :py:func:`summary.summarize`
-    :return: Statistics, with the columns ``group`` ("all", "difference" or one of `groups`) and ``key`` before the rest
+    Statistics of all rows, of the default minus each other row, and a few by each of some columns: before what
+    `summarize` makes are the columns ``group`` ("all", "difference" or one of `groups`) and ``key``.
     """
     tables = [summarize(rows).assign(group="all", key="all")]
     if (rows["denoiser"] == PICKING).any():
@@ -110,31 +119,20 @@ def false_picks(noise: pd.DataFrame) -> pd.DataFrame:
 
 def equal(rows: pd.DataFrame, noise: pd.DataFrame) -> pd.DataFrame:
     """Recalls where reversed noise, calm and busy, gives equally many false picks."""
-    return grouped(
-        rows, ("sp_class",), partial(summary.recall_at, noise=summary.reversed_in_time(noise), per_hour=RATES)
-    )
+    recall = partial(summary.recall_at, noise=summary.reversed_in_time(noise), per_hour=RATES)
+    return grouped(rows, ("sp_class",), recall)
 
 
 @dataclass
 class Report:
-    """
-    The results of a run.
-
-    :param folder: Folder to write to; by default nothing is written
-    :param readme: README with a table to replace
-    :param command: What was called
-    :param tables: Statistics, and costs, by name
-    :param rows: What some of the statistics were made of
-    :param missing: Denoisers and pickers that are not available, and why
-    :param about: What is known of data and machine
-    """
+    """The results of a run, which go to a folder, and into a README: tables, and the rows that some are made of."""
 
     folder: Path | None = None
     readme: Path | None = None
     command: str = ""
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     rows: dict[str, pd.DataFrame] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)  # denoisers and pickers, and why
     about: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
 
@@ -212,7 +210,7 @@ class Report:
             table.to_csv(self.folder / f"{name}.csv", index=False, float_format=form)
         self.about = {**environment(), "command": self.command, **self.about, "missing": self.missing}
         (self.folder / "environment.json").write_text(json.dumps(self.about, indent=2) + "\n")
-        for name, figure in (self.figures | plots.figures(self.tables, self.rows)).items():
+        for name, figure in (self.figures | figures(self.tables, self.rows)).items():
             figure.savefig(self.folder / f"{name}.png", dpi=110)
         self.write_documents()
 
@@ -263,7 +261,7 @@ class Report:
             table = table.assign(key=table["metric"].map(metrics))
             table, order = table[(group == "all") | (table["denoiser"] != PICKING)], list(metrics.values())
         else:
-            order = sorted(table["key"].unique(), key=lambda key: (np.nan_to_num(plots.place(key), nan=np.inf), key))
+            order = sorted(table["key"].unique(), key=lambda key: (np.nan_to_num(place(key), nan=np.inf), key))
         text = [with_interval(row.value, row.low, row.high, row.independent) for row in table.itertuples()]
         wide = table.assign(text=text).pivot(index="denoiser", columns="key", values="text")
         return self._table(wide[[key for key in order if key in wide]], rows)
@@ -309,6 +307,91 @@ def environment() -> dict[str, object]:
     versions = {name: version(name) for name in PACKAGES}
     commit = git.stdout.strip() or "unknown"
     return {"commit": commit, "python": platform.python_version(), "versions": versions, "machine": machine}
+
+
+def figures(tables: Mapping[str, pd.DataFrame], rows: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
+    """All figures that the tables and rows of a run allow, by name."""
+    result = {}
+    if "window" in tables:
+        metrics = {"sdr_db": "SDR (dB)", "correlation": "correlation"}
+        result["quality_by_snr"] = by_class(tables["window"], "input_snr_db", "SNR of the window (dB)", metrics)
+    if "paper" in tables:
+        metrics = {f"PhaseNet_{phase}_recall_0.5": f"PhaseNet, {phase} recall within 0.5 s" for phase in "PS"}
+        result["recall_by_p_snr"] = by_class(tables["paper"], "p_snr_class", "SNR of P (dB)", metrics)
+    if "equal" in tables and {"paper", "noise"} <= set(rows):
+        result["recall_by_false_picks"] = by_false_picks(rows["paper"], rows["noise"])
+    return {name: figure for name, figure in result.items() if figure.axes[0].lines}
+
+
+def by_class(table: pd.DataFrame, group: str, what: str, metrics: Mapping[str, str]) -> Figure:
+    """Metrics by the classes of a group, with their intervals as bands."""
+    figure = Figure(figsize=(5 * len(metrics) + 2, 4.5), layout="constrained")
+    table = table[table["group"] == group]
+    for ax, (metric, label) in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics.items(), strict=True):
+        for name, (colour, style, width) in CURVES.items():
+            line = table[(table["metric"] == metric) & (table["denoiser"] == name)]
+            line = line.assign(place=line["key"].map(place)).sort_values("place")
+            if line["value"].notna().any():
+                ax.plot(line["place"], line["value"], style, color=colour, lw=width, label=name, marker=".")
+                ax.fill_between(line["place"], line["low"], line["high"], color=colour, alpha=0.12, lw=0)
+        ax.set(xlabel=what, ylabel=label)
+    return finish(figure)
+
+
+def place(key: str) -> float:
+    """Where a class stands on the axis: "-5 to 0 dB" at -2.5, "above 5 dB" at 7.5."""
+    numbers = [float(word) for word in key.split() if word.lstrip("-").replace(".", "").isdigit()]
+    beyond = {"below": -2.5, "above": 2.5}.get(key.split()[0], 0.0)
+    return float(np.mean(numbers)) + beyond if numbers else np.nan
+
+
+def by_false_picks(rows: pd.DataFrame, noise: pd.DataFrame) -> Figure:
+    """Recall of PhaseNet against the false picks on reversed noise, as its threshold moves."""
+    table = summary.recall_at(rows, summary.reversed_in_time(noise), AXIS, resamples=0)
+    values = table.set_index(["denoiser", "metric"])["value"]
+    figure = Figure(figsize=(12, 4.5), layout="constrained")
+    for ax, phase in zip(figure.subplots(1, 2), "PS", strict=True):
+        for name in AT_EQUAL:
+            recall = [values.get((name, f"PhaseNet_{phase}_found_{rate:g}"), np.nan) for rate in AXIS]
+            if not np.isnan(recall).all():
+                colour, style, width = CURVES.get(name, ("#009e73", "-", 1.5))
+                ax.plot(AXIS, recall, style, color=colour, lw=width, label=name)
+        ax.set(xscale="log", xlabel="minutes of reversed noise an hour with a pick", ylabel=f"PhaseNet, {phase} recall")
+    return finish(figure)
+
+
+def finish(figure: Figure) -> Figure:
+    """Grids, and a legend beside the axes, with the default first."""
+    for ax in figure.axes:
+        ax.grid(color="#eeeeee")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles[::-1], labels[::-1], loc="outside right upper", fontsize=8, frameon=False)
+    return figure
+
+
+def gallery(mixtures: Mixtures, denoisers: Mapping[str, Denoiser], count: int = 4) -> Figure:
+    """The vertical component of some mixtures, each of another event and input SNR, and what denoisers make of them."""
+    snrs = mixtures.labels["input_snr_db"].to_numpy()
+    levels = np.unique(snrs)[:count]
+    starts = np.flatnonzero(snrs == levels[0])  # the mixtures of an earthquake follow each other
+    chosen = [starts[i % len(starts)] + i for i in range(len(levels))]
+    noisy = mixtures.noisy[chosen]
+    traces = {"clean": mixtures.clean[chosen], "noisy": noisy}
+    names = ("band-pass 2-20 Hz", "DeepDenoiser", PICKING, WAVEFORMS)
+    traces |= {name: denoisers[name](noisy) for name in names if name in denoisers}
+    figure = Figure(figsize=(4 * len(chosen), 1.1 * len(traces) + 0.6), layout="constrained")
+    axes = figure.subplots(len(traces), len(chosen), sharex=True, squeeze=False)
+    for line, (name, values) in zip(axes, traces.items(), strict=True):
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+        for ax, value, (_, label) in zip(line, values, mixtures.labels.iloc[chosen].iterrows(), strict=True):
+            ax.plot(np.arange(len(value[0])) / 100, value[0], color=CURVES.get(name, ("#000000",))[0], lw=0.5)
+            for phase, shade in (("p", "#0072b2"), ("s", "#d55e00")):
+                ax.axvline(label[f"{phase}_sample"] / 100, color=shade, lw=0.8, alpha=0.6)
+            ax.set_yticks([])
+    for top, bottom, level in zip(axes[0], axes[-1], levels, strict=True):
+        top.set_title(f"SNR {level:+.0f} dB", fontsize=9)
+        bottom.set_xlabel("time (s)", fontsize=8)
+    return figure
 
 
 if __name__ == "__main__":

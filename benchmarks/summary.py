@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -37,13 +36,12 @@ def summarize(
     Statistics of rows with 95 % intervals: the wider of those of two bootstraps, over earthquakes and over stations.
     All records of an earthquake, or of a station, whatever their noise, are drawn together.
 
-    :param rows: Rows of :py:mod:`evaluation`
     :param by: Columns to group by, "denoiser" first
-    :param reference: A denoiser; statistics become its own minus those of each other one, and intervals those of the
-        differences, as the same earthquakes and stations are drawn for both
+    :param reference: A denoiser; statistics, and their intervals, become those of its own minus each other one's, as
+        the same earthquakes and stations are drawn for both
     :param resamples: Number of resampled sets of either
-    :return: One row per group and metric, with the columns of `by`, ``metric``, ``value``, ``low``, ``high`` (NaN
-        below ten independent records), ``events``, ``stations``, ``independent`` (the lower of the two) and ``records``
+    :return: One row per group and metric: the columns of `by`, ``metric``, ``value``, ``low``, ``high`` (NaN below ten
+        independent records), ``events``, ``stations``, ``independent`` (the lower of the two) and ``records``
     """
     groups = rows.groupby(list(by), sort=False)
     drawn = {key: _statistics(group, resampled(group, resamples, seed)) for key, group in groups}
@@ -64,9 +62,8 @@ def recall_at(
     each denoiser has its own threshold: the lowest at which at most so many windows of noise per hour have a pick.
     For the intervals the stations of the noise are drawn too, and the threshold is found again for each draw.
 
-    :param records: Rows of records with labels, of :py:mod:`evaluation`
+    :param records: Rows of records with labels
     :param noise: Rows of noise alone; denoisers that are not in both are left out
-    :param per_hour: Windows of noise with a pick, per hour
     :return: As of :py:func:`summarize`; the metrics are ``<picker>_<phase>_found_<per hour>``
     """
     records = records[records["denoiser"].isin(noise["denoiser"])]
@@ -99,10 +96,8 @@ def reversed_in_time(noise: pd.DataFrame) -> pd.DataFrame:
 def resampled(rows: pd.DataFrame, resamples: int, seed: int, units: Sequence[str] = UNITS, first: int = 0) -> Floats:
     """
     Weights (1 + units x resamples, row): 1 for each row, then how often the earthquake of each row is drawn, then how
-    often its station is.
-
-    :param first: Number of the first unit; what is drawn for each depends on its number, so that equally many
-        earthquakes and stations are not drawn alike
+    often its station is. What is drawn hangs on the number of the unit, from `first` on, so that equally many
+    earthquakes and stations are not drawn alike.
     """
     weights = [np.ones((1, len(rows)))]
     for number, unit in enumerate((unit for unit in units if unit in rows), first):
@@ -125,8 +120,7 @@ def _with_intervals(
     rows: pd.DataFrame, by: Sequence[str], drawn: Drawn, reference: str | None, least: float = np.inf
 ) -> pd.DataFrame:
     """A row for each group and metric: value, interval, and numbers of earthquakes, stations and records."""
-    table = []
-    groups = rows.groupby(list(by))
+    table, groups = [], rows.groupby(list(by))
     for key, statistics in drawn.items():
         group = groups.get_group(key)
         counts = {f"{unit}s": group[unit].nunique() for unit in UNITS if unit in group}
@@ -146,13 +140,10 @@ def _with_intervals(
 
 def _statistics(rows: pd.DataFrame, weights: Floats) -> dict[str, Floats]:
     """Statistics under each set of weights (resample, row): name -> (resample,)."""
-    average: dict[str, partial] = {name: partial(_mean, weights=weights) for name in MEANS}
-    average |= {name: partial(_quantile, weights=weights) for name in MEDIANS}
-    result = {
-        name: function(rows[name].to_numpy(dtype=float))
-        for name, function in average.items()
-        if name in rows and rows[name].notna().any()
-    }
+    result: dict[str, Floats] = {}
+    for name in (name for name in (*MEANS, *MEDIANS) if name in rows and rows[name].notna().any()):
+        average = _mean if name in MEANS else _quantile
+        result[name] = average(rows[name].to_numpy(dtype=float), weights)
     if "log10_amplitude" in result:
         result["magnitude_error"] = _quantile(rows["log10_amplitude"].abs().to_numpy(), weights)
         for name, share in (("amplitude_lower", 0.25), ("amplitude", 0.5), ("amplitude_upper", 0.75)):

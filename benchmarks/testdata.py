@@ -45,13 +45,8 @@ SPARE = 6
 @dataclass(frozen=True)
 class Data:
     """
-    The records of a run.
-
-    :param mixtures: Mixtures by protocol, "paper" and "window"
-    :param full_band: The same before the band-pass
-    :param noise: Minutes of noise alone, two windows each, (batch, 3, 6000)
-    :param noise_metadata: Its metadata; the column ``kind`` says what it is
-    :param natural: Records that are noisy by nature, (batch, 3, 3000)
+    The records of a run: mixtures by protocol ("paper", "window"), the same before the band-pass, minutes of noise
+    alone (batch, 3, 6000), and records that are noisy by nature (batch, 3, 3000).
     """
 
     source: str
@@ -65,9 +60,8 @@ class Data:
 
 def load_data(options: Options, folder: Path) -> Data:
     """
-    The records of a run, always the same for one seed.
+    The records of a run, always the same for one seed. An example is written to a folder if there is nothing else.
 
-    :param folder: Where the embedded example is written, if there is nothing else
     :raises DataError: If a dataset cannot be used
     """
     events, noise, busy = list(options.events), list(options.noise), []
@@ -75,8 +69,9 @@ def load_data(options: Options, folder: Path) -> Data:
         write_example(folder)
         events, noise = [str(folder / "events")], [str(folder / "noise")]
     elif not events:
-        events, busy = _shared(EVENTS), _shared(BUSY)
-        noise = noise or _shared(NOISE)
+        shared = [[SHARED / "data" / name for name in names] for names in (EVENTS, NOISE, BUSY)]
+        events, calm, busy = ([str(path) for path in paths if path.is_dir()] for paths in shared)
+        noise = noise or calm
     noise = noise or events
     band, split = pairs.band_pass(), options.split
 
@@ -103,11 +98,7 @@ def load_data(options: Options, folder: Path) -> Data:
     return Data(source, mixtures, full_band, *noise_alone(silence, options), *natural_records(sets, options))
 
 
-def _shared(names: Sequence[str]) -> list[str]:
-    return [str(SHARED / "data" / name) for name in names if (SHARED / "data" / name).is_dir()]
-
-
-def _loaded(datasets: Sequence[sbd.WaveformDataset], steps: Steps) -> Joined:
+def _loaded(datasets: Sequence[sbd.WaveformDataset], arguments: dict[str, Any]) -> Joined:
     """
     The usable records of several datasets, some of which may have none: six channels, of which the first three are in
     the band and the others, scaled alike, as they were recorded.
@@ -150,9 +141,8 @@ def usable(noise: sbd.WaveformDataset, split: str) -> sbd.WaveformDataset:
 def mix(earthquakes: Joined, noise: Joined, options: Options, protocol: str) -> Mixtures:
     """
     Mixtures of one earthquake and one window of noise, drawn by station, each station by the root of its records.
-
-    :param protocol: "paper": the noise has 0.40 to 0.65 of the maximum of the record, one mixture per earthquake and
-        draw; "window": input SNRs of -10 to 10 dB, of mean powers over the window, in one draw
+    "paper": the noise has 0.40 to 0.65 of the maximum of the record, one mixture per earthquake and draw. "window":
+    input SNRs of -10 to 10 dB, of mean powers over the window, in one draw.
     """
     chances, parts = pairs.source_weights(noise.metadata, "station_code"), []
     snrs, draws = ((0.0,), options.draws) if protocol == "paper" else (pairs.MIXTURE_SNRS, 1)

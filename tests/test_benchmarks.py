@@ -22,7 +22,6 @@ baselines, report, testdata, train_baselines, simulation = (
     for name in ("baselines", "report", "testdata", "train_baselines", "simulation")
 )
 import evaluation  # noqa: E402
-import plots  # noqa: E402
 from options import DataError, Options  # noqa: E402
 
 
@@ -186,9 +185,9 @@ def test_a_report_is_written_with_the_readme_and_read_again(tmp_path, small_run)
     assert "(only" not in made.markdown()[f"{baselines.PICKING}, minus the other rows"]
     by_snr = made.markdown()["SDR (dB) by the SNR of the window (dB)"]  # of too few earthquakes for an interval
     assert by_snr.count("(only 6)") == 2 * 3 and [x.strip() for x in by_snr.split("|")[2:4]] == ["-10.0", "5.0"]
-    for figure in plots.figures(made.tables, made.rows).values():
+    for figure in report.figures(made.tables, made.rows).values():
         assert figure.legends[0].get_texts()[0].get_text() == baselines.PICKING
-    assert len(plots.CURVES) <= 6 and len(plots.AT_EQUAL) <= 6
+    assert len(report.CURVES) <= 6 and len(report.AT_EQUAL) <= 6
 
     again = report.Report.read(tmp_path)
     assert again.headline() == made.headline()
