@@ -19,9 +19,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import summary
 from baselines import CONTROLS, DRY, PICKING, SHOWN, WAVEFORMS, Denoiser, read_by_people
-from evaluation import GROUPS, RECOVERED
+from evaluation import FEWEST, GROUPS, RECOVERED, recall_at, reversed_in_time, summarize
 from matplotlib.figure import Figure
 from options import Options
 from testdata import Data
@@ -93,7 +92,7 @@ COSTS = {
 }
 
 
-def grouped(rows: pd.DataFrame, groups: Sequence[str] = GROUPS, summarize=summary.summarize) -> pd.DataFrame:
+def grouped(rows: pd.DataFrame, groups: Sequence[str] = GROUPS, summarize: Callable = summarize) -> pd.DataFrame:
     """
     Statistics of all rows, of the default minus each other row, and a few by each of some columns: before what
     `summarize` makes are the columns ``group`` ("all", "difference" or one of `groups`) and ``key``.
@@ -114,12 +113,12 @@ def grouped(rows: pd.DataFrame, groups: Sequence[str] = GROUPS, summarize=summar
 def false_picks(noise: pd.DataFrame) -> pd.DataFrame:
     """Statistics of reversed noise, and by kind of all noise."""
     kinds = grouped(noise, ("kind",))
-    return pd.concat([grouped(summary.reversed_in_time(noise), ()), kinds[kinds["group"] == "kind"]], ignore_index=True)
+    return pd.concat([grouped(reversed_in_time(noise), ()), kinds[kinds["group"] == "kind"]], ignore_index=True)
 
 
 def equal(rows: pd.DataFrame, noise: pd.DataFrame) -> pd.DataFrame:
     """Recalls where reversed noise, calm and busy, gives equally many false picks."""
-    recall = partial(summary.recall_at, noise=summary.reversed_in_time(noise), per_hour=RATES)
+    recall = partial(recall_at, noise=reversed_in_time(noise), per_hour=RATES)
     return grouped(rows, ("sp_class",), recall)
 
 
@@ -188,10 +187,6 @@ class Report:
             parts["Not available"] = markdown(pd.DataFrame(self.missing.items(), columns=["", "why"]))
         return {title: table for title, table in parts.items() if table}
 
-    def headline(self) -> str:
-        """The table of the README: some columns of the main one."""
-        return self._columns({name: HEADLINE[name] for name in IN_README})
-
     def shown(self, more: bool = False) -> list[str]:
         """Rows of a table: a few, and models of users; with `more`, also others for picking, and ours with noisy."""
         tables = (table for table in self.tables.values() if "metric" in table)
@@ -222,7 +217,7 @@ class Report:
             "",
             f"Written by `{about['command']}` at commit {str(about['commit'])[:10]}. Intervals are 95 % intervals, the "
             "wider of those of a bootstrap over earthquakes and over stations. A figure with (only N) stands on N "
-            f"independent earthquakes or stations, fewer than {summary.FEWEST}, from which no interval can be had.",
+            f"independent earthquakes or stations, fewer than {FEWEST}, from which no interval can be had.",
             "",
         ]
         for title, table in self.markdown().items():
@@ -238,8 +233,9 @@ class Report:
             f"By `{about['command']}` at commit {about['commit'][:10]};\n"
             "all tables are in [benchmarks/results](benchmarks/results/results.md)."
         )
-        parts = (before, MARKS[0], "\n", text, "\n\n", self.headline(), "\n", MARKS[1], rest.split(MARKS[1])[1])
-        self.readme.write_text("".join(parts))
+        table = self._columns({head: HEADLINE[head] for head in IN_README})
+        after = rest.split(MARKS[1])[1]
+        self.readme.write_text(f"{before}{MARKS[0]}\n{text}\n\n{table}\n{MARKS[1]}{after}")
 
     def _columns(self, columns: Columns, rows: Sequence[str] = ()) -> str:
         """Values of several tables over all records, if there is the first one; a row for each denoiser."""
@@ -277,7 +273,7 @@ def with_interval(value: float, low: float, high: float, independent: float) -> 
     if pd.isna(value):
         return "-"
     form = "{:.2f}" if abs(value) < 2 else "{:.1f}"
-    if independent < summary.FEWEST:
+    if independent < FEWEST:
         return f"{form.format(value)} (only {independent:g})"
     return form.format(value) + (f" [{form.format(low)}, {form.format(high)}]" if pd.notna(low) else "")
 
@@ -347,7 +343,7 @@ def place(key: str) -> float:
 
 def by_false_picks(rows: pd.DataFrame, noise: pd.DataFrame) -> Figure:
     """Recall of PhaseNet against the false picks on reversed noise, as its threshold moves."""
-    table = summary.recall_at(rows, summary.reversed_in_time(noise), AXIS, resamples=0)
+    table = recall_at(rows, reversed_in_time(noise), AXIS, resamples=0)
     values = table.set_index(["denoiser", "metric"])["value"]
     figure = Figure(figsize=(12, 4.5), layout="constrained")
     for ax, phase in zip(figure.subplots(1, 2), "PS", strict=True):

@@ -101,6 +101,7 @@ class _Path(NamedTuple):
 
     s_minus_p: float
     p_time: float
+    s_time: float
     q: float
     exponent: float
 
@@ -108,11 +109,7 @@ class _Path(NamedTuple):
     def draw(cls, random: Random) -> _Path:
         s_minus_p = float(np.exp(random.uniform(*np.log(S_MINUS_P))))
         p_time = s_minus_p / (random.uniform(1.65, 1.85) - 1)  # from the ratio of the speeds of P and S
-        return cls(s_minus_p, p_time, _lognormal(random, 120, 0.5), random.uniform(0.4, 0.9))
-
-    @property
-    def s_time(self) -> float:
-        return self.p_time + self.s_minus_p
+        return cls(s_minus_p, p_time, p_time + s_minus_p, _lognormal(random, 120, 0.5), random.uniform(0.4, 0.9))
 
 
 def _responses(random: Random, path: _Path) -> tuple[Spectrum, Spectrum]:
@@ -232,9 +229,7 @@ def _s_wave(random: Random, path: _Path, rays: _Rays, strength: float, sparsity:
     return spectrum
 
 
-def _arrive(
-    random: Random, spikes: Values, start: float, amplitude: float, rays: _Rays, spread: float, count: float
-) -> None:
+def _arrive(random: Random, spikes: Values, start: float, amplitude: float, rays: _Rays, spread: float, count: float):
     """Add a direct arrival at a time in seconds after P, and some weaker ones in the seconds, `spread`, behind it."""
     first = int(start * SAMPLING_RATE)
     spikes[:, first] += amplitude * rays.direct

@@ -247,27 +247,23 @@ def write_example(folder: Path) -> None:
     stream = obspy.read()
     record = np.stack([stream.select(component=component)[0].data for component in "ZNE"])
     p, s = 473, 571  # as PhaseNet picks them
-    random = np.random.default_rng(0)
-    events, noises = [], []
+    quiet = record[:, : p - 30] - record[:, : p - 30].mean(-1, keepdims=True)
+    shape, random, events = np.abs(np.fft.rfft(quiet, 6000)), np.random.default_rng(0), []
     for factor in (0.9, 1.0, 1.1):
         position = np.arange(round(3000 * factor)) / factor
         values = np.stack([np.interp(position, np.arange(3000), trace) for trace in record])
         events.append((values, {P_KEY: p * factor, S_KEY: s * factor, "trace_category": "earthquake_local"}))
-    quiet = record[:, : p - 30] - record[:, : p - 30].mean(-1, keepdims=True)
-    shape = np.abs(np.fft.rfft(quiet, 6000))
-    for _ in range(4):
-        noise = np.fft.irfft(shape * np.fft.rfft(random.standard_normal((3, 6000))), 6000)
-        noises.append((noise, {"trace_category": "noise"}))
+    noise = [np.fft.irfft(shape * np.fft.rfft(random.standard_normal((3, 6000))), 6000) for _ in range(4)]
     write_dataset(folder / "events", events)
-    write_dataset(folder / "noise", noises)
+    write_dataset(folder / "noise", [(x, {"trace_category": "noise"}) for x in noise])
 
 
-def write_dataset(folder: Path, records: Sequence[tuple[NDArray, dict[str, Any]]], rate: float = RATE) -> str:
+def write_dataset(folder: Path, records: Sequence[tuple[NDArray, dict[str, Any]]]) -> str:
     """Write waveforms (3, samples), with metadata, as a dataset in SeisBench's format, and return its path."""
     folder.mkdir(parents=True)
     with sbd.WaveformDataWriter(folder / "metadata.csv", folder / "waveforms.hdf5") as writer:
-        writer.data_format = {"dimension_order": "CW", "component_order": "ZNE", "sampling_rate": rate}
+        writer.data_format = {"dimension_order": "CW", "component_order": "ZNE", "sampling_rate": RATE}
         for number, (waveform, metadata) in enumerate(records):
-            row = {"source_id": f"{folder.name}{number}", "trace_channel": "EH", RATE_KEY: rate, "split": "test"}
+            row = {"source_id": f"{folder.name}{number}", "trace_channel": "EH", RATE_KEY: RATE, "split": "test"}
             writer.add_trace({**row, **metadata}, waveform.astype(np.float32))
     return str(folder)

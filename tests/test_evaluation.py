@@ -10,7 +10,6 @@ from seisbench_cdiffsd import metrics, picking
 from seisbench_cdiffsd.data.pairs import Mixtures
 
 evaluation = pytest.importorskip("evaluation", reason="the benchmarks are not here")
-import summary  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +37,7 @@ def picks(*rows):
 
 def values(rows, **options):
     """Statistics by denoiser and metric."""
-    return summary.summarize(rows, **options).set_index(["denoiser", "metric"])["value"]
+    return evaluation.summarize(rows, **options).set_index(["denoiser", "metric"])["value"]
 
 
 def sdr(mixtures):
@@ -128,7 +127,7 @@ def test_at_equal_false_picks_each_denoiser_has_a_threshold_of_its_own():
     records = pd.concat([rows_of_picks("sure", [0.9, 0.7, 0.2, 0.0]), rows_of_picks("shy", [0.3, 0.2, 0.1, 0.0])])
     sure, shy = rows_of_picks("sure", [0.8, 0.6, 0.1, 0.0]), rows_of_picks("shy", [0.15, 0.0, 0.0, 0.0])
     noise, rates = pd.concat([sure, shy]).assign(hours=0.25), (0, 1, 2, 3.5, 10)
-    table = summary.recall_at(records, noise, rates).set_index(["denoiser", "metric"])["value"]
+    table = evaluation.recall_at(records, noise, rates).set_index(["denoiser", "metric"])["value"]
     # at most so many: where no threshold gives as many false picks, the lowest one counts
     assert [table["sure", f"N_P_found_{rate:g}"] for rate in rates] == [0.25, 0.5, 0.75, 0.75, 0.75]
     assert [table["shy", f"N_P_found_{rate:g}"] for rate in rates] == [0.5, 0.75, 0.75, 0.75, 0.75]
@@ -136,7 +135,7 @@ def test_at_equal_false_picks_each_denoiser_has_a_threshold_of_its_own():
 
 def test_what_has_no_noise_rows_or_no_label_is_not_compared():
     records = pd.concat([rows_of_picks("a", [0.9, 0.8], label=[True, False]), rows_of_picks("clean", [0.9, 0.9])])
-    table = summary.recall_at(records, rows_of_picks("a", [0.5, 0.0], hours=0.5), (1.0,))
+    table = evaluation.recall_at(records, rows_of_picks("a", [0.5, 0.0], hours=0.5), (1.0,))
     assert list(table["denoiser"]) == ["a"] and table["value"].tolist() == [1.0]
 
 
@@ -144,14 +143,14 @@ def test_thresholds_are_found_again_for_each_draw_of_stations():
     """A threshold that hangs on one station of noise has wide intervals, however many earthquakes there are."""
     highest = np.linspace(0.1, 0.9, 400)
     noise = rows_of_picks("a", [0.8, *np.full(40, 0.01)], hours=0.5)
-    row = summary.recall_at(rows_of_picks("a", highest), noise, (0.0,)).iloc[0]
+    row = evaluation.recall_at(rows_of_picks("a", highest), noise, (0.0,)).iloc[0]
     assert row["value"] == pytest.approx(np.mean(highest > 0.8))
     assert row["low"] < 0.2 and row["high"] > 0.95  # without that station, everything counts
 
 
 def test_equally_many_earthquakes_and_stations_are_not_drawn_alike():
     rows = pd.DataFrame({"event": np.arange(50), "station": np.arange(50)})
-    drawn, noise = (summary.resampled(rows, 200, 0, *units)[1:].reshape(-1, 10_000) for units in ((), (["event"], 2)))
+    drawn, noise = (evaluation.resampled(rows, 200, *units)[1:].reshape(-1, 10_000) for units in ((), (["event"], 2)))
     assert np.abs(np.corrcoef([*drawn, *noise]) - np.eye(3)).max() < 0.05
 
 
@@ -160,7 +159,7 @@ def sdr_rows(values, name="x", **columns):
 
 
 def interval(rows, **options):
-    row = summary.summarize(rows, **options).iloc[0]
+    row = evaluation.summarize(rows, **options).iloc[0]
     return row["low"], row["high"]
 
 
@@ -173,7 +172,7 @@ def test_an_interval_is_the_wider_of_those_of_earthquakes_and_stations():
 @pytest.mark.parametrize("few", ["event", "station"])
 def test_fewer_than_ten_earthquakes_or_stations_have_no_interval(few):
     rows = sdr_rows(np.arange(40.0), station=np.arange(40))
-    row = summary.summarize(rows.assign(**{few: rows[few] % 9})).iloc[0]
+    row = evaluation.summarize(rows.assign(**{few: rows[few] % 9})).iloc[0]
     assert row["value"] == 19.5 and np.isnan([row["low"], row["high"]]).all() and row["independent"] == 9
     low, high = interval(rows.assign(**{few: rows[few] % 10}))
     assert low < 19.5 < high
@@ -181,7 +180,7 @@ def test_fewer_than_ten_earthquakes_or_stations_have_no_interval(few):
 
 def test_thresholds_are_those_of_all_records_and_recalls_those_of_each_group():
     records = pd.concat([rows_of_picks("a", [0.9, 0.3], snr=5), rows_of_picks("a", [0.6, 0.2], snr=-5)])
-    table = summary.recall_at(records, rows_of_picks("a", [0.4], hours=1), (0,), by=("denoiser", "snr"))
+    table = evaluation.recall_at(records, rows_of_picks("a", [0.4], hours=1), (0,), by=("denoiser", "snr"))
     assert table.set_index("snr")["value"].to_dict() == {5: 0.5, -5: 0.5}
 
 
@@ -189,13 +188,13 @@ def test_differences_are_paired():
     """Records vary by 10 dB, but one denoiser is always 1 dB ahead: so are both ends of their difference."""
     random = np.random.default_rng(4).normal(0, 10, 50)
     rows = pd.concat([sdr_rows(random + 1, "good"), sdr_rows(random, "poor")])
-    table = summary.summarize(rows, reference="good").set_index("denoiser")
+    table = evaluation.summarize(rows, reference="good").set_index("denoiser")
     assert table.loc["poor", ["value", "low", "high"]].tolist() == pytest.approx([1, 1, 1])
     assert table.loc["good", ["value", "low", "high"]].tolist() == [0, 0, 0]
 
     records = pd.concat([rows_of_picks("good", [0.9, 0.8]), rows_of_picks("poor", [0.9, 0.1])])
     noise = pd.concat([rows_of_picks(name, [0.5, 0.0], hours=0.5) for name in ("good", "poor")])
-    table = summary.recall_at(records, noise, (0,), reference="good").set_index("denoiser")
+    table = evaluation.recall_at(records, noise, (0,), reference="good").set_index("denoiser")
     assert table.loc["poor", "value"] == 0.5 and table.loc["good", "value"] == 0
 
 
@@ -218,7 +217,7 @@ def test_weighted_quantiles_are_quantiles_of_repeated_values(share):
     infinity = np.inf if share == 0.5 else 9.0
     numbers = np.array([3.0, np.nan, -infinity, 1.0, infinity, 2.0])
     weights = np.random.default_rng(3).integers(0, 4, (50, 6)) + np.array([1, 0, 0, 0, 0, 0])
-    for weight, quantile in zip(weights, summary._quantile(numbers, weights, share), strict=True):
+    for weight, quantile in zip(weights, evaluation._quantile(numbers, weights, share), strict=True):
         repeated = np.repeat(numbers, weight * ~np.isnan(numbers))
         expected = np.quantile(repeated, share, method="averaged_inverted_cdf") if share != 0.5 else np.median(repeated)
         assert quantile == pytest.approx(expected)
