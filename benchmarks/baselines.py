@@ -29,9 +29,9 @@ from seisbench_cdiffsd.weights import UNREADABLE, load
 Array = NDArray[np.float32]
 Denoiser = Callable[[Array], Array]
 
+WEIGHTS = Path(__file__).parent / "weights"
 #: Samples of a window, and windows that a network evaluates together.
 WINDOW, BATCH = 3000, 64
-WEIGHTS = Path(__file__).parent / "weights"
 #: Rows of CDiffSD with the weights of the package and default steps, for either purpose.
 PICKING, WAVEFORMS = "CDiffSD, picking", "CDiffSD, waveforms"
 #: What the name of another denoiser ends in where a share of the removed noise is added back.
@@ -56,15 +56,11 @@ class Wiener:
     is needed. The defaults are the best of ``benchmarks/train_baselines.py wiener`` on the dev split.
     """
 
-    #: Samples of a frame; frames overlap by three quarters.
-    frame: int = 200
-    #: Quantile of the power that counts as noise, and a factor on it: a quantile is below the mean, and noise varies.
-    quantile: float = 0.1
-    strength: float = 4.0
-    #: Number of frames that the power is averaged over, and a third of it, at least 1, of frequencies.
-    smooth: int = 9
-    #: Smallest gain.
-    floor: float = 0.05
+    frame: int = 200  # samples; frames overlap by three quarters
+    quantile: float = 0.1  # of the power, that counts as noise
+    strength: float = 4.0  # a factor on it, since a quantile is below the mean, and since noise varies
+    smooth: int = 9  # frames that the power is averaged over, and a third of it, at least 1, of frequencies
+    floor: float = 0.05  # smallest gain
 
     def __call__(self, windows: Array) -> Array:
         options = {"fs": SAMPLING_RATE, "nperseg": self.frame, "noverlap": self.frame - self.frame // 4}

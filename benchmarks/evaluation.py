@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import seisbench.models as sbm
 from baselines import DRY, WINDOW, Array, Denoiser, oracle_mask
 from numpy.typing import NDArray
-from seisbench.models import WaveformModel
 from tqdm.auto import tqdm
 
 from seisbench_cdiffsd import metrics
@@ -22,7 +22,7 @@ from seisbench_cdiffsd.picking import match_labels, pick_windows
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
 
 Floats = NDArray[np.float64]
-Denoisers, Pickers = Mapping[str, Denoiser], Mapping[str, WaveformModel]
+Denoisers, Pickers = Mapping[str, Denoiser], Mapping[str, sbm.WaveformModel]
 #: Statistics of each group, by metric: of all its rows first, and then of resamples, those of each unit in turn.
 Drawn = dict[tuple, dict[str, Floats]]
 
@@ -39,8 +39,6 @@ FEWEST = 10
 #: Metrics that are means over records, and medians, since they are infinite where silence is left.
 MEANS = ("sdr_db", "sdr_gain_db", "correlation", "sdr_full_db", "correlation_full", "p_angle_deg", "p_rectilinearity")
 MEDIANS = ("snr_gain_db", "log10_amplitude", "suppression_db")
-#: Lowest probability of a pick, by class of the picker, and for others.
-THRESHOLDS, THRESHOLD = {"PhaseNet": 0.3, "EQTransformer": 0.1}, 0.3
 #: Thresholds at which picks are found, to compare denoisers where false picks are equally rare. At a low one, arrivals
 #: are one pick if the probability does not fall below half of it between them.
 LADDER = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -137,14 +135,14 @@ def evaluate_noise(records: Array, metadata: pd.DataFrame, denoisers: Denoisers,
     highest = [name for name in rows if name.endswith("_highest")]
     rows = rows[keys + highest].groupby(keys, sort=False, dropna=False).max().reset_index()
     for name in highest:
-        picker = pickers[name.rsplit("_", 2)[0]]
-        rows[name.replace("_highest", "_false")] = rows[name] >= usual_threshold(picker)
+        least = usual_threshold(pickers[name.rsplit("_", 2)[0]])
+        rows[name.replace("_highest", "_false")] = rows[name] >= least
     return rows.assign(hours=parts * WINDOW / SAMPLING_RATE / 3600)
 
 
-def usual_threshold(picker: WaveformModel) -> float:
-    """Probability from which on picks of a picker count."""
-    return THRESHOLDS.get(type(picker).__name__, THRESHOLD)
+def usual_threshold(picker: sbm.WaveformModel) -> float:
+    """Probability from which on picks of a picker count, whatever it is called."""
+    return 0.1 if isinstance(picker, sbm.EQTransformer) else 0.3
 
 
 def with_unions(rows: pd.DataFrame) -> pd.DataFrame:
