@@ -11,7 +11,6 @@ import numpy as np
 import obspy
 import pandas as pd
 import seisbench.data as sbd
-import seisbench.generate as sbg
 from baselines import WINDOW, Array
 from numpy.typing import NDArray
 from options import DataError, Options
@@ -73,7 +72,7 @@ def load_data(options: Options, folder: Path) -> Data:
         events, calm, busy = ([str(path) for path in paths if path.is_dir()] for paths in shared)
         noise = noise or calm
     noise = noise or events
-    band, split = pairs.band_pass(), options.split
+    split = options.split
 
     def few(dataset: sbd.WaveformDataset) -> sbd.WaveformDataset:
         return some(dataset, SPARE * options.limit, options.seed)
@@ -82,10 +81,10 @@ def load_data(options: Options, folder: Path) -> Data:
         sets, calm, unrest = ([open_dataset(x, options.download) for x in part] for part in (events, noise, busy))
         quiet = [noise_apart(few(usable(x, split)), sets, split) for x in calm]
         held = [earthquakes_of(few(split_of(x, split))) for x in sets]
-        earthquakes = _loaded(held, pairs.target(band, options.clean_snr, mute=False))
+        earthquakes = _loaded(held, pairs.target(options.clean_snr, mute=False))
         restless = [few(split_of(x, split)) for x in unrest if split in set(x.metadata["split"])]
         kinds = {"calm": quiet, "busy": restless}
-        silence = {kind: _loaded(x, pairs.background(band, WINDOW)) for kind, x in kinds.items() if x}
+        silence = {kind: _loaded(x, pairs.background(WINDOW)) for kind, x in kinds.items() if x}
     except ValueError as error:
         raise DataError(str(error)) from error
     mixed = {name: mix(earthquakes, silence["calm"], options, name) for name in ("paper", "window")}
@@ -98,7 +97,7 @@ def load_data(options: Options, folder: Path) -> Data:
     return Data(source, mixtures, full_band, *noise_alone(silence, options), *natural_records(sets, options))
 
 
-def _loaded(datasets: Sequence[sbd.WaveformDataset], arguments: dict[str, Any]) -> Joined:
+def _loaded(datasets: Sequence[sbd.WaveformDataset], steps: Steps) -> Joined:
     """
     The usable records of several datasets, some of which may have none: six channels, of which the first three are in
     the band and the others, scaled alike, as they were recorded.
@@ -211,8 +210,12 @@ def natural_records(datasets: Sequence[sbd.WaveformDataset], options: Options) -
     Records with manual P labels and a low SNR, as they are. Those of dev are added to those of test: dev is
     not trained on either, and only its clean records were used to choose models.
     """
-    steps = [sbg.Normalize(demean_axis=-1), pairs.band_pass(), aug.RecordSNR()]
-    windows, rows = [], []
+
+    def noisy(state: State) -> None:
+        if not -np.inf < state["X"][1][SNR_KEY] < NOISY_SNR:
+            raise aug.Unusable("without a low SNR")
+
+    steps, windows, rows = [*pairs.conditioned(int(RATE))[:-1], aug.record_snr, noisy], [], []
     for events in datasets:
         manual = events.metadata.get("trace_p_status", pd.Series("", index=events.metadata.index)) == "manual"
         if "split" in events.metadata:
