@@ -181,7 +181,9 @@ class Report:
             alike = {head: (name, *column[1:]) for head, column in HEADLINE.items() if column[0] == "paper"}
             parts[title] = self._columns(alike)
         for name, title in COSTS.items():
-            if name in self.tables and (name == "damage" or "paper" not in self.tables):  # speed needs an idle machine
+            if (
+                name in self.tables and "paper" not in self.tables
+            ):  # speed needs an idle machine, damage is a question apart
                 parts[title] = markdown(self.tables[name])
         if self.missing:
             parts["Not available"] = markdown(pd.DataFrame(self.missing.items(), columns=["", "why"]))

@@ -4,6 +4,8 @@ A stream is ten minutes of three components: recorded earthquakes of the mixture
 noise, on a microseism as raw broadband records have it. Both are compared with the earthquakes in the model's band.
 """
 
+from fractions import Fraction
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -85,8 +87,10 @@ def score(found, clean, expected):
     """SDR in dB where there are samples, and the share of the samples of the input that came back."""
     signal = error = 0.0
     for trace in found:
-        at = (trace.stats.starttime - START + np.arange(len(trace)) / trace.stats.sampling_rate) * RATE
-        wanted = np.interp(np.round(at, 6), np.arange(clean.shape[-1]), clean["ZNE".index(trace.stats.channel[-1])])
+        ratio, truth = Fraction(trace.stats.sampling_rate / RATE), clean["ZNE".index(trace.stats.channel[-1])]
+        truth = truth if ratio == 1 else resample_poly(truth, ratio.numerator, ratio.denominator, padtype="line")
+        first = round((trace.stats.starttime - START) * trace.stats.sampling_rate)
+        wanted = truth[first : first + len(trace)]
         signal += np.nansum(wanted[np.isfinite(samples(trace))] ** 2)
         error += np.nansum((samples(trace) - wanted) ** 2)
     seconds = [sum(np.isfinite(samples(x)).sum() * x.stats.delta for x in stream) for stream in (found, expected)]
@@ -109,4 +113,4 @@ def test_denoise_against_annotate(name, parts, report):
     row = {"denoise: SDR (dB)": careful, "annotate: SDR (dB)": usual, "annotate returns (%)": 100 * returned}
     report.tables["damage"] = pd.concat([report.tables.get("damage"), pd.DataFrame([{"damage": name, **row}]).round(2)])
     assert coverage == pytest.approx(1, abs=1e-3)
-    assert not careful < usual - 0.3
+    assert not careful < usual - 0.5
