@@ -526,7 +526,7 @@ class CDiffSD(WaveformModel):
         most = 0.99 * window  # else windows hardly advance
         pair = isinstance(blind, (tuple, list, np.ndarray)) and len(blind) == 2
         checks = {
-            "steps": (_is_count(given["steps"], 1, 1000), "a positive integer"),
+            "steps": (_is_count(given["steps"], 1, 1000), "an integer from 1 to 1000"),
             "batch_size": (_is_count(given["batch_size"], 1), "a positive integer"),
             "dry": (_is_number(given["dry"], 1), "a share, at least 0 and below 1"),
             "overlap": (

@@ -220,15 +220,15 @@ def margin(model: WaveformModel) -> float:
     return WINDOWS_AROUND * model.in_samples / model.sampling_rate
 
 
-def check_pieces(model: WaveformModel) -> None:
+def check_pieces(model: WaveformModel, **options: Any) -> None:
     """
-    Check that a model, with its own default arguments, can denoise long records piece by piece.
+    Check that a model, with these arguments and else its own, can denoise long records piece by piece.
 
     :raises ValueError: If an argument is out of its range, or its filter has no lower corner, so that each sample
         depends on the mean of the whole record
     :raises FloatingPointError: If a parameter is NaN or infinite
     """
-    _arguments(model, "picking", None, {})
+    _arguments(model, "picking", options.pop("dry", None), options)
     filtering.design_filter(model.filter_args, model.filter_kwargs, model.sampling_rate)
     if not filtering.has_lower_corner(model.filter_args):
         raise ValueError(

@@ -104,6 +104,17 @@ def test_options_and_defaults_of_the_weights_are_those_of_denoise(run, weights, 
     assert "1 complete already" in capsys.readouterr().out
 
 
+def test_damaged_weights_and_impossible_options_end_before_any_work(run, weights, tmp_path, capsys):
+    assert run("example", "--steps", 99999) == 2
+    assert "steps must be an integer from 1 to 1000, not 99999" in one_line(capsys)
+    model = CDiffSD.load(weights)
+    next(model.parameters()).data.view(-1)[0] = float("nan")
+    model.save(tmp_path / "damaged")
+    assert run("example", weights=tmp_path / "damaged") == 2
+    assert "its weights are damaged" in one_line(capsys)
+    assert not (tmp_path / "out").exists()
+
+
 def test_components_in_separate_files_belong_together(run, weights, tmp_path):
     for trace in obspy.read():
         trace.write(str(tmp_path / f"{trace.id}[1].sac"), format="SAC")

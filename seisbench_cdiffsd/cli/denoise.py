@@ -81,12 +81,12 @@ def prepared(args: argparse.Namespace, **more: Any) -> tuple[Any, Any]:
         raise CommandError("--scale is for integers: add --encoding int32.")
     try:
         model = load(args.weights or DEFAULT)
-        check_pieces(model)
-    except ValueError as error:
+        asked = {name: getattr(args, name) for name in ("steps", "dry") if getattr(args, name) is not None}
+        check_pieces(model, **asked)
+        options = resolved(model, args.purpose, asked)
+    except (ValueError, FloatingPointError) as error:
         raise CommandError(one_line(error)) from error
-    asked = {name: getattr(args, name) for name in ("steps", "dry") if getattr(args, name) is not None}
     more |= {name: getattr(args, name) for name in ("encoding", "scale", "location", "verify")}
-    options = resolved(model, args.purpose, asked)
     return model, Settings.of(model, options=options, components=dict(args.components), **more)
 
 
