@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 import seisbench.models as sbm
 from baselines import DRY, WINDOW, Array, Denoiser, oracle_mask
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from obspy import Stream, Trace, UTCDateTime
 from tqdm.auto import tqdm
 
 from seisbench_cdiffsd import metrics
 from seisbench_cdiffsd.data.augmentations import P_KEY, S_KEY
 from seisbench_cdiffsd.data.pairs import Mixtures
-from seisbench_cdiffsd.picking import match_labels, pick_windows
+from seisbench_cdiffsd.picking import PICK_COLUMNS, classify
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
 
 Floats = NDArray[np.float64]
@@ -250,6 +251,55 @@ def _scores(name: str, picks: pd.DataFrame, ladder: pd.DataFrame, labels: pd.Dat
         columns[f"{name}_{phase}_picks"] = counts.reindex(records, fill_value=0).to_numpy()
         columns[f"{name}_{phase}_highest"] = highest.reindex(records, fill_value=0.0).to_numpy()
     return columns
+
+
+def pick_windows(picker: sbm.WaveformModel, windows: ArrayLike, thresholds: Sequence[float]) -> list[pd.DataFrame]:
+    """
+    Picks on windows of one length at several thresholds; the picker runs once, on batches of windows.
+
+    :param windows: Windows, (batch, 3, samples), components in ZNE order
+    :param thresholds: Lowest probabilities of a pick of P or S
+    :return: Picks at each threshold, in order of record (0 ... batch - 1) and time, in s from the start of the window
+    :raises ValueError: If the windows are not of this shape
+    """
+    windows = np.asarray(windows)
+    if windows.ndim != 3 or windows.shape[1] != 3:
+        raise ValueError(f"Windows must be (batch, 3, samples) in ZNE order, not {windows.shape}.")
+    if windows.size == 0:
+        return [pd.DataFrame(columns=PICK_COLUMNS) for _ in thresholds]
+    start = UTCDateTime(0)
+    stream = Stream(
+        Trace(data.astype(np.float64), {"station": str(i), "channel": f"XX{code}", "sampling_rate": SAMPLING_RATE})
+        for i, window in enumerate(windows)
+        for code, data in zip("ZNE", window, strict=True)
+    )
+    options = [{"P_threshold": least, "S_threshold": least} for least in thresholds]
+    tables = []
+    for found in classify(picker, stream, options) or [[] for _ in thresholds]:
+        rows = [(int(x.trace_id.split(".")[1]), x.phase, x.peak_time - start, float(x.peak_value)) for x in found]
+        tables.append(pd.DataFrame(sorted(rows, key=lambda row: (row[0], row[2])), columns=PICK_COLUMNS))
+    return tables
+
+
+def match_labels(picks: pd.DataFrame, labels: pd.DataFrame, tolerance: float) -> pd.DataFrame:
+    """
+    Each label with the pick that was matched to it: same record, same phase, at most one pick for one label.
+
+    :param picks: Picks
+    :param labels: Columns ``record``, ``phase`` and ``time``, with the time origin of the picks
+    :param tolerance: Largest absolute residual in seconds
+    :return: `labels` with the columns ``residual`` (pick - label in seconds) and ``probability``, NaN where missed
+    """
+    residual, probability = np.full((2, len(labels)), np.nan)
+    groups = picks.groupby(["record", "phase"]).indices
+    for key, rows in labels.groupby(["record", "phase"]).indices.items():
+        near, wanted = picks.iloc[groups.get(key, [])], labels.iloc[rows]
+        origin = wanted["time"].iloc[0]
+        pick_times, label_times = (np.array(times - origin, dtype=float) for times in (near["time"], wanted["time"]))
+        i, j = metrics.match_picks(pick_times, label_times, tolerance)
+        residual[rows[j]] = pick_times[i] - label_times[j]
+        probability[rows[j]] = near["probability"].to_numpy()[i]
+    return labels.assign(residual=residual, probability=probability)
 
 
 def summarize(

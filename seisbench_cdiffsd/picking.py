@@ -1,4 +1,4 @@
-"""Phase picks before and after denoising: run a SeisBench picker and match its picks to labels.
+"""Phase picks before and after denoising, by a SeisBench picker.
 
 How one window is picked
     A picker sees a window of fixed length (PhaseNet 3001 samples, EQTransformer 6000) and by default discards its
@@ -21,13 +21,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import seisbench.models as sbm
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from obspy import Stream, Trace, UTCDateTime
 from seisbench.models import WaveformModel
 
-from seisbench_cdiffsd import metrics
 from seisbench_cdiffsd.streams.components import Component, assign
-from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
 from seisbench_cdiffsd.weights import UNREADABLE
 
 #: Longest gap in seconds that is always bridged.
@@ -108,7 +106,7 @@ def pick_stream(
             at = f"it is sampled at {', '.join(f'{rate:g}' for rate in rates)} Hz"
             reasons[instrument] = at if rates else "it has no samples"
         for part in _stretches(picker, usable) if instrument not in reasons else ():
-            found = _classify(picker, part, [kwargs])
+            found = classify(picker, part, [kwargs])
             if found is None:
                 reasons[instrument] = f"{picker.name} uses none of its components"
             else:
@@ -151,58 +149,7 @@ def _stretches(picker: WaveformModel, members: Sequence[tuple[str, Trace, NDArra
         yield stretch.merge(method=1, fill_value="interpolate")
 
 
-def pick_windows(
-    picker: WaveformModel, windows: ArrayLike, thresholds: Sequence[float], sampling_rate: float = SAMPLING_RATE
-) -> list[pd.DataFrame]:
-    """
-    Picks on windows of one length at several thresholds; the picker runs once, on batches of windows.
-
-    :param windows: Windows, (batch, 3, samples), components in ZNE order
-    :param thresholds: Lowest probabilities of a pick of P or S
-    :return: Picks at each threshold, in order of record (0 ... batch - 1) and time, in s from the start of the window
-    :raises ValueError: If the windows are not of this shape
-    """
-    windows = np.asarray(windows)
-    if windows.ndim != 3 or windows.shape[1] != 3:
-        raise ValueError(f"Windows must be (batch, 3, samples) in ZNE order, not {windows.shape}.")
-    if windows.size == 0:
-        return [pd.DataFrame(columns=PICK_COLUMNS) for _ in thresholds]
-    start = UTCDateTime(0)
-    stream = Stream(
-        Trace(data.astype(np.float64), {"station": str(i), "channel": f"XX{code}", "sampling_rate": sampling_rate})
-        for i, window in enumerate(windows)
-        for code, data in zip("ZNE", window, strict=True)
-    )
-    options = [{"P_threshold": least, "S_threshold": least} for least in thresholds]
-    tables = []
-    for found in _classify(picker, stream, options) or [[] for _ in thresholds]:
-        rows = [(int(x.trace_id.split(".")[1]), x.phase, x.peak_time - start, float(x.peak_value)) for x in found]
-        tables.append(pd.DataFrame(sorted(rows, key=lambda row: (row[0], row[2])), columns=PICK_COLUMNS))
-    return tables
-
-
-def match_labels(picks: pd.DataFrame, labels: pd.DataFrame, tolerance: float) -> pd.DataFrame:
-    """
-    Each label with the pick that was matched to it: same record, same phase, at most one pick for one label.
-
-    :param picks: Picks
-    :param labels: Columns ``record``, ``phase`` and ``time``, with the time origin of the picks
-    :param tolerance: Largest absolute residual in seconds
-    :return: `labels` with the columns ``residual`` (pick - label in seconds) and ``probability``, NaN where missed
-    """
-    residual, probability = np.full((2, len(labels)), np.nan)
-    groups = picks.groupby(["record", "phase"]).indices
-    for key, rows in labels.groupby(["record", "phase"]).indices.items():
-        near, wanted = picks.iloc[groups.get(key, [])], labels.iloc[rows]
-        origin = wanted["time"].iloc[0]
-        pick_times, label_times = (np.array(times - origin, dtype=float) for times in (near["time"], wanted["time"]))
-        i, j = metrics.match_picks(pick_times, label_times, tolerance)
-        residual[rows[j]] = pick_times[i] - label_times[j]
-        probability[rows[j]] = near["probability"].to_numpy()[i]
-    return labels.assign(residual=residual, probability=probability)
-
-
-def _classify(picker: WaveformModel, stream: Stream, options: Sequence[dict[str, float]]) -> list[list] | None:
+def classify(picker: WaveformModel, stream: Stream, options: Sequence[dict[str, float]]) -> list[list] | None:
     """
     Picks on traces without gaps, for each of some options, which must differ in thresholds only if there are several.
 

@@ -12,7 +12,7 @@ import torch
 
 from seisbench_cdiffsd import metrics
 from seisbench_cdiffsd.data.pairs import Mixtures
-from seisbench_cdiffsd.picking import load_picker, pick_windows
+from seisbench_cdiffsd.picking import load_picker
 from seisbench_cdiffsd.training.config import TrainingConfig
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -298,7 +298,7 @@ def test_pickers_find_simulated_p_where_it_is(simulated, pickers):
     for waveform, metadata in map(simulated.get_sample, range(len(simulated))):
         p = int(metadata[testdata.P_KEY])
         windows.append(waveform[:, p - 700 : p + 2300] + 3e-4 * random.standard_normal((3, 3000)))
-    (found,) = pick_windows(load_picker("PhaseNet"), windows, [0.3])
+    (found,) = evaluation.pick_windows(load_picker("PhaseNet"), windows, [0.3])
     late = found.loc[found["phase"] == "P"].set_index("record")["time"] - 7
     right = late[late.abs() < 0.5]
     assert right.index.nunique() >= 28 and not (late < -0.5).any() and right.abs().median() < 0.05

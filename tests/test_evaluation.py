@@ -264,3 +264,34 @@ def test_polarisation_of_a_linear_and_of_a_circular_motion():
     windows = np.stack([line[:, None] * np.sin(phase), [np.sin(phase), np.cos(phase), still]])
     axis, straight = evaluation.polarisation(windows, np.array([1000.0, 1000.0]))
     assert np.abs(axis[0]) == pytest.approx(line, abs=1e-6) and straight == pytest.approx([1, 0.5], abs=1e-6)
+
+
+def test_labels_get_the_pick_of_their_record_and_phase():
+    picks = pd.DataFrame(
+        [("a", "P", 10.1, 0.9), ("a", "P", 9.7, 0.8), ("b", "S", 5.0, 0.7), ("b", "P", 7.0, 0.6)],
+        columns=picking.PICK_COLUMNS,
+    )
+    labels = pd.DataFrame(
+        [("b", "P", 6.0), ("a", "P", 10.0), ("b", "S", 5.2), ("c", "P", 1.0)],
+        columns=["record", "phase", "time"],
+        index=[7, 3, 3, 0],
+    )
+    matched = evaluation.match_labels(picks, labels, 0.5)
+    assert matched.index.tolist() == [7, 3, 3, 0] and matched.record.tolist() == ["b", "a", "b", "c"]
+    np.testing.assert_allclose(matched.residual, [np.nan, 0.1, -0.2, np.nan], atol=1e-9)
+    np.testing.assert_allclose(matched.probability, [np.nan, 0.9, 0.7, np.nan])
+
+
+@pytest.mark.parametrize("name", ["PhaseNet", "EQTransformer"])
+def test_windows_are_picked_as_streams_at_each_threshold(name, pickers, example):
+    picker = picking.load_picker(name)
+    window = np.stack([example.select(component=component)[0].data for component in "ZNE"])
+    together = evaluation.pick_windows(picker, np.stack([window, 0.3 * window[:, ::-1]]), (0.3, 0.02))
+    assert len(together[1]) >= len(together[0])
+    for picks, least in zip(together, (0.3, 0.02), strict=True):
+        found = picking.pick_stream(picker, example, P_threshold=least, S_threshold=least)
+        picks = picks[picks.record == 0]
+        assert list(picks.phase) == list(found.phase)
+        seconds = (found.time - example[0].stats.starttime).astype(float)
+        np.testing.assert_allclose(picks.time, seconds, atol=1e-6)
+        np.testing.assert_allclose(picks.probability, found.probability, atol=1e-5)

