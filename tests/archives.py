@@ -7,7 +7,6 @@ from obspy import Stream, Trace, UTCDateTime
 
 from seisbench_cdiffsd import CDiffSD, cli
 from seisbench_cdiffsd.files import work as doing
-from seisbench_cdiffsd.files.jobs import jobs_of_archive
 from seisbench_cdiffsd.files.reading import between
 from seisbench_cdiffsd.files.sds import ChannelDay, scan
 from seisbench_cdiffsd.files.workers import run_here
@@ -51,12 +50,12 @@ def store(root, data):
 
 def jobs_of(settings, first=FIRST, last=LAST, **kwargs):
     """All jobs."""
-    return jobs_of_archive(scan(settings.source, first, last, location=settings.location, **kwargs)[0], settings)
+    return scan(settings, first, last, **kwargs)[0]
 
 
 def work(settings, **kwargs):
     """Outcomes of all jobs, in this process."""
-    todo, strange = jobs_of(settings, **kwargs), scan(settings.source, FIRST, LAST, **kwargs)[1]
+    todo, strange = scan(settings, FIRST, LAST, **kwargs)
     outcomes = strange + [outcome for result in run_here(todo, settings, retries=0) for outcome in result]
     doing.write_manifest(todo, settings)
     return outcomes

@@ -26,7 +26,7 @@ from obspy import Trace, UTCDateTime
 from test_files import full_disk
 
 from seisbench_cdiffsd import CDiffSD
-from seisbench_cdiffsd.files import jobs, ledger, reading, workers, writing
+from seisbench_cdiffsd.files import ledger, reading, sds, workers, writing
 from seisbench_cdiffsd.files import work as doing
 from seisbench_cdiffsd.files.ledger import place, report, status
 from seisbench_cdiffsd.files.sds import channel_day, scan
@@ -96,7 +96,7 @@ def test_no_name_leads_out_of_the_folder(codes):
     assert channel is not None or codes != ["XX", "AAA", "00", "HHZ"]
 
 
-def test_days_are_found_where_they_belong_also_in_linked_folders(source, tmp_path):
+def test_days_are_found_where_they_belong_also_in_linked_folders(settings, source, tmp_path):
     for year in source.iterdir():
         (tmp_path / "linked" / year.name).mkdir(parents=True)
         for network in year.iterdir():
@@ -104,12 +104,12 @@ def test_days_are_found_where_they_belong_also_in_linked_folders(source, tmp_pat
         (tmp_path / "linked" / year.name / "loop").symlink_to(tmp_path / "linked")
     (source / "2020" / "XX" / "AAA" / "HHZ.D" / "notes.txt").write_text("hello")
     (source / "2020" / "XX" / "AAA" / "HHN.D" / "XX.BBB.00.HHN.D.2020.365").write_bytes(b"")
-    days, strange = scan(source, FIRST, LAST)
+    days, strange = scan(settings, FIRST, LAST)
     assert len(days) == 8 and all(len(day.channels) == 3 for day in days)
     assert days[0].name == "XX.AAA.00.HH.2020.365" and days[0].channels[2].path.name == "XX.AAA.00.HHZ.D.2020.365"
     assert [Path(x.name).name for x in strange] == ["XX.BBB.00.HHN.D.2020.365", "notes.txt"]
-    assert len(scan(source, FIRST, FIRST)[0]) == 2 and len(scan(source, FIRST, LAST, ["XX.A*.00.HHZ"])[0]) == 4
-    assert scan(tmp_path / "linked", FIRST, LAST)[0] == days
+    assert len(scan(settings, FIRST, FIRST)[0]) == 2 and len(scan(settings, FIRST, LAST, ["XX.A*.00.HHZ"])[0]) == 4
+    assert scan(replace(settings, source=tmp_path / "linked"), FIRST, LAST)[0] == days
 
 
 # -- what is written
@@ -454,7 +454,7 @@ def test_an_error_of_the_disk_leaves_what_is_there(settings, monkeypatch):
 
 
 def test_what_is_no_file_takes_no_other_down(settings, monkeypatch):
-    whole, paths = jobs.index, [day_file(settings.source, code, day) for day in DAYS for code in "ZN"]
+    whole, paths = sds.index, [day_file(settings.source, code, day) for day in DAYS for code in "ZN"]
     for path in paths:
         path.unlink()
     os.mkfifo(paths[0])
@@ -467,7 +467,7 @@ def test_what_is_no_file_takes_no_other_down(settings, monkeypatch):
             raise OverflowError("year 27880 is out of range")
         return whole(path)
 
-    monkeypatch.setattr(jobs, "index", failing)
+    monkeypatch.setattr(sds, "index", failing)
     outcomes = work(settings)
     names = [str(path.relative_to(settings.source)) for path in (paths[0], paths[1], paths[3])]
     failed = {x.name: x.reason for x in outcomes if x.state == "failed"}
@@ -584,8 +584,8 @@ def test_where_nothing_is_found_the_mistake_is_named(command, source, tmp_path):
     )
     elsewhere = f"named {layout} in these years, only such as 2020/XX.AAA.00.HHZ.D.2020.365 (is not where"
     for root, days, select, message in (
-        (empty, DAYS, "*", f"is no SDS archive: it has no folders of years with files {layout}"),
-        (flat, DAYS, "*", "is no SDS archive"),
+        (empty, DAYS, "*", f"it has no folders of years with files {layout}"),
+        (flat, DAYS, "*", "no folders of years"),
         (odd, DAYS, "*", elsewhere),
         (logs, DAYS, "*", "only such as *.LOG (not one of the components"),
         (source, DAYS, "HH?", f"matches HH?: {ids}"),

@@ -122,7 +122,6 @@ def archive(args: argparse.Namespace) -> int:
         raise CommandError(f"--end {args.end} is before --start {args.start}: exchange them.")
     from tqdm import tqdm
 
-    from seisbench_cdiffsd.files.jobs import jobs_of_archive
     from seisbench_cdiffsd.files.ledger import report, status
     from seisbench_cdiffsd.files.sds import scan, why_nothing
     from seisbench_cdiffsd.files.work import gone, write_manifest
@@ -136,11 +135,11 @@ def archive(args: argparse.Namespace) -> int:
     _, settings = prepared(args, weights=weights, threads=args.threads, **folders)
     if len({folder and os.path.realpath(folder) for folder in folders.values()}) < 3:
         raise CommandError("SDS_IN, SDS_OUT and --noise must be different folders.")
-    found, outcomes = scan(args.source, args.start, args.end, args.select, dict(args.components), args.location)
+    found, outcomes = scan(settings, args.start, args.end, args.select)
     if not found:
-        raise CommandError(why_nothing(args.source, args.start, args.end, args.select))
+        raise CommandError(why_nothing(settings, args.start, args.end, args.select))
     number, count = args.shard
-    jobs = jobs_of_archive(found[number - 1 :: count], settings)
+    jobs = found[number - 1 :: count]
     with folder_for(args.out, "SDS_OUT"):
         if args.workers == 0 or not jobs:
             results = run_here(jobs, settings, args.retries)

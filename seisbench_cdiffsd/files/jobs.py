@@ -1,7 +1,7 @@
 """
-One kind of job: an instrument over a span of time becomes files. What there is to do in files, and in archives.
+One kind of job: an instrument over a span of time becomes files. What there is to do in single files.
 
-Single files become a file for each record, named by id and start time; archives a file for each channel and day.
+They become a file for each record, named by id and start time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,7 @@ from obspy import UTCDateTime
 from seisbench_cdiffsd.denoising import fingerprint, margin
 from seisbench_cdiffsd.files.console import one_line
 from seisbench_cdiffsd.files.ledger import Entry, Outcome
-from seisbench_cdiffsd.files.reading import EXAMPLE, LONG_GAP, Block, Source, Unavailable, index, state
-from seisbench_cdiffsd.files.sds import ChannelDay, InstrumentDay, channel_day
+from seisbench_cdiffsd.files.reading import EXAMPLE, LONG_GAP, Block, Source, index, state
 from seisbench_cdiffsd.files.writing import Output, Unwritable, written_as
 from seisbench_cdiffsd.streams.components import COMPONENTS, Component, assign
 from seisbench_cdiffsd.weights import CDiffSD
@@ -119,20 +117,19 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Job:
+class Job:
+    """What both kinds of jobs have."""
+
     name: str
     targets: tuple[Target, ...]
     title: str = ""  # line before the names of the outputs
     short: bool = False  # whether it gets a figure
     before: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # states of files when the command began
-    missing: tuple[ChannelDay, ...] = ()  # channels of the station that exist only on other days
-
-
-# -- single files
+    missing: Mapping[str, Path] = field(default_factory=dict)  # files of channels that lack the day
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record(_Job):
+class Record(Job):
     """A record of an instrument in single files."""
 
     source: Source
@@ -145,7 +142,7 @@ class Record(_Job):
 
     def is_input(self, path: Path, settings: Settings) -> bool:
         """Whether a path leads to an input of the command, by whatever links."""
-        return _identity(path) in self.identities
+        return identity(path) in self.identities
 
     def open(self, parts: Iterable[Part], settings: Settings) -> dict[Path, str]:
         """Say where samples are; return files that cannot be read now, with reasons."""
@@ -161,7 +158,7 @@ def jobs_of_files(inputs: Iterable[str], settings: Settings) -> tuple[list[Recor
     """
     names = {name if name == str(EXAMPLE) else os.path.realpath(name): name for name in inputs}.values()
     before = {path: state(path) for path in map(Path, names)}  # before anything is read: a file may be growing
-    identities = frozenset(filter(None, map(_identity, before)))
+    identities = frozenset(filter(None, map(identity, before)))
     blocks: list[Block] = []
     outcomes: list[Outcome] = []
     for path in before:
@@ -217,7 +214,7 @@ def jobs_of_files(inputs: Iterable[str], settings: Settings) -> tuple[list[Recor
     return jobs, outcomes
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def identity(path: Path) -> tuple[int, int] | None:
     with suppress(OSError):
         known = path.stat()
         return known.st_dev, known.st_ino
@@ -282,78 +279,3 @@ def _target(name: str, ids: Iterable[str], paths: Iterable[Path], settings: Sett
     }
     owned = re.escape(name) + r"\.(?:(?:denoised|noise)(?:\.x[0-9.e+-]+)?\.mseed|picks\.(?:csv|xml)|png)"
     return Target(name, name, tuple(sorted(ids)), tuple(map(str, paths)), files, owned)
-
-
-# -- archives
-
-
-@dataclass(frozen=True, kw_only=True)
-class Day(_Job):
-    """A day of an instrument in an archive, each channel with an output of its own."""
-
-    channels: tuple[ChannelDay, ...]
-
-    def inputs(self, settings: Settings) -> dict[str, Path]:
-        paths = (x.path for channel in self.channels for x in channel.around())
-        return {path.as_posix(): settings.source / path for path in paths}
-
-    def is_input(self, path: Path, settings: Settings) -> bool:
-        real, source = (Path(os.path.realpath(x)) for x in (path, settings.source))
-        if real.is_relative_to(source) and channel_day(real.relative_to(source)):
-            return True
-        own = _identity(path)
-        twins = (settings.source / path.relative_to(x) for x in settings.roots.values() if path.is_relative_to(x))
-        return own is not None and any(own == _identity(twin) for twin in twins)
-
-    def open(self, parts: Iterable[Part], settings: Settings) -> dict[Path, str]:
-        start, reach = UTCDateTime(self.channels[0].day.isoformat()), settings.reach
-        end, unavailable = start + 86400, {}
-        for channel, part in zip(self.channels, parts, strict=True):
-            blocks: list[list[Block]] = []
-            for path, own in ((settings.source / x.path, x is channel) for x in channel.around()):
-                try:
-                    blocks.append(index(path) if own or path.exists() else [])
-                except Exception as error:  # a file takes no other one down
-                    blocks.append([])
-                    if isinstance(error, Unavailable):
-                        unavailable[path] = str(error)
-                    if own:
-                        part.problem(one_line(error))
-                        part.unread = True
-            spans = [span for block in blocks[1] for span in block.spans]
-            if spans and max(span.rate for span in spans) <= settings.least:  # as those of mass positions
-                part.skipped = f"at {settings.least:g} Hz or less"
-                continue
-            # samples a little outside of the day belong to the file of that day, but to this one if that is missing
-            first, last = start if blocks[0] else start - reach, end if blocks[2] else end + reach
-            others = sorted({span.id for span in spans} - {channel.id})
-            spans = [span for span in spans if span.id == channel.id]
-            outside = [span for span in spans if span.start < start - reach or span.end > end + reach]
-            if others:
-                part.problem(f"contains {listed(others)}, which was left out")
-            elif outside:
-                times = f"{min(span.start for span in outside)} to {max(span.end for span in outside)}"
-                part.problem(f"contains samples of other days, {times}, which were left out")
-            if any(span.start < last and span.end >= first for span in spans):
-                part.source, part.limits = Source([*chain(*blocks)], [channel.id]), (first, last)
-            elif blocks[1] and not part.problems:
-                part.problem("has no samples of its day")
-        return unavailable
-
-
-#: An instrument over a span of time, and the files to write of it.
-Job = Record | Day
-
-
-def jobs_of_archive(days: Iterable[InstrumentDay], settings: Settings) -> list[Day]:
-    """The jobs of days of instruments."""
-    jobs = []
-    for day in days:
-        targets = []
-        for channel in day.channels:
-            path, output = (x.path.as_posix() for x in (channel, channel.at(settings.location)))
-            name = ".".join(output.rsplit(".D.", 1))  # an entry is no day file
-            files = {"outputs": (output,), "noise": (output,)}
-            targets.append(Target(name, path, (channel.id,), (path,), files, re.escape(output)))
-        jobs.append(Day(name=day.name, targets=tuple(targets), missing=day.missing, channels=day.channels))
-    return jobs

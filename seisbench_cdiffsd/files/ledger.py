@@ -93,7 +93,6 @@ def place(folder: Path, out: Path) -> str:
 
 
 def entry_path(out: Path, name: str) -> Path:
-    """Path of the entry of this name."""
     return out / FOLDER / f"{name}.json"
 
 
@@ -134,10 +133,7 @@ def is_there(path: Path, known: Mapping[str, Any], verify: bool = False) -> bool
 
 
 def removed(root: Path, name: str, known: Mapping[str, Any]) -> bool:
-    """
-    Remove a file if it lies in a folder, without links that lead elsewhere, and has the contents that an entry states.
-    Return whether it was removed.
-    """
+    """Remove a file if it lies in a folder, without links, and has the contents that an entry states; say whether."""
     path, real = root / name, Path(os.path.realpath(root))
     if Path(os.path.realpath(path)) != real / name or not is_there(path, known, verify=True):
         return False

@@ -1,18 +1,24 @@
-"""The layout of archives of continuous data (SDS): a file for each channel and day, found by its name."""
+"""What there is to do in archives of continuous data (SDS): a file for each channel and day, found by its name."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
+from obspy import UTCDateTime
+
+from seisbench_cdiffsd.files.console import one_line
+from seisbench_cdiffsd.files.jobs import Job, Part, Settings, Target, identity, listed
 from seisbench_cdiffsd.files.ledger import Outcome
+from seisbench_cdiffsd.files.reading import Block, Source, Unavailable, index
 from seisbench_cdiffsd.streams.components import COMPONENTS, Component, assign
 
 #: Letters and digits only, so no code can lead out of the folder of the outputs.
@@ -21,8 +27,6 @@ NAME = re.compile(r"([A-Z0-9]{1,2})\.([A-Z0-9]{1,5})\.([A-Z0-9]{0,2})\.([A-Z0-9]
 LAYOUT = "YEAR/NET/STA/CHAN.D/NET.STA.LOC.CHAN.D.YEAR.DAY"
 #: Folders of a file in the archive: year, network, station, channel.
 DEPTH = 4
-#: What separates two of them.
-DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, order=True)
@@ -37,50 +41,85 @@ class ChannelDay:
 
     @property
     def id(self) -> str:
-        """Id of the channel."""
         return f"{self.network}.{self.station}.{self.location}.{self.channel}"
 
     @cached_property
     def path(self) -> Path:
-        """Path in the archive."""
-        folder = Path(f"{self.day:%Y}", self.network, self.station, f"{self.channel}.D")
-        return folder / f"{self.id}.D.{self.day:%Y.%j}"
+        return Path(f"{self.day:%Y}/{self.network}/{self.station}/{self.channel}.D/{self.id}.D.{self.day:%Y.%j}")
 
     def around(self) -> tuple[ChannelDay, ChannelDay, ChannelDay]:
         """The same channel on the day before, on this one and on the next."""
-        return replace(self, day=self.day - DAY), self, replace(self, day=self.day + DAY)
+        day = timedelta(days=1)
+        return replace(self, day=self.day - day), self, replace(self, day=self.day + day)
 
     def at(self, location: str | None) -> ChannelDay:
         """The same channel under another location code, or as it is."""
         return self if location is None else replace(self, location=location)
 
 
-@dataclass(frozen=True)
-class InstrumentDay:
-    """A day of an instrument."""
+@dataclass(frozen=True, kw_only=True)
+class Day(Job):
+    """A day of an instrument in an archive, each channel with an output of its own."""
 
-    name: str  # network, station, location, what the channels share of their codes, year and day
-    channels: tuple[ChannelDay, ...]  # those that are written as this instrument
-    missing: tuple[ChannelDay, ...] = ()  # channels of the station that exist only on other days, each with such a day
+    channels: tuple[ChannelDay, ...]
+
+    def inputs(self, settings: Settings) -> dict[str, Path]:
+        paths = (x.path for channel in self.channels for x in channel.around())
+        return {path.as_posix(): settings.source / path for path in paths}
+
+    def is_input(self, path: Path, settings: Settings) -> bool:
+        real, source = (Path(os.path.realpath(x)) for x in (path, settings.source))
+        if real.is_relative_to(source) and channel_day(real.relative_to(source)):
+            return True
+        own = identity(path)
+        twins = (settings.source / path.relative_to(x) for x in settings.roots.values() if path.is_relative_to(x))
+        return own is not None and any(own == identity(twin) for twin in twins)
+
+    def open(self, parts: Iterable[Part], settings: Settings) -> dict[Path, str]:
+        start, reach = UTCDateTime(self.channels[0].day.isoformat()), settings.reach
+        end, unavailable = start + 86400, {}
+        for channel, part in zip(self.channels, parts, strict=True):
+            blocks: list[list[Block]] = []
+            for path, own in ((settings.source / x.path, x is channel) for x in channel.around()):
+                try:
+                    blocks.append(index(path) if own or path.exists() else [])
+                except Exception as error:  # a file takes no other one down
+                    blocks.append([])
+                    if isinstance(error, Unavailable):
+                        unavailable[path] = str(error)
+                    if own:
+                        part.problem(one_line(error))
+                        part.unread = True
+            spans = [span for block in blocks[1] for span in block.spans]
+            if spans and max(span.rate for span in spans) <= settings.least:  # as those of mass positions
+                part.skipped = f"at {settings.least:g} Hz or less"
+                continue
+            # samples a little outside of the day belong to the file of that day, but to this one if that is missing
+            first, last = start if blocks[0] else start - reach, end if blocks[2] else end + reach
+            others = sorted({span.id for span in spans} - {channel.id})
+            spans = [span for span in spans if span.id == channel.id]
+            outside = [span for span in spans if span.start < start - reach or span.end > end + reach]
+            if others:
+                part.problem(f"contains {listed(others)}, which was left out")
+            elif outside:
+                times = f"{min(span.start for span in outside)} to {max(span.end for span in outside)}"
+                part.problem(f"contains samples of other days, {times}, which were left out")
+            if any(span.start < last and span.end >= first for span in spans):
+                part.source, part.limits = Source([*chain(*blocks)], [channel.id]), (first, last)
+            elif blocks[1] and not part.problems:
+                part.problem("has no samples of its day")
+        return unavailable
 
 
-def scan(
-    source: Path,
-    start: date,
-    end: date,
-    select: Sequence[str] = ("*",),
-    names: Mapping[str, str] | None = None,
-    location: str | None = None,
-) -> tuple[list[InstrumentDay], list[Outcome]]:
+def scan(settings: Settings, start: date, end: date, select: Sequence[str] = ("*",)) -> tuple[list[Day], list[Outcome]]:
     """
-    The days of instruments in an archive.
+    The days of instruments in an archive, in order of their names; channels that were skipped, and files that are not
+    where their names belong. Channels that would have one id are in one instrument.
 
     :param select: Patterns of channel ids, such as "CH.*.*.HH?"
-    :param names: Components by name, see :py:func:`assign`
-    :param location: Location code to write; channels that would then have one id are in one instrument
-    :return: Days in order of their names; channels that were skipped, and files that are not where their names belong
     :raises OSError: If the archive cannot be read
     """
+    source = settings.source
     strange: list[Outcome] = []
     stations: dict[tuple[str, str], set[ChannelDay]] = defaultdict(set)
 
@@ -101,54 +140,60 @@ def scan(
                     stations[channel.network, channel.station].add(channel)
     if not source.is_dir():
         raise FileNotFoundError(f"{source} is not a directory.")
-    found: list[InstrumentDay] = []
+    found: list[Day] = []
     others: set[str] = set()
-    for everything in stations.values():
-        components = assign({channel.id for channel in everything}, names)  # neighbours tell what a code means
+    for everything in stations.values():  # neighbours tell what a code means
+        components = assign({channel.id for channel in everything}, settings.components)
         channels = {x for x in everything if any(fnmatchcase(x.id, pattern) for pattern in select)}
         others |= {channel.channel for channel in channels if channel.id not in components}
-        found += _days({channel for channel in channels if channel.id in components}, components, location)
+        found += _days({channel for channel in channels if channel.id in components}, components, settings)
     reason = f"not one of the components {', '.join(COMPONENTS)}; --components UD=Z NS=N EW=E names others"
     skipped = [Outcome(f"*.{code}", "skipped", reason) for code in sorted(others)]
     return sorted(found, key=lambda x: x.name), [*skipped, *sorted(strange)]
 
 
-def _days(channels: set[ChannelDay], components: Mapping[str, Component], location: str | None) -> list[InstrumentDay]:
+def _days(channels: set[ChannelDay], components: Mapping[str, Component], settings: Settings) -> Iterator[Day]:
     """The days of the instruments of a station; the first of each day also tells what the station lacks on it."""
     groups: dict[date, dict[str, list[ChannelDay]]] = defaultdict(lambda: defaultdict(list))
-    known: dict[str, ChannelDay] = {}
+    known: dict[str, Path] = {}
     for channel in sorted(channels, key=lambda x: (x.day, x.id)):
-        known.setdefault(channel.id, channel)  # the first day, to be the same one for all days and shards
+        known.setdefault(channel.id, channel.path)  # the first day, to be the same one for all days and shards
         code = components[channel.id].instrument.rpartition(".")[2]
-        instrument = f"{channel.at(location).id.rpartition('.')[0]}.{code}.{channel.day:%Y.%j}"
+        instrument = f"{channel.at(settings.location).id.rpartition('.')[0]}.{code}.{channel.day:%Y.%j}"
         groups[channel.day][instrument].append(channel)
-    days = []
     for instruments in groups.values():
         there = {channel.id for group in instruments.values() for channel in group}
-        missing = tuple(channel for name, channel in sorted(known.items()) if name not in there)
+        missing = {name: path for name, path in sorted(known.items()) if name not in there}
         for name, group in sorted(instruments.items()):
-            days.append(InstrumentDay(name, tuple(group), missing))
-            missing = ()
-    return days
+            targets = tuple(_target(channel, settings) for channel in group)
+            yield Day(name=name, targets=targets, missing=missing, channels=tuple(group))
+            missing = {}
 
 
-def why_nothing(source: Path, start: date, end: date, select: Sequence[str]) -> str:
+def _target(channel: ChannelDay, settings: Settings) -> Target:
+    path, output = (x.path.as_posix() for x in (channel, channel.at(settings.location)))
+    name = ".".join(output.rsplit(".D.", 1))  # an entry is no day file
+    files = {"outputs": (output,), "noise": (output,)}
+    return Target(name, path, (channel.id,), (path,), files, re.escape(output))
+
+
+def why_nothing(settings: Settings, start: date, end: date, select: Sequence[str]) -> str:
     """Why :py:func:`scan` found nothing, in one line. Only the years asked for are searched."""
+    source = settings.source
     years = sorted(path.name for path in source.iterdir() if re.fullmatch(r"\d{4}", path.name, re.ASCII))
-    if not years:
-        return f"{source} is no SDS archive: it has no folders of years with files {LAYOUT}."
     if not any(start.year <= int(year) <= end.year for year in years):
-        return f"{source} has nothing from {start} to {end}: its years are {', '.join(years)}."
-    days, skipped = scan(source, date(start.year, 1, 1), date(end.year, 12, 31))
-    if not days:
-        found = f", only such as {skipped[0].name} ({skipped[0].reason})" if skipped else ""
-        return f"{source} has no files of channels Z, N, E, 1 or 2 named {LAYOUT} in these years{found}."
+        has = f"its years are {', '.join(years)}" if years else f"it has no folders of years with files {LAYOUT}"
+        return f"{source} has nothing from {start} to {end}: {has}."
+    days, skipped = scan(settings, date(start.year, 1, 1), date(end.year, 12, 31))
     channels = [channel for day in days for channel in day.channels]
     dates = sorted(x.day for x in channels if any(fnmatchcase(x.id, pattern) for pattern in select))
-    if not dates:
+    if dates:
+        return f"{source} has nothing from {start} to {end}: in these years it has days from {dates[0]} to {dates[-1]}."
+    if channels:
         wanted = " ".join(select)
         return f"No channel of {source} matches {wanted}: patterns are NET.STA.LOC.CHA, such as {channels[0].id}."
-    return f"{source} has nothing from {start} to {end}: in these years it has days from {dates[0]} to {dates[-1]}."
+    found = f", only such as {skipped[0].name} ({skipped[0].reason})" if skipped else ""
+    return f"{source} has no files of channels Z, N, E, 1 or 2 named {LAYOUT} in these years{found}."
 
 
 def channel_day(path: Path) -> ChannelDay | None:

@@ -21,15 +21,17 @@ from seisbench_cdiffsd.denoising import check_pieces, margin
 from seisbench_cdiffsd.files import ledger
 from seisbench_cdiffsd.files.console import one_line
 from seisbench_cdiffsd.files.extras import Extras
-from seisbench_cdiffsd.files.jobs import Job, Part, Settings, jobs_of_files, listed
+from seisbench_cdiffsd.files.jobs import Part, Record, Settings, jobs_of_files, listed
 from seisbench_cdiffsd.files.ledger import Entry, Outcome
 from seisbench_cdiffsd.files.reading import ReadError, between, index, state
-from seisbench_cdiffsd.files.sds import channel_day
+from seisbench_cdiffsd.files.sds import Day, channel_day
 from seisbench_cdiffsd.files.writing import Output, Unwritable, folder_for, replacing
 from seisbench_cdiffsd.picking import NOT_PICKED
 from seisbench_cdiffsd.streams.pieces import LARGEST
 from seisbench_cdiffsd.weights import CDiffSD
 
+#: An instrument over a span of time, and the files to write of it.
+Job = Record | Day
 #: Seconds that are denoised at once.
 PIECE_SECONDS = 6 * 3600.0
 #: Errors after which no other job can write its files either.
@@ -47,8 +49,6 @@ def denoised_pieces(
     """
     Signal and noise from `start` to before `end`, in pieces of so many seconds, and in constant memory: except for
     rounding, that of one call of :py:meth:`CDiffSD.denoise` with all samples that `read` returns.
-
-    :raises ValueError: If the filter of the model has no lower corner, so each sample depends on the whole record
     """
     check_pieces(model)
     around = margin(model)
@@ -71,10 +71,8 @@ def denoise_files(
     report: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Outcome]:
     """
-    Denoise files, or "example", one instrument after the other, and call `report` with lines on what was written.
-
-    :return: Outcomes of the inputs that failed, and of each output
-    :raises OSError: If nothing can be written to the folder
+    Outcomes of files, or "example", of which one instrument is denoised after the other; `report` is called with lines
+    on what was written. Raises OSError if nothing can be written to the folder.
     """
     jobs, outcomes = jobs_of_files(inputs, settings)
     yield from [*outcomes]
@@ -149,7 +147,6 @@ def run(
 
 
 def _states(job: Job, settings: Settings) -> dict[str, tuple[Any, ...]]:
-    """Name, size and time of all files that the outputs depend on, as they are now."""
     return {name: state(path) for name, path in job.inputs(settings).items()}
 
 
@@ -158,7 +155,6 @@ def _entries(job: Job, settings: Settings) -> list[Entry]:
 
 
 def _kinds(job: Job, settings: Settings) -> list[str]:
-    """Kinds of files that are wanted."""
     wanted = {"noise": settings.noise, "picks": settings.picks, "figures": settings.figures and job.short}
     return ["outputs", *(kind for kind, asked in wanted.items() if asked)]
 
@@ -194,10 +190,9 @@ def gone(jobs: Iterable[Job], outcomes: Iterable[Outcome], settings: Settings) -
 
 
 def _outcomes(job: Job, entries: Iterable[Entry], state: str, settings: Settings) -> list[Outcome]:
-    """Outcomes of a job, from its entries."""
     rows, losses = [], [(math.inf, "")]
     # channels of the station that exist only on other days, except those that are too slow for the model
-    missing = [x.id for x in job.missing if not _is_slow_file(settings.source / x.path, settings.least)]
+    missing = [x for x, path in job.missing.items() if not _is_slow_file(settings.source / path, settings.least)]
     notes = [f"no {', '.join(missing)}"] if missing else []
     for target, entry in zip(job.targets, entries, strict=True):
         problems, made = dict(entry["problems"]), entry["files"].get("outputs")
@@ -237,7 +232,6 @@ class Work:
         self._broken: set[str] = set()
 
     def write(self, model: CDiffSD, states: Mapping[str, Any], picker: WaveformModel | None) -> None:
-        """Write the files of all channels, all of them or none."""
         job, settings, chosen = self.job, self.settings, [part for part in self.parts if part.limits]
         extras = Extras(model, self.kinds, picker, settings.components)
         with ExitStack() as stack:
@@ -271,7 +265,6 @@ class Work:
             self._add(extras)
 
     def read(self, start: UTCDateTime, end: UTCDateTime) -> Stream:
-        """Samples of all channels."""
         stream = sum((part.source.read(start, end) for part in self.parts), Stream())
         self._broken.update(x.id for x in stream if x.data.dtype.kind == "f" and not np.isfinite(x.data).all())
         return stream

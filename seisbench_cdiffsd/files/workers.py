@@ -19,9 +19,9 @@ import torch
 
 from seisbench_cdiffsd.denoising import fingerprint
 from seisbench_cdiffsd.files.console import one_line
-from seisbench_cdiffsd.files.jobs import Job, Settings
+from seisbench_cdiffsd.files.jobs import Settings
 from seisbench_cdiffsd.files.ledger import Outcome
-from seisbench_cdiffsd.files.work import attempt, failed, run
+from seisbench_cdiffsd.files.work import Job, attempt, failed, run
 from seisbench_cdiffsd.weights import CDiffSD, load
 
 
@@ -48,13 +48,11 @@ def run_dask(
     """
     Outcomes of jobs as they finish, run through Dask, which is started at the first one that is not done.
 
-    :param workers: Number of workers to start, each a process with one thread for jobs: one for each GPU, or core
+    :param workers: Number of workers to start: one for each GPU, or core
     :param scheduler: Address of a running scheduler, whose workers must have access to the paths of the settings
     :param cluster: A class that starts a scheduler, such as "dask_jobqueue.SLURMCluster", with its own configuration
     :param retries: How often a job that fails is tried again; the death of a worker does not count as its failure
-    :param report: Called with the address of the dashboard, if Bokeh is installed, which its pages need
     :raises OSError: If there is no room for the outputs
-    :raises Lost: If the scheduler is gone, or a cluster cannot be started
     """
     left = deque(jobs)
     while left and (known := run(left[0], settings, None)):
@@ -74,9 +72,9 @@ def run_dask(
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(config))
         address: Any = scheduler
-        workers = workers or torch.cuda.device_count() or CPU_COUNT
         if scheduler is None:
-            address = stack.enter_context(_processes(workers) if cluster is None else _cluster(cluster, workers))
+            workers = workers or torch.cuda.device_count() or CPU_COUNT
+            address = stack.enter_context(_cluster(cluster, workers) if cluster else _processes(workers))
         try:
             if scheduler is not None:
                 asyncio.run(_reach(scheduler))
@@ -85,10 +83,8 @@ def run_dask(
             raise Lost(f"Cannot reach the scheduler {scheduler}: {one_line(error)}") from error
         if find_spec("bokeh"):
             report(f"Dashboard: {client.dashboard_link}")
-        futures = {
-            client.submit(_on_worker, job, settings, key=f"denoise-{job.name}", pure=False, retries=retries): job
-            for job in left
-        }
+        options = {"pure": False, "retries": retries}
+        futures = {client.submit(_on_worker, x, settings, key=f"denoise-{x.name}", **options): x for x in left}
         try:
             for future in as_completed(futures, loop=client.loop):
                 failure = CommClosedError() if future.cancelled() else future.exception()
@@ -118,7 +114,6 @@ def _model(weights: str, expected: str, number: int) -> CDiffSD:
 
 
 def _processes(workers: int) -> Any:
-    """Workers on this machine."""
     from distributed import LocalCluster
 
     # The terminal sends Ctrl-C to all processes, but only this one should report it, and when all of them are there:
@@ -143,7 +138,6 @@ def _processes(workers: int) -> Any:
 
 
 def _cluster(name: str, workers: int) -> Any:
-    """Workers that a class starts."""
     module, _, kind = name.rpartition(".")
     try:
         cluster = getattr(importlib.import_module(module), kind)()

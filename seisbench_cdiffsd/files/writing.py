@@ -36,9 +36,8 @@ class Unwritable(ValueError):
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """
-    A temporary path in the same folder, renamed to `path` at the end, and removed after a failure.
-
-    Temporary files that killed runs left for this path are removed too, those of live runs are not.
+    A temporary path in the same folder, renamed to `path` at the end, and removed after a failure. What killed runs
+    left for this path is removed too, but not what live runs write.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.stem)}.{8 * '[0-9a-f]'}.part{glob.escape(path.suffix)}"):
@@ -200,7 +199,6 @@ class MseedWriter:
 
     @property
     def loss(self) -> str:
-        """What the encoding lost, in one line."""
         if not self._error:
             return f"{self.encoding}, no sample rounded"
         scaled = f" times {self.scale:g}" if self.scale != 1 else ""
@@ -216,12 +214,10 @@ class Output(MseedWriter):
         super().__init__(self._replacing.__enter__().open("wb"), *encoding)
 
     def keep(self) -> None:
-        """Give it its name."""
         self.file.close()
         self._replacing.__exit__(None, None, None)
 
     def drop(self) -> None:
-        """Remove it, if it is not kept."""
         with suppress(OSError):  # of what is left to be written to a full disk
             self.file.close()
         self._replacing.__exit__(Unwritable, Unwritable(), None)
