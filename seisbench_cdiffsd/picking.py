@@ -151,12 +151,8 @@ def _stretches(picker: WaveformModel, members: Sequence[tuple[str, Trace, NDArra
 
 def classify(picker: WaveformModel, stream: Stream, options: Sequence[dict[str, float]]) -> list[list] | None:
     """
-    Picks on traces without gaps, for each of some options, which must differ in thresholds only if there are several.
-
-    As SeisBench's ``classify``, with one run of the picker. See the module for records of one window. The stream is
-    changed.
-
-    :return: Picks for each of the options, or None if the picker made nothing of the record
+    Picks on traces without gaps, which are changed, for each of some options, which must differ in thresholds only:
+    as SeisBench's ``classify``, except for records of one window, see the module. None if the picker made nothing of it
     """
     start, end = min(trace.stats.starttime for trace in stream), max(trace.stats.endtime for trace in stream)
     rate, kwargs = picker.sampling_rate, {**picker.default_args, **options[0]}

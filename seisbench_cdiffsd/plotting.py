@@ -34,6 +34,9 @@ STYLE: Any = [
     {"axes.grid": True, "axes.grid.axis": "x", "grid.color": "#e6e6e6", "grid.linewidth": 0.6},
     {"xtick.labelsize": 8, "ytick.labelsize": 8, "axes.formatter.limits": (-2, 4), "axes.formatter.use_mathtext": True},
 ]
+#: Formats of times, without the zeros at the end.
+FORMATS = ["%Y", "%b %Y", "%b %d", "%H:%M", "%H:%M", "%H:%M:%S.%f"]
+CLOCK: Any = {"formats": FORMATS, "zero_formats": FORMATS, "show_offset": False}
 #: Longer traces are drawn as the envelope of their extremes.
 MAX_POINTS = 10_000
 #: Samples above this, beside which nothing could be seen, are not drawn.
@@ -99,7 +102,10 @@ def plot_denoised(
                 few = len(found[name]) <= MAX_NAMED_PICKS
                 look = {"lw": 1.4, "alpha": 0.9} if few else {"lw": 0.6, "alpha": 0.4}
                 ax.axvline(pick.time.datetime, color=PHASES.get(pick.phase, OTHER), zorder=0, **look)
-            _date_axis(ax)
+            # 7 is the least that suits spans of all lengths
+            locator = AutoDateLocator(minticks=3, maxticks=7, tz=timezone.utc)
+            ax.xaxis.set_major_locator(locator)
+            ax.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=timezone.utc, **CLOCK))
             ax.yaxis.set_major_locator(MaxNLocator(3, symmetric=True))
             ax.yaxis.get_offset_text().set(ha="right", x=-0.01)  # beside the axes, clear of titles
         reach = max(abs(limit) for limit in row[0].get_ylim())
@@ -161,12 +167,3 @@ def _draw(ax: Axes, trace: Trace, values: NDArray[np.float64], colour: str) -> N
         values, step = np.stack([np.fmin.reduce(blocks, 1), np.fmax.reduce(blocks, 1)], 1).ravel(), step * bins / 2
     start = np.datetime64(trace.stats.starttime.datetime, "ns")
     ax.plot(start + (np.arange(len(values)) * step * 1e9).astype("timedelta64[ns]"), values, color=colour, lw=0.6)
-
-
-def _date_axis(ax: Axes) -> None:
-    # 7 is the least that suits spans of all lengths
-    locator = AutoDateLocator(minticks=3, maxticks=7, tz=timezone.utc)
-    clock = ["%Y", "%b %Y", "%b %d", "%H:%M", "%H:%M", "%H:%M:%S.%f"]  # without the zeros at the end
-    look = {"formats": clock, "zero_formats": clock, "show_offset": False}
-    ax.xaxis.set_major_locator(locator)
-    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=timezone.utc, **look))

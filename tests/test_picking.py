@@ -179,7 +179,7 @@ def test_a_record_has_the_same_picks_in_one_trace_as_in_several_that_touch(ends)
     extras = Extras(CDiffSD(), ["picks"], PeakPicker())
     for piece in (touching.slice(START, START + 199.99), touching.slice(START + 200, START + 400)):
         extras.add(piece, Stream())
-    found = extras.picks()
+    found = extras.picks
     expected = [("P", 30), ("S", 50), ("P", 150), ("S", 160), ("P", 250), ("S", 350), ("P", 390)]
     assert list(zip(found.phase, (found.time - START).round(3), strict=True)) == expected
 

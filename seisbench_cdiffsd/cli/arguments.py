@@ -33,10 +33,6 @@ def _checked(convert: Callable[[str], Any], valid: Callable[[Any], Any], said: s
     return value
 
 
-def _text(pattern: str, said: str) -> Callable[[str], Any]:
-    return _checked(str, lambda text: re.fullmatch(pattern, text, re.ASCII), said)
-
-
 def _is_address(text: str) -> bool:
     match = re.fullmatch(r"((tcp|tls)://)?([^\s:/]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})", text, re.ASCII)
     return bool(match) and int(match[4]) < 65536  # type: ignore[index]
@@ -48,9 +44,10 @@ scale = _checked(float, lambda x: 0 < x < math.inf, "a positive number")
 share = _checked(float, lambda x: 0 <= x < 1, "a number, at least 0 and below 1")
 day = _checked(date.fromisoformat, bool, "a day such as 2020-12-31")
 folder = _checked(lambda text: Path(text) if text else None, lambda x: True, "the name of a folder, such as '.'")
-code = _text(r"[A-Za-z0-9]{1,2}", "one or two letters or digits")
+code = _checked(str, re.compile(r"[A-Za-z0-9]{1,2}").fullmatch, "one or two letters or digits")
 address = _checked(str, _is_address, "a host and a port, such as tcp://localhost:8786")
-python_class = _text(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", "a class such as dask_jobqueue.SLURMCluster")
+names = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
+python_class = _checked(str, names.fullmatch, "a class such as dask_jobqueue.SLURMCluster")
 component = _checked(
     lambda text: tuple(text.split("=")),
     lambda x: len(x) == 2 and x[0] and x[1] in ("Z", "N", "E", "1", "2"),

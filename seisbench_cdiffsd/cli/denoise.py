@@ -68,11 +68,7 @@ def add_archive(commands: Any) -> None:
 
 
 def prepared(args: argparse.Namespace, **more: Any) -> tuple[Any, Any]:
-    """
-    The model and the settings that a command line asks for; what it does not mention is the model's.
-
-    :raises CommandError: If the weights cannot be loaded from this machine, or not denoise piece by piece
-    """
+    """The model and the settings that a command line asks for; what it does not mention is the model's."""
     from seisbench_cdiffsd.denoising import check_pieces, resolved
     from seisbench_cdiffsd.files.jobs import Settings
     from seisbench_cdiffsd.weights import DEFAULT, load

@@ -25,12 +25,7 @@ MAX_LISTED_PICKS = 8
 
 
 class Extras:
-    """
-    Picks and the figure of a record that comes in pieces, each of which is picked with the end of the one before.
-
-    :param kinds: "picks", "figures" or both
-    :param names: Components of channels with other codes, see :py:func:`pick_stream`
-    """
+    """Picks and the figure of a record that comes in pieces, each of which is picked with the end of the one before."""
 
     def __init__(
         self,
@@ -41,11 +36,11 @@ class Extras:
     ) -> None:
         self.model, self.kinds, self.picker, self.names = model, kinds, picker, names
         self.clean, self.noise = Stream(), Stream()
+        #: Picks so far, and why instruments that were picked on no piece were not, as :py:func:`pick_stream` has them.
+        self.picks = pd.DataFrame(columns=PICK_COLUMNS)
         self.before: pd.DataFrame | None = None
         #: Why there are no picks.
         self.failure = "" if picker is not None else "there is no picker"
-        self._picks = pd.DataFrame(columns=PICK_COLUMNS)
-        self._reasons: dict[str, str] | None = None
         self._tail, self._since = Stream(), UTCDateTime(-(10**10))
 
     def add(self, signal: Stream, noise: Stream) -> None:
@@ -65,20 +60,16 @@ class Extras:
     def _pick(self, piece: Stream) -> None:
         stream = self._tail + piece
         picks = pick_stream(self.picker, stream, self.names)
-        reasons, before = picks.attrs[NOT_PICKED], self._reasons
-        self._reasons = {name: why for name, why in reasons.items() if before is None or name in before}
+        reasons = picks.attrs[NOT_PICKED].items()
+        before = self.picks.attrs.get(NOT_PICKED, dict(reasons))
         # boolean arrays, as pandas takes an empty list as a selection of no columns
-        sure, new = (np.array([time < self._since for time in table["time"]], bool) for table in (self._picks, picks))
-        self._picks = pd.concat([self._picks[sure], picks[~new]], ignore_index=True)
+        sure, new = (np.array([time < self._since for time in table["time"]], bool) for table in (self.picks, picks))
+        self.picks = pd.concat([self.picks[sure], picks[~new]], ignore_index=True)
+        self.picks.attrs = {NOT_PICKED: {name: why for name, why in reasons if name in before}}
         end = max(trace.stats.endtime for trace in piece)
         self._since = end - OVERLAP
         tail = (between(trace, self._since - OVERLAP, end + 1) for trace in stream)
         self._tail = Stream([trace for trace in tail if len(trace)])
-
-    def picks(self) -> pd.DataFrame:
-        """All picks, and why instruments that were picked on no piece were not, as :py:func:`pick_stream` has them."""
-        self._picks.attrs[NOT_PICKED] = self._reasons or {}
-        return self._picks
 
     def write_picks(self, paths: Iterable[Path], noisy: Callable[[], Stream] | None) -> list[str]:
         """Write picks as CSV and QuakeML, and describe them, and those on the noisy record if it is short."""
@@ -86,8 +77,8 @@ class Extras:
             raise ValueError(self.failure)
         for path, write in zip(paths, (write_csv, write_quakeml), strict=True):
             with replacing(path) as temporary:
-                write(self.picks(), temporary)
-        lines = [f"  PhaseNet, denoised: {describe(self.picks())}"]
+                write(self.picks, temporary)
+        lines = [f"  PhaseNet, denoised: {describe(self.picks)}"]
         if noisy:
             self.before = pick_stream(self.picker, self.joined(noisy()), self.names)
             lines.insert(0, f"  PhaseNet, noisy:    {describe(self.before)}")
@@ -95,7 +86,7 @@ class Extras:
 
     def draw(self, path: Path, noisy: Stream) -> None:
         """Draw the record."""
-        after = None if self.failure else self.picks()
+        after = None if self.failure else self.picks
         band = {"filter_args": self.model.filter_args, "filter_kwargs": self.model.filter_kwargs}
         with replacing(path) as temporary:
             plot_denoised(self.joined(noisy), self.clean, self.noise, self.before, after, path=temporary, **band)

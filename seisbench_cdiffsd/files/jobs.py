@@ -62,7 +62,6 @@ class Settings:
 
     @classmethod
     def of(cls, model: CDiffSD, out: Path, **kwargs: Any) -> Settings:
-        """Settings for a model."""
         least, reach = model.min_sampling_rate, margin(model)
         return cls(out=out, model=fingerprint(model), least=least, reach=reach, **kwargs)
 
@@ -153,8 +152,8 @@ class Record(Job):
 
 def jobs_of_files(inputs: Iterable[str], settings: Settings) -> tuple[list[Record], list[Outcome]]:
     """
-    What to write of files: one for each record of an instrument, or for each day (UTC) of longer ones; and what failed
-    or is skipped. Long gaps, as between several earthquakes in one file, separate records.
+    What to write of files: one for each record of an instrument, which ends at a long gap, or for each day (UTC) of
+    longer ones; and what failed or is skipped.
     """
     names = {name if name == str(EXAMPLE) else os.path.realpath(name): name for name in inputs}.values()
     before = {path: state(path) for path in map(Path, names)}  # before anything is read: a file may be growing
@@ -199,18 +198,17 @@ def jobs_of_files(inputs: Iterable[str], settings: Settings) -> tuple[list[Recor
                 continue
             read = sorted({x.path for x in source.within(start - settings.reach, end + settings.reach)})
             name = file_name(instrument, max(start, UTCDateTime(ns=int(first.min()))))
-            states = {str(path.absolute()): before[path] for path in read}
-            job = Record(
+            record = Record(
                 name=name,
                 targets=(_target(name, ids, read, settings),),
                 title=f"{instrument}*  {start.strftime('%Y-%m-%d %H:%M:%S')}",
                 short=end - start <= SHORT + 1,  # it ends up to a second after its last sample
-                before=states,
+                before={str(path.absolute()): before[path] for path in read},
                 source=source,
                 limits=(start, end),
                 identities=identities,
             )
-            jobs.append(job)
+            jobs.append(record)
     return jobs, outcomes
 
 
@@ -222,7 +220,6 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Some names in a message, and the number of the others."""
     first = [*names]
     return ", ".join(first[:NAMED]) + (f" and {len(first) - NAMED} more" if len(first) > NAMED else "")
 
@@ -271,11 +268,8 @@ def file_name(instrument: str, start: UTCDateTime) -> str:
 
 def _target(name: str, ids: Iterable[str], paths: Iterable[Path], settings: Settings) -> Target:
     scaled = f".x{settings.scale:g}" if settings.scale != 1 else ""
-    files: dict[str, tuple[str, ...]] = {
-        "outputs": (f"{name}.denoised{scaled}.mseed",),
-        "noise": (f"{name}.noise{scaled}.mseed",),
-        "picks": (f"{name}.picks.csv", f"{name}.picks.xml"),
-        "figures": (f"{name}.png",),
-    }
+    endings: dict[str, tuple[str, ...]] = {"outputs": (f"denoised{scaled}.mseed",), "noise": (f"noise{scaled}.mseed",)}
+    endings |= {"picks": ("picks.csv", "picks.xml"), "figures": ("png",)}
+    files = {kind: tuple(f"{name}.{ending}" for ending in known) for kind, known in endings.items()}
     owned = re.escape(name) + r"\.(?:(?:denoised|noise)(?:\.x[0-9.e+-]+)?\.mseed|picks\.(?:csv|xml)|png)"
     return Target(name, name, tuple(sorted(ids)), tuple(map(str, paths)), files, owned)

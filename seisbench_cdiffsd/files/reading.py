@@ -303,7 +303,7 @@ def _believed(parts: list[Block]) -> list[Block]:
 
 
 class Source:
-    """The samples of some channels in parts of files, except those at the rate `least` in Hz, or at a lower one."""
+    """The samples of some channels in parts of files, at more than `least` Hz."""
 
     def __init__(self, parts: Sequence[Block], ids: Iterable[str], least: float = 0.0) -> None:
         self.ids, self.least = set(ids), least

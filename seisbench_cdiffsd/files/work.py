@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -338,16 +338,13 @@ class Work:
     def _add(self, extras: Extras) -> None:
         """Write picks and the figure: what goes wrong there leaves the samples as they are."""
         part = self.parts[0]
-
-        def noisy() -> Stream:
-            return self.read(*part.limits) if part.limits else Stream()
-
+        noisy = partial(self.read, *(part.limits or ()))
         for kind in (kind for kind in ("picks", "figures") if kind in self.kinds):
             paths = [self.settings.out / name for name in part.target.files[kind]]
             try:
                 if kind == "picks":
                     self.lines += extras.write_picks(paths, noisy if self.job.short else None)
-                    for instrument, reason in extras.picks().attrs[NOT_PICKED].items():
+                    for instrument, reason in extras.picks.attrs.get(NOT_PICKED, {}).items():
                         part.problem(f"{instrument}* was not picked, because {reason}")
                 else:
                     extras.draw(paths[0], noisy())
