@@ -22,8 +22,7 @@ import pytest
 from archives import FIRST, LAST, START, content, jobs_of, record, run, run_one, samples, states, store, work
 from hypothesis import example, given
 from hypothesis import strategies as st
-from obspy import Trace, UTCDateTime
-from test_files import full_disk
+from obspy import Trace
 
 from seisbench_cdiffsd import CDiffSD
 from seisbench_cdiffsd.files import ledger, reading, sds, workers, writing
@@ -255,23 +254,14 @@ def scaled(root, factor, components="ZNE"):
     return root
 
 
-def test_rounding_that_leaves_zeros_fails_and_losses_are_reported(command, tmp_path):
-    out, units = tmp_path / "out", scaled(tmp_path / "units", 1e-9)
-    for _ in range(2):
-        status, printed = command("--encoding", "int32", source=units)
-        assert status == 2 and printed.count("--scale") == 6 and not samples(out)
-    for count in ("2 done", "2 complete already"):
-        status, printed = command("--encoding", "int32", "--scale", 1e9, source=units)
-        assert status == 0 and count in printed
-        assert "int32 times 1e+09, largest rounding error 5e-10" in printed and "the worst" in printed
-    assert is_true(out) and "dB below the signal" in next(iter(total(out)["outputs"].values()))["loss"]
-    assert "dB" not in command(source=units)[1]  # of single precision
-
-
 @pytest.mark.parametrize(("factor", "failing"), [(1e-9, 2), (1e7, 2), (0, 0)])
 def test_one_channel_that_does_not_fit_fails_alone_and_zeros_are_no_loss(command, tmp_path, factor, failing):
-    status, printed = command("--encoding", "int32", source=scaled(tmp_path / "units", factor, "Z"))
-    assert status == bool(failing) and printed.count("--scale") == failing
+    units = scaled(tmp_path / "units", factor, "Z")
+    for _ in range(2):
+        status, printed = command("--encoding", "int32", source=units)
+        assert status == bool(failing) and printed.count("--scale") == failing
+    assert "int32, largest rounding error 0.5" in printed and is_true(tmp_path / "out")
+    assert "dB below the signal" in next(iter(total(tmp_path / "out")["outputs"].values()))["loss"]
     made = {name.split(".")[-4] for name in samples(tmp_path / "out")}
     assert made == ({"HHE", "HHN"} if failing else {"HHE", "HHN", "HHZ"})
     assert failing or not np.any(obspy.read(str(day_file(tmp_path / "out", station="CCC")))[0].data)
@@ -479,16 +469,6 @@ def test_what_is_no_file_takes_no_other_down(settings, monkeypatch):
 # -- faults
 
 
-def test_a_full_disk_ends_the_run_and_the_next_one_completes_it(settings):
-    work(settings)
-    expected = content(settings.out)
-    settings = replace(settings, out=settings.out.with_name("other"))
-    with full_disk(10_000), pytest.raises(OSError, match="large"):
-        work(settings)
-    assert not samples(settings.out)
-    assert states(work(settings)) == ["done"] and content(settings.out) == expected
-
-
 def test_a_disk_that_is_full_of_noise_leaves_the_signal_and_is_named(settings, monkeypatch):
     noise, whole = settings.out.with_name("noise"), writing.MseedWriter.write
 
@@ -519,24 +499,6 @@ def test_a_folder_that_is_removed_during_a_run_is_told(command, source, tmp_path
     monkeypatch.setattr(doing.Work, "commit", removing)
     status, printed = command(source=source, days=(FIRST, LAST))
     assert status == 1 and printed.count("is gone again") == 3
-
-
-def test_damage_and_loss_in_mid_run_are_repaired_by_the_next(settings):
-    work(settings)
-    expected, other = samples(settings.out), replace(settings, out=settings.out.with_name("other"))
-    todo, generator = jobs_of(other), np.random.default_rng(0)
-    whole = {path: path.read_bytes() for path in sorted(settings.source.rglob("*.D.*.*"))}
-    for path in generator.choice(list(whole), 6, replace=False):
-        if generator.random() < 0.5:
-            path.unlink()
-        else:
-            damaged = np.frombuffer(whole[path], dtype=np.uint8).copy()
-            damaged[generator.integers(0, len(damaged), 200)] = 0
-            path.write_bytes(damaged.tobytes())
-    list(workers.run_here(todo, other, retries=0))
-    for path, data in whole.items():
-        path.write_bytes(data)
-    assert "failed" not in states(work(other)) and samples(other.out) == expected
 
 
 # -- the command
@@ -596,17 +558,6 @@ def test_where_nothing_is_found_the_mistake_is_named(command, source, tmp_path):
     ):
         status, printed = command("--select", select, source=root, days=days)
         assert status == 2 and message in printed and printed.count("\n") == 1
-
-
-def test_empty_files_cost_little(command, tmp_path):
-    for i in range(1500):
-        day = UTCDateTime(2020, 1, 1) + 86400 * (i // 10)
-        path = tmp_path / "in" / f"{day.year}/XX/S{i % 10}/HHZ.D/XX.S{i % 10}..HHZ.D.{day.year}.{day.julday:03d}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    before = time.process_time()
-    status, printed = command(source=tmp_path / "in", days=("2020-01-01", "2021-12-31"))
-    assert status == 2 and "1500 failed" in printed and time.process_time() - before < 3
 
 
 # -- Dask
@@ -671,20 +622,6 @@ def until(true, process, seconds=120):
     while not (found := true()) and time.time() < deadline and process.poll() is None:
         time.sleep(0.02)
     return found
-
-
-def test_a_killed_scheduler_costs_nothing_but_time(settings, started):
-    import psutil
-
-    until(lambda: samples(settings.out), started)
-    children = psutil.Process(started.pid).children(recursive=True)
-    started.kill()
-    started.communicate(timeout=60)
-    psutil.wait_procs(children, timeout=60)
-    assert states(work(settings)) in (["done"], ["complete", "done"])
-    other = replace(settings, out=settings.out.with_name("other"))
-    work(other)
-    assert samples(settings.out) == samples(other.out) and not list(settings.out.rglob("*.part*"))
 
 
 def test_an_interrupt_while_workers_start_is_one_line(started):

@@ -108,14 +108,6 @@ def test_rates_come_back_as_they_are(number, by):
     assert [x.stats.sampling_rate for x in again] == 3 * [back[0].stats.sampling_rate]
 
 
-@pytest.mark.parametrize("rate", [100.02, 99.999, 62.5, 100 / 3, 123.456, 1 / 30])
-def test_output_merges_with_input(rate):
-    (source,) = written([channel("XX", "STA", "", "HHZ", rate=rate)])[0]
-    back, _ = written([source])
-    (merged,) = (back + Stream([source])).merge()
-    np.testing.assert_array_equal(merged.data, source.data)
-
-
 @pytest.mark.parametrize("processing", [None, "text"])
 def test_odd_headers_and_traces_of_headers_only_are_no_trouble(processing):
     trace, bare = channel("XX", "STA", "", "HHZ"), channel("XX", "STA", "", "HHN")
