@@ -15,7 +15,7 @@ Picks are rows of a data frame with the columns ``record``, ``phase``, ``time`` 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -117,13 +117,12 @@ def pick_stream(
 
 
 def _samples(trace: Trace) -> NDArray[np.int64]:
-    """Indices of the samples that are numbers."""
     if trace.data.dtype.kind not in "iufb":
         return np.zeros(0, np.int64)
     return np.flatnonzero(np.isfinite(np.ma.getdata(trace.data)) & ~np.ma.getmaskarray(trace.data))
 
 
-def _stretches(picker: WaveformModel, members: Sequence[tuple[str, Trace, NDArray[np.int64]]]) -> Iterator[Stream]:
+def _stretches(picker: WaveformModel, members: Sequence[tuple[str, Trace, NDArray[np.int64]]]) -> list[Stream]:
     """Copies of the components of one instrument without gaps, in stretches that are picked by themselves."""
     pieces, length = [], (picker.in_samples - 1) / picker.sampling_rate
     for letter, trace, there in members:
@@ -133,20 +132,19 @@ def _stretches(picker: WaveformModel, members: Sequence[tuple[str, Trace, NDArra
         for run in np.split(there, np.flatnonzero(np.diff(there) > BRIDGED * rate + 1) + 1):
             values = np.interp(np.arange(run[0], run[-1] + 1), run, np.ma.getdata(trace.data)[run].astype(np.float64))
             pieces.append(Trace(values, {**header, "starttime": trace.stats.starttime + run[0] / rate}))
-    stretch, end = Stream(), UTCDateTime(0)
+    stretches: list[Stream] = []
+    end = UTCDateTime(0)
     for piece in sorted(pieces, key=lambda piece: piece.stats.starttime):
-        first = (stretch or [piece])[0].stats
+        first = (stretches[-1] if stretches else [piece])[0].stats
         same = abs(piece.stats.sampling_rate - first.sampling_rate) <= SAME_RATE * first.sampling_rate
         near = piece.stats.starttime - end <= BRIDGED or piece.stats.endtime - first.starttime <= length
-        if stretch and not (same and near):
-            yield stretch.merge(method=1, fill_value="interpolate")
-            stretch = Stream()
-        elif stretch:
-            piece.stats.sampling_rate = first.sampling_rate
-        end = max(end, piece.stats.endtime) if stretch else piece.stats.endtime
-        stretch.append(piece)
-    if stretch:
-        yield stretch.merge(method=1, fill_value="interpolate")
+        if stretches and same and near:
+            piece.stats.sampling_rate, end = first.sampling_rate, max(end, piece.stats.endtime)
+            stretches[-1].append(piece)
+        else:
+            stretches.append(Stream([piece]))
+            end = piece.stats.endtime
+    return [stretch.merge(method=1, fill_value="interpolate") for stretch in stretches]
 
 
 def classify(picker: WaveformModel, stream: Stream, options: Sequence[dict[str, float]]) -> list[list] | None:

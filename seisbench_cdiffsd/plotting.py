@@ -135,7 +135,6 @@ def _is_drawn(trace: Trace) -> bool:
 
 
 def _within(picks: pd.DataFrame | None, start: UTCDateTime, end: UTCDateTime) -> list[Any]:
-    """The picks on a record, in order of time."""
     rows = [] if picks is None else [pick for pick in picks.itertuples() if start <= pick.time <= end]
     return sorted(rows, key=lambda pick: pick.time)
 

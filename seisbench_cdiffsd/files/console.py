@@ -8,10 +8,7 @@ from typing import TextIO
 
 
 def tell(text: str, file: TextIO | None = None) -> None:
-    """
-    Print. The command does its work even if nobody reads the output any more, or the console lacks letters of it.
-    Characters that would drive a terminal are printed as escapes.
-    """
+    """Print, even if nobody reads any more, or the console lacks letters; what would drive a terminal is escaped."""
     file = file or sys.stdout
     if file is None or file.closed:  # a command started with its standard output closed has none
         return

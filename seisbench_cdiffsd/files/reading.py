@@ -96,9 +96,8 @@ class Block:
 def index(path: Path, block: int = BLOCK) -> list[Block]:
     """
     The parts of a file in any format that ObsPy reads, except Python's pickle, which could run code; or of `EXAMPLE`.
-
-    miniSEED files are indexed by block, so any stretch of a long one can be read alone. What headers say against
-    reason, or against the bytes that are there, is left out and listed. Files without samples raise ReadError.
+    Any block of a miniSEED file can be read alone. What headers say against reason, or against the bytes that are
+    there, is left out and listed. Files without samples raise ReadError.
     """
     if path == EXAMPLE:
         return [Block(path, _spans(_read(path)))]
@@ -163,10 +162,8 @@ def _blocks(path: Path, file: BinaryIO, size: int, step: int) -> Iterator[Block]
 
 def _records(data: bytes, last: bool = True) -> tuple[bytes, NDArray[np.int64], int, bool]:
     """
-    The records in some bytes of a miniSEED file. Their headers are checked: ObsPy fails on others, or believes them.
-
-    Returns the sound records; their lengths in bytes; the bytes up to the end or, if these are not the last bytes, to
-    the beginning of a last record that is not complete; and whether something is damaged.
+    The sound records in bytes of a miniSEED file, as ObsPy fails on others, or believes them; their lengths; the bytes
+    up to the end or, if there are more, to a last record that is not complete; and whether something is damaged.
     """
     rows = np.frombuffer(data, np.uint8, len(data) // STEP * STEP).reshape(-1, STEP)
     digits, kind = rows[:, :6], rows[:, 6]
@@ -262,7 +259,6 @@ def _same(rate: float, other: float) -> bool:
 
 
 def _spans(stream: Stream) -> tuple[Span, ...]:
-    """What traces hold; text is nothing."""
     spans: dict[str, list[Span]] = defaultdict(list)
     samples = [x for x in stream if x.stats.npts and x.stats.get("mseed", {}).get("encoding") != "ASCII"]
     for trace in sorted(samples, key=lambda trace: trace.stats.starttime):

@@ -114,10 +114,7 @@ class Day(Job):
 def scan(settings: Settings, start: date, end: date, select: Sequence[str] = ("*",)) -> tuple[list[Day], list[Outcome]]:
     """
     The days of instruments in an archive, in order of their names; channels that were skipped, and files that are not
-    where their names belong. Channels that would have one id are in one instrument.
-
-    :param select: Patterns of channel ids, such as "CH.*.*.HH?"
-    :raises OSError: If the archive cannot be read
+    where their names belong. `select` are patterns of ids, such as "CH.*.*.HH?"; channels of one new id are together.
     """
     source = settings.source
     strange: list[Outcome] = []

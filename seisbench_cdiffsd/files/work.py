@@ -112,10 +112,9 @@ def run(
     report: Callable[[str], None] = lambda line: None,
 ) -> list[Outcome]:
     """
-    Do a job, unless it is done. No file is left incomplete; entries in the ledger are written last.
+    Do a job, unless it is done; return outcomes, none if there is something to do but no `model`, which returns one.
+    No file is left incomplete; entries in the ledger are written last.
 
-    :param model: Returns the model, when it is needed; None to do nothing but look
-    :return: Outcomes of the job, and of files with problems; none if there is something to do, but no model
     :raises OSError: If the outputs cannot be written, or a file changed while it was read; nothing is written then
     """
     states = job.before or _states(job, settings)
@@ -175,7 +174,6 @@ def _is_done(job: Job, entries: Iterable[Entry], settings: Settings, key: str) -
 
 
 def _all_there(job: Job, entries: Iterable[Entry], settings: Settings, verify: bool = False) -> bool:
-    """Whether there are entries, and the files of wanted kinds that they have."""
     kinds = _kinds(job, settings)
     files = [(kind, entry["files"].get(kind, {})) for entry in entries if entry for kind in kinds]
     there = (ledger.is_there(settings.roots[kind] / x, y, verify) for kind, known in files for x, y in known.items())
@@ -327,7 +325,6 @@ class Work:
             part.notes += [f"{listed(silent)}: constant, became zeros"] if silent else []
 
     def _take(self, kind: str, part: Part, path: Path, output: Output | None = None) -> None:
-        """Take a file that is written into the entry."""
         # the loss of single precision is negligible
         lossy = output and output.encoding != "float32" and math.isfinite(output.ratio)
         loss = {"ratio": output.ratio, "loss": output.loss} if output and lossy else {}
@@ -336,7 +333,6 @@ class Work:
         self.lines.append(f"  {path}" + (f"  ({output.loss})" if output else ""))
 
     def _add(self, extras: Extras) -> None:
-        """Write picks and the figure: what goes wrong there leaves the samples as they are."""
         part = self.parts[0]
         noisy = partial(self.read, *(part.limits or ()))
         for kind in (kind for kind in ("picks", "figures") if kind in self.kinds):
@@ -350,7 +346,7 @@ class Work:
                     extras.draw(paths[0], noisy())
                 for path in paths:
                     self._take(kind, part, path)
-            except Exception as error:  # of a library
+            except Exception as error:  # of a library, which leaves the samples as they are
                 part.problem(f"no {kind}: {one_line(error)}")
 
     def commit(self, key: str) -> list[Outcome]:

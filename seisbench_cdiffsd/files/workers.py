@@ -47,12 +47,11 @@ def run_dask(
 ) -> Iterator[list[Outcome]]:
     """
     Outcomes of jobs as they finish, run through Dask, which is started at the first one that is not done.
+    OSError means that there is no room for the outputs; the death of a worker does not count as a failure of its job.
 
     :param workers: Number of workers to start: one for each GPU, or core
     :param scheduler: Address of a running scheduler, whose workers must have access to the paths of the settings
     :param cluster: A class that starts a scheduler, such as "dask_jobqueue.SLURMCluster", with its own configuration
-    :param retries: How often a job that fails is tried again; the death of a worker does not count as its failure
-    :raises OSError: If there is no room for the outputs
     """
     left = deque(jobs)
     while left and (known := run(left[0], settings, None)):
@@ -105,7 +104,6 @@ def _on_worker(job: Job, settings: Settings) -> list[Outcome]:
 
 @lru_cache(maxsize=1)
 def _model(weights: str, expected: str, number: int) -> CDiffSD:
-    """The model of a worker, on a GPU if there is one."""
     model = load(weights)
     if fingerprint(model) != expected:
         raise ValueError(f"The weights {weights!r}, or the versions of seisbench-cdiffsd, differ on this worker.")

@@ -68,7 +68,6 @@ def folder_for(out: Path, option: str = "with --out") -> Iterator[None]:
 
 
 def _open_temporary(path: Path) -> tuple[Path, BinaryIO]:
-    """A new temporary file for `path`, open and locked."""
     while True:
         temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
         file = temporary.open("xb")
@@ -103,10 +102,8 @@ def only_run(out: Path) -> Iterator[None]:
 
 def written_as(codes: Sequence[str], location: str | None = None) -> tuple[str, ...]:
     """
-    The codes of a channel in miniSEED, if need be with another location. Those that do not fit lose what is no letter
-    or digit, then letters before a number at the end: " DS 11" becomes "DS11", STATION12 becomes STA12.
-
-    :raises Unwritable: If nothing is left of a code
+    The codes of a channel in miniSEED; or raise Unwritable if nothing is left of one. Those that do not fit lose what
+    is no letter or digit, then letters before a number at the end: " DS 11" becomes "DS11", STATION12 becomes STA12.
     """
     written = []
     for code, (name, most) in zip(codes, CODE_LENGTHS.items(), strict=True):
@@ -122,13 +119,10 @@ def written_as(codes: Sequence[str], location: str | None = None) -> tuple[str, 
 
 class MseedWriter:
     """
-    Writes streams to an open file, one after the other, and measures what the encoding loses.
-
-    Ids stay what they are, or are shortened and listed in `cut`. Rates come back as they are, if they are ratios of
-    small whole numbers, as 100.02 Hz is; miniSEED holds others to one in 10 million.
+    Writes streams to an open file, one after the other, and measures what the encoding loses. Rates come back as they
+    are, if they are ratios of small whole numbers, as 100.02 Hz is; miniSEED holds others to one in 10 million.
 
     :param encoding: "float32", or "int32" for samples times `scale`, rounded
-    :param location: Location code to write instead of the input's
     """
 
     def __init__(
