@@ -160,8 +160,8 @@ def test_the_memory_does_not_grow_with_the_record(small, tmp_path):
             for i in range(units):
                 data = stream(unit, rate=100, components="Z", start=START + i * unit, seed=i)
                 file.write(write(tmp_path / "part", data).read_bytes())
-        source = Source(index(path, block=2**15), ["XX.STA..HHZ"])
         tracemalloc.start()
+        source = Source(index(path, block=2**15), ["XX.STA..HHZ"])
         pieces = denoised_pieces(small, source.read, START, START + units * unit, piece=300, overlap=0)
         samples = sum(trace.stats.npts for signal, _ in pieces for trace in signal)
         _, most = tracemalloc.get_traced_memory()

@@ -259,16 +259,3 @@ def test_contents_are_compared_where_size_and_time_are_the_same(tmp_path):
     path.write_bytes(b"two")
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert state(path) == before and contents(path) == hashlib.sha256(b"two").hexdigest()
-
-
-def test_indexing_a_long_file_takes_little_memory(tmp_path):
-    record = write(tmp_path / "a", stream(seconds=600, components="Z")).read_bytes()
-    with (tmp_path / "b").open("wb") as file:
-        for _ in range(6):
-            file.write(record * (2**24 // len(record)))
-    index(tmp_path / "a")
-    tracemalloc.start()
-    index(tmp_path / "b")
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert most < 80e6 < (tmp_path / "b").stat().st_size

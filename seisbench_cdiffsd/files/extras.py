@@ -20,8 +20,6 @@ from seisbench_cdiffsd.streams.records import joined
 
 #: Seconds of a piece that are picked again with the next one.
 OVERLAP = 60.0
-#: More picks than these are counted, not listed.
-MAX_LISTED_PICKS = 8
 
 
 class Extras:
@@ -94,7 +92,7 @@ class Extras:
 
 def describe(picks: pd.DataFrame) -> str:
     """Picks in one line; if there are many, their numbers; if the record was not picked, why."""
-    if len(picks) > MAX_LISTED_PICKS:
+    if len(picks) > 8:
         return ", ".join(f"{count} {phase}" for phase, count in picks["phase"].value_counts().sort_index().items())
     found = (f"{p.phase} {p.time.strftime('%H:%M:%S.%f')[:-4]} ({p.probability:.2f})" for p in picks.itertuples())
     reasons = picks.attrs.get(NOT_PICKED, {}).values()

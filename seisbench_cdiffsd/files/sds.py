@@ -25,8 +25,6 @@ from seisbench_cdiffsd.streams.components import COMPONENTS, Component, assign
 NAME = re.compile(r"([A-Z0-9]{1,2})\.([A-Z0-9]{1,5})\.([A-Z0-9]{0,2})\.([A-Z0-9]{3})\.D\.(\d{4})\.(\d{3})", re.ASCII)
 #: The layout in words.
 LAYOUT = "YEAR/NET/STA/CHAN.D/NET.STA.LOC.CHAN.D.YEAR.DAY"
-#: Folders of a file in the archive: year, network, station, channel.
-DEPTH = 4
 
 
 @dataclass(frozen=True, order=True)
@@ -127,8 +125,8 @@ def scan(settings: Settings, start: date, end: date, select: Sequence[str] = ("*
 
     for year in range(start.year, end.year + 1):
         for folder, folders, files in os.walk(source / str(year), onerror=unreadable, followlinks=True):
-            if len(Path(folder).relative_to(source).parts) >= DEPTH:
-                folders.clear()  # a link to a parent folder would never end
+            if len(Path(folder).relative_to(source).parts) >= 4:
+                folders.clear()  # below year, network, station, channel; a link to a parent folder would never end
             for path in (Path(folder, file).relative_to(source) for file in files if not file.startswith(".")):
                 channel = channel_day(path)
                 if channel is None:
