@@ -523,7 +523,7 @@ def test_extras_that_fail_leave_the_result(run, tmp_path, monkeypatch, what):
     def failing(*args, **kwargs):
         raise RuntimeError("no LaTeX")
 
-    monkeypatch.setattr(extras, what, failing)
+    monkeypatch.setattr(work if what == "pick_stream" else extras, what, failing)
     sources = [channels(tmp_path / name, [f"XX.{name}..HHZ"]) for name in ("AAA", "BBB")]
     picker = None if what == "plot_denoised" else deaf()
     outcomes = run(*sources, picker=picker, figures=picker is None, picks=picker is not None)

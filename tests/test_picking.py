@@ -1,5 +1,6 @@
 """Picking: windows, streams and labels, with a picker that needs no weights and with the real ones where they are."""
 
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -167,7 +168,7 @@ def test_a_record_has_the_same_picks_in_one_trace_as_in_several_that_touch(ends)
     window[1, [5000, 16_000, 35_000]] = 10
     edges = [START, *(START + end for end in ends), START + 400]
     touching = sum((to_stream(window).slice(first, stop - 0.01) for first, stop in pairwise(edges)), Stream())
-    extras = Extras(CDiffSD(), ["picks"], PeakPicker())
+    extras = Extras(CDiffSD(), ["picks"], partial(picking.pick_stream, PeakPicker()))
     for piece in (touching.slice(START, START + 199.99), touching.slice(START + 200, START + 400)):
         extras.add(piece, Stream())
     found = extras.picks

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from seisbench.models import WaveformModel
 from seisbench_cdiffsd.files.console import one_line, printable
 from seisbench_cdiffsd.files.reading import between
 from seisbench_cdiffsd.files.writing import replacing
-from seisbench_cdiffsd.picking import NOT_PICKED, PICK_COLUMNS, pick_stream
+from seisbench_cdiffsd.picking import NOT_PICKED, PICK_COLUMNS
 from seisbench_cdiffsd.plotting import plot_denoised
 from seisbench_cdiffsd.streams.records import joined
 
@@ -25,20 +26,15 @@ OVERLAP = 60.0
 class Extras:
     """Picks and the figure of a record that comes in pieces, each of which is picked with the end of the one before."""
 
-    def __init__(
-        self,
-        model: WaveformModel,
-        kinds: Iterable[str],
-        picker: WaveformModel | None = None,
-        names: Mapping[str, str] | None = None,
-    ) -> None:
-        self.model, self.kinds, self.picker, self.names = model, kinds, picker, names
+    def __init__(self, model: WaveformModel, kinds: Iterable[str], pick: Callable[..., pd.DataFrame] | None) -> None:
+        self.model, self.kinds = model, kinds
+        self.pick: Any = pick
         self.clean, self.noise = Stream(), Stream()
-        #: Picks so far, and why instruments that were picked on no piece were not, as :py:func:`pick_stream` has them.
+        #: Picks so far, and in its ``attrs`` why instruments were picked on no piece.
         self.picks = pd.DataFrame(columns=PICK_COLUMNS)
         self.before: pd.DataFrame | None = None
         #: Why there are no picks.
-        self.failure = "" if picker is not None else "there is no picker"
+        self.failure = "" if pick else "there is no picker"
         self._tail, self._since = Stream(), UTCDateTime(-(10**10))
 
     def add(self, signal: Stream, noise: Stream) -> None:
@@ -57,7 +53,7 @@ class Extras:
 
     def _pick(self, piece: Stream) -> None:
         stream = self._tail + piece
-        picks = pick_stream(self.picker, stream, self.names)
+        picks = self.pick(stream)
         reasons = picks.attrs[NOT_PICKED].items()
         before = self.picks.attrs.get(NOT_PICKED, dict(reasons))
         # boolean arrays, as pandas takes an empty list as a selection of no columns
@@ -78,7 +74,7 @@ class Extras:
                 write(self.picks, temporary)
         lines = [f"  PhaseNet, denoised: {describe(self.picks)}"]
         if noisy:
-            self.before = pick_stream(self.picker, self.joined(noisy()), self.names)
+            self.before = self.pick(self.joined(noisy()))
             lines.insert(0, f"  PhaseNet, noisy:    {describe(self.before)}")
         return lines
 

@@ -26,7 +26,7 @@ from seisbench_cdiffsd.files.ledger import Entry, Outcome
 from seisbench_cdiffsd.files.reading import ReadError, between, index, state
 from seisbench_cdiffsd.files.sds import Day, channel_day
 from seisbench_cdiffsd.files.writing import Output, Unwritable, folder_for, replacing
-from seisbench_cdiffsd.picking import NOT_PICKED
+from seisbench_cdiffsd.picking import NOT_PICKED, pick_stream
 from seisbench_cdiffsd.streams.pieces import LARGEST
 from seisbench_cdiffsd.weights import CDiffSD
 
@@ -231,7 +231,8 @@ class Work:
 
     def write(self, model: CDiffSD, states: Mapping[str, Any], picker: WaveformModel | None) -> None:
         job, settings, chosen = self.job, self.settings, [part for part in self.parts if part.limits]
-        extras = Extras(model, self.kinds, picker, settings.components)
+        pick = partial(pick_stream, picker, names=settings.components) if picker is not None else None
+        extras = Extras(model, self.kinds, pick)
         with ExitStack() as stack:
             for kind, part in ((x, y) for x in ("outputs", "noise") if x in self.kinds for y in chosen):
                 try:
