@@ -522,29 +522,16 @@ def test_mistakes_are_one_line(command, one, tmp_path):
 
 
 def test_where_nothing_is_found_the_mistake_is_named(command, source, tmp_path):
-    empty, flat, odd, logs = (tmp_path / name for name in ("empty", "flat", "odd", "logs"))
-    empty.mkdir()
-    store(flat, record("AAA", days=1))
-    for path in list(flat.rglob("*.D.20*")):
-        path.rename(flat / path.name)
-    shutil.rmtree(flat / "2020")
-    for folder, code in ((odd / "2020", "XX.AAA.00.HHZ"), (logs / "2020/XX/AAA/LOG.D", "XX.AAA.00.LOG")):
-        folder.mkdir(parents=True)
-        (folder / f"{code}.D.2020.365").touch()
-    layout, ids = (
-        "YEAR/NET/STA/CHAN.D/NET.STA.LOC.CHAN.D.YEAR.DAY",
-        "patterns are NET.STA.LOC.CHA, such as XX.AAA.00.HHE",
-    )
+    for path in ("flat/XX.AAA.00.HHZ.D.2020.365", "odd/2020/XX.AAA.00.HHZ.D.2020.365"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch()
+    layout = "YEAR/NET/STA/CHAN.D/NET.STA.LOC.CHAN.D.YEAR.DAY"
     elsewhere = f"named {layout} in these years, only such as 2020/XX.AAA.00.HHZ.D.2020.365 (is not where"
     for root, days, select, message in (
-        (empty, DAYS, "*", f"it has no folders of years with files {layout}"),
-        (flat, DAYS, "*", "no folders of years"),
-        (odd, DAYS, "*", elsewhere),
-        (logs, DAYS, "*", "only such as *.LOG (not one of the components"),
-        (source, DAYS, "HH?", f"matches HH?: {ids}"),
-        (source, DAYS, "XX.AAA.HHZ", f"matches XX.AAA.HHZ: {ids}"),
+        (tmp_path / "flat", DAYS, "*", f"it has no folders of years with files {layout}"),
+        (tmp_path / "odd", DAYS, "*", elsewhere),
+        (source, DAYS, "HH?", "matches HH?: patterns are NET.STA.LOC.CHA, such as XX.AAA.00.HHE"),
         (source, ("2030-01-01", "2030-01-02"), "*", "from 2030-01-01 to 2030-01-02: its years are 2020, 2021."),
-        (source, ("2020-01-01", "2020-01-02"), "*", "it has days from 2020-12-30 to 2020-12-31."),
         (source, ("2021-06-01", "2021-06-02"), "*.HHZ", "it has days from 2021-01-01 to 2021-01-02."),
     ):
         status, printed = command("--select", select, source=root, days=days)
