@@ -244,13 +244,9 @@ def _clashes(ids: Iterable[str], components: Mapping[str, Component], settings: 
 
 def _stretches(limits: Any) -> Iterator[tuple[UTCDateTime, UTCDateTime]]:
     """Spans of time, each a record or a day of one, from times of first and last samples in ns, in order."""
-    records: list[list[int]] = []
-    for first, last in limits.tolist():
-        if records and first - records[-1][1] <= LONG_GAP * 1e9:
-            records[-1][1] = max(records[-1][1], last)
-        else:
-            records.append([first, last])
-    for start, end in ((UTCDateTime(ns=first), UTCDateTime(ns=last)) for first, last in records):
+    ends = np.maximum.accumulate(limits[:, 1])
+    for record in np.split(limits, np.flatnonzero(limits[1:, 0] - ends[:-1] > LONG_GAP * 1e9) + 1):
+        start, end = UTCDateTime(ns=int(record[0, 0])), UTCDateTime(ns=int(record[:, 1].max()))
         if end - start <= LONGEST:
             yield start, end + 1
             continue
