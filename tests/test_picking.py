@@ -22,10 +22,10 @@ from seisbench_cdiffsd.files.extras import Extras, describe, write_csv, write_qu
 START = UTCDateTime(2020, 1, 1)
 
 
-def pick(picker, windows, threshold=0.5, **options):
+def pick(picker, windows, threshold=0.5):
     """Picks on windows at one threshold."""
     evaluation = pytest.importorskip("evaluation", reason="the benchmarks are not here")
-    (picks,) = evaluation.pick_windows(picker, windows, (threshold,), **options)
+    (picks,) = evaluation.pick_windows(picker, windows, (threshold,))
     return picks
 
 
