@@ -18,9 +18,16 @@ from options import DataError, Options
 from seisbench_cdiffsd.data import augmentations as aug
 from seisbench_cdiffsd.data import pairs
 from seisbench_cdiffsd.data.augmentations import P_KEY, RATE_KEY, S_KEY, SNR_KEY, State
-from seisbench_cdiffsd.data.datasets import earthquakes_of, noise_apart, noise_of, open_dataset, some
+from seisbench_cdiffsd.data.datasets import (
+    earthquakes_of,
+    in_split,
+    noise_apart,
+    noise_of,
+    open_dataset,
+    some,
+    take_split,
+)
 from seisbench_cdiffsd.data.pairs import Mixtures
-from seisbench_cdiffsd.data.splits import in_split, take_split
 from seisbench_cdiffsd.data.stores import InMemory, Joined, Steps
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE as RATE
 

@@ -1,4 +1,6 @@
-"""Datasets by name and path, and their records, chosen by metadata."""
+"""Datasets by name and path, their records, chosen by metadata, and splits that share no samples."""
+
+import time
 
 import numpy as np
 import pandas as pd
@@ -9,7 +11,7 @@ import seisbench.generate as sbg
 from written import written
 
 from seisbench_cdiffsd.data import augmentations as aug
-from seisbench_cdiffsd.data import datasets, pairs, splits
+from seisbench_cdiffsd.data import datasets, pairs
 from seisbench_cdiffsd.data.settings import DatasetChoice
 from seisbench_cdiffsd.data.stores import InMemory, Joined, OnDisk
 
@@ -106,7 +108,7 @@ def test_odd_rows_of_metadata_are_named_or_do_no_harm(tmp_path, column, value, m
     (table if column else table.iloc[:0]).to_csv(tmp_path / "x" / "metadata.csv", index=False)
 
     def read():
-        dataset = splits.take_split(datasets.open_chosen(DatasetChoice(str(tmp_path / "x"))), "dev")
+        dataset = datasets.take_split(datasets.open_chosen(DatasetChoice(str(tmp_path / "x"))), "dev")
         return len(InMemory(datasets.earthquakes_of(dataset), pairs.target(-np.inf, mute=True)))
 
     if message is None:
@@ -134,13 +136,13 @@ def test_missing_datasets_are_named(tmp_path, monkeypatch, name, message):
 
 
 def test_one_dataset_gives_earthquakes_and_noise_of_one_split(mixed):
-    train, dev = (splits.take_split(mixed, split) for split in ("train", "dev"))
+    train, dev = (datasets.take_split(mixed, split) for split in ("train", "dev"))
     assert numbers(datasets.earthquakes_of(train)) == [0, 2, 4] and numbers(datasets.noise_of(train)) == [1, 3, 5]
     with pytest.raises(ValueError, match=r"no earthquakes .* not clipped"):
         datasets.earthquakes_of(dev)
     assert numbers(datasets.earthquakes_of(dev, clipped=True)) == [6]
     with pytest.raises(ValueError, match="no test split"):
-        splits.take_split(mixed, "test")
+        datasets.take_split(mixed, "test")
 
 
 def test_damaged_records_are_skipped_or_named(mixed):
@@ -279,3 +281,134 @@ def test_some_records_are_the_same_ones_each_time_and_others_with_another_seed(m
     assert datasets.some(mixed, None) is datasets.some(mixed, 8) is mixed
     with pytest.raises(ValueError, match="dimension_order='NCW'"):
         OnDisk(sbd.WaveformDataset(mixed.path, component_order="ZNE", dimension_order="NWC"), [])
+
+
+def table(times, split="train", **columns):
+    """Metadata of records of 60 s of station A that start so many seconds after an hour."""
+    start = (pd.Timestamp("2020-01-01T00:00:00Z") + pd.to_timedelta(times, unit="s")).map(str)
+    known = {"station_code": "A", "trace_npts": 6000, "trace_sampling_rate_hz": 100.0}
+    return pd.DataFrame({"split": split, "trace_start_time": start, **known, **columns})
+
+
+def test_records_that_share_samples_with_an_earlier_split_are_left_out():
+    # the second starts while the first continues, the third while the second does; the fourth is of another station
+    metadata = table(
+        [0, 90, 120, 90, 0, 0], ["train", "dev", "test", "test", "test", "dev"], station_code=list("AAABAA")
+    )
+    metadata.loc[2:, "trace_start_time"] = ["2020-01-01 00:02:00", "2020-01-01T00:01:30Z", "", "1"]
+    assert datasets.in_split(metadata, "train").tolist() == [True, False, False, False, False, False]
+    assert datasets.in_split(metadata, "dev").tolist() == [False, False, False, False, False, True]
+    assert datasets.in_split(metadata, "test").tolist() == [False, False, False, True, True, False]
+    assert datasets.in_split(metadata.drop(columns="trace_start_time"), "dev").sum() == 2
+
+
+def test_whatever_shares_samples_is_found_by_comparing_all_with_all():
+    random, count = np.random.default_rng(0), 300
+    start, samples = random.integers(0, 40_000, count), random.integers(50, 60_000, count)
+    names = pd.Series(range(count)).astype(str) + "$0,:3,:" + pd.Series(samples).astype(str)
+    told = np.where(random.random(count) < 0.5, samples, np.nan)
+    split, station = random.choice(datasets.SPLITS, count), random.choice(["A", "B"], count)
+    metadata = table(start, split, station_code=station, trace_name=names, trace_npts=told)
+
+    def shared(least, records, others):
+        end = start + np.maximum(samples / 100, least)
+        both = (start[:, None] <= end) & (end[:, None] >= start) & (station[:, None] == station)
+        return both[np.ix_(others, records)].any(axis=0)
+
+    for number, name in enumerate(datasets.SPLITS):
+        own, earlier = split == name, np.isin(split, datasets.SPLITS[:number])
+        left = datasets.in_split(metadata, name)
+        np.testing.assert_array_equal(left[own], ~shared(100, own, earlier))
+        assert not left[~own].any()
+        np.testing.assert_array_equal(
+            datasets.share_samples(metadata[own], metadata[~own]), found := shared(0, own, ~own)
+        )
+        assert 0 < found.sum() < own.sum()
+
+
+def test_records_that_do_not_tell_their_length_count_as_long_as_others(tmp_path):
+    times = {"train": "2020-01-01T00:00:00Z", "dev": "2020-01-01T00:01:50Z", "test": "2020-01-01T00:10:00Z"}
+    records = [({"trace_name": x, "split": x, "station_code": "A", "trace_start_time": times[x]}) for x in times]
+    dataset = written(tmp_path / "x", [(metadata, np.ones((3, 18_000))) for metadata in records])
+    assert not dataset["trace_name"].str.contains("18000").any()
+    assert len(datasets.take_split(dataset, "test")) == 1
+    with pytest.raises(ValueError, match="no dev split"):
+        datasets.take_split(dataset, "dev")
+
+
+def test_records_share_samples_with_those_that_are_not_chosen_too(tmp_path):
+    times = {"station_code": "A", "trace_p_arrival_sample": 1.0}
+    records = [
+        ({**times, "split": split, "trace_start_time": time, "trace_category": category}, np.eye(3))
+        for split, time, category in (
+            ("train", "2020-01-01T00:00:00Z", "earthquake_local"),
+            ("train", "2021-01-01T00:00:00Z", "noise"),
+            ("dev", "2020-01-01T00:00:30Z", "noise"),
+            ("dev", "2022-01-01T00:00:30Z", "noise"),
+        )
+    ]
+    written(tmp_path / "x", records)
+    noise = datasets.open_chosen(DatasetChoice(str(tmp_path / "x"), category=("noise",)))
+    assert datasets.take_split(noise, "dev")["trace_start_time"].tolist() == ["2022-01-01T00:00:30Z"]
+
+
+def test_records_of_two_datasets_share_samples_at_one_station_and_one_time():
+    noise, event = table([-70, -50, 0, 50, 70]), table([0], "dev")
+    assert datasets.share_samples(noise, event).tolist() == [False, True, True, True, False]
+    assert not datasets.share_samples(noise.assign(station_code="B"), event).any()
+    assert not datasets.share_samples(noise.assign(station_network_code="XX"), event).any()
+    assert not datasets.share_samples(noise.assign(trace_start_time="unknown"), event).any()
+    assert not datasets.share_samples(noise.drop(columns=["trace_start_time", "station_code"]), event).any()
+    # those that do not tell their length have that of others
+    assert datasets.share_samples(noise, event.drop(columns="trace_npts"), (0, 80)).tolist() == [False] + 4 * [True]
+    assert datasets.share_samples(noise.drop(columns="trace_npts"), event, (80, 0)).tolist() == 4 * [True] + [False]
+
+
+def test_noise_keeps_apart_from_earthquakes_of_other_splits_but_not_of_its_own(tmp_path):
+    quake = {"trace_Pg_arrival_sample": 10.0}
+
+    def dataset(name, *tables):
+        rows = [row.dropna().to_dict() for table in tables for _, row in table.iterrows()]
+        return written(tmp_path / name, [(row, np.eye(3)) for row in rows])
+
+    noise = dataset("noise", table([0, 1000, 2000, 3000], "test"))
+    events = dataset("events", table([30], "train", **quake), table([1030], "dev", **quake), table([2030], "test"))
+    both = dataset("both", table([30], "train"), table([1030], "dev", trace_category="noise", **quake))
+    more = dataset("more", table([3030], "train", **quake))
+    assert datasets.noise_apart(noise, [both], "test") is noise  # what is no earthquake does no harm
+
+    def left(*events, split="test"):
+        return (datasets.noise_apart(noise, events, split)["trace_start_time"].str[11:16]).tolist()
+
+    assert left(events) == ["00:33", "00:50"] and left(events, more) == ["00:33"]
+    assert left(events, split="train") == ["00:00", "00:33", "00:50"]
+    events.metadata["split"] = None
+    assert left(events) == ["00:00", "00:16", "00:33", "00:50"]
+    whole = dataset("whole", table([0, 1000, 2000, 3000], "dev", **quake))
+    with pytest.raises(ValueError, match=r"All test noise of dataset .* overlaps earthquake records"):
+        left(whole)
+
+
+def test_a_million_records_are_compared_in_seconds():
+    count, random = 1_000_000, np.random.default_rng(0)
+    start = random.integers(0, 10**9, count).astype("datetime64[s]").astype(str)
+    columns = {"trace_npts": 6000, "trace_sampling_rate_hz": 100.0, "trace_start_time": start}
+    stations = random.choice([f"S{i:04d}" for i in range(2000)], count)
+    metadata = pd.DataFrame({"station_code": stations, **columns})
+    begin = time.perf_counter()
+    shared = datasets.share_samples(metadata[: count // 2], metadata[count // 2 :])
+    assert 0 < shared.sum() < count // 20 and time.perf_counter() - begin < 60
+
+
+def test_the_shared_noise_keeps_apart_from_the_shared_earthquakes(shared_data):
+    events, noise = (datasets.open_dataset(str(shared_data / "data" / name)) for name in ("events", "noise"))
+    assert [datasets.in_split(events.metadata, split).sum() for split in datasets.SPLITS] == [1795, 228, 282]
+    left_out = {}
+    for split in datasets.SPLITS:
+        whole = datasets.take_split(noise, split)
+        apart = datasets.noise_apart(whole, [events], split)
+        gone = whole.metadata[~whole["trace_name"].isin(apart["trace_name"])]
+        left_out[split] = sorted(gone["station_code"])
+        others = events.metadata[events["split"] != split]
+        assert datasets.share_samples(gone, others).all() and not datasets.share_samples(apart.metadata, others).any()
+    assert left_out == {"train": ["KLEF", "KLEF", "MRON"], "dev": [], "test": ["SHAI"] * 3}

@@ -10,9 +10,8 @@ from seisbench.data import WaveformDataset
 
 from seisbench_cdiffsd.data import pairs
 from seisbench_cdiffsd.data.augmentations import P_KEY, S_KEY, SNR_KEY, RandomOnset, in_band
-from seisbench_cdiffsd.data.datasets import earthquakes_of
+from seisbench_cdiffsd.data.datasets import earthquakes_of, take_split
 from seisbench_cdiffsd.data.settings import Augmentations
-from seisbench_cdiffsd.data.splits import take_split
 from seisbench_cdiffsd.data.stores import InMemory
 from seisbench_cdiffsd.picking import load_picker
 

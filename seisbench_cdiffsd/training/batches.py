@@ -21,9 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from seisbench_cdiffsd.data import pairs
 from seisbench_cdiffsd.data.augmentations import P_KEY, RATE_KEY, S_KEY
-from seisbench_cdiffsd.data.datasets import earthquakes_of, noise_apart, noise_of, some
+from seisbench_cdiffsd.data.datasets import earthquakes_of, noise_apart, noise_of, some, take_split
 from seisbench_cdiffsd.data.settings import DatasetChoice
-from seisbench_cdiffsd.data.splits import take_split
 from seisbench_cdiffsd.data.stores import ORDER_KEY, InMemory, Joined, OnDisk, Store
 from seisbench_cdiffsd.training.config import TrainingConfig
 
