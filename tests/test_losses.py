@@ -9,11 +9,12 @@ import torch
 
 from seisbench_cdiffsd import published  # noqa: F401 (its degradations are known by name)
 from seisbench_cdiffsd.cdiffsd import SCHEDULES
+from seisbench_cdiffsd.data.settings import Augmentations
 from seisbench_cdiffsd.training import losses
-from seisbench_cdiffsd.training.config import Loss
+from seisbench_cdiffsd.training.config import Loss, TrainingConfig
 
 SILENT = dict.fromkeys(losses.ERRORS, 0.0)
-schedules = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+schedules = pytest.mark.parametrize("schedule", SCHEDULES)
 
 
 def only(name):
@@ -113,9 +114,11 @@ def records():
     return clean, clean + noise
 
 
-def two_terms(model, records, schedule=SCHEDULES["straight"], count=5, **options):
+def two_terms(model, records, schedule="straight", count=5, presence=0.0, noise_only=0.1, **options):
     level, lower = (torch.full((n,), t, dtype=torch.float64) for n, t in ((5, 0.8), (count, 0.4)))
-    return losses.training_loss(model, *records, level, lower, schedule, absolute, **options)
+    options |= {"presence": presence, "augmentations": Augmentations(noise_only=noise_only)}
+    config = TrainingConfig(schedule=schedule, batch_size=5, unfolded_share=count / 5, **options)
+    return losses.training_loss(model, *records, level, lower, config, absolute)
 
 
 @schedules
@@ -125,7 +128,7 @@ def test_an_oracle_has_no_loss_and_is_degraded_towards_the_noisy_record_and_no_f
     seen = []
     assert two_terms(lambda x, at: seen.append((x, at)) or clean, records, schedule, unfolded=3) == 0
     for x, at in seen:
-        torch.testing.assert_close(x, losses.mix(clean=clean, noisy=noisy, level=at, schedule=schedule))
+        torch.testing.assert_close(x, losses.mix(clean=clean, noisy=noisy, level=at, schedule=SCHEDULES[schedule]))
 
 
 def test_the_loss_is_both_terms_and_the_second_sees_the_networks_own_error(records):

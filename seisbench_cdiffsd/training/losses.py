@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seisbench_cdiffsd.cdiffsd import endpoint, mix
+from seisbench_cdiffsd.cdiffsd import SCHEDULES, endpoint, mix
 from seisbench_cdiffsd.picking import WeightsUnavailable, load_picker
-from seisbench_cdiffsd.training.config import Loss
+from seisbench_cdiffsd.training.config import Loss, TrainingConfig
 
 #: Error of an estimate, ``error(clean, estimate, noise)``.
 Error = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -46,11 +46,8 @@ def training_loss(
     noisy: Tensor,
     level: Tensor,
     lower: Tensor,
-    schedule: Any,
+    config: TrainingConfig,
     error: Error,
-    unfolded: float = 1.0,
-    presence: float = 0.0,
-    noise_only: float = 0.1,
 ) -> Tensor:
     """
     The two-term loss of cold diffusion: restore, step back as the sampler does, and restore again.
@@ -61,23 +58,23 @@ def training_loss(
     :param model: Restores clean records from records at any levels; returns estimates, or estimates and log odds
     :param level: Levels t of the first term, in (0, 1]
     :param lower: Levels 0 < s < t of the second term; fewer than records if it is of the first records only
-    :param unfolded: Weight of the second term; at 0 it is not computed
-    :param presence: Weight of the error of the odds, see :py:func:`odds_error`
-    :param noise_only: Share of the records that hold no earthquake
     """
+    # the second term is a mean over the whole batch, of which the parts may hold unequal shares
+    unfolded = config.unfolded * len(lower) * config.parts / max(config.unfolded_count, 1)
+    schedule = SCHEDULES[config.schedule]
 
     def term(x: Tensor, level: Tensor, clean: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         answer = model(x, level)
         estimate, log_odds = answer if isinstance(answer, tuple) else (answer, None)
         value = error(clean, estimate, noise)
-        if log_odds is not None and presence:
-            value = value + presence * odds_error(log_odds, clean, noise_only)
+        if log_odds is not None and config.presence:
+            value = value + config.presence * odds_error(log_odds, clean, config.augmentations.noise_only)
         return estimate, value
 
     noise = noisy - clean
     x = mix(clean=clean, noisy=noisy, level=level, schedule=schedule)
     estimate, loss = term(x, level, clean, noise)
-    if unfolded == 0 or len(lower) == 0:
+    if unfolded == 0:
         return loss
     x, estimate, clean, noise, level = (part[: len(lower)] for part in (x, estimate, clean, noise, level))
     end = endpoint(x=x, clean=estimate, level=level, schedule=schedule)
@@ -104,12 +101,11 @@ def log_ratio(
     Log of the error power over the power of earthquake and noise: half for the whole window, half by segments.
 
     The whole window gives the SDR, up to sign and unit. The segments, half a second of one component each, make a weak
-    arrival count as much as a strong one, and the silence before P as much as either. A segment counts as right when
-    its error is `floor` times its power: what is left before P must be far weaker than P, or pickers take it for the
-    onset.
+    arrival count as much as a strong one, and the silence before P as much as either.
 
-    :param floor: Ratio of powers of a segment below which an error hardly matters; `window_floor`, for whole windows,
-        that of the earthquake to all, and ten times that of errors
+    :param floor: Ratio of powers of a segment below which an error hardly matters: what is left before P must be far
+        weaker than P, or pickers take it for the onset
+    :param window_floor: For whole windows, that of the earthquake to all, and ten times that of errors
     """
     error, power = (clean - estimate).square(), clean.square() + noise.square()
     window, total, signal = (x.mean((1, 2)) for x in (error, power, clean.square()))
@@ -121,9 +117,8 @@ def log_ratio(
 
 def spectrum(clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
     """
-    Squared difference of compressed short-time spectra, with and without phase (Braun and Tashev, 2021).
-
-    The part without phase keeps amplitudes from shrinking where the phase is uncertain.
+    Squared difference of compressed short-time spectra, with phase, and without it, which keeps amplitudes from
+    shrinking where the phase is uncertain (Braun and Tashev, 2021).
     """
     window = torch.hann_window(SPECTRUM_FRAME, device=clean.device, dtype=clean.dtype)
     traces = torch.stack([clean, estimate]).flatten(0, 2)
@@ -138,10 +133,8 @@ def spectrum(clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
 def mask(clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
     """
     Cross-entropy, less its minimum, of the share of the earthquake in the amplitude of each bin of a short-time
-    spectrum: what DeepDenoiser is trained to find (Zhu et al., 2019), here for what is kept and removed.
-
-    Removing all of a bin costs without bound if the earthquake has a share in it, however weak it is compared with the
-    rest of the record.
+    spectrum: what DeepDenoiser is trained to find (Zhu et al., 2019), here for what is kept and removed. Removing all
+    of a bin in which the earthquake has a share, however weak, costs without bound.
     """
     parts = torch.stack([clean, noise, estimate, clean + noise - estimate]).flatten(0, 2)
     power = torch.view_as_real(mask_spectrum(parts)).square().sum(-1)
@@ -164,11 +157,10 @@ class Picks:
     What a frozen PhaseNet sees: the cross-entropy of its probabilities on the estimate against those on the clean
     record, less its minimum.
 
-    A twentieth of the noise stays in both, as pickers will get it: pickers are not made for silence, in which they miss
-    arrivals even of clean records, and to please them there distorts the waveform.
+    A twentieth of the noise stays in both, as pickers will get it: in silence they miss arrivals even of clean records,
+    and to please them there distorts the waveform. The result should be evaluated with other weights than these.
 
-    :param weights: Name of PhaseNet weights in SeisBench's cache; not those that the result will be evaluated with
-    :raises ValueError: If they are not there; nothing is downloaded
+    :raises ValueError: If the weights are not in SeisBench's cache; nothing is downloaded
     """
 
     def __init__(self, weights: str, device: str = "cpu") -> None:

@@ -5,7 +5,6 @@ Orthogonal updates make all directions of a kernel learn at the same pace. PyTor
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -13,28 +12,18 @@ from torch import Tensor, nn
 
 from seisbench_cdiffsd.training.config import TrainingConfig
 
-#: Coefficients of the Newton-Schulz iteration, and its number of repetitions (Jordan, 2024).
-COEFFICIENTS, ITERATIONS = (3.4445, -4.7750, 2.0315), 5
 #: Decay of the average gradient of the kernels.
 MOMENTUM = 0.95
 
 
 class Muon(torch.optim.AdamW):
-    """
-    Muon (Jordan, 2024) with the step size of AdamW (Liu et al., 2025), and AdamW for what it does not take.
+    """Muon (Jordan, 2024), with the step size of AdamW (Liu et al., 2025), for kernels, and AdamW for others."""
 
-    :param kernels: Parameters that are updated as matrices, (output, everything else), at the rate `lr`
-    :param others: Parameters that AdamW updates, at the rate `lr_others`
-    """
-
-    def __init__(
-        self, kernels: Iterable[nn.Parameter], others: Iterable[nn.Parameter], lr: float, lr_others: float
-    ) -> None:
-        groups = ("muon", list(kernels), lr), ("adamw", list(others), lr_others)
+    def __init__(self, kernels: list[nn.Parameter], others: list[nn.Parameter], lr: float, lr_others: float) -> None:
+        groups = ("muon", kernels, lr), ("adamw", others, lr_others)
         super().__init__([{"rule": x, "params": y, "lr": z} for x, y, z in groups if y], betas=(0.9, 0.99))
 
     def step(self, closure: Any = None) -> Any:
-        """Update all parameters that have a gradient."""
         loss = None if closure is None else closure()
         groups = self.param_groups
         for group in groups:
@@ -58,12 +47,12 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """A matrix with the same singular vectors and all singular values near one, by a Newton-Schulz iteration."""
-    a, b, c = COEFFICIENTS
+    """A matrix with the same singular vectors and all values near one, by a Newton-Schulz iteration (Jordan, 2024)."""
+    a, b, c = 3.4445, -4.7750, 2.0315
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
-    for _ in range(ITERATIONS):
+    for _ in range(5):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x.T if tall else x
@@ -73,8 +62,7 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
     """Adam, or Muon for the hidden convolutions and AdamW for norms, biases, the level's embedding and the output."""
     if config.optimizer == "adam":
         return torch.optim.Adam(model.parameters(), config.learning_rate)
-    kernels: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
+    kernels, others = list[nn.Parameter](), list[nn.Parameter]()
     for name, parameter in model.named_parameters():
         hidden = config.kernel_rate and parameter.dim() >= 3 and not name.endswith("head.weight")
         (kernels if hidden else others).append(parameter)

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from seisbench_cdiffsd.cdiffsd import SCHEDULES, normalize
+from seisbench_cdiffsd.cdiffsd import normalize
 from seisbench_cdiffsd.data.datasets import open_chosen
 from seisbench_cdiffsd.data.settings import DatasetChoice
 from seisbench_cdiffsd.files.console import tell
@@ -73,14 +73,12 @@ def fit(
     ``last.ckpt`` (to resume), ``tensorboard``, and ``model.pt`` / ``model.json``, the best weights so far by the
     in-band SDR of the validation mixtures.
 
-    :param events: SeisBench dataset of labelled earthquakes with train and dev splits
-    :param noise: SeisBench dataset of noise with the same splits, which may be the same one, such as STEAD; both must
-        be opened with components ZNE. Sums of several datasets are allowed; equal shares are drawn from each
+    :param events: SeisBench dataset of labelled earthquakes with train and dev splits and components ZNE
+    :param noise: The same of noise, or the same one, such as STEAD. Of sums of datasets equal shares are drawn
     :param config: Settings; the datasets that they name are ignored
     :param training: What is trained, and how, if not CDiffSD
     :return: The best model
-    :raises ValueError: If a dataset lacks what is needed, there is no such device, or `out` holds a training with other
-        settings
+    :raises ValueError: If data or the device lack what is needed, or `out` holds a training with other settings
     :raises FloatingPointError: If data or the loss are NaN or infinite
     :raises ReportedElsewhere: If that is so in a training on several devices, in all processes but the first
     :raises KeyboardInterrupt: If it was interrupted; the last model and checkpoint are usable
@@ -186,9 +184,8 @@ class Training(LightningModule):
     """
     A model in training, and the moving average of its weights, which is what is validated and saved.
 
-    It shows progress, and every so many updates validates, writes the logs, saves the best weights, and writes a
-    checkpoint to resume from. A training is one long epoch, at whose end Lightning's own callbacks would act; and a
-    kill between any two of these files must lose and repeat nothing.
+    A training is one long epoch, at whose end Lightning's own callbacks would act; and a kill between any two of the
+    files must lose and repeat nothing.
     """
 
     def __init__(self, model: Any, config: TrainingConfig, data: Data, out: Path) -> None:
@@ -233,7 +230,6 @@ class Training(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """The loss of a batch, or of this process's part of it."""
         error = batch.get("error")
         loss = self.loss(batch) if error is None else torch.zeros(())
         if not torch.isfinite(loss):
@@ -245,15 +241,9 @@ class Training(LightningModule):
         return loss
 
     def loss(self, batch: dict[str, Any]) -> Tensor:
-        """The two terms of cold diffusion, see :py:func:`.training_loss`."""
-        config = self.config
-        noisy, factor = normalize(batch["clean"] + batch["noise"], config.norm)
-        lower, schedule = batch["lower"][: batch["unfolded"]], SCHEDULES[config.schedule]
-        # the second term is a mean over the whole batch, of which the parts may hold unequal shares
-        weight = config.unfolded * len(lower) * config.parts / max(config.unfolded_count, 1)
-        odds = config.presence, config.augmentations.noise_only
-        waveforms = batch["clean"] / factor, noisy, batch["level"], lower
-        return training_loss(self.model, *waveforms, schedule, self.error, weight, *odds)
+        noisy, factor = normalize(batch["clean"] + batch["noise"], self.config.norm)
+        levels = batch["level"], batch["lower"][: batch["unfolded"]]
+        return training_loss(self.model, batch["clean"] / factor, noisy, *levels, self.config, self.error)
 
     def scores(self) -> dict[str, float]:
         """Mean in-band SDR (dB) and correlation on the validation mixtures, in one step and by default, by steps."""
@@ -275,7 +265,6 @@ class Training(LightningModule):
         self.parts = []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what a resumed training must have."""
         checkpoint["log"] = {"data": self.data.fingerprint, "rows": self.rows}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -309,7 +298,6 @@ class Training(LightningModule):
         trainer.should_stop = self._stopped()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Show progress; every so many updates, validate and write."""
         step, config, losses = self.trainer.global_step, self.config, self.losses
         if not losses or losses[-1][0] != step:
             return  # a part of an update
@@ -325,7 +313,6 @@ class Training(LightningModule):
         self.bar.close()
 
     def _keep(self, step: int) -> None:
-        """Validate, and write what there is."""
         trainer, row = self.trainer, dict[str, float]()
         if trainer.is_global_zero:
             row = {"step": step, **self.scores()}
@@ -357,7 +344,6 @@ class Training(LightningModule):
         return bool(scores) and 0 < self.config.patience <= len(scores) - 1 - int(np.argmax(scores))
 
     def _say(self, row: Mapping[str, float], step: int) -> None:
-        """Print scores and the time that is left."""
         text = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "step")
         if self.first < step < self.config.steps:
             seconds = (time.monotonic() - self.began) / (step - self.first) * (self.config.steps - step)
