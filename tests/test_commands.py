@@ -161,9 +161,9 @@ def test_weights_are_exported_for_seisbench(unbroken, tmp_path, capsys, monkeypa
     for other in (CDiffSD.from_pretrained("mine"), load(str(cache / "mine.pt.v1"))):
         assert all(a.equal(b) for a, b in zip(other.parameters(), trained.parameters(), strict=True))
     assert run("export", unbroken, "mine", "--out", cache) == 2 and "choose another --version" in one_line(capsys)
-    other = shutil.copytree(unbroken, tmp_path / "run", ignore=shutil.ignore_patterns("log.csv"))
+    other = shutil.copytree(unbroken, tmp_path / "run", ignore=shutil.ignore_patterns("model.json"))
     assert run("export", other, "other", "--out", tmp_path / "other") == 2
-    assert "has no log.csv" in one_line(capsys) and not (tmp_path / "other").exists()
+    assert "has no model.json" in one_line(capsys) and not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from seisbench_cdiffsd.cli import arguments
 from seisbench_cdiffsd.cli.arguments import INTERRUPTED
 from seisbench_cdiffsd.files.console import tell
 
-#: Packages that training needs in addition to those of the package itself.
 EXTRA = ("jsonargparse", "lightning", "tensorboard", "torchmetrics")
 
 
@@ -75,7 +74,6 @@ def _source(values: Any) -> tuple[Path, str | Path | None]:
 
 
 def add_export(commands: Any) -> None:
-    """Add ``cdiffsd export``."""
     parser = commands.add_parser("export", help="write the weights of a training", description=export.__doc__)
     add, folder = parser.add_argument, arguments.folder
     add("run_folder", type=folder, metavar="RUN", help="folder of a training")

@@ -1,8 +1,6 @@
 """Augmentations in SeisBench's style: of single records, of pairs of earthquake and noise, and faults of stations.
 
-SeisBench's :py:class:`~seisbench.generate.RealNoise` adds recorded noise and forgets the parts; a denoiser needs them,
-so :py:class:`CoupleNoise` keeps both. All draw from numpy's global generator, as SeisBench's own do, and what has a
-probability of 0 draws nothing.
+All draw from numpy's global generator, as SeisBench's own do, and what has a probability of 0 draws nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +23,6 @@ from seisbench_cdiffsd.streams.filtering import BAND, SAMPLING_RATE
 Array = NDArray[np.float32]
 #: What SeisBench's generators hand from one augmentation to the next: key -> (data, metadata).
 State = dict[str, tuple[Any, Any]]
-#: Draws a window of noise, {"X", "names"}.
 Draw = Callable[[], dict[str, Any]]
 
 P_KEY, S_KEY = "trace_p_arrival_sample", "trace_s_arrival_sample"
@@ -35,7 +32,7 @@ RATE_KEY, SNR_KEY, REVERSED_KEY = "trace_sampling_rate_hz", "trace_record_snr_db
 RISE, FALL = 0.1, 3.0
 #: Most spikes and steps of a record, and their smallest and largest amplitude, relative to its peak.
 GLITCHES, GLITCH_SIZE = 3, (1.0, 20.0)
-#: Lowest and highest corners of the high-pass and of the low-pass of other instruments, in Hz.
+#: Lowest and highest corners in Hz of the high-pass and of the low-pass of other instruments.
 HIGHPASS, LOWPASS = (1.0, 4.0), (12.0, 45.0)
 
 
@@ -83,7 +80,6 @@ def in_band(state: State) -> None:
 
 
 def name_trace(state: State) -> None:
-    """Write the name of the trace under "names", to report what a pair is made of."""
     state["names"] = (str(state["X"][1].get("trace_name", "")), None)
 
 
@@ -114,11 +110,7 @@ def record_snr(state: State) -> None:
 
 
 def always_moving(state: State) -> None:
-    """
-    Take records that have some motion in each second only: scaled to an SNR, silence would be amplified.
-
-    :raises Unusable: If a second is dead
-    """
+    """Refuse records without motion in some second as Unusable: scaled to an SNR, silence would be amplified."""
     waveform, metadata = state["X"]
     second = int(metadata[RATE_KEY])
     blocks = waveform[:, : waveform.shape[1] // second * second].reshape(len(waveform), -1, second)
@@ -140,11 +132,9 @@ class RandomOnset(sbg.FixedWindow):
     """
     A window with the P onset at a random place, zeros where the record has no data; for some records in the coda.
 
-    :param low: Earliest sample of the onset in the window; negative for windows that start after P
-    :param high: Latest sample of the onset in the window
-    :param windowlen: Samples of the window
-    :param coda: Share of the records whose window starts in the coda, up to 30 s after P, if the coda is still 15 dB
-        above the noise of the record there
+    :param low: Earliest sample of the onset in the window, negative for windows that start after P; `high`, the latest
+    :param coda: Share of the records whose window starts in the coda, up to 30 s after P, if it is still 15 dB above
+        the noise of the record there
     """
 
     def __init__(self, low: int, high: int, windowlen: int = 3000, coda: float = 0.0) -> None:
@@ -195,7 +185,6 @@ class Stretch:
 
 @cache
 def _band_gain() -> NDArray[np.float64]:
-    """Gain of the band, at frequencies from 0 to half the sampling rate."""
     return np.abs(rfft(sosfiltfilt(_band_pass(SAMPLING_RATE), np.eye(1, 8192, 4096, dtype=np.float32)))[0])
 
 
@@ -208,7 +197,6 @@ def move_labels(metadata: dict[str, Any], ratio: float) -> None:
 
 
 def flip_polarity(state: State) -> None:
-    """Change the sign of all components together."""
     state["X"] = (-state["X"][0], state["X"][1])
 
 
@@ -221,8 +209,8 @@ def reverse_time(state: State) -> None:
 
 def reverse_for_good(state: State) -> None:
     """Reverse a record in time, and mark it to stay so."""
-    waveform, metadata = state["X"]
-    state["X"] = (waveform[:, ::-1].copy(), {**metadata, REVERSED_KEY: True})
+    reverse_time(state)
+    state["X"][1][REVERSED_KEY] = True
 
 
 class Rotate(sbg.RotateHorizontalComponents):
@@ -246,10 +234,7 @@ def second_noise(draw: Draw, state: State) -> None:
 
 
 def glitches(state: State) -> None:
-    """
-    Add spikes or steps, in the model's band, to one or all components of a noise record, as faulty electronics do.
-    Silent components stay silent.
-    """
+    """Add spikes or steps, in the model's band, to one or all components with motion, as faulty electronics do."""
     waveform, metadata = state["X"]
     peak, samples = np.abs(waveform).max(), waveform.shape[-1]
     fault = np.zeros(waveform.shape)
@@ -276,10 +261,8 @@ class CoupleNoise:
     :param draw: Draws noise windows, of at least the samples of the earthquake window; ValueError if they have fewer
     :param snr: Lowest and highest input SNR in dB
     :param factor: Lowest and highest published noise factor; replaces `snr`, `untouched` and `headroom`
-    :param noise_only: Share of examples without an earthquake
     :param untouched: Share of examples that are nearly clean: the input SNR is 20 to 40 dB
-    :param headroom: The input SNR stays this many dB below the record's own, if that is known: the target's own noise
-        must be small compared with the noise added
+    :param headroom: The input SNR stays so many dB below the record's own: the target's noise must not count
     """
 
     draw: Draw

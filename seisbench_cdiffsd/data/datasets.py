@@ -31,11 +31,7 @@ MOST_SECONDS = 1e7
 
 
 def open_chosen(choice: DatasetChoice) -> WaveformDataset:
-    """
-    Open a dataset, with components ZNE, and take the chosen records. No waveform is read.
-
-    :raises ValueError: If there is no such dataset, it lacks a column to choose by, or no record is left
-    """
+    """The chosen records of a dataset; ValueError if there is none, or no such dataset or column to choose by."""
     dataset = open_dataset(choice.dataset, choice.download)
     forget_shared(dataset)
     left = pd.Series(True, index=dataset.metadata.index)
@@ -74,11 +70,10 @@ def open_dataset(name: str, download: bool = False) -> WaveformDataset:
 
 def earthquakes_of(dataset: WaveformDataset, category: tuple[str, ...] = (), clipped: bool = False) -> WaveformDataset:
     """
-    The labelled earthquakes of a dataset, which may hold noise as well.
+    The labelled earthquakes of a dataset, which may hold noise as well; ValueError if a label is not a number.
 
     :param category: Values of ``trace_category`` that the records were chosen by; by default all but noise is taken
     :param clipped: Whether to take records that are marked as clipped
-    :raises ValueError: If there is none, or a label is not a number
     """
     dataset = _labelled(dataset)
     metadata = dataset.metadata
@@ -126,7 +121,6 @@ def noise_of(dataset: WaveformDataset, category: tuple[str, ...] = (), backwards
     :param category: Values of ``trace_category`` that the records were chosen by; by default "noise", or without that
         column all records without a P label
     :param backwards: Whether the records will be reversed in time, which makes noise of all of them
-    :raises ValueError: If there is none
     """
     dataset = _labelled(dataset)
     metadata = dataset.metadata
@@ -145,9 +139,6 @@ def noise_apart(noise: WaveformDataset, events: Sequence[WaveformDataset], split
     """
     The noise for a split, without what overlaps an earthquake record of its station in another split: earthquakes are
     split by event and noise by station, so that both may hold the same samples on different sides.
-
-    :param events: Datasets with the earthquakes of all splits, and maybe noise as well
-    :raises ValueError: If none is left
     """
     shared = np.zeros(len(noise), dtype=bool)
     for dataset in map(_labelled, events):
@@ -167,7 +158,6 @@ def some(dataset: WaveformDataset, count: int | None, seed: int = 0) -> Waveform
 
 
 def _masks(metadata: pd.DataFrame, choice: DatasetChoice) -> dict[str, pd.Series]:
-    """Each condition of a choice, in words, and which records meet it."""
 
     def column(*names: str) -> pd.Series:
         name = next(filter(metadata.__contains__, names), None)
@@ -284,7 +274,6 @@ def usual_seconds(dataset: WaveformDataset) -> float:
 
 
 def _seconds(metadata: pd.DataFrame) -> pd.Series:
-    """Lengths of records, NaN where the metadata do not tell."""
     columns = metadata.reindex(columns=["trace_npts", "trace_name", RATE_KEY])
     # SeisBench's own writer has the number of samples in the name: "bucket0$0,:3,:6000"
     written = columns.pop("trace_name").astype(str).str.extract(r":(\d+)$", expand=False)

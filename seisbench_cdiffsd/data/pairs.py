@@ -28,12 +28,7 @@ NOISE_STRETCH = (0.6, 1.6)
 
 
 def target(min_snr: float, mute: bool) -> Steps:
-    """
-    Steps of a :py:class:`~.stores.OnDisk` for earthquakes with a P label, which come out in band.
-
-    :param min_snr: Lowest SNR of a record in dB, see :py:func:`~.augmentations.record_snr`
-    :param mute: Whether to fade out the noise that the records hold before P
-    """
+    """Steps of a :py:class:`~.stores.OnDisk` for earthquakes of some SNR in dB, muted before P or not, in band."""
     return [*conditioned(int(SAMPLING_RATE)), aug.record_snr, partial(_clear, min_snr), *[aug.mute_before_onset] * mute]
 
 
@@ -43,12 +38,7 @@ def _clear(min_snr: float, state: State) -> None:
 
 
 def background(windowlen: int, backwards: bool = False) -> Steps:
-    """
-    Steps of a :py:class:`~.stores.OnDisk` for noise, which comes out in band.
-
-    :param windowlen: Samples of a window at 100 Hz; shorter records are left out
-    :param backwards: Whether the records are reversed in time, for good
-    """
+    """Steps of a :py:class:`~.stores.OnDisk` for noise of some length, in band, maybe reversed in time for good."""
     return [aug.always_moving, *conditioned(windowlen), *[aug.reverse_for_good] * backwards]
 
 
@@ -71,7 +61,6 @@ def training_pairs(
     Generator of random pairs, {"clean", "noise", "names"}: the parts (component, samples), and the names of the
     traces they are made of. Item i has earthquake i.
 
-    :param earthquakes: Records that fade out at both ends
     :param noise_chances: Probability of each noise record; by default all are equally probable
     :param snr: Lowest and highest input SNR in dB
     :param factor: Published range of noise factors, instead of `snr`
@@ -111,7 +100,6 @@ def _generator(records: Store, augmentations: list[Any]) -> sbg.GenericGenerator
 
 
 def drawing(records: Store, augmentations: list[Any], chances: NDArray[np.float64] | None = None) -> aug.Draw:
-    """Something that draws random records, by their probabilities if there are any."""
     return partial(_draw, _generator(records, augmentations), None if chances is None else chances.cumsum())
 
 
@@ -126,11 +114,8 @@ def place_of(cumulative: NDArray[np.float64], u: float) -> int:
 
 def source_weights(metadata: pd.DataFrame, column: str | None) -> NDArray[np.float64]:
     """
-    Probability of each record such that a source of N records is drawn in proportion to the square root of N: no
-    well-recorded sequence dominates the earthquakes, and no station the noise.
-
-    :param metadata: Metadata of the records
-    :param column: Column that names the source; without one all records are equally probable
+    Probability of each record such that a source of N records, named in a column, is drawn in proportion to the square
+    root of N: no well-recorded sequence dominates the earthquakes, and no station the noise. Without one all are equal.
     """
     if column not in metadata:
         return np.full(len(metadata), 1 / len(metadata))
@@ -141,11 +126,8 @@ def source_weights(metadata: pd.DataFrame, column: str | None) -> NDArray[np.flo
 @dataclass(frozen=True)
 class Mixtures:
     """
-    Fixed mixtures, the same for every model: M mixtures of three components.
-
-    :param clean: Earthquakes, (M, 3, samples), in band, with their own noise before P
-    :param noise: Noise, scaled to the input SNR, in the same shape
-    :param labels: One row per mixture: P and S sample in the window, input SNR in dB, metadata of the earthquake
+    Fixed mixtures, the same for every model: earthquakes in band, with their own noise before P, and scaled noise, both
+    (mixture, 3, samples), and a row of labels for each: P and S sample, input SNR in dB, metadata of the earthquake.
     """
 
     clean: Array
@@ -154,7 +136,6 @@ class Mixtures:
 
     @property
     def noisy(self) -> Array:
-        """The mixtures."""
         return self.clean + self.noise
 
 
@@ -175,8 +156,6 @@ def mixtures(
 
     :param limit: Largest number of earthquakes, chosen at random; by default all
     :param snrs: Input SNRs in dB (ratio of mean powers, the earthquake's in the 10 s from P on)
-    :param seed: Seed of the choice of records, onsets and noise windows
-    :param noise_chances: Probability of each noise record; by default all are equally probable
     """
     some_noise = drawing(noise, [], noise_chances)
     clean, noises, rows = [], [], []

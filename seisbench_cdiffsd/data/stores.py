@@ -65,7 +65,7 @@ class OnDisk:
         return len(self.metadata)
 
     def ready(self) -> OnDisk:
-        """Itself, if at least one record among many is usable; otherwise ValueError."""
+        """Itself; ValueError unless at least one record among many is usable."""
         order = np.random.default_rng(0).permutation(len(self))[: TRIALS**2]
         self.usable = next((int(place) for place in (0, *order) if self.read(int(place)) is not None), -1)
         if self.usable < 0:
@@ -83,12 +83,7 @@ class OnDisk:
         return " ".join(_hash_of(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
     def read(self, index: int) -> Sample | None:
-        """
-        A record, or None if it is not usable.
-
-        :raises ValueError: If it is damaged, unless such are skipped, or cannot be read, as its waveform is missing or
-            its metadata are wrong
-        """
+        """A record, or None if it is not usable; ValueError if it cannot be read, or is damaged and not skipped."""
         try:
             with self._naming(index):
                 waveform, metadata = self._recorded(index)
@@ -118,7 +113,6 @@ class OnDisk:
         return waveform, metadata
 
     def none_usable(self, tried: int) -> ValueError:
-        """The error if none of so many records is usable."""
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items())
         return ValueError(f"No usable record among the {tried} of dataset {self.dataset.name}: {reasons}.")
 
@@ -194,11 +188,7 @@ def with_columns(dataset: WaveformDataset, columns: Mapping[str, pd.Series]) -> 
 
 
 class InMemory:
-    """
-    The usable records of a dataset, read once, as by :py:class:`OnDisk`, and held in memory.
-
-    :raises ValueError: If no record is usable
-    """
+    """The usable records of a dataset, read as by :py:class:`OnDisk` and held in memory; ValueError if none is."""
 
     def __init__(self, dataset: WaveformDataset, steps: Steps, damaged: str = "skip") -> None:
         disk = OnDisk(dataset, steps, damaged)
@@ -243,5 +233,5 @@ class Joined:
         return self.parts[part].get_sample(int(index - self.borders[part] + len(self.parts[part])))
 
 
-#: Samples as a SeisBench generator takes them, free to be changed, with their metadata and a hash of what was recorded.
+#: Samples as a SeisBench generator takes them, free to be changed; their metadata; and a hash of what was recorded.
 Store = InMemory | OnDisk | Joined

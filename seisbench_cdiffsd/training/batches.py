@@ -31,7 +31,6 @@ SPARE = 20
 #: Columns of the sources that are balanced.
 SOURCES = {"earthquakes": "trace_source", "noise": "station_code"}
 
-#: A dataset with the chosen records, and the choice.
 ChosenDataset = tuple[WaveformDataset, DatasetChoice]
 #: Records of one kind and one split, the probability of each, and a line on each dataset.
 Part = tuple[Joined, NDArray[np.float64], list[str]]
@@ -42,8 +41,7 @@ class Data:
     """
     The data of a training.
 
-    :param pairs: Generator of pairs, one for each earthquake, see :py:func:`.pairs.training_pairs`
-    :param chances: Probability of each earthquake
+    :param chances: Probability of each earthquake, of which the generator has one pair each
     :param validation: Fixed mixtures of the other split
     :param fingerprint: Hash of the names, labels, probabilities and samples of all records
     :param report: What is used, and what is left out and why, a line for each dataset and split
@@ -139,9 +137,8 @@ class Examples(Dataset):
 
     def __getitem__(self, place: tuple[int, int]) -> dict[str, Any]:
         """
-        Parts "clean" and "noise" (component, samples), levels of both terms of the loss, whether the second one is
-        computed, and names of the traces; or an "error", for the main process to raise: raised in a worker, it would
-        come with a traceback.
+        Both parts (component, samples), levels of both terms of the loss, whether the second one is computed, and names
+        of the traces; or an "error", for the main process to raise: raised in a worker, it would come with a traceback.
         """
         random = np.random.default_rng((self.config.seed, *place))
         index = pairs.place_of(self.cumulative, random.random())
@@ -172,7 +169,7 @@ def places(
 
 
 def loader(data: Data, config: TrainingConfig, start: int = 0, rank: int = 0, processes: int = 1) -> DataLoader:
-    """Batches for one process, prepared by as many workers as the settings say; see :py:func:`places`."""
+    """Batches for one process, see :py:func:`places`."""
     return DataLoader(
         Examples(data, config),
         batch_sampler=places(config, start, rank, processes),

@@ -19,7 +19,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-#: Folder of the configs that come with the package.
 SHIPPED = Path(__file__).parent / "configs"
 #: Settings that may differ when a training resumes: the machine, and the datasets, which are compared by their records.
 FREE = ("device", "devices", "nodes", "accumulate", "workers", "threads", "memory", "events", "noise")
@@ -220,12 +219,10 @@ def parsed(parser: Any, arguments: Sequence[str], source: str | Path | None = No
     """
     The settings in a file, changed by those of a command line, as jsonargparse has them.
 
-    :param parser: See :py:func:`settings_parser`; it may have arguments of its own
     :raises ValueError: In one line, if the file cannot be read, or a setting is unknown or has the wrong type
     """
-    table = read_table(source) if source else {}
     with plain_errors(f"In {source}: "):
-        values = parser.parse_object(table)
+        values = parser.parse_object(read_table(source) if source else {})
     with plain_errors():
         return parser.parse_args(arguments, namespace=values)
 

@@ -41,18 +41,9 @@ from seisbench_cdiffsd.training.losses import make_loss, training_loss
 from seisbench_cdiffsd.training.optimizer import make_optimizer
 from seisbench_cdiffsd.weights import CDiffSD, load
 
-#: Parts of the training, after each of which a rate that decays in steps falls to a tenth (Trappolini et al., 2024).
-STAGES = 6
-#: Windows that are denoised together in a validation.
-CHUNK = 64
-
 
 def train(config: TrainingConfig, out: str | Path) -> CDiffSD:
-    """
-    Train a model on the datasets that the settings name, or resume an unfinished training. See :py:func:`fit`.
-
-    :raises ValueError: If a dataset is not available or lacks what is needed
-    """
+    """Train a model on the datasets that the settings name, or resume an unfinished training. See :py:func:`fit`."""
     for name in ("events", "noise"):
         if not getattr(config, name):
             raise ValueError(f"There is no dataset of {name}: name a config, or datasets by --events and --noise.")
@@ -251,7 +242,7 @@ class Training(LightningModule):
         model, result = self.average.eval(), dict[str, float]()
         with torch.autocast(self.device.type, enabled=False):
             for steps in (1, int(model._argdict_get_with_default(model.default_args, "steps"))):
-                estimate = np.concatenate([model.restore(x, steps=steps).cpu().numpy() for x in noisy.split(CHUNK)])
+                estimate = np.concatenate([model.restore(x, steps=steps).cpu().numpy() for x in noisy.split(64)])
                 result[f"sdr_{steps}"] = float(sdr_db(clean, estimate, axis=(-2, -1)).mean())
                 result[f"correlation_{steps}"] = float(np.nanmean(cross_correlation(clean, estimate)))
         return result
@@ -280,7 +271,6 @@ class Training(LightningModule):
             self._write("log.csv", pd.DataFrame(self.rows))
 
     def on_train_start(self) -> None:
-        """Drop the losses of updates that are repeated; validate weights that are given, and stop as before."""
         trainer = self.trainer
         self.first, self.began = trainer.global_step, time.monotonic()
         # Lightning ends an update at every multiple of `accumulate` parts: count in parts of their present size
@@ -339,7 +329,6 @@ class Training(LightningModule):
         self.losses = []
 
     def _stopped(self) -> bool:
-        """Whether nothing got better in so many validations."""
         scores = list(map(score, self.rows))
         return bool(scores) and 0 < self.config.patience <= len(scores) - 1 - int(np.argmax(scores))
 
@@ -359,7 +348,7 @@ def learning_rate_factor(config: TrainingConfig, step: int) -> float:
     """Learning rate of an update, relative to the highest one."""
     warm = min(1.0, (step + 1) / config.warmup)
     if config.decay == "steps":
-        return warm * 0.1 ** (STAGES * step // config.steps)
+        return warm * 0.1 ** (6 * step // config.steps)  # as published
     return warm * 0.5 * (1 + math.cos(math.pi * min(step / config.steps, 1)))
 
 
