@@ -201,7 +201,7 @@ def flip_polarity(state: State) -> None:
 
 
 def reverse_time(state: State) -> None:
-    """Reverse noise in time, unless it is reversed for good. Not for earthquakes."""
+    """Reverse noise, but not earthquakes, in time, unless it is reversed for good."""
     waveform, metadata = state["X"]
     if not metadata.get(REVERSED_KEY, False):
         state["X"] = (waveform[:, ::-1].copy(), metadata)
@@ -254,11 +254,9 @@ class CoupleNoise:
     """
     Couples an earthquake window with a random noise window and writes both parts, "clean" and "noise".
 
-    Their sum is the noisy record. The noise is scaled either to an input SNR (ratio of mean powers, the earthquake's in
-    the 10 s after P or after the start of the window) or, as published, to a random factor of the record's maximum,
-    with the maximum of the noise taken separately.
+    The noise is scaled either to an input SNR (ratio of mean powers, the earthquake's in the 10 s after P or after the
+    start of the window) or, as published, to a random factor of the record's maximum. ValueError if it is too short.
 
-    :param draw: Draws noise windows, of at least the samples of the earthquake window; ValueError if they have fewer
     :param snr: Lowest and highest input SNR in dB
     :param factor: Lowest and highest published noise factor; replaces `snr`, `untouched` and `headroom`
     :param untouched: Share of examples that are nearly clean: the input SNR is 20 to 40 dB

@@ -24,18 +24,19 @@ PHASES = {P_KEY: ("p", "pg", "pn", "p1"), S_KEY: ("s", "sg", "sn", "s1")}
 DISTANCES = {"path_ep_distance_km": 1.0, "source_distance_km": 1.0, "path_ep_distance_deg": 111.19}
 #: Splits in order: none may share samples with an earlier one.
 SPLITS = ("train", "dev", "test")
-#: Least length of a record in seconds, for the question whether it shares samples with another.
-OVERLAP_SECONDS = 100.0
-#: Most seconds that a record is believed to last, whatever its metadata tell.
-MOST_SECONDS = 1e7
+#: Least and most seconds that a record counts as, for the question whether it shares samples with another.
+OVERLAP_SECONDS, MOST_SECONDS = 100.0, 1e7
 
 
 def open_chosen(choice: DatasetChoice) -> WaveformDataset:
     """The chosen records of a dataset; ValueError if there is none, or no such dataset or column to choose by."""
     dataset = open_dataset(choice.dataset, choice.download)
-    forget_shared(dataset)
-    left = pd.Series(True, index=dataset.metadata.index)
-    for what, chosen in _masks(dataset.metadata, choice).items():
+    metadata, left = dataset.metadata, pd.Series(True, index=dataset.metadata.index)
+    if "split" in metadata:  # without records that may share samples with an earlier one, even if that is not chosen
+        unknown = usual_seconds(dataset)
+        kept = np.any([in_split(metadata, split, unknown) for split in SPLITS], axis=0)
+        metadata.loc[metadata["split"].isin(SPLITS) & ~kept, "split"] = None
+    for what, chosen in _masks(metadata, choice).items():
         left &= chosen
         if not left.any():
             raise ValueError(f"No record of dataset {choice.dataset} is left with {what}.")
@@ -70,7 +71,7 @@ def open_dataset(name: str, download: bool = False) -> WaveformDataset:
 
 def earthquakes_of(dataset: WaveformDataset, category: tuple[str, ...] = (), clipped: bool = False) -> WaveformDataset:
     """
-    The labelled earthquakes of a dataset, which may hold noise as well; ValueError if a label is not a number.
+    The labelled earthquakes of a dataset, which may hold noise as well; ValueError if there is none, or a wrong label.
 
     :param category: Values of ``trace_category`` that the records were chosen by; by default all but noise is taken
     :param clipped: Whether to take records that are marked as clipped
@@ -116,7 +117,7 @@ def _labelled(dataset: WaveformDataset) -> WaveformDataset:
 
 def noise_of(dataset: WaveformDataset, category: tuple[str, ...] = (), backwards: bool = False) -> WaveformDataset:
     """
-    The noise of a dataset, which may hold earthquakes as well.
+    The noise of a dataset, which may hold earthquakes as well; ValueError if there is none.
 
     :param category: Values of ``trace_category`` that the records were chosen by; by default "noise", or without that
         column all records without a P label
@@ -138,7 +139,7 @@ def noise_of(dataset: WaveformDataset, category: tuple[str, ...] = (), backwards
 def noise_apart(noise: WaveformDataset, events: Sequence[WaveformDataset], split: str) -> WaveformDataset:
     """
     The noise for a split, without what overlaps an earthquake record of its station in another split: earthquakes are
-    split by event and noise by station, so that both may hold the same samples on different sides.
+    split by event and noise by station, so that both may hold the same samples. ValueError if none is left.
     """
     shared = np.zeros(len(noise), dtype=bool)
     for dataset in map(_labelled, events):
@@ -251,15 +252,6 @@ def share_samples(
     cannot be compared and count as apart; those that do not tell their length, in either, have that of `unknown`.
     """
     return _overlapping(_spans(metadata, unknown[0], least=0.0), _spans(others, unknown[1], least=0.0))
-
-
-def forget_shared(dataset: WaveformDataset) -> None:
-    """Take records out of their split that may share samples with an earlier one, whether or not that is chosen."""
-    metadata = dataset.metadata
-    if "split" in metadata:
-        unknown = usual_seconds(dataset)
-        kept = np.any([in_split(metadata, split, unknown) for split in SPLITS], axis=0)
-        metadata.loc[metadata["split"].isin(SPLITS) & ~kept, "split"] = None
 
 
 def usual_seconds(dataset: WaveformDataset) -> float:

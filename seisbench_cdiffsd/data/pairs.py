@@ -19,10 +19,8 @@ from seisbench_cdiffsd.data.settings import Augmentations
 from seisbench_cdiffsd.data.stores import Steps, Store, at_least, resample, silence
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
 
-#: Input SNRs in dB of the fixed mixtures.
-MIXTURE_SNRS = (-10.0, -5.0, 0.0, 5.0, 10.0)
-#: Lowest SNR in dB of a record that counts as clean in validation.
-CLEAN_SNR = 20.0
+#: Input SNRs in dB of the fixed mixtures, and lowest SNR of a record that counts as clean in validation.
+MIXTURE_SNRS, CLEAN_SNR = (-10.0, -5.0, 0.0, 5.0, 10.0), 20.0
 #: Smallest and largest factor by which noise is resampled.
 NOISE_STRETCH = (0.6, 1.6)
 

@@ -26,7 +26,6 @@ class Limits(NamedTuple):
         return f"[lowest, highest], both {limits}" if isinstance(value, tuple) else limits
 
 
-#: Lowest and highest value.
 Range = tuple[float, float]
 Share = Annotated[float, Limits(0, 1)]
 Weight = Annotated[float, Limits(0, 1e6)]
@@ -37,8 +36,7 @@ AnyRange = Annotated[Range | None, Limits(-math.inf, math.inf)]
 class Settings:
     """Settings whose types name their limits and choices, which hold however they are made."""
 
-    #: What comes before their names in messages.
-    prefix: ClassVar[str] = ""
+    prefix: ClassVar[str] = ""  # before their names, in messages
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self), include_extras=True).items():

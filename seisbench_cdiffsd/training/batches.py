@@ -28,8 +28,6 @@ from seisbench_cdiffsd.training.config import TrainingConfig
 
 #: Dev records that are read for each earthquake of the validation, since many are not clean enough.
 SPARE = 20
-#: Columns of the sources that are balanced.
-SOURCES = {"earthquakes": "trace_source", "noise": "station_code"}
 
 ChosenDataset = tuple[WaveformDataset, DatasetChoice]
 #: Records of one kind and one split, the probability of each, and a line on each dataset.
@@ -42,7 +40,6 @@ class Data:
     The data of a training.
 
     :param chances: Probability of each earthquake, of which the generator has one pair each
-    :param validation: Fixed mixtures of the other split
     :param fingerprint: Hash of the names, labels, probabilities and samples of all records
     :param report: What is used, and what is left out and why, a line for each dataset and split
     """
@@ -57,8 +54,7 @@ class Data:
 def load_data(events: Sequence[ChosenDataset], noise: Sequence[ChosenDataset], config: TrainingConfig) -> Data:
     """
     Read the records of a training: those of one split to train on, those of another to validate on. Datasets without
-    the latter, such as simulated earthquakes, are only trained on, beside others that have it. The same datasets may
-    hold earthquakes and noise.
+    the latter, such as simulated earthquakes, are only trained on, beside others that have it.
 
     :raises ValueError: If a dataset lacks what is needed
     """
@@ -107,7 +103,7 @@ def _part(
             f"{kind}{reversed_}, {split}: {len(stores[-1]):,} of {len(whole):,} records of {whole.name}{on_disk}"
             + f"; left out: {reasons}" * bool(reasons)
         )
-    source = SOURCES[kind] if config.balance else None
+    source = {"earthquakes": "trace_source", "noise": "station_code"}[kind] if config.balance else None
     total = sum(choice.weight for _, choice in chosen)
     weights = [
         pairs.source_weights(store.metadata, source) * choice.weight / total

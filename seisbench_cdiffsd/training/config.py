@@ -22,8 +22,7 @@ else:
 SHIPPED = Path(__file__).parent / "configs"
 #: Settings that may differ when a training resumes: the machine, and the datasets, which are compared by their records.
 FREE = ("device", "devices", "nodes", "accumulate", "workers", "threads", "memory", "events", "noise")
-#: Sampling rate of the windows in Hz.
-RATE = 100
+RATE = 100  # Hz
 #: What jsonargparse says, and what it means.
 PLAIN = {
     r'Parser key "([\w.-]+)"( element \d+)?:': r"\1:",

@@ -21,11 +21,8 @@ from seisbench_cdiffsd.cdiffsd import SCHEDULES, endpoint, mix
 from seisbench_cdiffsd.picking import WeightsUnavailable, load_picker
 from seisbench_cdiffsd.training.config import Loss, TrainingConfig
 
-#: Error of an estimate, ``error(clean, estimate, noise)``.
 Error = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-#: Samples of a segment of :py:func:`log_ratio`: half a second.
-SEGMENT = 50
 #: Power that is negligible compared with that of a record, and with that of noise in one bin of :py:func:`mask`.
 TINY, TINY_BIN = 1e-8, 1e-6
 #: Samples of a frame of :py:func:`spectrum` and samples between two frames.
@@ -36,8 +33,6 @@ MASK_FRAME, MASK_TRANSFORM = 30, 60
 COMPRESSION, FAINT_BIN = 0.3, 1e-4
 #: Share of the noise that pickers see with an estimate.
 DRY = 0.05
-#: Share of an earthquake in the power of a window below which there is none.
-FAINT = 1e-3
 
 
 def training_loss(
@@ -50,10 +45,8 @@ def training_loss(
     error: Error,
 ) -> Tensor:
     """
-    The two-term loss of cold diffusion: restore, step back as the sampler does, and restore again.
-
-    The second, "unfolded" term (Yen et al. 2023; Trappolini et al. 2024, where its weight is 3) shows the network the
-    records that it will meet while sampling, which contain its own errors.
+    The two-term loss of cold diffusion: restore, step back as the sampler does, and restore again. The second,
+    "unfolded" term (Yen et al. 2023; Trappolini et al. 2024) shows the network records that contain its own errors.
 
     :param model: Restores clean records from records at any levels; returns estimates, or estimates and log odds
     :param level: Levels t of the first term, in (0, 1]
@@ -84,7 +77,7 @@ def training_loss(
 
 def odds_error(log_odds: Tensor, clean: Tensor, noise_only: float) -> Tensor:
     """Cross entropy of log odds (batch,) and of whether there is an earthquake, as if half of the windows held none."""
-    present = (clean.square().mean((1, 2)) > FAINT).to(clean)
+    present = (clean.square().mean((1, 2)) > 1e-3).to(clean)  # of the power of a window
     weights = present * 0.5 / (1 - noise_only) + (1 - present) * 0.5 / noise_only
     return F.binary_cross_entropy_with_logits(log_odds.to(clean), present, weights)
 
@@ -111,15 +104,12 @@ def log_ratio(
     window, total, signal = (x.mean((1, 2)) for x in (error, power, clean.square()))
     total = window_floor * total
     whole = torch.log((window + 0.1 * total + TINY) / (signal + total + TINY)).mean()
-    local_error, local_power = (F.avg_pool1d(x, SEGMENT) for x in (error, power))
+    local_error, local_power = (F.avg_pool1d(x, 50) for x in (error, power))
     return 0.5 * whole + 0.5 * torch.log(local_error / (local_power + TINY) + floor).mean()
 
 
 def spectrum(clean: Tensor, estimate: Tensor, noise: Tensor) -> Tensor:
-    """
-    Squared difference of compressed short-time spectra, with phase, and without it, which keeps amplitudes from
-    shrinking where the phase is uncertain (Braun and Tashev, 2021).
-    """
+    """Squared difference of compressed short-time spectra, with and without phase (Braun and Tashev, 2021)."""
     window = torch.hann_window(SPECTRUM_FRAME, device=clean.device, dtype=clean.dtype)
     traces = torch.stack([clean, estimate]).flatten(0, 2)
     bins = torch.stft(traces, SPECTRUM_FRAME, SPECTRUM_HOP, window=window, return_complex=True, normalized=True)
@@ -155,10 +145,8 @@ def mask_spectrum(traces: Tensor) -> Tensor:
 class Picks:
     """
     What a frozen PhaseNet sees: the cross-entropy of its probabilities on the estimate against those on the clean
-    record, less its minimum.
-
-    A twentieth of the noise stays in both, as pickers will get it: in silence they miss arrivals even of clean records,
-    and to please them there distorts the waveform. The result should be evaluated with other weights than these.
+    record, less its minimum. A twentieth of the noise stays in both, as pickers will get it: in silence they miss even
+    clean arrivals, and to please them there distorts the waveform. Evaluate the result with other weights than these.
 
     :raises ValueError: If the weights are not in SeisBench's cache; nothing is downloaded
     """

@@ -173,21 +173,16 @@ def _run(training: Training, checkpoint: Path | None) -> None:
 
 class Training(LightningModule):
     """
-    A model in training, and the moving average of its weights, which is what is validated and saved.
-
-    A training is one long epoch, at whose end Lightning's own callbacks would act; and a kill between any two of the
-    files must lose and repeat nothing.
+    A model in training, and the moving average of its weights, which is what is validated and saved. All is one long
+    epoch, at whose end Lightning's own callbacks would act; a kill between any two of the files must lose nothing.
     """
 
     def __init__(self, model: Any, config: TrainingConfig, data: Data, out: Path) -> None:
         super().__init__()
         self.model, self.config, self.data, self.out = model, config, data, out
         self.average = deepcopy(model).requires_grad_(False)
-        #: Losses of the parts of this update, and of the updates that are not yet written to the log.
-        self.parts: list[Tensor] = []
-        self.losses: list[tuple[int, float]] = []
-        #: One row for each validation.
-        self.rows: list[dict[str, float]] = []
+        #: Losses of the parts of this update, and of updates that are not yet in the log; a row for each validation.
+        self.parts, self.losses, self.rows = list[Tensor](), list[tuple[int, float]](), list[dict[str, float]]()
 
     @staticmethod
     def new_model(config: TrainingConfig, resumed: bool) -> Any:
@@ -211,7 +206,6 @@ class Training(LightningModule):
         return model
 
     def train_dataloader(self) -> DataLoader:
-        """The batches of this process, from the current update on."""
         trainer = self.trainer
         return loader(self.data, self.config, trainer.global_step, trainer.global_rank, trainer.world_size)
 
