@@ -102,40 +102,31 @@ def test_stead_is_trained_on_by_its_name(tmp_path, monkeypatch):
     On a miniature of STEAD as published, merged.csv and merged.hdf5, of which SeisBench's class makes its own format.
     Only the list of test traces, which SeisBench downloads, is made up.
     """
-    random, rows, time_ = np.random.default_rng(1), [], np.arange(6000) / 100
+    random, rows, quake = np.random.default_rng(1), [], np.exp(-np.arange(5000) / 500)[:, None]
     with h5py.File(tmp_path / "merged.hdf5", "w") as file:
-        for number in range(48):
-            earthquake = number % 4 in (0, 3)
-            name = f"B{number:03d}.TA_2010_{'EV' if earthquake else 'NO'}"
-            waveform = random.normal(size=(6000, 3)) * (0.01 if earthquake else 1)
-            for onset, gain in ((10, 0.3), (14, 1)) if earthquake else ():
-                burst = gain * np.exp(-(time_ - onset).clip(0) / 5) * (time_ >= onset)
-                waveform += burst[:, None] * random.normal(size=(6000, 3))
+        for number in range(24):
+            name, waveform = f"B{number:03d}.TA_2010", random.normal(size=(6000, 3))
+            rows.append({"network_code": "TA", "receiver_code": f"B{number:03d}", "receiver_type": "BH"})
+            rows[-1] |= {"trace_name": name, "trace_start_time": "2010-01-01 00:00:00", "trace_category": "noise"}
+            if number % 4 in (0, 3):
+                waveform[:1000] *= 0.01
+                waveform[1000:] *= quake
+                rows[-1] |= {
+                    "p_arrival_sample": 1000.0, "s_arrival_sample": 1400.0, "trace_category": "earthquake_local",
+                    "source_id": str(number), "source_origin_time": "2010-01-01 00:00:00", "source_magnitude": 2.0,
+                    "source_distance_km": 40.0, "snr_db": "[40.0 41.0 42.0]", "coda_end_sample": "[[4000.]]",
+                }  # fmt: skip
             file[f"data/{name}"] = (1000 * waveform).astype(np.float32)
-            always = {
-                "network_code": "TA", "receiver_code": f"B{number:03d}", "receiver_type": "BH", "trace_name": name,
-                "trace_start_time": "2010-01-01 00:00:00",
-                "trace_category": "earthquake_local" if earthquake else "noise",
-            }  # fmt: skip
-            labels = {
-                "p_arrival_sample": 1000.0, "s_arrival_sample": 1400.0, "source_id": str(number),
-                "source_origin_time": "2010-01-01 00:00:00", "source_magnitude": 1 + number / 20,
-                "source_distance_km": 40.0, "snr_db": "[40.0 41.0 42.0]", "coda_end_sample": "[[4000.]]",
-            }  # fmt: skip
-            rows.append({**always, **(labels if earthquake else {})})
-    table = pd.DataFrame(rows)
-    table.to_csv(tmp_path / "merged.csv", index=False)
+    pd.DataFrame(rows).to_csv(tmp_path / "merged.csv", index=False)
 
     def no_network(url, target, **_):
         if not str(url).endswith("test.npy"):
             raise ValueError("no network")
-        np.save(target, table["trace_name"].to_numpy(dtype="U")[[0, 1, 2, 3]])
+        np.save(target, np.array([row["trace_name"] for row in rows[:4]]))
 
     monkeypatch.setattr(seisbench.util, "download_http", no_network)
     monkeypatch.setattr(seisbench, "cache_data_root", tmp_path / "cache")
-    dataset = sbd.STEAD(download_kwargs={"basepath": tmp_path}, compile_from_source=True)
-    splits = dataset.metadata.groupby("split")["trace_category"].unique()
-    assert len(dataset) == 48 and all(set(splits[x]) == {"noise", "earthquake_local"} for x in ("train", "dev", "test"))
+    sbd.STEAD(download_kwargs={"basepath": tmp_path}, compile_from_source=True)
     (tmp_path / "mine.toml").write_text(
         "steps = 3\nbatch_size = 4\nvalidate_every = 3\nvalidation_events = 1\nwarmup = 1\nmemory = 0.0\nworkers = 1\n"
         '[[events]]\ndataset = "STEAD"\ncategory = ["earthquake_local"]\nsnr = [20, 100]\nmagnitude = [1, 9]\n'
@@ -170,10 +161,7 @@ def test_weights_are_exported_for_seisbench(unbroken, tmp_path, capsys, monkeypa
     ("more", "message"),
     [
         (["--step", "3"], "did you mean 'steps'"),
-        (["--window", "many"], "window: Expected a whole number"),
         (["--out", ""], "Name a folder for the results: --out DIR"),
-        (["--loss.picks.foo", "1"], "seisbench.models.PhaseNet.from_pretrained('foo')"),
-        (["--events", "Moonquakes"], "Moonquakes"),
         (["--events", '{"dataset": "STEAD", "exclude": "nowhere.csv"}'], "STEAD is not in SeisBench's cache"),
         (["--device", "cuda:99"], "There is no device 'cuda:99' here"),
         (["--init-from", "nowhere"], "nowhere"),
@@ -193,45 +181,28 @@ def one_line(capsys):
     return error
 
 
-@pytest.mark.parametrize(
-    ("column", "value", "message"),
-    [
-        ("trace_name", "nowhere$0,:3,:6000", "Trace nowhere$0,:3,:6000 of dataset odd cannot be used: its waveform"),
-        ("trace_p_arrival_sample", "early", "of dataset odd has 'early' for trace_p_arrival_sample"),
-        ("trace_sampling_rate_hz", 0, "of dataset odd cannot be used: its trace_sampling_rate_hz is 0.0"),
-    ],
-)
-def test_a_defect_of_a_dataset_is_reported_with_its_trace(
-    small_datasets, tmp_path, capsys, monkeypatch, column, value, message
-):
+def test_a_defect_of_a_dataset_is_reported_with_its_trace(small_datasets, tmp_path, capsys, monkeypatch):
     odd = SimpleNamespace(path=shutil.copytree(small_datasets[0].path, tmp_path / "odd"))
-    table = pd.read_csv(odd.path / "metadata.csv").assign(trace_sampling_rate_hz=100.0).astype({column: object})
-    table.loc[5, column] = value
+    table = pd.read_csv(odd.path / "metadata.csv")
+    table.loc[5, "trace_name"] = "nowhere$0,:3,:6000"
     table.to_csv(odd.path / "metadata.csv", index=False)
     for number, more in enumerate(([], ["--memory", "0"], ["--memory", "0", "--workers", "1"])):
         assert run(*command((odd, small_datasets[1]), tmp_path / str(number), *more)[3:]) == 2
         error = one_line(capsys)
-        assert message in error and "remove its row" in error
+        assert "Trace nowhere$0,:3,:6000 of dataset odd cannot be used: its waveform" in error
+        assert "remove its row" in error
         monkeypatch.setattr(stores, "PROBES", 1)  # so that a worker meets it first
 
 
-@pytest.mark.parametrize(
-    ("name", "damaged", "message"),
-    [
-        ("last.ckpt", lambda content: content[:1000], "last.ckpt is damaged"),
-        ("last.ckpt", lambda content: b"", "last.ckpt is damaged"),
-        ("config.json", lambda content: content[:100], "config.json is not a valid config"),
-    ],
-)
+@pytest.mark.parametrize(("name", "kept"), [("last.ckpt", 1000), ("last.ckpt", 0), ("config.json", 100)])
 def test_damage_of_an_unfinished_training_is_reported_with_the_file(
-    unbroken, small_datasets, tmp_path, capsys, name, damaged, message
+    unbroken, small_datasets, tmp_path, capsys, name, kept
 ):
     out = shutil.copytree(unbroken, tmp_path / "run")
-    (out / name).write_bytes(damaged((out / name).read_bytes()))
+    (out / name).write_bytes((out / name).read_bytes()[:kept])
     for args in (["train", "--resume", "--out", out], command(small_datasets, out)[3:]):
         assert run(*args) == 2
-        error = one_line(capsys)
-        assert f"{out}/{message}" in error and "delete it" in error
+        assert re.search(rf"{out / name} is (damaged|not a valid config).* delete it", one_line(capsys))
 
 
 def test_a_training_ends_with_a_sentence_and_needs_no_reader(unbroken, tmp_path, capsys, monkeypatch):

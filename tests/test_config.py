@@ -1,10 +1,11 @@
 """Settings of a training from files and command lines: what is valid is taken, what is not is reported in one line."""
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import asdict, replace
-from typing import get_args, get_type_hints
+from typing import Annotated, get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -98,28 +99,34 @@ def test_the_choices_are_those_that_there_are():
     assert [*ERRORS, "picks"] == [*asdict(Loss())]
 
 
+def test_every_number_has_limits_that_hold():
+    for kind, usual in ((TrainingConfig, {}), (Loss, {}), (Augmentations, {}), (DatasetChoice, {"dataset": "x"})):
+        for name, wanted in get_type_hints(kind, include_extras=True).items():
+            assert wanted not in (int, float), name
+            if get_origin(wanted) is Annotated:
+                least, limits = get_args(wanted)
+                for wrong in (math.nan, limits.low - 1, 2 * limits.high + 1):
+                    if not math.isinf(wrong):
+                        value = wrong if least in (int, float) else (wrong, wrong)
+                        with pytest.raises(ValueError, match=f"{name} must be"):
+                            kind(**usual, **{name: value})
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ("--step 3", "'step': did you mean 'steps'"),
-        ("--augmentations.strech 1", "did you mean 'augmentations.stretch'"),
         ("--flip false", "did you mean 'augmentations.flip'"),
         ("--steps many", "steps: Expected a whole number. Got value: many"),
-        ("--steps 0", "steps must be from 1 to 1,000,000,000, not 0"),
         ("--steps 1" + 30 * "0", "steps must be from 1"),
         ("--steps", "--steps: expected one argument"),
-        ("--averaging nan", "averaging: Expected a number"),
         ("--network huge", "network: Expected one of 'default', 'published'"),
         ("--loss 3", "loss: Expected a table"),
-        ("--loss.l1 -1", "loss.l1 must be from 0"),
         ("--loss.picks.foo -1", "loss.picks.foo must be from 0"),
         ("--loss.l1 0 --loss.log_ratio 0 --loss.mask 0 --loss.spectrum 0", "at least one term"),
         ("--snr [5,-5]", r"snr must be \[lowest, highest\]"),
         ("--snr [5]", "snr: Expected a tuple with 2 elements"),
         ("--factor [0,1]", "factor must be .* above 0"),
-        ("--learning_rate 1e300", "learning_rate must be above 0 and at most 10"),
-        ("--batch_size 1000000000", "batch_size must be from 1 to 16,384"),
-        ("--augmentations.stretch 1.5", "augmentations.stretch must be from 0 to 1"),
         ('--events {"dataset":"STEAD","weight":0}', "In dataset STEAD, weight must be above 0"),
         ('--events {"weight":2}', "In events: .* required: dataset"),
         ('--events {"dataset":"STEAD","weigth":2}', "In events: Unknown setting 'weigth': did you mean 'weight'"),
@@ -128,7 +135,6 @@ def test_the_choices_are_those_that_there_are():
         ("--devices 5", "multiple of devices"),
         ("--device tpu", "'cuda:1', not 'tpu'"),
         ("--device cuda:1 --devices 2", "set devices to 1, or device to 'cuda'"),
-        ("--seed 9223372036854775808", "seed must be from 0"),
         ("--augmentations.noise_only 1 --augmentations.untouched 0", "noise_only must be below 1"),
         ("3", "unrecognized arguments: 3"),
     ],
@@ -144,13 +150,10 @@ def test_invalid_settings_are_reported_in_one_line(file, arguments, message):
     [
         ("steps = = 3", "mine.toml is not a valid config"),
         ("step = 3", "mine.toml: Unknown setting 'step': did you mean 'steps'"),
-        ("steps = nan", "mine.toml: steps: Expected a whole number"),
         ("learning_rate = nan", "learning_rate must be above 0"),
-        ("snr = [1, nan]", "snr must be"),
         ("augmentations.onset = [1, inf]", "onset must be two finite numbers"),
         ("loss = 3", "loss must be a table"),
         ("[machine]\ndevice = 'cpu'", "did you mean 'device'"),
-        ("[[events]]\ndatase = 'x'", "In events: Unknown setting 'datase': did you mean 'dataset'"),
         ("events = 3", "mine.toml: events: "),
         ("{steps: 3}", r"config\.json is not a valid config: .* delete it"),
         (None, "nowhere.*default, finetune, published"),

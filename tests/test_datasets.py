@@ -94,6 +94,7 @@ def test_records_are_left_out_by_name_and_a_list_of_none_of_them_is_the_wrong_on
         ("trace_sampling_rate_hz", 1e9, "its trace_sampling_rate_hz is 1000000000.0"),
         ("trace_sampling_rate_hz", 1e-9, "its trace_sampling_rate_hz is 1e-09"),
         ("trace_p_arrival_sample", np.inf, "cannot be used"),
+        ("trace_p_arrival_sample", "early", "of dataset x has 'early' for trace_p_arrival_sample.* remove its row"),
         ("trace_start_time", "9999-12-31", None),
         ("trace_npts", 1e300, None),
         (None, None, "metadata.csv has no rows"),
@@ -103,6 +104,7 @@ def test_odd_rows_of_metadata_are_named_or_do_no_harm(tmp_path, column, value, m
     waveform, usual = np.random.default_rng(0).normal(size=(3, 3500)), {"trace_start_time": "2020-01-01", **LABEL}
     written(tmp_path / "x", [({**usual, "station_code": s, "split": s}, waveform) for s in ("train", "dev")])
     table = pd.read_csv(tmp_path / "x" / "metadata.csv").assign(trace_sampling_rate_hz=100.0, trace_npts=3500.0)
+    table = table.astype({column: object} if column else {})
     if column:
         table.loc[1, column] = value
     (table if column else table.iloc[:0]).to_csv(tmp_path / "x" / "metadata.csv", index=False)
@@ -123,7 +125,6 @@ def test_odd_rows_of_metadata_are_named_or_do_no_harm(tmp_path, column, value, m
     [
         ("STEAD", "not in SeisBench's cache.*download = true"),
         ("Moonquakes", "neither a folder nor a name"),
-        ("WaveformDataset", "neither a folder nor a name"),
         ("EQSDenoiserCombined", "several in one: name each"),
         (".", "not a dataset in SeisBench's format"),
     ],
