@@ -94,22 +94,11 @@ def test_other_seeds_draw_other_noise(earthquakes, noise):
 
 
 @pytest.mark.parametrize(("window", "first", "last"), [(3000, 400, 1200), (750, 100, 300), (300, 40, 120)])
-def test_every_mixture_holds_its_p_onset(earthquakes, noise, window, first, last):
-    onsets = pairs.mixtures(earthquakes, noise, snrs=(0,), windowlen=window).labels["p_sample"]
-    assert onsets.between(first - 1, last).all() and onsets.nunique() > 3
-
-
-def test_source_weights_are_probabilities_by_the_root_of_the_size():
-    weights = pairs.source_weights(pd.DataFrame({"trace_source": ["a"] * 9 + ["b"]}), "trace_source")
-    assert weights.sum() == pytest.approx(1) and weights[:9].sum() / weights[9] == pytest.approx(3)
-    np.testing.assert_allclose(pairs.source_weights(pd.DataFrame({"x": [1, 2]}), None), 0.5)
-
-
-def test_s_outside_the_window_is_no_label(earthquakes, noise):
-    labels = pairs.mixtures(earthquakes, noise, windowlen=1300, limit=4).labels
-    late = labels[S_KEY] >= 1300
-    assert late.any() and (labels["s_sample"].isna() == late).all()
-    assert (labels[P_KEY] == labels["p_sample"]).all()
+def test_every_mixture_holds_its_p_onset_and_s_outside_is_no_label(earthquakes, noise, window, first, last):
+    labels = pairs.mixtures(earthquakes, noise, snrs=(0,), windowlen=window).labels
+    onsets, late = labels["p_sample"], labels[S_KEY] >= window
+    assert onsets.between(first - 1, last).all() and onsets.nunique() > 3 and (labels[P_KEY] == onsets).all()
+    assert (labels["s_sample"].isna() == late).all() and late.any() == (window < 3000)  # S outside is no label
 
 
 def test_pickers_pick_the_targets_of_a_training_where_they_pick_the_records(shared_data, pickers):
