@@ -246,9 +246,15 @@ def test_without_lightning_the_extra_is_named(small_datasets, tmp_path, capsys, 
 def test_an_interrupt_and_a_full_disk_leave_the_last_checkpoint_usable(
     unbroken, small_datasets, tmp_path, capsys, monkeypatch
 ):
+    step = trainer.Training.training_step
+
+    def broken(self, *args):
+        if self.trainer.global_step == 5:  # after the checkpoint of step 3
+            raise KeyboardInterrupt
+        return step(self, *args)
+
     with monkeypatch.context() as patch:
-        step = trainer.Training.training_step
-        patch.setattr(trainer.Training, "training_step", lambda *args: interrupt_at(5, *args) or step(*args))
+        patch.setattr(trainer.Training, "training_step", broken)
         assert run(*command(small_datasets, tmp_path)[3:]) == 130
     kept = (tmp_path / "last.ckpt").read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -263,8 +269,3 @@ def test_an_interrupt_and_a_full_disk_leave_the_last_checkpoint_usable(
     assert CDiffSD.load(tmp_path / "model")
     assert run("train", "--resume", "--out", tmp_path) == 0
     assert losses(tmp_path) == losses(unbroken)
-
-
-def interrupt_at(step, module, *_):
-    if module.trainer.global_step == step:  # after the checkpoint of step 3
-        raise KeyboardInterrupt
