@@ -194,10 +194,8 @@ def test_what_has_no_usable_record_is_refused_with_the_reasons(mixed, tmp_path):
             store(pairs.background(3001))
     with pytest.raises(ValueError, match="without an SNR of at least 1000 dB"):
         InMemory(datasets.earthquakes_of(mixed), pairs.target(1000, mute=True))
-    short = written(tmp_path / "x", [(LABEL, np.eye(3, 20))])
-    for steps in (pairs.background(3000), pairs.target(10, mute=True)):
-        with pytest.raises(ValueError, match="No usable record"):
-            InMemory(short, steps)
+    with pytest.raises(ValueError, match="No usable record"):
+        InMemory(written(tmp_path / "x", [(LABEL, np.eye(3, 20))]), pairs.target(10, mute=True))
 
 
 def test_joined_stores_follow_one_another(mixed):
@@ -343,11 +341,10 @@ def test_records_share_samples_with_those_that_are_not_chosen_too(tmp_path):
 
 
 def test_records_of_two_datasets_share_samples_at_one_station_and_one_time():
-    noise, event = table([-70, -50, 0, 50, 70]), table([0], "dev")
+    noise, event, times = table([-70, -50, 0, 50, 70]), table([0], "dev"), ["trace_start_time", "station_code"]
     assert datasets.share_samples(noise, event).tolist() == [False, True, True, True, False]
-    assert not datasets.share_samples(noise.assign(station_code="B"), event).any()
-    assert not datasets.share_samples(noise.assign(station_network_code="XX"), event).any()
-    assert not datasets.share_samples(noise.drop(columns=["trace_start_time", "station_code"]), event).any()
+    for other in (noise.assign(station_code="B"), noise.assign(station_network_code="XX"), noise.drop(columns=times)):
+        assert not datasets.share_samples(other, event).any()
     # those that do not tell their length have that of others
     assert datasets.share_samples(noise, event.drop(columns="trace_npts"), (0, 80)).tolist() == [False] + 4 * [True]
     assert datasets.share_samples(noise.drop(columns="trace_npts"), event, (80, 0)).tolist() == 4 * [True] + [False]
@@ -356,13 +353,12 @@ def test_records_of_two_datasets_share_samples_at_one_station_and_one_time():
 def test_noise_keeps_apart_from_earthquakes_of_other_splits_but_not_of_its_own(tmp_path):
     quake = {"trace_Pg_arrival_sample": 10.0}
 
-    def dataset(name, *tables):
-        return stored(tmp_path / name, *tables)
-
-    noise = dataset("noise", table([0, 1000, 2000, 3000], "test"))
-    events = dataset("events", table([30], "train", **quake), table([1030], "dev", **quake), table([2030], "test"))
-    both = dataset("both", table([30], "train"), table([1030], "dev", trace_category="noise", **quake))
-    more = dataset("more", table([3030], "train", **quake))
+    noise = stored(tmp_path / "noise", table([0, 1000, 2000, 3000], "test"))
+    events = stored(
+        tmp_path / "events", table([30], "train", **quake), table([1030], "dev", **quake), table([2030], "test")
+    )
+    both = stored(tmp_path / "both", table([30], "train"), table([1030], "dev", trace_category="noise", **quake))
+    more = stored(tmp_path / "more", table([3030], "train", **quake))
     assert datasets.noise_apart(noise, [both], "test") is noise  # what is no earthquake does no harm
 
     def left(*events, split="test"):
@@ -372,7 +368,7 @@ def test_noise_keeps_apart_from_earthquakes_of_other_splits_but_not_of_its_own(t
     assert left(events, split="train") == ["00:00", "00:33", "00:50"]
     events.metadata["split"] = None
     assert left(events) == ["00:00", "00:16", "00:33", "00:50"]
-    whole = dataset("whole", table([0, 1000, 2000, 3000], "dev", **quake))
+    whole = stored(tmp_path / "whole", table([0, 1000, 2000, 3000], "dev", **quake))
     with pytest.raises(ValueError, match=r"All test noise of dataset .* overlaps earthquake records"):
         left(whole)
 
