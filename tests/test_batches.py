@@ -86,12 +86,10 @@ def test_sources_are_balanced_by_the_root_of_their_records(small_datasets, balan
 
 @pytest.mark.parametrize("balance", [True, False])
 def test_validation_draws_its_noise_as_the_training_does(small_datasets, tmp_path, balance):
-    random, records = np.random.default_rng(0), []
-    for number in range(7):  # one to train on, and of one station a single record, which is silent on E
-        waveform = random.normal(size=(3, 6000)) * [[1], [1], [number != 1]]
-        metadata = {"split": "dev" if number else "train", "station_code": "rare" if number == 1 else "common"}
-        records.append((metadata, waveform))
-    noise = written(tmp_path / "noise", records)
+    waveforms = np.random.default_rng(0).normal(size=(7, 3, 6000))
+    waveforms[1, 2] = 0  # the only record of its station is silent on E; the first one is to train on
+    rows = [{"split": "dev" if x else "train", "station_code": "rare" if x == 1 else "common"} for x in range(7)]
+    noise = written(tmp_path / "noise", zip(rows, waveforms, strict=True))
     swapped = changeable(small_datasets[0])
     swapped.metadata["split"] = swapped.metadata["split"].map({"train": "dev", "dev": "train"})  # more to validate on
     data = load(chosen(swapped) * 20, chosen(noise), balance=balance, validation_events=200)

@@ -98,10 +98,7 @@ def test_two_processes_train_as_one_and_report_a_damaged_record_once(small_datas
 
 
 def test_stead_is_trained_on_by_its_name(tmp_path, monkeypatch):
-    """
-    On a miniature of STEAD as published, merged.csv and merged.hdf5, of which SeisBench's class makes its own format.
-    Only the list of test traces, which SeisBench downloads, is made up.
-    """
+    """On a miniature of STEAD as published, of which SeisBench's class makes its own format."""
     random, rows, quake = np.random.default_rng(1), [], np.exp(-np.arange(5000) / 500)[:, None]
     with h5py.File(tmp_path / "merged.hdf5", "w") as file:
         for number in range(24):
@@ -170,9 +167,7 @@ def test_weights_are_exported_for_seisbench(unbroken, tmp_path, capsys, monkeypa
 )
 def test_user_errors_are_reported_in_one_line(small_datasets, tmp_path, capsys, more, message):
     assert run(*command(small_datasets, tmp_path / "run")[3:], *more) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("cdiffsd: ") and error.count("\n") == 1 and message in error
-    assert not (tmp_path / "run" / "model.pt").exists()
+    assert message in one_line(capsys) and not (tmp_path / "run" / "model.pt").exists()
 
 
 def one_line(capsys):
@@ -188,9 +183,8 @@ def test_a_defect_of_a_dataset_is_reported_with_its_trace(small_datasets, tmp_pa
     table.to_csv(odd.path / "metadata.csv", index=False)
     for number, more in enumerate(([], ["--memory", "0"], ["--memory", "0", "--workers", "1"])):
         assert run(*command((odd, small_datasets[1]), tmp_path / str(number), *more)[3:]) == 2
-        error = one_line(capsys)
-        assert "Trace nowhere$0,:3,:6000 of dataset odd cannot be used: its waveform" in error
-        assert "remove its row" in error
+        told = "Trace nowhere$0,:3,:6000 of dataset odd cannot be used: its waveform"
+        assert re.search(re.escape(told) + ".* remove its row", one_line(capsys))
         monkeypatch.setattr(stores, "PROBES", 1)  # so that a worker meets it first
 
 
@@ -260,12 +254,8 @@ def test_an_interrupt_and_a_full_disk_leave_the_last_checkpoint_usable(
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
     try:
-        capsys.readouterr()
         assert run("train", "--resume", "--out", tmp_path) == 2
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert "cdiffsd: " in capsys.readouterr().err
-    assert (tmp_path / "last.ckpt").read_bytes() == kept
-    assert CDiffSD.load(tmp_path / "model")
-    assert run("train", "--resume", "--out", tmp_path) == 0
-    assert losses(tmp_path) == losses(unbroken)
+    assert one_line(capsys) and (tmp_path / "last.ckpt").read_bytes() == kept and CDiffSD.load(tmp_path / "model")
+    assert run("train", "--resume", "--out", tmp_path) == 0 and losses(tmp_path) == losses(unbroken)

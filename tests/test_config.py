@@ -75,11 +75,8 @@ def test_a_loss_means_the_same_wherever_it_is_written(tmp_path):
 
 def test_the_default_file_lists_the_defaults():
     config = read_config("default")
-    stead = {
-        kind: (DatasetChoice("STEAD", category=(x,)),)
-        for kind, x in (("events", "earthquake_local"), ("noise", "noise"))
-    }
-    assert config == TrainingConfig(**stead)
+    events, noise = ((DatasetChoice("STEAD", category=(x,)),) for x in ("earthquake_local", "noise"))
+    assert config == TrainingConfig(events=events, noise=noise)
     text = (SHIPPED / "default.toml").read_text()
     listed = {line.split("=")[0].strip("# ").partition(".")[0] for line in text.splitlines() if "=" in line}
     expected = {*asdict(TrainingConfig()), *asdict(Augmentations()), *asdict(Loss())}
