@@ -29,10 +29,6 @@ def changeable(dataset):
     return dataset.filter(np.ones(len(dataset), dtype=bool), inplace=False)
 
 
-def whole_batch(data, config, step=0):
-    return next(iter(batches.loader(data, config, step)))
-
-
 @pytest.fixture(scope="module")
 def parts(small_datasets):
     return [chosen(dataset) for dataset in small_datasets]
@@ -61,7 +57,7 @@ def test_an_example_is_the_same_at_any_time_and_unlike_all_others(data):
         np.testing.assert_array_equal(value, again[key])
     for other in (examples[3, 4], examples[2, 5]):
         assert not np.array_equal(first["noise"], other["noise"])
-    batch = whole_batch(data, CONFIG)
+    batch = next(iter(batches.loader(data, CONFIG)))
     assert batch["clean"].shape == batch["noise"].shape == (8, 3, 3000)
     assert (batch["lower"] < batch["level"]).all() and (batch["level"] <= 1).all()
     assert len(batch["names"]) == 8 and all("bucket" in name and " + " in name for name in batch["names"])
@@ -179,6 +175,6 @@ def test_earthquakes_reversed_for_good_are_noise(small_datasets, parts):
     data = batches.load_data(parts[0], chosen(small_datasets[0], reversed=True), config)
     assert data.report[1].startswith("noise, reversed, train: 9 of 9")
     for step in range(4):
-        for window in whole_batch(data, config, step)["noise"].numpy():
+        for window in next(iter(batches.loader(data, config, step)))["noise"].numpy():
             loudest = np.abs(window).max(axis=0).argmax()
             assert (window[:, loudest - 500 : loudest] ** 2).mean() > 2 * (window[:, loudest + 100 :] ** 2).mean()

@@ -167,7 +167,9 @@ def test_weights_are_exported_for_seisbench(unbroken, tmp_path, capsys, monkeypa
 )
 def test_user_errors_are_reported_in_one_line(small_datasets, tmp_path, capsys, more, message):
     assert run(*command(small_datasets, tmp_path / "run")[3:], *more) == 2
-    assert message in one_line(capsys) and not (tmp_path / "run" / "model.pt").exists()
+    error = capsys.readouterr().err
+    assert error.startswith("cdiffsd: ") and error.count("\n") == 1 and message in error
+    assert not (tmp_path / "run").exists()
 
 
 def one_line(capsys):

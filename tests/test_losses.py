@@ -18,7 +18,6 @@ schedules = pytest.mark.parametrize("schedule", SCHEDULES)
 
 
 def only(name):
-    """The loss of one term."""
     return losses.make_loss(Loss(**{**SILENT, name: 1.0}))
 
 
@@ -62,8 +61,7 @@ def test_the_relative_errors_see_a_weak_arrival_that_l1_is_blind_to(pair):
     assert gains["log_ratio"] > 10 * gains["l1"]
 
 
-def test_the_mask_of_deepdenoiser_costs_its_own_cross_entropy():
-    """An estimate that keeps the same share of every bin has the cross-entropy of that share."""
+def test_an_estimate_that_keeps_a_share_of_every_bin_of_the_mask_costs_the_cross_entropy_of_that_share():
     clean = drawn(2, 3, 3000)
     noise = clean.flip(0)
     halves, tenths = (losses.mask(clean, share * (clean + noise), noise) for share in (0.5, 0.1))
@@ -104,10 +102,6 @@ def test_a_picker_sees_what_is_missed_and_nothing_in_a_perfect_estimate(pickers,
         assert error(clean, clean, share * noise).item() == pytest.approx(0, abs=1e-4)
 
 
-def absolute(clean, estimate, noise=None):
-    return (clean - estimate).abs().mean()
-
-
 @pytest.fixture
 def records():
     clean, noise = drawn(2, 5, 3, 400, dtype=torch.float64)
@@ -118,7 +112,7 @@ def two_terms(model, records, schedule="straight", count=5, presence=0.0, noise_
     level, lower = (torch.full((n,), t, dtype=torch.float64) for n, t in ((5, 0.8), (count, 0.4)))
     options |= {"presence": presence, "augmentations": Augmentations(noise_only=noise_only)}
     config = TrainingConfig(schedule=schedule, batch_size=5, unfolded_share=count / 5, **options)
-    return losses.training_loss(model, *records, level, lower, config, absolute)
+    return losses.training_loss(model, *records, level, lower, config, losses.l1)
 
 
 @schedules
@@ -140,7 +134,7 @@ def test_the_loss_is_both_terms_and_the_second_sees_the_networks_own_error(recor
     torch.testing.assert_close(seen[0][0], x)
     torch.testing.assert_close(seen[1][0], stepped)
     assert seen[0][1].tolist() == [0.8] * 5 and seen[1][1].tolist() == [0.4] * 5
-    torch.testing.assert_close(loss, absolute(clean, 0.5 * x) + 3 * absolute(clean, 0.5 * stepped))
+    torch.testing.assert_close(loss, losses.l1(clean, 0.5 * x, None) + 3 * losses.l1(clean, 0.5 * stepped, None))
 
 
 def test_the_second_term_may_be_of_the_first_records_only_or_of_none(records):
@@ -174,10 +168,7 @@ def test_windows_with_and_without_an_earthquake_count_alike(silent):
 
 def test_the_odds_of_both_terms_are_learnt_with_the_weight_of_each(records):
     clean = torch.ones_like(records[0])
-    odds = {5: 1.0, 2: 9.0}
-
-    def model(x, at):
-        return clean[: len(x)], torch.full((len(x),), odds[len(x)]).log()
-
-    told = two_terms(model, (clean, records[1]), count=2, unfolded=3.0, presence=0.5, noise_only=0.5)
+    answers = {n: (clean[:n], torch.full((n,), odds).log()) for n, odds in ((5, 1.0), (2, 9.0))}
+    weights = {"unfolded": 3.0, "presence": 0.5, "noise_only": 0.5}
+    told = two_terms(lambda x, at: answers[len(x)], (clean, records[1]), count=2, **weights)
     assert told.item() == pytest.approx(0.5 * (math.log(2) + 3 * math.log(10 / 9)), rel=1e-5)

@@ -106,13 +106,11 @@ def test_pickers_pick_the_targets_of_a_training_where_they_pick_the_records(shar
     right = []
     for mute in (False, True):
         records = InMemory(earthquakes_of(few), pairs.target(10, mute))
-        windows, onsets = [], []
-        for i in range(len(records)):
-            state = {"X": records.get_sample(i)}
+        states = [{"X": sample} for sample in records.samples]
+        for i, state in enumerate(states):
             with pairs.seeded(i):
                 RandomOnset(300, 1500)(state)
-            windows.append(state["X"][0])
-            onsets.append(state["X"][1][P_KEY] / 100)
+        windows, onsets = zip(*((state["X"][0], state["X"][1][P_KEY] / 100) for state in states), strict=True)
         picks = evaluation.pick_windows(load_picker("PhaseNet"), np.stack(windows), [0.3])[0]
         labels = pd.DataFrame({"record": range(len(onsets)), "phase": "P", "time": onsets})
         right.append(evaluation.match_labels(picks, labels, 0.1)["residual"].notna().mean())

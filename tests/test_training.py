@@ -179,8 +179,7 @@ def test_the_average_is_short_at_first(step, decay):
 def test_the_average_is_what_is_kept(finished):
     model, out = finished
     checkpoint = torch.load(out / "last.ckpt", weights_only=True)
-    best = pd.read_csv(out / "log.csv").set_index("step")["sdr_2"].idxmax()
-    assert best == checkpoint["global_step"]
+    assert pd.read_csv(out / "log.csv").set_index("step")["sdr_2"].idxmax() == checkpoint["global_step"]
     for name, value in model.state_dict().items():
         torch.testing.assert_close(checkpoint["state_dict"][f"average.{name}"], value)
     assert any(not checkpoint["state_dict"][f"model.{name}"].allclose(x) for name, x in model.state_dict().items())
