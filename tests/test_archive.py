@@ -23,6 +23,7 @@ from archives import FIRST, LAST, START, content, jobs_of, record, run, run_one,
 from hypothesis import example, given
 from hypothesis import strategies as st
 from obspy import Trace
+from test_files import full_disk
 
 from seisbench_cdiffsd import CDiffSD
 from seisbench_cdiffsd.files import ledger, reading, sds, workers, writing
@@ -616,3 +617,58 @@ def test_an_interrupt_while_workers_start_is_one_line(started):
     # fast workers may have started by then, and their address has been told
     lines = [line for line in printed.splitlines() if not line.startswith("Dashboard: ")]
     assert lines == ["cdiffsd: interrupted; the same command continues with what is missing."]
+
+
+def test_a_full_disk_ends_the_run_and_the_next_one_completes_it(settings):
+    work(settings)
+    expected = content(settings.out)
+    settings = replace(settings, out=settings.out.with_name("other"))
+    with full_disk(10_000), pytest.raises(OSError, match="large"):
+        work(settings)
+    assert not samples(settings.out)
+    assert states(work(settings)) == ["done"] and content(settings.out) == expected
+
+
+def test_damage_and_loss_in_mid_run_are_repaired_by_the_next(settings):
+    work(settings)
+    expected, other = samples(settings.out), replace(settings, out=settings.out.with_name("other"))
+    todo, generator = jobs_of(other), np.random.default_rng(0)
+    whole = {path: path.read_bytes() for path in sorted(settings.source.rglob("*.D.*.*"))}
+    for path in generator.choice(list(whole), 6, replace=False):
+        if generator.random() < 0.5:
+            path.unlink()
+        else:
+            damaged = np.frombuffer(whole[path], dtype=np.uint8).copy()
+            damaged[generator.integers(0, len(damaged), 200)] = 0
+            path.write_bytes(damaged.tobytes())
+    list(workers.run_here(todo, other, retries=0))
+    for path, data in whole.items():
+        path.write_bytes(data)
+    assert "failed" not in states(work(other)) and samples(other.out) == expected
+
+
+def test_a_killed_scheduler_costs_nothing_but_time(settings, started):
+    import psutil
+
+    until(lambda: samples(settings.out), started)
+    children = psutil.Process(started.pid).children(recursive=True)
+    started.kill()
+    started.communicate(timeout=60)
+    psutil.wait_procs(children, timeout=60)
+    assert states(work(settings)) in (["done"], ["complete", "done"])
+    other = replace(settings, out=settings.out.with_name("other"))
+    work(other)
+    assert samples(settings.out) == samples(other.out) and not list(settings.out.rglob("*.part*"))
+
+
+def test_rounding_that_leaves_zeros_fails_and_losses_are_reported(command, tmp_path):
+    out, units = tmp_path / "out", scaled(tmp_path / "units", 1e-9)
+    for _ in range(2):
+        status, printed = command("--encoding", "int32", source=units)
+        assert status == 2 and printed.count("--scale") == 6 and not samples(out)
+    for count in ("2 done", "2 complete already"):
+        status, printed = command("--encoding", "int32", "--scale", 1e9, source=units)
+        assert status == 0 and count in printed
+        assert "int32 times 1e+09, largest rounding error 5e-10" in printed and "the worst" in printed
+    assert is_true(out) and "dB below the signal" in next(iter(total(out)["outputs"].values()))["loss"]
+    assert "dB" not in command(source=units)[1]  # of single precision
