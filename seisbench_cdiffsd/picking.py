@@ -15,7 +15,7 @@ Picks are rows of a data frame with the columns ``record``, ``phase``, ``time`` 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,16 @@ RATES, SAME_RATE = (1.0, 1e6), 1e-4
 PICK_COLUMNS = ["record", "phase", "time", "probability"]
 #: Least probabilities of picks on a record and on the same denoised, by picker and phase, at which both together are
 #: false so many times an hour with the default weights: by ``python benchmarks/thresholds.py``.
-THRESHOLDS: dict[str, dict[str, dict[float, tuple[float, float]]]] = {}
+THRESHOLDS: dict[str, dict[str, dict[float, tuple[float, float]]]] = {
+    "PhaseNet": {
+        "P": {1: (0.671, 0.887), 2: (0.553, 0.837), 5: (0.45, 0.787), 10: (0.358, 0.735)},
+        "S": {1: (0.444, 0.784), 2: (0.38, 0.748), 5: (0.262, 0.669), 10: (0.169, 0.587)},
+    },
+    "EQTransformer": {
+        "P": {1: (0.681, 0.891), 2: (0.45, 0.787), 5: (0.048, 0.403), 10: (0.01, 0.185)},
+        "S": {1: (0.437, 0.78), 2: (0.24, 0.652), 5: (0.018, 0.301), 10: (0.01, 0.226)},
+    },
+}
 #: Picks of a phase before and after denoising are one if they are no further apart, in seconds.
 SAME_PICK = 0.2
 #: Where a table of picks has the instruments that were not picked, and why, in its ``attrs``.
@@ -106,8 +115,8 @@ def pick(
     components: Mapping[str, str] | None = None,
 ) -> PickList:
     """
-    Pick phases on a stream and on what denoising makes of it. Together they find more than each of them at the same
-    rate of false picks; those of a phase within 0.2 s of each other are one.
+    Pick phases on a stream and on what denoising makes of it. Two picks of a phase that are within 0.2 s of each other
+    are one. What is found at which rate of false picks, against either alone, is in ``benchmarks/README.md``.
 
     :param stream: Records, left unchanged
     :param picker: A SeisBench picker, or the name of its class; then its weights are downloaded if need be
@@ -149,7 +158,7 @@ def _thresholds(known: dict[str, dict[float, tuple[float, float]]] | None, rate:
     if not rates[0] <= rate <= rates[-1]:
         raise ValueError(f"rate must be {rates[0]:g} to {rates[-1]:g} false picks an hour, not {rate!r}.")
 
-    def between(values: Iterator[float]) -> float:
+    def between(values: Iterable[float]) -> float:
         return float(np.interp(np.log(rate), np.log(rates), [*values]))
 
     return [{f"{x}_threshold": between(pair[on] for pair in known[x].values()) for x in known} for on in (0, 1)]
