@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from seisbench.util import Pick, PickList
 
 from seisbench_cdiffsd.denoising import denoise
 from seisbench_cdiffsd.streams.components import Component, assign
+from seisbench_cdiffsd.streams.pieces import LARGEST
 from seisbench_cdiffsd.weights import UNREADABLE
 
 #: Longest gap in seconds that is always bridged.
@@ -134,7 +136,7 @@ def pick(
     if threshold is None:
         known = THRESHOLDS.get(picker) if isinstance(picker, str) and weights == "original" and model is None else None
         least = _thresholds(known, rate)
-    elif 0 < threshold < 1:
+    elif isinstance(threshold, Real) and 0 < threshold < 1:
         least = 2 * [{"P_threshold": threshold, "S_threshold": threshold}]
     else:
         raise ValueError(f"threshold must be a probability, above 0 and below 1, not {threshold!r}.")
@@ -155,7 +157,7 @@ def _thresholds(known: dict[str, dict[float, tuple[float, float]]] | None, rate:
             f"{' and '.join(THRESHOLDS)}: give a threshold, such as threshold=0.5."
         )
     rates = [*known["P"]]
-    if not rates[0] <= rate <= rates[-1]:
+    if not (isinstance(rate, Real) and rates[0] <= rate <= rates[-1]):
         raise ValueError(f"rate must be {rates[0]:g} to {rates[-1]:g} false picks an hour, not {rate!r}.")
 
     def between(values: Iterable[float]) -> float:
@@ -224,7 +226,8 @@ def pick_stream(
 def _samples(trace: Trace) -> NDArray[np.int64]:
     if trace.data.dtype.kind not in "iufb":
         return np.zeros(0, np.int64)
-    return np.flatnonzero(np.isfinite(np.ma.getdata(trace.data)) & ~np.ma.getmaskarray(trace.data))
+    values = np.abs(np.ma.getdata(trace.data).astype(np.float64))
+    return np.flatnonzero((values < LARGEST) & ~np.ma.getmaskarray(trace.data))
 
 
 def _stretches(picker: WaveformModel, members: Sequence[tuple[str, Trace, NDArray[np.int64]]]) -> list[Stream]:

@@ -1,5 +1,7 @@
 """The components of an instrument, by the codes of its channels."""
 
+from itertools import permutations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,6 +46,8 @@ def test_names_of_components():
     assert sensors == {"UD1": ("1", "Z"), "NS1": ("1", "N"), "EW1": ("1", "E"), "UD2": ("2", "Z")}
     assert letters("DP2", "DP3", "DP4", DP2="Z", DP3="N", DP4="E")["DP3"] == ("", "N")
     assert letters("HHX", X="1") == {"HHX": ("HH", "1")}
+    for order in permutations([("E", "E"), ("N", "N"), ("U", "Z")]):  # EHU begins with E, too
+        assert letters("EHU", "EHN", "EHE", **dict(order)) == {f"EH{x}": ("EH", y) for x, y in order}
     with pytest.raises(ValueError, match="no component Q"):
         letters("HHZ", UD="Q")
 

@@ -272,3 +272,11 @@ def test_fragments_whose_rate_wavers_are_one_record(model):
     for i, tr in enumerate(expected):
         joined = np.concatenate([found[2 * i].data, found[2 * i + 1].data])
         np.testing.assert_allclose(joined, tr.data, atol=0.02 * abs(tr.data).max())
+
+
+@pytest.mark.parametrize("rate", [100.02, 99.98, 500 / 3, 40.0001])
+def test_the_rate_of_a_trace_is_kept_to_the_last_digit(model, rate):
+    noisy = stream(rate=rate)
+    for returned in model.denoise(noisy, return_noise=True):
+        assert [x.stats.sampling_rate for x in returned] == [x.stats.sampling_rate for x in noisy]
+        assert [x.stats.endtime for x in returned] == [x.stats.endtime for x in noisy]

@@ -232,9 +232,18 @@ def test_channels_that_are_broken_or_silent_are_named(run, tmp_path):
     data[1].data[:] = 5
     inputs = [write(tmp_path / f"{i}.mseed", data[i::2], encoding="FLOAT32") for i in range(2)]
     assert told(run(*inputs)) == [
-        ("partly", "NaN and infinite samples of XX.STA..HHZ were left out"),
+        ("partly", "NaN, infinite or vast samples of XX.STA..HHZ were left out"),
         ("done", "XX.STA..HHE, XX.STA..HHN: constant, became zeros"),
     ]
+
+
+@pytest.mark.parametrize("value", [np.inf, -3e38])
+def test_a_single_sample_that_does_not_fit_is_named(run, tmp_path, value):
+    data = stream(seconds=60, components="Z")
+    data[0].data = data[0].data.astype(np.float32)
+    data[0].data[500] = value
+    left_out = "NaN, infinite or vast samples of XX.STA..HHZ were left out"
+    assert told(run(write(tmp_path / "a.mseed", data, encoding="FLOAT32"))) == [("partly", left_out)]
 
 
 def test_odd_rates_are_in_the_table(run, tmp_path):

@@ -349,6 +349,7 @@ def test_picks_before_and_after_denoising_are_joined_where_they_are_the_same(bef
 
 def test_raw_and_denoised_records_are_picked_together(pickers):
     stream = noisy_example()
+    stream[0].data[1000] = 3e38  # is missing, for the picker as well
     before = stream.copy()
     picks = seisbench_cdiffsd.pick(stream, rate=1)
     assert [(x.phase, x.trace_id, x.instrument) for x in picks] == [(x, "BW.RJOB.", "BW.RJOB..EH") for x in "PS"]
@@ -367,6 +368,8 @@ def test_raw_and_denoised_records_are_picked_together(pickers):
     [
         ({"rate": 0}, "rate must be 1 to 10 false picks an hour, not 0"),
         ({"rate": float("nan")}, "rate must be 1 to 10"),
+        ({"rate": "1"}, "rate must be 1 to 10"),
+        ({"threshold": "0.5"}, "threshold must be a probability"),
         ({"threshold": 1}, "threshold must be a probability"),
         ({"weights": "stead"}, "give a threshold, such as threshold=0.5"),
         ({"picker": PeakPicker()}, "give a threshold"),

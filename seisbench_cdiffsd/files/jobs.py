@@ -33,8 +33,8 @@ from seisbench_cdiffsd.weights import CDiffSD
 SHORT = 3600.0
 #: Longest record of an instrument, in seconds, that becomes one file; longer ones become a file for each day.
 LONGEST = 90000.0
-#: Modules of this folder that decide what becomes of a file; those that denoise are in the fingerprint of the model.
-CODE = ("reading.py", "work.py", "writing.py")
+#: Modules that decide what becomes of a file, from this folder; those that denoise are in the model's fingerprint.
+CODE = ("extras.py", "jobs.py", "reading.py", "sds.py", "work.py", "writing.py", "../picking.py", "../plotting.py")
 #: At most so many ids and files are named in a message.
 NAMED = 6
 

@@ -265,7 +265,7 @@ class Work:
 
     def read(self, start: UTCDateTime, end: UTCDateTime) -> Stream:
         stream = sum((part.source.read(start, end) for part in self.parts), Stream())
-        self._broken.update(x.id for x in stream if x.data.dtype.kind == "f" and not np.isfinite(x.data).all())
+        self._broken.update(x.id for x in stream if x.data.dtype.kind == "f" and not (np.abs(x.data) < LARGEST).all())
         return stream
 
     def lost(self) -> dict[str, str]:
@@ -319,7 +319,7 @@ class Work:
         if part.files["outputs"]:
             output, broken = part.outputs["outputs"], sorted(self._broken & {*part.target.ids})
             if broken:
-                part.problem(f"NaN and infinite samples of {listed(broken)} were left out")
+                part.problem(f"NaN, infinite or vast samples of {listed(broken)} were left out")
             for channel, cut in sorted(output.cut.items()):
                 part.problem(f"{channel} does not fit into miniSEED: it is {cut} there")
             silent = sorted(channel for channel, (given, _) in output.largest.items() if not given)

@@ -57,13 +57,15 @@ def assign(ids: Iterable[str], names: Mapping[str, str] | None = None) -> dict[s
 
 
 def _named(code: str, names: Mapping[str, str]) -> tuple[str, str] | None:
-    """What remains of a code beside the longest name that it begins or ends with, and the component of that name."""
-    for name in sorted(names, key=len, reverse=True):
-        if code.endswith(name):
-            return code.removesuffix(name), names[name]
-        if code.startswith(name):
-            return code.removeprefix(name), names[name]
-    return None
+    """
+    What remains of a code beside the longest name that it ends or begins with, and the component of that name; at equal
+    length, the end counts.
+    """
+    fitting = [(len(x), code.endswith(x), x) for x in names if code.endswith(x) or code.startswith(x)]
+    if not fitting:
+        return None
+    _, at_end, name = max(fitting)
+    return (code.removesuffix(name) if at_end else code.removeprefix(name)), names[name]
 
 
 def _is_component(name: str, component: Component, endings: Mapping[str, set[str]]) -> bool:

@@ -310,5 +310,6 @@ def with_samples(trace: Trace, values: Samples, note: Mapping[str, Any] | None =
         ]
     missing = np.isnan(values)
     result = Trace(header=stats)
+    result.stats.sampling_rate = stats.sampling_rate  # exactly: ObsPy has set it by its inverse
     result.data = np.ma.masked_array(values, missing) if missing.any() else values  # which sets their number, too
     return result
