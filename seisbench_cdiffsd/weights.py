@@ -103,6 +103,9 @@ class CDiffSD(cdiffsd.CDiffSD):
         :raises FileNotFoundError: If a file is missing
         :raises ValueError: If a file is damaged, belongs to another model, or needs a newer SeisBench
         """
+        for file in cls._get_weights_file_paths(Path(path), version_str):
+            if file.exists() and not file.is_file():  # a pipe would be waited for
+                raise ValueError(f"{file} is not a file of weights.")
         try:
             return super().load(path, version_str, **{"map_location": "cpu", **kwargs, "weights_only": True})
         except (FileNotFoundError, PermissionError):

@@ -113,6 +113,10 @@ def test_damaged_weights_and_impossible_options_end_before_any_work(run, weights
     model.save(tmp_path / "damaged")
     assert run("example", weights=tmp_path / "damaged") == 2
     assert "its weights are damaged" in one_line(capsys)
+    os.remove(tmp_path / "damaged.pt")
+    os.mkfifo(tmp_path / "damaged.pt")
+    assert run("example", weights=tmp_path / "damaged") == 2
+    assert "is not a file of weights" in one_line(capsys)
     assert not (tmp_path / "out").exists()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -176,3 +177,9 @@ def test_settings_need_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", script, str(SHIPPED.parents[1])], capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.toml")
+    with pytest.raises(ValueError, match="it is a pipe"):
+        read_config(tmp_path / "a.toml")

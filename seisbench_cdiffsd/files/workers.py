@@ -49,7 +49,7 @@ def run_dask(
     Outcomes of jobs as they finish, run through Dask, which is started at the first one that is not done.
     OSError means that there is no room for the outputs; the death of a worker does not count as a failure of its job.
 
-    :param workers: Number of workers to start: one for each GPU, or core
+    :param workers: Number of workers to start: one for each GPU, or core; no more than there are jobs
     :param scheduler: Address of a running scheduler, whose workers must have access to the paths of the settings
     :param cluster: A class that starts a scheduler, such as "dask_jobqueue.SLURMCluster", with its own configuration
     """
@@ -72,7 +72,7 @@ def run_dask(
         stack.enter_context(dask.config.set(config))
         address: Any = scheduler
         if scheduler is None:
-            workers = workers or torch.cuda.device_count() or CPU_COUNT
+            workers = min(workers or torch.cuda.device_count() or CPU_COUNT, len(left))
             address = stack.enter_context(_cluster(cluster, workers) if cluster else _processes(workers))
         try:
             if scheduler is not None:

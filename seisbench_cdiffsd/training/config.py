@@ -247,6 +247,8 @@ def read_table(source: str | Path) -> dict[str, Any]:
     shipped = {path.stem: path for path in SHIPPED.glob("*.toml")}
     file = shipped.get(str(source), Path(source))
     try:
+        if file.is_fifo():
+            raise ValueError("it is a pipe")
         text = file.read_text(encoding="utf-8")
         table = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
         if not isinstance(table, dict):
