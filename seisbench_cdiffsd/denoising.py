@@ -93,7 +93,7 @@ def _default_model() -> WaveformModel:
 
 def _arguments(model: WaveformModel, purpose: str, dry: float | None, options: Mapping[str, Any]) -> dict[str, Any]:
     """Checked arguments of the model and of this module, those that are given first."""
-    if purpose not in DRY:
+    if purpose not in [*DRY]:
         raise ValueError(f"purpose must be {' or '.join(DRY)}, not {purpose!r}.")
     model._verify_argdict({key: value for key, value in options.items() if key not in OPTIONS})
     own = {"overlap": OVERLAP, "batch_size": BATCH_SIZE, "strict": False, "flexible_horizontal_components": True}

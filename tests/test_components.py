@@ -50,6 +50,8 @@ def test_names_of_components():
         assert letters("EHU", "EHN", "EHE", **dict(order)) == {f"EH{x}": ("EH", y) for x, y in order}
     with pytest.raises(ValueError, match="no component Q"):
         letters("HHZ", UD="Q")
+    with pytest.raises(TypeError, match="not 'UD=Z'"):
+        assign(["XX.STA..UD"], "UD=Z")
 
 
 codes = st.from_regex(r"[A-Z]{0,2}[A-Z0-9]", fullmatch=True)

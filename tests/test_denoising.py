@@ -132,7 +132,9 @@ def test_the_default_precision_of_torch_does_not_matter(example, network, tmp_pa
         torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.parametrize("argument", [{"purpose": "fun"}, {"dry": 1.0}, {"dry": -0.1}, {"overlap": 6000}])
+@pytest.mark.parametrize(
+    "argument", [{"purpose": "fun"}, {"purpose": ["fun"]}, {"dry": 1.0}, {"dry": -0.1}, {"overlap": 6000}]
+)
 def test_what_stays_is_a_share_or_a_purpose(model, example, argument):
     with pytest.raises(ValueError, match=next(iter(argument)) + " must be"):
         denoise(example, model, **argument)

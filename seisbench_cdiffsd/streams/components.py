@@ -38,8 +38,11 @@ def assign(ids: Iterable[str], names: Mapping[str, str] | None = None) -> dict[s
     :param names: Components by name, such as ``{"UD": "Z", "NS": "N", "EW": "E"}``: a name is a channel code, or the
         beginning or the end of one; what remains of the code tells instruments apart
     :return: Components by id; ids that are not among them name no component
+    :raises TypeError: If `names` is no mapping
     :raises ValueError: If a name stands for another component than Z, N, E, 1 and 2
     """
+    if not isinstance(names, Mapping | None):
+        raise TypeError(f"Components are named as in {{'UD': 'Z', 'NS': 'N', 'EW': 'E'}}, not {names!r}.")
     wrong = sorted(set((names or {}).values()) - set(COMPONENTS))
     if wrong or "" in (names or {}):
         raise ValueError(f"Components are named as in UD=Z NS=N EW=E; there is no component {', '.join(wrong) or '='}.")
