@@ -88,10 +88,10 @@ def load_data(options: Options, folder: Path) -> Data:
         sets, calm, unrest = ([open_dataset(x, options.download) for x in part] for part in (events, noise, busy))
         quiet = [noise_apart(few(usable(x, split)), sets, split) for x in calm]
         held = [earthquakes_of(few(split_of(x, split))) for x in sets]
-        earthquakes = _loaded(held, pairs.target(options.clean_snr, mute=False))
+        earthquakes = loaded(held, pairs.target(options.clean_snr, mute=False))
         restless = [few(split_of(x, split)) for x in unrest if split in set(x.metadata["split"])]
         kinds = {"calm": quiet, "busy": restless}
-        silence = {kind: _loaded(x, pairs.background(WINDOW)) for kind, x in kinds.items() if x}
+        silence = {kind: loaded(x, pairs.background(WINDOW)) for kind, x in kinds.items() if x}
     except ValueError as error:
         raise DataError(str(error)) from error
     mixed = {name: mix(earthquakes, silence["calm"], options, name) for name in ("paper", "window")}
@@ -104,7 +104,7 @@ def load_data(options: Options, folder: Path) -> Data:
     return Data(source, mixtures, full_band, *noise_alone(silence, options), *natural_records(sets, options))
 
 
-def _loaded(datasets: Sequence[sbd.WaveformDataset], steps: Steps) -> Joined:
+def loaded(datasets: Sequence[sbd.WaveformDataset], steps: Steps) -> Joined:
     """
     The usable records of several datasets, some of which may have none: six channels, of which the first three are in
     the band and the others, scaled alike, as they were recorded.

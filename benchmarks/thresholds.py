@@ -51,7 +51,7 @@ def main() -> None:
         for kind, names in parts.items():
             paths = [(str(testdata.SHARED / "data" / name), split) for name, split in names]
             sets = [testdata.usable(open_dataset(path, False), split) for path, split in paths]
-            stores[kind] = testdata._loaded(sets, background(WINDOW))
+            stores[kind] = testdata.loaded(sets, background(WINDOW))
         records, metadata = testdata.noise_alone(stores, OPTIONS)
         backward = metadata["kind"].str.startswith("reversed").to_numpy()
         noise.append(evaluate_noise(records[backward], metadata[backward], model, using))

@@ -12,9 +12,6 @@ deepdenoiser, seisdae
 published
     CDiffSD with network, degradation, normalisation, noise factor and loss as published, and the recipe of the others:
     optimiser, learning rate, averaging, augmentations, budget. An update takes some 3 s for 8 windows on one core.
-gaussian, gaussian-coloured
-    CDiffSD with Gaussian instead of recorded noise: white, or with the spectrum of a recorded one. Validation and test
-    are on recorded noise, as for all.
 from-scratch
     CDiffSD as it is, in one training with no more updates than the others: the weights of the package have had more.
 wiener
@@ -57,29 +54,6 @@ GRID = {
     "smooth": (5, 9, 15),
     "floor": (0.0, 0.05),
 }
-
-
-class GaussianNoise(WaveformDataset):
-    """A dataset of noise whose training split is replaced by Gaussian noise, always the same."""
-
-    coloured = False
-
-    def get_sample(self, idx: int, sampling_rate: float | None = None) -> tuple[np.ndarray, dict]:
-        waveform, metadata = super().get_sample(idx, sampling_rate)
-        if metadata["split"] != "train":
-            return waveform, metadata
-        gaussian = np.random.default_rng((1, idx)).standard_normal(waveform.shape)
-        if self.coloured:
-            gaussian = coloured(gaussian, waveform)
-        return gaussian.astype(waveform.dtype), metadata
-
-
-def coloured(gaussian: np.ndarray, like: np.ndarray, smooth: int = 25) -> np.ndarray:
-    """Gaussian noise (component, samples) with the smoothed amplitude spectrum of another record."""
-    power = np.abs(np.fft.rfft(like - like.mean(-1, keepdims=True))) ** 2
-    kernel = np.ones(smooth) / smooth
-    shape = np.sqrt([np.convolve(component, kernel, mode="same") for component in power])
-    return np.fft.irfft(np.fft.rfft(gaussian) * shape, like.shape[-1])
 
 
 def published(like: TrainingConfig) -> TrainingConfig:
@@ -176,7 +150,7 @@ def publish(source: Path, target: Path, average_with: Path | None = None) -> Non
 
 def main() -> None:
     """Train one of the baselines."""
-    kinds = [*MASKS, "published", "gaussian", "gaussian-coloured", "from-scratch", "wiener"]
+    kinds = [*MASKS, "published", "from-scratch", "wiener"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=kinds)
     parser.add_argument("--events", type=Path, default=DATA / "events", help="dataset of earthquakes")
@@ -203,8 +177,7 @@ def main() -> None:
     config = read_config(
         args.like or "default", **changes, events=(), noise=(), init_from=init_from, device=args.device
     )
-    dataset = GaussianNoise if args.name.startswith("gaussian") else WaveformDataset
-    events, noise = WaveformDataset(args.events, component_order="ZNE"), dataset(args.noise, component_order="ZNE")
+    events, noise = (WaveformDataset(path, component_order="ZNE") for path in (args.events, args.noise))
     if args.name == "wiener":
         data = load_data(*([(x, DatasetChoice(x.name))] for x in (events, noise)), config)
         print(json.dumps(choose_wiener(data.validation)))
@@ -213,8 +186,6 @@ def main() -> None:
         config = replace(config, loss=Loss())  # which is not theirs, and may want a picker
     elif args.name == "published":
         config = published(config)
-    elif args.name != "from-scratch":
-        noise.coloured = args.name == "gaussian-coloured"
     out = args.out or Path("runs") / args.name
     try:
         fit(events, noise, out, config, MASKS.get(args.name))
