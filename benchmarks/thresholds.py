@@ -1,6 +1,7 @@
 """How probable must picks of ``seisbench_cdiffsd.pick`` be, to be false so many times an hour? What do they find then?
 
-    python benchmarks/thresholds.py
+    python benchmarks/thresholds.py           # thresholds, and what they give on test
+    python benchmarks/thresholds.py choose    # recall on dev, by how much a probability on the raw record counts
 
 False picks are those on noise reversed in time. Thresholds are those of noise that no weights were trained on and no
 result is reported of: the dev split, and the training splits of datasets younger than the weights. What they give on
@@ -10,7 +11,10 @@ noisy record alone and the denoised record alone as well, each with the threshol
 
 from __future__ import annotations
 
+import sys
 import tempfile
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import conftest  # noqa: F401  where the weights of pickers are
@@ -27,8 +31,10 @@ from seisbench_cdiffsd.data.pairs import background
 
 #: False picks an hour, and the lowest threshold.
 RATES, LEAST = (1, 2, 5, 10), 0.01
-#: A probability on the raw record counts as this power of it: bursts of noise look less like phases there. Of 1, 0.8,
-#: 0.6, 0.5, 0.4 and 0.3, this one loses least to the better of the two records on dev, for both pickers and phases.
+#: Powers of a probability on the raw record that were compared.
+EXPONENTS = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3)
+#: A probability on the raw record counts as this power of it: bursts of noise look less like phases there. Of those
+#: compared, this one loses least to the better of the two records on dev, for both pickers and phases.
 RAW_EXPONENT = 0.3
 #: Splits of datasets of noise to choose by, and to report.
 CHOOSE = {"calm": (("noise", "dev"), ("noise2", "dev"), ("noise2", "train")), "busy": (("busy", "train"),)}
@@ -36,17 +42,24 @@ REPORT = {"calm": (("noise", "test"), ("noise2", "test")), "busy": (("busy", "te
 OPTIONS = Options(limit=ALL, draws=4, picker=("PhaseNet", "EQTransformer"))
 
 
-def highest(rows: pd.DataFrame, column: str) -> dict[str, np.ndarray]:
+def highest(rows: pd.DataFrame, column: str, exponent: float = RAW_EXPONENT) -> dict[str, np.ndarray]:
     """The highest probability of a pick on each record: noisy, denoised, and of both together."""
     raw, denoised = (rows.loc[rows["denoiser"] == name, column].to_numpy() for name in ("noisy", PICKING))
-    return {"noisy": raw, "denoised": denoised, "together": np.maximum(raw**RAW_EXPONENT, denoised)}
+    return {"noisy": raw, "denoised": denoised, "together": np.maximum(raw**exponent, denoised)}
+
+
+def least_of(probable: np.ndarray) -> list[float]:
+    """For each rate, the next thousandth above the first probability that is not allowed."""
+    ordered = np.sort(probable)[::-1]
+    return [np.floor(1000 * ordered[int(rate * len(ordered) / 60)] + 1) / 1000 for rate in RATES]
 
 
 def main() -> None:
     torch.set_num_threads(1)
+    choosing = sys.argv[1:] == ["choose"]
     model, using = available({PICKING: denoisers(OPTIONS)[PICKING]}, {}), available(pickers(OPTIONS), {})
     noise = []
-    for parts in (CHOOSE, REPORT):
+    for parts in (CHOOSE,) if choosing else (CHOOSE, REPORT):
         stores = {}
         for kind, names in parts.items():
             paths = [(str(testdata.SHARED / "data" / name), split) for name, split in names]
@@ -56,8 +69,17 @@ def main() -> None:
         backward = metadata["kind"].str.startswith("reversed").to_numpy()
         noise.append(evaluate_noise(records[backward], metadata[backward], model, using))
     with tempfile.TemporaryDirectory() as folder:
-        mixtures = testdata.load_data(OPTIONS, Path(folder)).mixtures["paper"]
+        options = replace(OPTIONS, split="dev", draws=2) if choosing else OPTIONS
+        mixtures = testdata.load_data(options, Path(folder)).mixtures["paper"]
     rows = evaluate(mixtures, model, using)
+    if choosing:
+        for picker, phase, exponent in product(using, "PS", EXPONENTS):
+            column = f"{picker}_{phase}_highest"
+            labelled = rows[rows[column.replace("highest", "label")]]
+            found, chosen = (highest(x, column, exponent)["together"] for x in (labelled, noise[0]))
+            recall = " ".join(f"{np.mean(found >= value):.2f}" for value in least_of(chosen))
+            print(f"{picker:13} {phase} exponent {exponent:g}  found {recall}")
+        return
     size = [int(np.sum(x.loc[x["denoiser"] == "noisy", "hours"] * 60)) for x in noise]
     print(f"{size[0]} minutes of noise to choose by, {size[1]} and {len(mixtures.labels)} mixtures to report")
     for picker in using:
@@ -66,9 +88,7 @@ def main() -> None:
             chosen, reported = (highest(x, column) for x in noise)
             found = highest(rows[rows[column.replace("highest", "label")]], column)
             for on, probable in chosen.items():
-                probable = np.sort(probable)[::-1]
-                # the next thousandth above the first probability that is not allowed
-                least = [np.floor(1000 * probable[int(rate * len(probable) / 60)] + 1) / 1000 for rate in RATES]
+                least = least_of(probable)
                 false = [60 * np.mean(reported[on] >= value) for value in least]
                 recall = [np.mean(found[on] >= value) for value in least]
                 lines = (("false", false, ".1f"), ("found", recall, ".2f"), ("threshold", least, ".3f"))
