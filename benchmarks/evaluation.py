@@ -14,11 +14,12 @@ import seisbench.models as sbm
 from baselines import DRY, WINDOW, Array, Denoiser, oracle_mask
 from numpy.typing import ArrayLike, NDArray
 from obspy import Stream, Trace, UTCDateTime
+from scipy.optimize import linear_sum_assignment
 from tqdm.auto import tqdm
 
-from seisbench_cdiffsd import metrics
 from seisbench_cdiffsd.data.augmentations import P_KEY, S_KEY
 from seisbench_cdiffsd.data.pairs import Mixtures
+from seisbench_cdiffsd.metrics import cross_correlation, sdr_db
 from seisbench_cdiffsd.picking import PICK_COLUMNS, classify
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
 
@@ -76,7 +77,7 @@ def evaluate(
         result = _waveforms(mixtures, estimate)
         if full_band is not None:
             wide = {"noisy": full_band.noisy, "clean": full_band.clean}.get(name, estimate)
-            result["sdr_full_db"] = metrics.sdr_db(full_band.clean, wide, axis=(-2, -1))
+            result["sdr_full_db"] = sdr_db(full_band.clean, wide, axis=(-2, -1))
             result["correlation_full"] = _correlation(full_band.clean, wide)
         return result
 
@@ -127,7 +128,7 @@ def evaluate_noise(records: Array, metadata: pd.DataFrame, denoisers: Denoisers,
 
     def waveforms(name: str, estimate: Array) -> dict[str, Floats]:
         whole = (np.concatenate(np.split(x, parts), axis=-1) for x in (windows, estimate))
-        return {"suppression_db": np.tile(metrics.suppression_db(*whole, axis=(-2, -1)), parts)}
+        return {"suppression_db": np.tile(suppression_db(*whole), parts)}
 
     labels = pd.concat([metadata] * parts, ignore_index=True).assign(p_sample=np.nan, s_sample=np.nan)
     rows = evaluate_records(windows, labels, denoisers, pickers, waveforms)
@@ -198,17 +199,14 @@ def _p_snr(mixtures: Mixtures) -> Floats:
 def _waveforms(mixtures: Mixtures, estimate: Array) -> dict[str, Floats]:
     clean, noisy, onset = mixtures.clean, mixtures.noisy, mixtures.labels["p_sample"].to_numpy()
 
-    def snr(x: Array) -> Floats:
-        return metrics.snr_db(x.transpose(0, 2, 1).reshape(len(x), -1), 3 * np.round(onset))
-
-    sdr = metrics.sdr_db(clean, estimate, axis=(-2, -1))
+    sdr = sdr_db(clean, estimate, axis=(-2, -1))
     with np.errstate(divide="ignore"):
-        amplitude = np.log10(metrics.amplitude_ratio(clean, estimate, axis=(-2, -1)))
+        amplitude = np.log10(np.abs(estimate).max((-2, -1)) / np.abs(clean).max((-2, -1)))
     (axis, straight), (found, found_straight) = (polarisation(x, onset) for x in (clean, estimate))
     return {
         "sdr_db": sdr,
-        "sdr_gain_db": sdr - metrics.sdr_db(clean, noisy, axis=(-2, -1)),
-        "snr_gain_db": snr(estimate) - snr(noisy),
+        "sdr_gain_db": sdr - sdr_db(clean, noisy, axis=(-2, -1)),
+        "snr_gain_db": snr_db(estimate, onset) - snr_db(noisy, onset),
         "correlation": _correlation(clean, estimate),
         "log10_amplitude": amplitude,
         "p_angle_deg": np.degrees(np.arccos(np.abs((axis * found).sum(-1)).clip(0, 1))),
@@ -216,9 +214,26 @@ def _waveforms(mixtures: Mixtures, estimate: Array) -> dict[str, Floats]:
     }
 
 
+def snr_db(windows: Array, onset: ArrayLike) -> Floats:
+    """
+    Signal-to-noise ratio in dB of windows (batch, component, samples): mean power of all components from the onsets
+    (batch,), in samples, over that before them; NaN where one of the two parts is empty.
+    """
+    power = np.square(windows, dtype=np.float64).mean(1)
+    after = np.arange(power.shape[-1]) >= np.round(onset)[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        signal, noise = ((power * part).sum(-1) / part.sum(-1) for part in (after, ~after))
+        return 10 * np.log10(signal / noise)
+
+
+def suppression_db(noise: Array, left: Array) -> Floats:
+    """How much weaker noise without an earthquake is, ``20 log10(rms in / rms out)``, (batch,); inf for silence."""
+    return sdr_db(noise, np.subtract(noise, left, dtype=np.float64), axis=(-2, -1))
+
+
 def _correlation(clean: Array, estimate: Array) -> Floats:
     """Mean correlation over the components that are not dead in the reference, (batch,)."""
-    return np.nanmean(metrics.cross_correlation(clean, estimate), axis=-1)
+    return np.nanmean(cross_correlation(clean, estimate), axis=-1)
 
 
 def polarisation(windows: Array, onset: Floats) -> tuple[Floats, Floats]:
@@ -296,10 +311,27 @@ def match_labels(picks: pd.DataFrame, labels: pd.DataFrame, tolerance: float) ->
         near, wanted = picks.iloc[groups.get(key, [])], labels.iloc[rows]
         origin = wanted["time"].iloc[0]
         pick_times, label_times = (np.array(times - origin, dtype=float) for times in (near["time"], wanted["time"]))
-        i, j = metrics.match_picks(pick_times, label_times, tolerance)
+        i, j = match_picks(pick_times, label_times, tolerance)
         residual[rows[j]] = pick_times[i] - label_times[j]
         probability[rows[j]] = near["probability"].to_numpy()[i]
     return labels.assign(residual=residual, probability=probability)
+
+
+def match_picks(picks: Floats, labels: Floats, tolerance: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """
+    Pair picks with labels, each pick with at most one label: as many pairs as possible and, among these, those with the
+    smallest sum of absolute residuals.
+
+    :param picks: Times of the picks of one phase on one record, in seconds, in any order
+    :param labels: Times of the labels
+    :param tolerance: Largest absolute residual of a pair in seconds, itself included (to a microsecond)
+    :return: Indices into `picks` and into `labels`, pair by pair
+    """
+    error = np.abs(picks[:, None] - labels)
+    near = error <= tolerance + 1e-6
+    missed = (tolerance + 1) * (min(error.shape) + 1)  # costs more than all pairs together
+    i, j = linear_sum_assignment(np.where(near, error, missed))
+    return i[near[i, j]], j[near[i, j]]
 
 
 def summarize(

@@ -276,7 +276,7 @@ def test_simulated_earthquakes_are_silent_before_p_and_strong_from_s_on(simulate
         p, s = int(metadata[testdata.P_KEY]), int(metadata[testdata.S_KEY])
         assert np.abs(waveform[:, :p]).max() < 10 * simulation.QUIET
         assert np.abs(waveform).max() == pytest.approx(1, abs=1e-3)
-        assert metrics.snr_db(waveform[:, : p + 100], p).max() > 20  # P itself, in its first second
+        assert evaluation.snr_db(waveform[:, None, : p + 100], 3 * [p]).max() > 20  # P itself, in its first second
         power = np.square(waveform).sum(0)
         ratios.append(power[s : s + 100].mean() / power[max(p, s - 100) : s].mean())
     assert 2 < np.median(ratios) < 100

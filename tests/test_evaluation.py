@@ -1,9 +1,13 @@
 """Rows of evaluated records, and their statistics."""
 
+from itertools import permutations
+
 import numpy as np
 import pandas as pd
 import pytest
 import seisbench.models as sbm
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from seisbench_cdiffsd import metrics, picking
@@ -264,6 +268,49 @@ def test_polarisation_of_a_linear_and_of_a_circular_motion():
     windows = np.stack([line[:, None] * np.sin(phase), [np.sin(phase), np.cos(phase), still]])
     axis, straight = evaluation.polarisation(windows, np.array([1000.0, 1000.0]))
     assert np.abs(axis[0]) == pytest.approx(line, abs=1e-6) and straight == pytest.approx([1, 0.5], abs=1e-6)
+
+
+def test_snr_is_power_after_over_power_before_the_onset_and_suppression_a_ratio_of_rms():
+    window = np.concatenate([np.full((3, 300), 0.1), np.full((3, 700), -2.0)], axis=-1)
+    windows = np.stack([window, window[:, ::-1]])
+    assert evaluation.snr_db(windows, [300, 700]) == pytest.approx([20 * np.log10(20), -20 * np.log10(20)])
+    assert (evaluation.snr_db(windows, [301, 701]) < evaluation.snr_db(windows, [300, 700])).tolist() == [True, False]
+    still = np.repeat([[0, 0, 1, 1]], 3, axis=0)[None]
+    assert [evaluation.snr_db(x, [2]).item() for x in (still, still[..., ::-1])] == [np.inf, -np.inf]
+    assert all(np.isnan(evaluation.snr_db(x, [n])) for x, n in ((0 * still, 2), (still, 0), (still, 4), (still, 9)))
+    shares = (1e-9, 0.1, 1.0, 1e5)
+    assert [evaluation.suppression_db(windows, x * windows)[0] for x in shares] == pytest.approx([180, 20, 0, -100])
+    assert evaluation.suppression_db(windows, 0 * windows).tolist() == [np.inf, np.inf]
+
+
+def matched(picks, labels, tolerance):
+    return [index.tolist() for index in evaluation.match_picks(np.array(picks), np.array(labels), tolerance)]
+
+
+def test_one_pick_matches_one_label_the_closest_wins_and_the_tolerance_itself_is_inside():
+    assert matched([9.6, 10.05, 20.0], [10.0], 0.5) == [[1], [0]] and matched([], [10.0], 0.5) == [[], []]
+    assert matched([10.0], [9.8, 10.1], 0.5) == [[0], [1]]
+    assert matched([1.1], [1.0], 0.1) == [[0], [0]]  # 1.1 - 1.0 is a little more than 0.1
+    assert matched([1.11], [1.0], 0.1) == [[], []]
+
+
+times = st.lists(st.integers(0, 60).map(lambda tenths: tenths / 10), max_size=5)
+
+
+@given(times, times, st.sampled_from([0.0, 0.1, 0.5, 3.0]))
+@settings(deadline=None)
+def test_matching_is_the_best_of_all_assignments(picks, labels, tolerance):
+    few, many = sorted((picks, labels), key=len)
+
+    def score(assigned):
+        errors = [abs(a - b) for a, b in zip(few, assigned, strict=True)]
+        inside = [error for error in errors if error <= tolerance + 1e-6]
+        return len(inside), sum(inside)
+
+    best = min((score(p) for p in permutations(many, len(few))), key=lambda s: (-s[0], s[1]))
+    i, j = matched(picks, labels, tolerance)
+    assert len(set(i)) == len(i) == len(set(j)) == len(j) == best[0]
+    assert sum(abs(picks[a] - labels[b]) for a, b in zip(i, j, strict=True)) == pytest.approx(best[1], abs=1e-9)
 
 
 def test_labels_get_the_pick_of_their_record_and_phase():

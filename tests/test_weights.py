@@ -12,7 +12,6 @@ import pytest
 import seisbench.models as sbm
 from obspy import Stream, Trace
 
-from seisbench_cdiffsd.metrics import snr_db, suppression_db
 from seisbench_cdiffsd.weights import DEFAULT
 
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -53,7 +52,8 @@ def test_the_earthquake_of_the_example_stays_and_the_noise_goes(example):
     noisy = np.stack([example.select(component=c)[0].data for c in "ZNE"]) / peak
     onset = 470  # P on ObsPy's example
     clean = denoised_example(dry=0.0)
-    assert (snr_db(clean, onset) > snr_db(noisy, onset) + 6).all()
+    signal, left = (clean[:, x].std(1) / noisy[:, x].std(1) for x in (slice(onset, None), slice(onset)))
+    assert (signal > 2 * left).all()  # the SNR is 6 dB better
     assert abs(clean).max() == pytest.approx(abs(noisy).max(), rel=0.1)
 
 
@@ -63,7 +63,7 @@ def removed(stream, **options):
     clean = sbm.CDiffSD.from_pretrained().denoise(stream, **silent)
     before, after = (np.concatenate([np.ma.compressed(trace.data) for trace in x]) for x in (stream, clean))
     assert len(before) == len(after)
-    return suppression_db(before, after)
+    return 20 * np.log10(before.std() / after.std())
 
 
 def noise(samples):

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.signal import butter, sosfiltfilt
 
-from seisbench_cdiffsd.metrics import SIGNAL_SECONDS
 from seisbench_cdiffsd.streams.filtering import BAND, SAMPLING_RATE
 
 Array = NDArray[np.float32]
@@ -27,6 +26,8 @@ Draw = Callable[[], dict[str, Any]]
 
 P_KEY, S_KEY = "trace_p_arrival_sample", "trace_s_arrival_sample"
 RATE_KEY, SNR_KEY, REVERSED_KEY = "trace_sampling_rate_hz", "trace_record_snr_db", "trace_reversed"
+#: Seconds after P over which the power of an earthquake is taken.
+SIGNAL_SECONDS = 10.0
 #: Seconds over which a target rises before P and fades out at its end. If the rise takes longer than a tenth of a
 #: second, pickers, and what is trained on such records, take it for the onset.
 RISE, FALL = 0.1, 3.0
