@@ -5,8 +5,9 @@
 
 False picks are those on noise reversed in time. Thresholds are those of noise that no weights were trained on and no
 result is reported of: the dev split, and the training splits of datasets younger than the weights. What they give on
-the test split is printed beside them: false picks an hour, and recall on mixtures by the paper's protocol; of the
-noisy record alone and the denoised record alone as well, each with the threshold of its own for this rate.
+the test split is printed first: false picks an hour, and recall on mixtures by the paper's protocol; of the
+noisy record alone and the denoised record alone as well, each with the threshold of its own for this rate. Then come
+the lines for ``seisbench_cdiffsd/picking.py``, which hold for these weights.
 """
 
 from __future__ import annotations
@@ -28,14 +29,15 @@ from options import ALL, Options
 
 from seisbench_cdiffsd.data.datasets import open_dataset
 from seisbench_cdiffsd.data.pairs import background
+from seisbench_cdiffsd.denoising import default_model, parameters
+from seisbench_cdiffsd.picking import RAW_EXPONENT
+from seisbench_cdiffsd.weights import DEFAULT
 
 #: False picks an hour, and the lowest threshold.
 RATES, LEAST = (1, 2, 5, 10), 0.01
-#: Powers of a probability on the raw record that were compared.
+#: Powers of a probability on the raw record that were compared. The package's, 0.3, loses least to the better of the
+#: two records on dev, for both pickers and phases.
 EXPONENTS = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3)
-#: A probability on the raw record counts as this power of it: bursts of noise look less like phases there. Of those
-#: compared, this one loses least to the better of the two records on dev, for both pickers and phases.
-RAW_EXPONENT = 0.3
 #: Splits of datasets of noise to choose by, and to report.
 CHOOSE = {"calm": (("noise", "dev"), ("noise2", "dev"), ("noise2", "train")), "busy": (("busy", "train"),)}
 REPORT = {"calm": (("noise", "test"), ("noise2", "test")), "busy": (("busy", "test"),)}
@@ -82,7 +84,9 @@ def main() -> None:
         return
     size = [int(np.sum(x.loc[x["denoiser"] == "noisy", "hours"] * 60)) for x in noise]
     print(f"{size[0]} minutes of noise to choose by, {size[1]} and {len(mixtures.labels)} mixtures to report")
+    lines = [f'CALIBRATED = ("{DEFAULT}, version {default_model().weights_version}", "{parameters(default_model())}")']
     for picker in using:
+        lines.append(f'    "{picker} original": {{')
         for phase in "PS":
             column = f"{picker}_{phase}_highest"
             chosen, reported = (highest(x, column) for x in noise)
@@ -91,11 +95,13 @@ def main() -> None:
                 least = least_of(probable)
                 false = [60 * np.mean(reported[on] >= value) for value in least]
                 recall = [np.mean(found[on] >= value) for value in least]
-                lines = (("false", false, ".1f"), ("found", recall, ".2f"), ("threshold", least, ".3f"))
-                told = "  ".join(f"{name} {' '.join(format(x, how) for x in values)}" for name, values, how in lines)
+                shown = (("false", false, ".1f"), ("found", recall, ".2f"), ("threshold", least, ".3f"))
+                told = "  ".join(f"{name} {' '.join(format(x, how) for x in values)}" for name, values, how in shown)
                 print(f"{picker:13} {phase} {on:8}  {told}")
             pairs = [tuple(max(round(float(x), 3), LEAST) for x in (t ** (1 / RAW_EXPONENT), t)) for t in least]
-            print(f'    "{phase}": {dict(zip(RATES, pairs, strict=True))},')
+            lines.append(f'        "{phase}": {dict(zip(RATES, pairs, strict=True))},')
+        lines.append("    },")
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

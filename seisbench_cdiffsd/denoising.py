@@ -74,7 +74,7 @@ def denoise(
     :raises FloatingPointError: If the model returns NaN or infinite samples
     """
     if model is None:
-        model = _default_model()
+        model = default_model()
     arguments = _arguments(model, purpose, dry, options)
     with _evaluating(model):
         estimates = samples_of_traces(stream, _estimates(model, stream, arguments))
@@ -87,7 +87,8 @@ def denoise(
 
 
 @cache
-def _default_model() -> WaveformModel:
+def default_model() -> WaveformModel:
+    """CDiffSD with its default weights."""
     return seisbench_cdiffsd.CDiffSD.from_pretrained()
 
 
@@ -240,9 +241,15 @@ def check_pieces(model: WaveformModel, **options: Any) -> None:
 def fingerprint(model: WaveformModel) -> str:
     """A hash of all that the output of a model depends on: its parameters, its arguments, and the code."""
     package = Path(__file__).parent
-    total = hashlib.sha256(json.dumps([model.get_model_args(), model.default_args], default=str).encode())
+    total = hashlib.sha256(json.dumps([parameters(model), model.get_model_args()], default=str).encode())
     for file in (*sorted(package.glob("streams/*.py")), *map(package.joinpath, CODE)):
         total.update(file.read_bytes())
+    return total.hexdigest()
+
+
+def parameters(model: WaveformModel) -> str:
+    """A hash of the parameters of a model, and of its own arguments of a call."""
+    total = hashlib.sha256(json.dumps(model.default_args, default=str, sort_keys=True).encode())
     for name, values in model.state_dict().items():
         total.update(name.encode() + np.ascontiguousarray(values.cpu().numpy()).tobytes())
-    return total.hexdigest()
+    return total.hexdigest()[:16]

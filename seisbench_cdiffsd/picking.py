@@ -10,12 +10,18 @@ How one window is picked
     sides of others is picked by itself.
 
 Picks are rows of a data frame with the columns ``record``, ``phase``, ``time`` and ``probability``.
+
+How a record is picked together with what denoising makes of it
+    A pick is found on either record, at a threshold of its own; two of a phase within 0.2 s are one. The probability of
+    both together is the larger of that on the denoised record and the 0.3rd power of that on the raw one, where bursts
+    of noise look less like phases. Thresholds hold for the denoiser and the picker that they were measured with.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from numbers import Real
 from typing import Any
 
@@ -28,7 +34,7 @@ from seisbench import logger
 from seisbench.models import WaveformModel
 from seisbench.util import Pick, PickList
 
-from seisbench_cdiffsd.denoising import denoise
+from seisbench_cdiffsd.denoising import default_model, denoise, parameters
 from seisbench_cdiffsd.streams.components import Component, assign
 from seisbench_cdiffsd.streams.pieces import LARGEST
 from seisbench_cdiffsd.weights import UNREADABLE
@@ -41,20 +47,28 @@ TAPER = 1.0
 RATES, SAME_RATE = (1.0, 1e6), 1e-4
 #: Columns of a table of picks.
 PICK_COLUMNS = ["record", "phase", "time", "probability"]
-#: Least probabilities of picks on a record and on the same denoised, by picker and phase, at which both together are
-#: false so many times an hour with the default weights: by ``python benchmarks/thresholds.py``.
+#: A probability on the raw record counts as this power of it, beside one on the denoised record.
+RAW_EXPONENT = 0.3
+#: The denoiser of the thresholds: its name, and the hash of its parameters.
+CALIBRATED = ("base, version 8", "2deb2b53dcb81d45")
+#: Least probabilities of picks on a record and on the same denoised, by picker, weights and phase, at which both
+#: together are false so many times an hour: by ``python benchmarks/thresholds.py``, as the line above.
 THRESHOLDS: dict[str, dict[str, dict[float, tuple[float, float]]]] = {
-    "PhaseNet": {
+    "PhaseNet original": {
         "P": {1: (0.671, 0.887), 2: (0.553, 0.837), 5: (0.45, 0.787), 10: (0.358, 0.735)},
         "S": {1: (0.444, 0.784), 2: (0.38, 0.748), 5: (0.262, 0.669), 10: (0.169, 0.587)},
     },
-    "EQTransformer": {
+    "EQTransformer original": {
         "P": {1: (0.681, 0.891), 2: (0.45, 0.787), 5: (0.048, 0.403), 10: (0.01, 0.185)},
         "S": {1: (0.437, 0.78), 2: (0.24, 0.652), 5: (0.018, 0.301), 10: (0.01, 0.226)},
     },
 }
 #: Picks of a phase before and after denoising are one if they are no further apart, in seconds.
 SAME_PICK = 0.2
+#: Seconds from a pick on in which its amplitude and its signal are taken, and before it its noise.
+PHASE_SECONDS = 3.0
+#: Columns of a table of picks on a record and on the same denoised, see :py:func:`pick_both`.
+JOINT_COLUMNS = [*PICK_COLUMNS, "amplitude", "snr", "raw", "denoised", "source", "channel"]
 #: Where a table of picks has the instruments that were not picked, and why, in its ``attrs``.
 NOT_PICKED = "not picked"
 
@@ -96,15 +110,13 @@ def load_picker(name: str = "PhaseNet", weights: str = "original", download: boo
 
 
 class JointPick(Pick):
-    """
-    A SeisBench pick with its probabilities before and after denoising: ``raw`` and ``denoised``, NaN where it is below
-    the threshold. Its time is that of the more probable one; ``instrument`` is the channel id without the component.
-    """
+    """A SeisBench pick with the columns of :py:func:`pick_both` as attributes; `peak_value` is the probability."""
 
-    def __init__(self, instrument: str, phase: str, time: UTCDateTime, raw: float, denoised: float) -> None:
-        probability = float(np.nanmax([raw, denoised]))
-        super().__init__(instrument.rpartition(".")[0], time, time, time, peak_value=probability, phase=phase)
-        self.instrument, self.raw, self.denoised = instrument, raw, denoised
+    def __init__(self, row: Any) -> None:
+        time, station = row.time, row.record.rpartition(".")[0]
+        super().__init__(station, time, time, time, peak_value=row.probability, phase=row.phase)
+        self.instrument, self.raw, self.denoised, self.source = row.record, row.raw, row.denoised, row.source
+        self.amplitude, self.snr, self.channel = row.amplitude, row.snr, row.channel
 
 
 def pick(
@@ -126,35 +138,40 @@ def pick(
     :param model: Denoiser, CDiffSD with its default weights if None
     :param rate: How many false picks of each phase a station may make in an hour: 1 to 10. It sets the thresholds,
         which are known for the default denoiser and the weights "original" of PhaseNet and EQTransformer
-    :param threshold: Least probability, between 0 and 1, instead of the rate
+    :param threshold: Least probability on either record, between 0 and 1, instead of the rate
     :param components: Names of unusual components, as ``{"UD": "Z"}``
     :return: Picks in order of time, each a :py:class:`JointPick`
     :raises TypeError: If `stream` is not a stream
     :raises ValueError: If an argument is out of range, or no thresholds are known for the rate
     :raises WeightsUnavailable: If weights of the picker can be neither found nor downloaded
     """
-    if threshold is None:
-        known = THRESHOLDS.get(picker) if isinstance(picker, str) and weights == "original" and model is None else None
-        least = _thresholds(known, rate)
-    elif isinstance(threshold, Real) and 0 < threshold < 1:
-        least = 2 * [{"P_threshold": threshold, "S_threshold": threshold}]
-    else:
-        raise ValueError(f"threshold must be a probability, above 0 and below 1, not {threshold!r}.")
+    model = model or default_model()
+    least = thresholds(model, picker, weights, rate, threshold)
     if isinstance(picker, str):
         picker = load_picker(picker, weights, download=True)
-    both = stream, denoise(stream, model, components=components)
-    raw, denoised = (pick_stream(picker, x, components, **y) for x, y in zip(both, least, strict=True))
-    for instrument, reason in raw.attrs[NOT_PICKED].items():
+    picks = pick_both(picker, stream, denoise(stream, model, components=components), least, components)
+    for instrument, reason in picks.attrs[NOT_PICKED].items():
         logger.warning(f"{instrument} is not picked: {reason}")
-    return _joint(raw, denoised)
+    return PickList(JointPick(row) for row in picks.itertuples())
 
 
-def _thresholds(known: dict[str, dict[float, tuple[float, float]]] | None, rate: float) -> list[dict[str, float]]:
-    """Thresholds on a record and on the same denoised, between those of the rates that were measured."""
-    if known is None:
+def thresholds(
+    model: WaveformModel, picker: str | WaveformModel, weights: str, rate: float = 1, threshold: float | None = None
+) -> list[dict[str, float]]:
+    """
+    Arguments of a picker on a record, and on the same denoised: between those of the rates that were measured, or a
+    threshold for both. Parameters and errors are those of :py:func:`pick`.
+    """
+    if threshold is not None:
+        if not (isinstance(threshold, Real) and 0 < threshold < 1):
+            raise ValueError(f"threshold must be a probability, above 0 and below 1, not {threshold!r}.")
+        return [{"P_threshold": float(threshold), "S_threshold": float(threshold)} for _ in range(2)]
+    known = THRESHOLDS.get(f"{picker} {weights}") if isinstance(picker, str) else None
+    if known is None or parameters(model) != CALIBRATED[1]:
+        what = f"the picker {picker} {weights!r}" if known is None and isinstance(picker, str) else "this picker"
         raise ValueError(
-            f"How probable picks must be for a rate is known for the default denoiser and the weights 'original' of "
-            f"{' and '.join(THRESHOLDS)}: give a threshold, such as threshold=0.5."
+            f"{'These weights of the denoiser are' if known else f'{what} is'} not calibrated: rates are known for "
+            f"CDiffSD {CALIBRATED[0]}, with {' and '.join(THRESHOLDS)}. Give a threshold, such as 0.5."
         )
     rates = [*known["P"]]
     if not (isinstance(rate, Real) and rates[0] <= rate <= rates[-1]):
@@ -166,25 +183,118 @@ def _thresholds(known: dict[str, dict[float, tuple[float, float]]] | None, rate:
     return [{f"{x}_threshold": between(pair[on] for pair in known[x].values()) for x in known} for on in (0, 1)]
 
 
-def _joint(raw: pd.DataFrame, denoised: pd.DataFrame) -> PickList:
-    """The picks on a record and on the same denoised; two neighbours of which one is on either are one pick."""
-    halves = [(row, "raw", "denoised") for row in raw.itertuples()]
-    halves += [(row, "denoised", "raw") for row in denoised.itertuples()]
-    found: dict[tuple[str, str], list[JointPick]] = defaultdict(list)
-    for row, on, other in sorted(halves, key=lambda x: (x[0].time, x[1])):
-        picks, time, probability = found[row.record, row.phase], row.time, {on: row.probability, other: np.nan}
-        last = picks[-1] if picks else None
-        if last and time - last.peak_time <= SAME_PICK and np.isnan(getattr(last, on)):
-            probability[other] = picks.pop().peak_value
-            time = time if probability[on] > probability[other] else last.peak_time
-        picks.append(JointPick(row.record, row.phase, time, **probability))
-    return PickList(
-        sorted((pick for picks in found.values() for pick in picks), key=lambda x: (x.peak_time, x.trace_id))
-    )
+def pick_both(
+    picker: WaveformModel,
+    stream: Stream,
+    denoised: Stream,
+    least: Sequence[Mapping[str, float]] = ({}, {}),
+    names: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """
+    Picks on a stream and on the same denoised, instrument by instrument, see the module.
+
+    :param picker: A SeisBench picker
+    :param stream: Records, left unchanged
+    :param denoised: The same traces, denoised
+    :param least: Arguments of the picker for either, such as ``{"P_threshold": 0.3}``
+    :param names: As in :py:func:`pick_stream`
+    :return: Picks in order of time, with the columns of :py:func:`pick_stream`, and
+
+        - ``raw`` and ``denoised``, the highest probability within 0.2 s on either record, NaN if it was not picked;
+        - ``probability``, of both together;
+        - ``source``, on which record it is above the threshold: "raw", "denoised" or "both". The time is that of the
+          more probable one;
+        - ``amplitude``, the largest absolute sample of the denoised record in the 3 s from the pick on, in its units;
+        - ``snr``, the mean power of the denoised record in these 3 s over that in the 3 s before, in dB. For P, both
+          end at an earlier pick of S;
+        - ``channel``, the id of Z for P and of the larger horizontal for S, empty if it is missing
+    """
+    curves: tuple[dict[str, Stream], dict[str, Stream]] = ({}, {})
+    tables = [
+        pick_stream(picker, records, names, kept, **wanted)
+        for records, kept, wanted in zip((stream, denoised), curves, least, strict=True)
+    ]
+    rows = []
+    for instrument, phase, time, raw, clean in _joint(*tables):
+        source = "raw" if np.isnan(clean) else "denoised" if np.isnan(raw) else "both"
+        raw, clean = (
+            _highest(kept.get(instrument, ()), phase, time) if np.isnan(value) else value
+            for kept, value in zip(curves, (raw, clean), strict=True)
+        )
+        rows.append((instrument, phase, time, float(np.nanmax([raw**RAW_EXPONENT, clean])), raw, clean, source))
+    seen = _measured(rows, denoised, names)
+    joint = [
+        (*row[:4], amplitude, snr, *row[4:], channel) for row, (amplitude, snr, channel) in zip(rows, seen, strict=True)
+    ]
+    picks = pd.DataFrame(joint, columns=JOINT_COLUMNS)
+    picks.attrs[NOT_PICKED] = tables[0].attrs[NOT_PICKED]
+    return picks
+
+
+def _joint(raw: pd.DataFrame, denoised: pd.DataFrame) -> list[tuple[str, str, UTCDateTime, float, float]]:
+    """
+    The picks on a record and on the same denoised, each with its probability on either, NaN where it is no pick; two
+    neighbours of which one is on either are one.
+    """
+    halves = [(row, 0) for row in raw.itertuples()] + [(row, 1) for row in denoised.itertuples()]
+    found: dict[tuple[str, str], list[tuple[UTCDateTime, list[float]]]] = defaultdict(list)
+    for row, on in sorted(halves, key=lambda x: (x[0].time, -x[1])):
+        picks, time, probable = found[row.record, row.phase], row.time, [np.nan, np.nan]
+        probable[on] = row.probability
+        if picks and time - picks[-1][0] <= SAME_PICK and np.isnan(picks[-1][1][on]):
+            before, (*other,) = picks.pop()
+            probable[1 - on] = other[1 - on]
+            time = time if probable[on] > probable[1 - on] else before
+        picks.append((time, probable))
+    joint = [(*name, time, *probable) for name, picks in found.items() for time, probable in picks]
+    return sorted(joint, key=lambda x: (x[2], x[:2]))
+
+
+def _highest(curves: Iterable[Trace], phase: str, time: UTCDateTime) -> float:
+    """The highest probability of a phase around a time; NaN if there is none."""
+    own = (trace for trace in curves if trace.stats.channel.endswith(f"_{phase}"))
+    near = (trace.slice(time - SAME_PICK, time + SAME_PICK).data for trace in own)
+    return float(np.fmax.reduce([x for values in near for x in values], initial=np.nan))
+
+
+def _measured(
+    picks: Sequence[Sequence[Any]], denoised: Stream, names: Mapping[str, str] | None
+) -> list[tuple[float, float, str]]:
+    """Amplitude, ratio of signal to noise, and channel of picks on a denoised record."""
+    components = assign((trace.id for trace in denoised), names)
+    traces: dict[str, list[tuple[str, Trace]]] = defaultdict(list)
+    for trace in (trace for trace in denoised if trace.id in components):
+        traces[components[trace.id].instrument].append((components[trace.id].letter, trace))
+    measured = []
+    for i, (instrument, phase, time, *_) in enumerate(picks):
+        soon = takewhile(lambda x: x[2] < time + PHASE_SECONDS, picks[i + 1 :])  # noqa: B023 (used at once)
+        end = next((x[2] for x in soon if phase == "P" and x[:2] == (instrument, "S")), time + PHASE_SECONDS)
+        largest, power = [], []
+        for start, stop in ((time - PHASE_SECONDS, time), (time, end)):
+            cuts = [(letter, trace.id, _cut(trace, start, stop)) for letter, trace in traces[instrument]]
+            values = np.concatenate([values for *_, values in cuts] or [np.zeros(0)])
+            power.append(float(np.mean(values**2)) if len(values) else 0.0)
+            largest = [
+                (float(abs(x).max()), (letter == "Z") == (phase == "P"), id_) for letter, id_, x in cuts if len(x)
+            ]
+        snr = 10 * np.log10(power[1] / power[0]) if all(power) else np.nan
+        of_phase = max(((fits, amplitude, id_) for amplitude, fits, id_ in largest), default=(False, 0.0, ""))
+        measured.append((max(largest, default=(np.nan,))[0], snr, of_phase[2]))
+    return measured
+
+
+def _cut(trace: Trace, start: UTCDateTime, end: UTCDateTime) -> NDArray[np.float64]:
+    """The samples that there are from one time to before another."""
+    first, stop = (max(round((time - trace.stats.starttime) * trace.stats.sampling_rate), 0) for time in (start, end))
+    return np.ma.compressed(np.ma.asarray(trace.data[first:stop]))
 
 
 def pick_stream(
-    picker: WaveformModel, stream: Stream, names: Mapping[str, str] | None = None, **kwargs: float
+    picker: WaveformModel,
+    stream: Stream,
+    names: Mapping[str, str] | None = None,
+    curves: dict[str, Stream] | None = None,
+    **kwargs: float,
 ) -> pd.DataFrame:
     """
     Picks on a stream, instrument by instrument (channels that differ in their component only).
@@ -193,6 +303,7 @@ def pick_stream(
     :param stream: Records, left unchanged; samples that are masked, NaN or infinite are gaps
     :param names: Components of channels with other codes, as :py:func:`~seisbench_cdiffsd.streams.components.assign`
         takes them
+    :param curves: Gets the probabilities of all samples, as the picker's ``annotate`` has them, by instrument
     :param kwargs: Passed to the picker, such as ``P_threshold=0.3``
     :return: Picks in order of time; ``record`` is the channel id without the component, ``time`` a UTCDateTime.
         ``attrs["not picked"]`` has the instruments that could not be picked, each with a reason
@@ -213,7 +324,8 @@ def pick_stream(
             at = f"it is sampled at {', '.join(f'{rate:g}' for rate in rates)} Hz"
             reasons[instrument] = at if rates else "it has no samples"
         for part in _stretches(picker, usable) if instrument not in reasons else ():
-            found = classify(picker, part, [kwargs])
+            kept = {} if curves is None else {"curves": curves.setdefault(instrument, Stream())}
+            found = classify(picker, part, [kwargs], **kept)
             if found is None:
                 reasons[instrument] = f"{picker.name} uses none of its components"
             else:
@@ -255,10 +367,13 @@ def _stretches(picker: WaveformModel, members: Sequence[tuple[str, Trace, NDArra
     return [stretch.merge(method=1, fill_value="interpolate") for stretch in stretches]
 
 
-def classify(picker: WaveformModel, stream: Stream, options: Sequence[dict[str, float]]) -> list[list] | None:
+def classify(
+    picker: WaveformModel, stream: Stream, options: Sequence[dict[str, float]], curves: Stream | None = None
+) -> list[list] | None:
     """
     Picks on traces without gaps, which are changed, for each of some options, which must differ in thresholds only:
-    as SeisBench's ``classify``, except for records of one window, see the module. None if the picker made nothing of it
+    as SeisBench's ``classify``, except for records of one window, see the module. None if the picker made nothing of
+    it. `curves` gets the traces that ``annotate`` returns.
     """
     start, end = min(trace.stats.starttime for trace in stream), max(trace.stats.endtime for trace in stream)
     rate, kwargs = picker.sampling_rate, {**picker.default_args, **options[0]}
@@ -276,5 +391,7 @@ def classify(picker: WaveformModel, stream: Stream, options: Sequence[dict[str, 
     annotations = picker.annotate(picker.classify_stream_pre(stream, kwargs), **kwargs)
     if not annotations:
         return None
+    if curves is not None:
+        curves += annotations
     found = (picker.classify_aggregate(annotations, {**kwargs, **wanted}).picks for wanted in options)
     return [[pick for pick in picks if start <= pick.peak_time <= end] for picks in found]

@@ -329,22 +329,38 @@ picked = st.lists(
 
 @given(picked, picked)
 def test_picks_before_and_after_denoising_are_joined_where_they_are_the_same(before, after):
-    raw, denoised = (
+    tables = [
         pd.DataFrame([(a, phase, START + 0.1 * t, x) for a, phase, t, x in picks], columns=picking.PICK_COLUMNS)
         for picks in (before, after)
-    )
-    joint = picking._joint(raw, denoised)
-    for name, table in (("raw", raw), ("denoised", denoised)):
-        halves = sorted(getattr(x, name) for x in joint if not np.isnan(getattr(x, name)))
-        assert halves == sorted(table["probability"])
-    for x in joint:
-        best = "raw" if x.raw == x.peak_value else "denoised"
-        table = {"raw": raw, "denoised": denoised}[best]
-        assert x.peak_value == np.nanmax([x.raw, x.denoised]) and x.trace_id == "XX.A."
-        assert (x.instrument, x.phase, x.peak_time, x.peak_value) in list(table.itertuples(index=False, name=None))
-    for one, two in pairwise(sorted(joint, key=lambda x: (x.instrument, x.phase, x.peak_time))):
-        if (one.instrument, one.phase) == (two.instrument, two.phase) and two.peak_time - one.peak_time < 0.15:
-            assert not (np.isnan([one.raw, two.denoised]).all() or np.isnan([one.denoised, two.raw]).all())
+    ]
+    joint = picking._joint(*tables)
+    for on, table in enumerate(tables):
+        assert sorted(x[3 + on] for x in joint if not np.isnan(x[3 + on])) == sorted(table["probability"])
+    for *name, time, raw, denoised in joint:
+        best = max((x, on) for on, x in enumerate((raw, denoised)) if not np.isnan(x))
+        assert (*name, time, best[0]) in list(tables[best[1]].itertuples(index=False, name=None))
+    assert [x[2] for x in joint] == sorted(x[2] for x in joint)
+    for one, two in pairwise(sorted(joint, key=lambda x: x[:3])):
+        if one[:2] == two[:2] and two[2] - one[2] < 0.15:
+            assert not (np.isnan([one[3], two[4]]).all() or np.isnan([one[4], two[3]]).all())
+
+
+def test_a_pick_has_its_probabilities_amplitude_ratio_and_channel():
+    raw, denoised = (np.random.default_rng(0).normal(0, 0.1, (3, 6000)) for _ in range(2))
+    raw[0, 3000], raw[1, 3600] = 10, 0.9  # S is hidden
+    denoised[0, 3010], denoised[1, 3600] = 9.8, 10
+    denoised[2, 3700:4000] = 20 * np.sin(np.arange(300))
+    before = to_stream(raw), to_stream(denoised)
+    after = before[0].copy(), before[1].copy()
+    picks = picking.pick_both(PeakPicker(), *after, [{"P_threshold": 0.9, "S_threshold": 0.9}] * 2)
+    assert after == before and list(picks.columns) == picking.JOINT_COLUMNS
+    p, s = picks.itertuples()
+    assert (p.phase, s.phase, p.source, s.source) == ("P", "S", "both", "denoised")
+    assert (p.channel, s.channel, p.amplitude) == (".A..HHZ", ".A..HHE", 9.8)
+    assert s.amplitude == pytest.approx(20, rel=1e-3) and p.time == START + 30  # the first of two that are as probable
+    assert p.probability == 1 and s.raw < 0.5 < 0.9 < s.denoised == s.probability
+    quiet, loud = denoised[:, 3300:3600], denoised[:, 3600:3900]
+    assert s.snr == pytest.approx(10 * np.log10(np.mean(loud**2) / np.mean(quiet**2)))
 
 
 def test_raw_and_denoised_records_are_picked_together(pickers):
@@ -355,7 +371,8 @@ def test_raw_and_denoised_records_are_picked_together(pickers):
     assert [(x.phase, x.trace_id, x.instrument) for x in picks] == [(x, "BW.RJOB.", "BW.RJOB..EH") for x in "PS"]
     assert abs(picks[0].peak_time - UTCDateTime("2009-08-24T00:20:07.7")) < 0.3
     assert abs(picks[1].peak_time - UTCDateTime("2009-08-24T00:20:08.7")) < 0.3
-    assert np.isnan(picks[0].raw) and picks[0].denoised == picks[0].peak_value > 0.5
+    assert picks[0].source == "denoised" and picks[0].raw < 0.5 < picks[0].denoised == picks[0].peak_value
+    assert [x.channel for x in picks] == ["BW.RJOB..EHZ", "BW.RJOB..EHE"] and all(x.snr > 5 for x in picks)
     assert stream == before
     more = seisbench_cdiffsd.pick(stream, sbm.PhaseNet.from_pretrained("original"), threshold=0.2)
     assert "S" in {x.phase for x in more} and len(more.select(phase="P")) >= 1
@@ -371,10 +388,10 @@ def test_raw_and_denoised_records_are_picked_together(pickers):
         ({"rate": "1"}, "rate must be 1 to 10"),
         ({"threshold": "0.5"}, "threshold must be a probability"),
         ({"threshold": 1}, "threshold must be a probability"),
-        ({"weights": "stead"}, "give a threshold, such as threshold=0.5"),
-        ({"picker": PeakPicker()}, "give a threshold"),
-        ({"model": CDiffSD()}, "give a threshold"),
-        ({"picker": "DPP"}, "give a threshold"),
+        ({"weights": "stead"}, "PhaseNet 'stead' is not calibrated.* Give a threshold, such as 0.5"),
+        ({"picker": PeakPicker()}, "this picker is not calibrated"),
+        ({"model": CDiffSD()}, "These weights of the denoiser are not calibrated: .* base, version 8"),
+        ({"picker": "DPP"}, "DPP 'original' is not calibrated"),
         ({"picker": "Nothing", "threshold": 0.5}, "SeisBench has no model 'Nothing'"),
     ],
 )
