@@ -271,14 +271,38 @@ def test_one_channel_that_does_not_fit_fails_alone_and_zeros_are_no_loss(command
 # -- no input is overwritten or removed
 
 
-@pytest.mark.parametrize("link", ["2020", "2020/XX/AAA", "2020/XX/AAA/HHZ.D"])
 @pytest.mark.parametrize("root", ["out", "noise"])
-def test_an_output_that_is_an_input_by_a_link_is_refused(command, one, tmp_path, root, link):
-    before = content(one)
+@pytest.mark.parametrize(
+    ("link", "to", "moved"),
+    [
+        *(3 * (x,) for x in ("2020", "2020/XX/AAA", "2020/XX/AAA/HHZ.D")),
+        ("2020/XX/AAA/HHZ.D", "2020/XX/AAA/HHN.D", ""),  # where a misfiled one is
+        ("2020/XX/AAA/HHZ.D", "2020/XX/AAA/HHN.D", "2020/XX/AAA"),  # which is on another disk
+        ("2020", "2020", "2020"),
+        (".cdiffsd", ".", ""),
+    ],
+)
+def test_an_output_that_leads_to_inputs_by_a_link_is_refused(command, one, tmp_path, root, link, to, moved):
+    shutil.copy(day_file(one), day_file(one, "N").with_name(day_file(one).name))
+    if moved:
+        (one / moved).rename(tmp_path / "disk")
+        (one / moved).symlink_to(tmp_path / "disk")
+    before = content(one / to)
     (tmp_path / root / link).parent.mkdir(parents=True)
-    (tmp_path / root / link).symlink_to(one / link)
+    (tmp_path / root / link).symlink_to(one / to)
+    location = ["--location", "D1"] if moved else []
+    status, printed = command("--noise", tmp_path / "noise", *location)
+    if (root, link) != ("noise", ".cdiffsd"):  # which has no ledger
+        assert status and "among inputs" in printed
+    assert content(one / to) == before
+
+
+def test_an_archive_inside_of_its_input_and_links_between_outputs(command, one, tmp_path):
+    assert command(out=one / "denoised")[0] == 0 and len(samples(one / "denoised")) == 6
+    (tmp_path / "noise").mkdir()
+    (tmp_path / "noise" / "2020").symlink_to(tmp_path / "out" / "2020")
     status, printed = command("--noise", tmp_path / "noise")
-    assert status == 2 and "its own input" in printed and content(one) == before
+    assert status == 2 and "one file by a link" in printed
 
 
 def test_a_ledger_of_someone_else_removes_nothing_but_what_was_made(settings, tmp_path):

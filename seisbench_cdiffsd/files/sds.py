@@ -6,7 +6,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -60,18 +60,21 @@ class Day(Job):
     """A day of an instrument in an archive, each channel with an output of its own."""
 
     channels: tuple[ChannelDay, ...]
+    places: tuple[str, ...] = field(compare=False)  # of inputs: the archive, and where links in it lead to
 
     def inputs(self, settings: Settings) -> dict[str, Path]:
         paths = (x.path for channel in self.channels for x in channel.around())
         return {path.as_posix(): settings.source / path for path in paths}
 
     def is_input(self, path: Path, settings: Settings) -> bool:
-        real, source = (Path(os.path.realpath(x)) for x in (path, settings.source))
-        if real.is_relative_to(source) and channel_day(real.relative_to(source)):
-            return True
+        """Whether a path leads to an input or, by links, to where inputs are."""
+        real, *roots = (Path(os.path.realpath(x)) for x in (path, *settings.roots.values()))
+        for place in filter(real.is_relative_to, self.places):
+            inside = any(root.is_relative_to(place) and real.is_relative_to(root) for root in roots)
+            if not inside or channel_day(real.relative_to(place)):  # outputs may have a folder of their own there
+                return True
         own = identity(path)
-        twins = (settings.source / path.relative_to(x) for x in settings.roots.values() if path.is_relative_to(x))
-        return own is not None and any(own == identity(twin) for twin in twins)
+        return own is not None and own in map(identity, self.inputs(settings).values())
 
     def open(self, parts: Iterable[Part], settings: Settings) -> dict[Path, str]:
         start, reach = UTCDateTime(self.channels[0].day.isoformat()), settings.reach
@@ -115,6 +118,7 @@ def scan(settings: Settings, start: date, end: date, select: Sequence[str] = ("*
     where their names belong. `select` are patterns of ids, such as "CH.*.*.HH?"; channels of one new id are together.
     """
     source = settings.source
+    places = {os.path.realpath(source)}
     strange: list[Outcome] = []
     stations: dict[tuple[str, str], set[ChannelDay]] = defaultdict(set)
 
@@ -125,6 +129,7 @@ def scan(settings: Settings, start: date, end: date, select: Sequence[str] = ("*
 
     for year in range(start.year, end.year + 1):
         for folder, folders, files in os.walk(source / str(year), onerror=unreadable, followlinks=True):
+            places |= {os.path.realpath(folder)} if os.path.islink(folder) else set()
             if len(Path(folder).relative_to(source).parts) >= 4:
                 folders.clear()  # below year, network, station, channel; a link to a parent folder would never end
             for path in (Path(folder, file).relative_to(source) for file in files if not file.startswith(".")):
@@ -141,13 +146,15 @@ def scan(settings: Settings, start: date, end: date, select: Sequence[str] = ("*
         components = assign({channel.id for channel in everything}, settings.components)
         channels = {x for x in everything if any(fnmatchcase(x.id, pattern) for pattern in select)}
         others |= {channel.channel for channel in channels if channel.id not in components}
-        found += _days({channel for channel in channels if channel.id in components}, components, settings)
+        found += _days({channel for channel in channels if channel.id in components}, components, settings, (*places,))
     reason = f"not one of the components {', '.join(COMPONENTS)}; --components UD=Z NS=N EW=E names others"
     skipped = [Outcome(f"*.{code}", "skipped", reason) for code in sorted(others)]
     return sorted(found, key=lambda x: x.name), [*skipped, *sorted(strange)]
 
 
-def _days(channels: set[ChannelDay], components: Mapping[str, Component], settings: Settings) -> Iterator[Day]:
+def _days(
+    channels: set[ChannelDay], components: Mapping[str, Component], settings: Settings, places: tuple[str, ...]
+) -> Iterator[Day]:
     """The days of the instruments of a station; the first of each day also tells what the station lacks on it."""
     groups: dict[date, dict[str, list[ChannelDay]]] = defaultdict(lambda: defaultdict(list))
     known: dict[str, Path] = {}
@@ -161,7 +168,7 @@ def _days(channels: set[ChannelDay], components: Mapping[str, Component], settin
         missing = {name: path for name, path in sorted(known.items()) if name not in there}
         for name, group in sorted(instruments.items()):
             targets = tuple(_target(channel, settings) for channel in group)
-            yield Day(name=name, targets=targets, missing=missing, channels=tuple(group))
+            yield Day(name=name, targets=targets, missing=missing, channels=tuple(group), places=places)
             missing = {}
 
 

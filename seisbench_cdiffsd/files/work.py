@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -126,7 +127,9 @@ def run(
     paths = [settings.roots[kind] / name for x in job.targets for kind in kinds for name in x.files[kind]]
     for path in (*paths, *(ledger.entry_path(settings.out, target.name) for target in job.targets)):
         if job.is_input(path, settings):
-            raise ValueError(f"{path} is its own input, or another one: choose another folder for the outputs")
+            raise ValueError(f"{path} is its own input, or among inputs: choose another folder for the outputs")
+    if len({os.path.realpath(path) for path in paths}) < len({*paths}):
+        raise ValueError(f"{paths[0]} and other outputs are one file by a link: choose another folder for the noise")
     parts = [Part(target, entry) for target, entry in zip(job.targets, former, strict=True)]
     unavailable = job.open(parts, settings)
     count = Counter(part.target.name for part in parts if not part.skipped)
