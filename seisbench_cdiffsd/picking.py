@@ -45,6 +45,10 @@ BRIDGED = 1.0
 TAPER = 1.0
 #: Sampling rates in Hz of records that are picked, and the relative difference of two that are the same.
 RATES, SAME_RATE = (1.0, 1e6), 1e-4
+#: Records that are shorter, in seconds, are not picked: pickers take their ends for phases.
+SHORTEST = 5.0
+#: The lowest rate in Hz at which thresholds hold: records at 20 Hz lack the high frequencies that P is known by.
+LEAST_RATE = 40.0
 #: Columns of a table of picks.
 PICK_COLUMNS = ["record", "phase", "time", "probability"]
 #: A probability on the raw record counts as this power of it, beside one on the denoised record.
@@ -152,6 +156,9 @@ def pick(
     picks = pick_both(picker, stream, denoise(stream, model, components=components), least, components)
     for instrument, reason in picks.attrs[NOT_PICKED].items():
         logger.warning(f"{instrument} is not picked: {reason}")
+    slow = {trace.stats.sampling_rate for trace in stream if trace.stats.sampling_rate < LEAST_RATE}
+    if slow and threshold is None:
+        logger.warning(f"Records at {max(slow):g} Hz lack what P is known by, and have few picks: give a threshold.")
     return PickList(JointPick(row) for row in picks.itertuples())
 
 
@@ -323,7 +330,11 @@ def pick_stream(
         elif not usable:
             at = f"it is sampled at {', '.join(f'{rate:g}' for rate in rates)} Hz"
             reasons[instrument] = at if rates else "it has no samples"
-        for part in _stretches(picker, usable) if instrument not in reasons else ():
+        stretches = _stretches(picker, usable) if instrument not in reasons else []
+        long = [x for x in stretches if max(y.stats.endtime for y in x) - x[0].stats.starttime >= SHORTEST]
+        if stretches and not long:
+            reasons[instrument] = f"it is shorter than {SHORTEST:g} s"
+        for part in long:
             kept = {} if curves is None else {"curves": curves.setdefault(instrument, Stream())}
             found = classify(picker, part, [kwargs], **kept)
             if found is None:
