@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from numbers import Real
 from typing import Any
 
 import numpy as np
-import obspy
 import torch
 import torch.nn.functional as F
+from obspy import Stream, Trace
 from seisbench.models import GroupingHelper, WaveformModel
 from seisbench.util import ClassifyOutput
 from torch import Tensor, nn
@@ -25,6 +26,9 @@ from torch import Tensor, nn
 
 #: Weights of the clean and of the noisy record at some levels, each in their shape.
 Schedule = Callable[[Tensor], tuple[Tensor, Tensor]]
+#: Estimates of clean records; of networks with `presence`, also the natural logarithm
+#: of the odds that a window holds an earthquake, (batch,).
+Answer = Tensor | tuple[Tensor, Tensor]
 
 
 def straight(level: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,10 +63,8 @@ def endpoint(
 
 def levels(steps: int) -> list[float]:
     """
-    The levels that a sampler visits, evenly spaced from 1 down to 0.
+    The `steps` + 1 levels that a sampler visits, evenly spaced from 1 down to 0.
 
-    :param steps: Number of steps, at least 1
-    :return: `steps` + 1 levels
     :raises ValueError: If `steps` is not a positive integer
     """
     if not _is_count(steps, 1):
@@ -134,9 +136,8 @@ class SpectralUNet(nn.Module):
         self.down = nn.ModuleList(Block(width) for width in widths[:-1])
         self.shrink = nn.ModuleList(nn.Conv1d(a, b, 2, 2) for a, b in pairwise(widths))
         self.middle = nn.ModuleList(Block(widths[-1], d) for d in (1, 2, 4))
-        self.grow = nn.ModuleList(
-            nn.ConvTranspose1d(a, b, 2, 2) for a, b in pairwise(up)
-        )
+        grow = (nn.ConvTranspose1d(a, b, 2, 2) for a, b in pairwise(up))
+        self.grow = nn.ModuleList(grow)
         self.up = nn.ModuleList(Block(width) for width in up[1:])
         self.head = nn.Conv1d(widths[0], 2 * bins, 1)
         for parameter in self.head.parameters():
@@ -150,14 +151,12 @@ class SpectralUNet(nn.Module):
                 nn.Linear(PRESENCE_WIDTH, 1),
             )
 
-    def forward(self, x: Tensor, level: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, level: Tensor) -> Answer:
         """
         Estimate the clean records.
 
         :param x: Records of unit power (batch, 3, samples), of any length
         :param level: Levels (batch,)
-        :return: Estimates in the shape of `x`; with `presence`, and the natural
-            logarithm of the odds that a window holds an earthquake, (batch,)
         """
         # Layers may be in half precision; the spectrum that is masked must not.
         with torch.autocast(x.device.type, enabled=False):
@@ -252,11 +251,9 @@ class Block(nn.Module):
 
     def __init__(self, channels: int, dilation: int = 1) -> None:
         super().__init__()
-        size: dict[str, Any] = {"padding": dilation, "dilation": dilation}
-        self.norm1 = nn.GroupNorm(1, channels)
-        self.norm2 = nn.GroupNorm(1, channels)
-        self.conv1 = nn.Conv1d(channels, channels, 3, **size)
-        self.conv2 = nn.Conv1d(channels, channels, 3, **size)
+        shape = channels, channels, 3, 1, dilation, dilation
+        self.norm1, self.norm2 = (nn.GroupNorm(1, channels) for _ in range(2))
+        self.conv1, self.conv2 = (nn.Conv1d(*shape) for _ in range(2))
         self.level = nn.Linear(LEVEL_WIDTH, 2 * channels)
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
@@ -308,11 +305,8 @@ def normalize(batch: Tensor, norm: str = "std") -> tuple[Tensor, Tensor]:
 class Instruments(GroupingHelper):
     """Groups traces by instrument: HH and HN at one location stay apart."""
 
-    def __init__(self) -> None:
-        super().__init__("instrument")
-
     @staticmethod
-    def trace_id_without_component(trace: obspy.Trace) -> str:
+    def trace_id_without_component(trace: Trace) -> str:
         return trace.id[:-1]
 
 
@@ -342,22 +336,12 @@ class CDiffSD(WaveformModel):
     :raises ValueError: If a name is unknown or a number out of range
     """
 
-    _annotate_args = WaveformModel._annotate_args.copy()
-    _annotate_args["overlap"] = (_annotate_args["overlap"][0], 1500)
-    _annotate_args["blinding"] = (
-        "Number of prediction samples to discard on each side of each window",
-        (0, 0),
-    )
-    _annotate_args["steps"] = (
-        "Evaluations of the network on the way to the clean record; 1 is direct "
-        "denoising",
-        2,
-    )
-    _annotate_args["dry"] = (
-        "Share of the removed noise that stays, at least 0 and below 1. Pickers need "
-        "some, waveforms and amplitudes none",
-        0.1,
-    )
+    _annotate_args = WaveformModel._annotate_args | {
+        "overlap": (WaveformModel._annotate_args["overlap"][0], 1500),
+        "blinding": ("Samples to discard on each side of each window", (0, 0)),
+        "steps": ("Evaluations of the network; 1 is direct denoising", 2),
+        "dry": ("Share of the removed noise that stays, from 0 to below 1", 0.1),
+    }
 
     def __init__(
         self,
@@ -379,16 +363,12 @@ class CDiffSD(WaveformModel):
             "Journal of Geophysical Research: Machine Learning and Computation, 1(2), "
             "e2024JH000179. https://doi.org/10.1029/2024JH000179"
         )
-        if filter_args is not None:
-            filter_args = tuple(filter_args)
-            if filter_args == ("bandpass",) and filter_kwargs is None:
-                filter_kwargs = BAND.copy()
-        for name, known in (
-            (network, NETWORKS),
-            (schedule, SCHEDULES),
-            (norm, ("std", "peak")),
-            ("".join(sorted(component_order)), ("ENZ", "12Z")),
-        ):
+        filter_args = None if filter_args is None else tuple(filter_args)
+        if filter_args == ("bandpass",) and filter_kwargs is None:
+            filter_kwargs = BAND.copy()
+        order = "".join(sorted(component_order)), ("ENZ", "12Z")
+        named = (network, NETWORKS), (schedule, SCHEDULES), (norm, ("std", "peak"))
+        for name, known in (*named, order):
             if name not in known:
                 raise ValueError(f"Unknown {name!r}. Available: {', '.join(known)}.")
         if not (isinstance(in_samples, int) and _is_count(in_samples, 1)):
@@ -405,7 +385,7 @@ class CDiffSD(WaveformModel):
             component_order=component_order,
             filter_args=filter_args,
             filter_kwargs=filter_kwargs,
-            grouping=Instruments(),
+            grouping=Instruments("instrument"),
             **kwargs,
         )
         self.default_args = {**(kwargs.get("default_args") or {})}
@@ -414,22 +394,17 @@ class CDiffSD(WaveformModel):
         self.network = NETWORKS[network](**({"presence": True} if presence else {}))
         self.float()
 
-    def forward(
-        self, x: Tensor, level: Tensor | float = 1.0
-    ) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, level: Tensor | float = 1.0) -> Answer:
         """
         Estimate the clean records in one evaluation of the network.
 
         :param x: Normalised windows (batch, component, samples)
         :param level: Levels (batch,), or one for all; 1, the observation, by default
-        :return: Estimates in the shape of `x`; with `presence`, and the natural
-            logarithm of the odds that a window holds an earthquake, (batch,)
+        :return: Estimates in the shape of `x`; with `presence`, log odds (batch,) too
         """
         return self.network(x, torch.as_tensor(level).to(x).expand(len(x)))
 
-    def annotate_stream_pre(
-        self, stream: obspy.Stream, argdict: dict[str, Any]
-    ) -> obspy.Stream:
+    def annotate_stream_pre(self, stream: Stream, argdict: dict[str, Any]) -> Stream:
         """Check the arguments, remove means, filter and resample."""
         self.check(argdict)
         stream.detrend("constant")
@@ -440,12 +415,11 @@ class CDiffSD(WaveformModel):
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Normalise windows; the piggyback is these and their factors."""
         batch, factor = normalize(batch, self.norm)
-        silent = batch.abs().amax(dim=(-2, -1), keepdim=True) == 0
-        return batch, (batch, factor.masked_fill(silent, 0))
+        return batch, (batch, factor * batch.any(-1).any(-1)[:, None, None])
 
     def annotate_batch_post(
         self,
-        batch: Tensor | tuple[Tensor, Tensor],
+        batch: Answer,
         piggyback: tuple[Tensor, Tensor],
         argdict: dict[str, Any],
     ) -> Tensor:
@@ -455,14 +429,11 @@ class CDiffSD(WaveformModel):
 
         :param batch: What :py:meth:`forward` returns for the observation, level 1
         :param piggyback: Normalised windows and their factors
-        :param argdict: Dictionary of arguments
         :return: Denoised windows (batch, samples, component)
         """
         noisy, factor = piggyback
-        steps, dry, (before, after) = (
-            self._argdict_get_with_default(argdict, key)
-            for key in ("steps", "dry", "blinding")
-        )
+        option = partial(self._argdict_get_with_default, argdict)
+        steps, dry, (before, after) = map(option, ("steps", "dry", "blinding"))
         answers: list[Any] = [batch]
 
         def denoise(x: Tensor, level: Tensor) -> Tensor:
@@ -481,31 +452,28 @@ class CDiffSD(WaveformModel):
         denoised[:, denoised.shape[1] - after :] = torch.nan
         return denoised
 
-    def stream_to_array(self, traces: obspy.Stream, argdict: dict[str, Any]) -> Any:
+    def stream_to_array(self, traces: Stream, argdict: dict[str, Any]) -> Any:
         """As in SeisBench; the channels of an instrument are noted in its name."""
         group = super().stream_to_array(traces, argdict)
-        flexible = self._argdict_get_with_default(
-            argdict, "flexible_horizontal_components"
-        )
+        option = "flexible_horizontal_components"
+        flexible = self._argdict_get_with_default(argdict, option)
         rows, _ = self._build_comp_dict(traces, flexible)
-        codes = sorted({trace.stats.channel for trace in traces})
+        codes = {trace.stats.channel for trace in traces}
         there = [f"{rows[code[-1]]}{code}" for code in codes if code[-1] in rows]
-        group.stations[0] += f".{','.join(there)}"
+        group.stations[0] += f".{','.join(sorted(there))}"
         return group
 
-    def _predictions_to_stream(self, prediction: Any) -> obspy.Stream:
+    def _predictions_to_stream(self, prediction: Any) -> Stream:
         """Only the channels that there are, as ``CDiffSD_HHZ``."""
         rows = super()._predictions_to_stream(prediction)
-        output = obspy.Stream()
-        for channel in sorted(prediction.stations[0].rpartition(".")[2].split(",")):
-            if channel:
-                trace = rows[int(channel[0])].copy()
-                trace.stats.channel = f"{self.name}_{channel[1:]}"
-                output.append(trace)
+        output = Stream()
+        for channel in filter(None, prediction.stations[0].split(".")[-1].split(",")):
+            output.append(rows[int(channel[0])].copy())
+            output[-1].stats.channel = f"{self.name}_{channel[1:]}"
         return output
 
     def classify_aggregate(
-        self, annotations: obspy.Stream, argdict: dict[str, Any]
+        self, annotations: Stream, argdict: dict[str, Any]
     ) -> ClassifyOutput:
         """The denoised stream, under the channel codes of the input, as `denoised`."""
         for trace in annotations:
@@ -516,27 +484,22 @@ class CDiffSD(WaveformModel):
         """
         Check the model and its run-time arguments, before any work is done.
 
-        :param argdict: Dictionary of arguments
         :raises ValueError: If an argument is out of range, or the model is not in
             single precision
         :raises FloatingPointError: If a parameter of the model is NaN or infinite
         """
         given = {key: known[1] for key, known in self._annotate_args.items()} | argdict
-        window, overlap, blind = self.in_samples, given["overlap"], given["blinding"]
-        most = 0.99 * window  # else windows hardly advance
+        overlap, blind = given["overlap"], given["blinding"]
+        most = int(0.99 * self.in_samples)  # else windows hardly advance
+        overlaps = _is_number(overlap, 0.99) or _is_count(overlap, 1, most)
         pair = isinstance(blind, (tuple, list, np.ndarray)) and len(blind) == 2
+        blinded = pair and all(map(_is_count, blind)) and sum(blind) < self.in_samples
         checks = {
             "steps": (_is_count(given["steps"], 1, 1000), "an integer from 1 to 1000"),
             "batch_size": (_is_count(given["batch_size"], 1), "a positive integer"),
             "dry": (_is_number(given["dry"], 1), "a share, at least 0 and below 1"),
-            "overlap": (
-                _is_number(overlap, 0.99) or _is_count(overlap, 1, int(most)),
-                f"a share of a window, or a number of samples up to {most:.0f}",
-            ),
-            "blinding": (
-                pair and all(map(_is_count, blind)) and sum(blind) < window,
-                f"two numbers of samples, together less than {window}",
-            ),
+            "overlap": (overlaps, f"a share of a window, or up to {most} samples"),
+            "blinding": (blinded, "two numbers of samples, together below a window"),
             "stacking": (given["stacking"] in self._stack_options, "avg or max"),
         }
         for key, (valid, wanted) in checks.items():
@@ -546,7 +509,7 @@ class CDiffSD(WaveformModel):
             raise ValueError(f"The model is in {self.dtype}: call .float() first.")
         if not all(x.isfinite().all() for x in self.parameters()):
             raise FloatingPointError(
-                "The model has NaN or infinite parameters; its weights are damaged."
+                "NaN or infinite parameters: the weights are damaged."
             )
 
     def get_model_args(self) -> dict[str, Any]:
