@@ -1,0 +1,1 @@
+"""Seismograms from a sentence."""
