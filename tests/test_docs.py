@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("weights/*.md"), *ROOT.glob("benchmarks/*.md")])
+DOCUMENTS = sorted(path for x in ("", "weights/", "benchmarks/", "examples/**/") for path in ROOT.glob(f"{x}*.md"))
 SOURCES = sorted([*ROOT.glob("seisbench_cdiffsd/**/*.py"), *ROOT.glob("seisbench_cdiffsd/**/*.toml"), *DOCUMENTS])
 
 

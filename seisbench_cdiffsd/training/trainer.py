@@ -97,7 +97,8 @@ def _fit(
                 path.write_text(json.dumps(asdict(config), indent=4))
             trained = sum(x.numel() for x in model.parameters() if x.requires_grad)
             total = sum(x.numel() for x in model.parameters())
-            tell("\n".join((*data.report, f"{trained:,} of {total:,} parameters are trained")), sys.stderr)
+            plan = f"in {config.steps:,} updates of {config.batch_size} pairs, on {config.device}"
+            tell("\n".join((*data.report, f"{trained:,} of {total:,} parameters are trained, {plan}")), sys.stderr)
         _run((kind or Training)(model, config, data, out), checkpoint)
     return type(model).load(out / "model")
 
@@ -266,7 +267,7 @@ class Training(LightningModule):
 
     def on_train_start(self) -> None:
         trainer = self.trainer
-        self.first, self.began = trainer.global_step, time.monotonic()
+        self.first = trainer.global_step
         # Lightning ends an update at every multiple of `accumulate` parts: count in parts of their present size
         done = trainer.fit_loop.epoch_loop.batch_progress.current
         other = trainer.global_step * trainer.accumulate_grad_batches - done.ready
@@ -279,7 +280,7 @@ class Training(LightningModule):
             self._write(path.name, kept.reindex(columns=["step", "loss"]).dropna())  # without a line that was cut off
         if self.config.init_from and not self.rows:
             self._keep(0)
-        trainer.should_stop = self._stopped()
+        trainer.should_stop, self.began = self._stopped(), time.monotonic()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         step, config, losses = self.trainer.global_step, self.config, self.losses

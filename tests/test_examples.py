@@ -1,0 +1,45 @@
+"""The notebooks run offline from their first cell to their last, and what they keep is what their code gives."""
+
+import re
+import shutil
+
+import nbformat
+import notebooks
+import pytest
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def kinds(cell):
+    """What a cell returns and shows; not what it prints, such as that there is no picker."""
+    return [sorted(output.data) for output in cell.outputs if "data" in output]
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """A SeisBench cache that is empty, and no network to fill it."""
+    monkeypatch.setenv("SEISBENCH_CACHE_ROOT", str(tmp_path / "cache"))
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    return tmp_path
+
+
+@pytest.mark.parametrize("path", notebooks.PATHS, ids=lambda path: path.stem)
+def test_notebooks_run_without_a_network_and_keep_the_outputs_of_their_code(path, offline):
+    kept = nbformat.read(path, as_version=4)
+    assert kept.metadata["code"] == notebooks.code_of(kept), "run python examples/notebooks.py"
+    assert [cell.execution_count for cell in code_cells(kept)] == [*range(1, len(code_cells(kept)) + 1)]
+    assert path.stat().st_size < 400_000 and not re.search(r"/(tmp|home|work)/|Traceback|Warning", path.read_text())
+    new = notebooks.executed(path, offline)
+    for cell, again in zip(code_cells(kept), code_cells(new), strict=True):
+        if "picker" not in cell.source:
+            assert kinds(cell) == kinds(again)
+
+
+def test_picks_are_shown_where_there_is_a_picker(shared_data, offline):
+    shutil.copytree(shared_data / "seisbench_cache", offline / "cache", copy_function=shutil.copyfile)
+    path = notebooks.HERE / "denoise_and_pick.ipynb"
+    kept, new = nbformat.read(path, as_version=4), notebooks.executed(path, offline)
+    assert [kinds(cell) for cell in code_cells(kept)] == [kinds(cell) for cell in code_cells(new)]
