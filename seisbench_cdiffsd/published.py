@@ -98,7 +98,7 @@ class ComponentUNet(nn.Module):
             outermost = len(self.up) == len(WIDTHS) - 2
             self.up.append(Level(wide, narrow, conv if outermost else nn.Sequential(nn.Upsample(scale_factor=2), conv)))
         self.middle_first, self.middle_second = Residual(deep, deep), Residual(deep, deep)
-        self.middle_attention = Attention(deep)
+        self.middle_attention = Attention(deep, linear=False)
         self.last = Residual(2 * width, width)
         self.head = nn.Conv1d(width, 1, 1)
 
@@ -131,7 +131,7 @@ class Level(nn.Module):
     def __init__(self, channels: int, skipped: int, resample: nn.Module) -> None:
         super().__init__()
         self.first, self.second = (Residual(channels + skipped, channels) for _ in range(2))
-        self.attention, self.resample = LinearAttention(channels), resample
+        self.attention, self.resample = Attention(channels, linear=True), resample
 
 
 def sinusoidal(position: Tensor, width: int) -> Tensor:
@@ -169,35 +169,27 @@ class ChannelNorm(nn.Module):
         return F.normalize(x, dim=1) * x.shape[1] ** 0.5 * self.gain[:, None]
 
 
-class LinearAttention(nn.Module):
-    """Attention whose cost is linear in the samples (Katharopoulos et al. 2020; Shen et al. 2021), plus its input."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = ChannelNorm(channels)
-        self.project = nn.Conv1d(channels, 3 * HEADS * HEAD_WIDTH, 1, bias=False)
-        self.merge = nn.Sequential(nn.Conv1d(HEADS * HEAD_WIDTH, channels, 1), ChannelNorm(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        query, key, value = self.project(self.norm(x)).unflatten(1, (3, HEADS, HEAD_WIDTH)).unbind(1)
-        query = query.softmax(dim=-2) * HEAD_WIDTH**-0.5
-        context = key.softmax(dim=-1) @ value.transpose(-1, -2)
-        return x + self.merge((context.transpose(-1, -2) @ query).flatten(1, 2))
-
-
 class Attention(nn.Module):
-    """Full attention between all samples, plus its input."""
+    """
+    Attention between all samples, plus its input.
 
-    def __init__(self, channels: int) -> None:
+    :param linear: Whether its cost is linear in the samples (Katharopoulos et al. 2020; Shen et al. 2021)
+    """
+
+    def __init__(self, channels: int, linear: bool) -> None:
         super().__init__()
-        self.norm = ChannelNorm(channels)
+        self.linear, self.norm = linear, ChannelNorm(channels)
         self.project = nn.Conv1d(channels, 3 * HEADS * HEAD_WIDTH, 1, bias=False)
-        self.merge = nn.Conv1d(HEADS * HEAD_WIDTH, channels, 1)
+        merge = nn.Conv1d(HEADS * HEAD_WIDTH, channels, 1)
+        self.merge = nn.Sequential(merge, ChannelNorm(channels)) if linear else merge
 
     def forward(self, x: Tensor) -> Tensor:
-        qkv = self.project(self.norm(x)).unflatten(1, (3, HEADS, HEAD_WIDTH)).transpose(-1, -2)
-        query, key, value = qkv.unbind(1)
-        attended = F.scaled_dot_product_attention(query, key, value)
+        query, key, value = self.project(self.norm(x)).unflatten(1, (3, HEADS, HEAD_WIDTH)).transpose(-1, -2).unbind(1)
+        if self.linear:
+            context = key.softmax(dim=-2).transpose(-1, -2) @ value
+            attended = query.softmax(dim=-1) * HEAD_WIDTH**-0.5 @ context
+        else:
+            attended = F.scaled_dot_product_attention(query, key, value)
         return x + self.merge(attended.transpose(-1, -2).flatten(1, 2))
 
 

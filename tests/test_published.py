@@ -65,54 +65,29 @@ def test_the_network_sees_levels_from_0():
     torch.testing.assert_close(seen[0], sinusoidal(torch.tensor([299.0, 0.0, 149.0]), 8))
 
 
-def test_the_norm_removes_no_mean():
+def test_the_network_has_the_published_norms_and_number_of_parameters_and_no_odds(network):
     x = torch.tensor([[[3.0], [4.0]]])
-    torch.testing.assert_close(ChannelNorm(2)(x), x / 12.5**0.5)
-    groups = {m.num_groups for m in ComponentUNet().modules() if isinstance(m, torch.nn.GroupNorm)}
-    assert groups == {8}
-
-
-def test_the_published_network_has_no_odds():
+    torch.testing.assert_close(ChannelNorm(2)(x), x / 12.5**0.5)  # no mean is removed
+    assert {m.num_groups for m in network.modules() if isinstance(m, torch.nn.GroupNorm)} == {8}
+    assert sum(p.numel() for p in ComponentUNet().parameters()) == 347_937
+    assert sum(p.numel() for p in network.parameters()) == 3 * 347_937
     with pytest.raises(TypeError, match="presence"):
         CDiffSD(network="published", presence=True)
 
 
-def test_one_component_has_the_published_number_of_parameters(network):
-    assert sum(p.numel() for p in ComponentUNet().parameters()) == 347_937
-    assert sum(p.numel() for p in network.parameters()) == 3 * 347_937
-
-
 @torch.no_grad()
-def test_components_do_not_see_each_other(network):
-    x, level = records(), torch.full((2,), 0.5)
-    changed = x.clone()
-    changed[:, 1] = records(1)[:, 1]
-    before, after = network(x, level), network(changed, level)
-    assert torch.equal(before[:, [0, 2]], after[:, [0, 2]])
-    assert not torch.allclose(before[:, 1], after[:, 1])
-
-
-@torch.no_grad()
-def test_each_component_has_weights_of_its_own(network):
-    same = records()[:, :1].expand(-1, 3, -1)
-    out = network(same, torch.full((2,), 0.5))
-    assert not torch.allclose(out[:, 0], out[:, 1]) and not torch.allclose(out[:, 1], out[:, 2])
-
-
-@torch.no_grad()
-def test_records_do_not_see_their_batch_mates(network):
+def test_each_component_has_weights_of_its_own_and_sees_neither_others_nor_batch_mates(network):
     x, level = records(batch=4), torch.tensor([0.1, 0.4, 0.7, 1.0])
-    together = network(x, level)
+    changed = x.clone()
+    changed[:, 1] = records(1, batch=4)[:, 1]
+    before, after = network(x, level), network(changed, level)
+    assert torch.equal(before[:, [0, 2]], after[:, [0, 2]]) and not torch.allclose(before[:, 1], after[:, 1])
     alone = torch.cat([network(x[i : i + 1], level[i : i + 1]) for i in range(4)])
-    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
-
-
-@torch.no_grad()
-def test_the_level_matters_and_the_shape_is_kept(network):
-    x = records()
-    low, high = (network(x, torch.full((2,), value)) for value in (0.1, 1.0))
-    assert low.shape == x.shape and low.isfinite().all()
-    assert not torch.allclose(low, high)
+    torch.testing.assert_close(before, alone, rtol=1e-4, atol=1e-5)
+    same = network(x[:, :1].expand(-1, 3, -1), level)
+    assert not torch.allclose(same[:, 0], same[:, 1]) and not torch.allclose(same[:, 1], same[:, 2])
+    low = network(x, torch.full((4,), 0.1))
+    assert low.shape == x.shape and low.isfinite().all() and not torch.allclose(low[3], before[3])
 
 
 def test_every_parameter_learns(network):
