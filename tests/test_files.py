@@ -152,7 +152,7 @@ def test_without_a_lower_corner_samples_far_away_matter_so_pieces_are_refused(ki
 
 
 def test_the_memory_does_not_grow_with_the_record(small, tmp_path):
-    unit = 1200
+    unit = 600
 
     def peak(units):
         path = tmp_path / f"{units}.mseed"
@@ -169,7 +169,7 @@ def test_the_memory_does_not_grow_with_the_record(small, tmp_path):
         assert samples == units * unit * 100
         return most
 
-    assert peak(4) < 1.1 * peak(1)
+    assert peak(3) < 1.1 * peak(1)
 
 
 # -- records

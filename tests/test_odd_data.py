@@ -21,7 +21,7 @@ WINDOW = 6.0
 #: How far the surroundings of a sample reach, in seconds.
 REACH = margin(CDiffSD(in_samples=int(WINDOW * 100)))
 
-settings.register_profile("odd", max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+settings.register_profile("odd", max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 RATES = [20, 40, 50, 62.5, 80, 99.999, 100, 100, 100, 120, 200, 250, 500]
 
 
@@ -221,7 +221,7 @@ def test_in_one_call_or_in_pieces(small, traces, cut):
 def test_thousands_of_fragments(small):
     generator = np.random.default_rng(0)
     traces, at = [], {component: START for component in "ZNE"}
-    for i in range(3000):
+    for i in range(1200):
         component = "ZNE"[i % 3]
         samples = int(generator.integers(1, 200))
         header = {"station": "STA", "channel": f"HH{component}", "sampling_rate": 100, "starttime": at[component]}
@@ -273,13 +273,13 @@ def test_what_is_not_a_stream_is_refused_with_a_hint(small, data):
         small.denoise(data)
 
 
-def test_a_whole_day():
-    """24 hours of one component at 100 Hz; the middle of it is what an hour alone would have given."""
+def test_half_a_day():
+    """12 hours of one component at 100 Hz; the middle of it is what an hour alone would have given."""
     model = randomised(CDiffSD(default_args={"steps": 1, "overlap": 0.1}))
-    data = np.random.default_rng(0).standard_normal(24 * 360_000, dtype=np.float32)
+    data = np.random.default_rng(0).standard_normal(12 * 360_000, dtype=np.float32)
     day = Stream([Trace(data, {"channel": "HHZ", "sampling_rate": 100.0, "starttime": START})])
     (out,) = model.denoise(day)
     assert out.stats.npts == len(data) and out.stats.starttime == START and np.isfinite(out.data).all()
-    (hour,) = model.denoise(day.slice(START + 12 * 3600, START + 13 * 3600))
-    inner = [x.slice(START + 12.1 * 3600, START + 12.9 * 3600).data for x in (out, hour)]
+    (hour,) = model.denoise(day.slice(START + 6 * 3600, START + 7 * 3600))
+    inner = [x.slice(START + 6.1 * 3600, START + 6.9 * 3600).data for x in (out, hour)]
     np.testing.assert_allclose(*inner, atol=1e-4)

@@ -97,7 +97,7 @@ def test_codes_of_which_nothing_is_left_are_refused():
 
 
 @given(number=st.integers(200, 20_000), by=st.sampled_from([1, 2, 4, 5, 8, 10, 20, 25, 50, 100]))
-@settings(deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_rates_come_back_as_they_are(number, by):
     trace = channel("", "", "", "", rate=number / by)
     trace.data = np.ma.masked_equal(np.arange(50), 20)
