@@ -36,15 +36,15 @@ from seisbench.util import Pick, PickList
 
 from seisbench_cdiffsd.denoising import default_model, denoise, parameters
 from seisbench_cdiffsd.streams.components import Component, assign
-from seisbench_cdiffsd.streams.pieces import LARGEST
+from seisbench_cdiffsd.streams.pieces import HIGHEST_RATE, LARGEST, SAME_RATE
 from seisbench_cdiffsd.weights import UNREADABLE
 
 #: Longest gap in seconds that is always bridged.
 BRIDGED = 1.0
 #: A record that is shorter than the window of the picker by more than so many seconds is tapered over as many.
 TAPER = 1.0
-#: Sampling rates in Hz of records that are picked, and the relative difference of two that are the same.
-RATES, SAME_RATE = (1.0, 1e6), 1e-4
+#: Sampling rates in Hz of records that are picked.
+RATES = (1.0, HIGHEST_RATE)
 #: Records that are shorter, in seconds, are not picked: pickers take their ends for phases.
 SHORTEST = 5.0
 #: The lowest rate in Hz at which thresholds hold: records at 20 Hz lack the high frequencies that P is known by.

@@ -585,7 +585,7 @@ def test_a_scheduler_that_is_not_there_is_one_line(command):
 
 def spawned(process):
     """Processes of workers."""
-    return [child for child in process.children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
+    return [child for child in process.children(recursive=True) if "spawn_main" in str(child.as_dict(["cmdline"]))]
 
 
 def test_killed_workers_cost_nothing_but_time(settings):

@@ -23,7 +23,7 @@ from conftest import randomised
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from obspy import Stream, Trace
-from test_reading import START, stream, write
+from test_reading import START, damage, stream, write
 
 from seisbench_cdiffsd import CDiffSD, denoising
 from seisbench_cdiffsd.cli import main
@@ -217,7 +217,9 @@ def test_what_is_too_slow_is_skipped_and_a_file_of_nothing_else_fails(run, tmp_p
     why = "not one of the components Z, N, E, 1, 2 at more than 2 Hz; it has 0.1 Hz"
     assert [(o.name, o.reason) for o in outcomes if o.reason] == [(f"XX.STA..VM{c}", why) for c in "ENZ"]
     (failed,) = run(alone)
-    assert failed.state == "failed" and "2 Hz" in failed.reason
+    assert failed.state == "failed" and failed.reason.endswith("what is slower has nothing in the band of the weights")
+    (failed,) = run(channels(tmp_path / "bare.sac", ["XX.STA.."], format="SAC"))
+    assert "XX.STA.. at 20 Hz: give the channels codes, such as HHZ" in failed.reason
     same = write(tmp_path / "c", stream(seconds=7200, rate=0.1, start=START + 1e6))  # of channels that are fast in a
     outcomes = run(both, same)
     assert [(o.name, o.state) for o in outcomes if "HHZ at 0.1 Hz" in o.reason] == [(str(same), "failed")]
@@ -249,10 +251,34 @@ def test_a_single_sample_that_does_not_fit_is_named(run, tmp_path, value):
 def test_odd_rates_are_in_the_table(run, tmp_path):
     odd = stream(seconds=20, components="Z", rate=25, start=START + 1000)
     source = write(tmp_path / "a", stream(seconds=60, components="Z") + odd)
+    other = channels(tmp_path / "b", ["XX.STA..HHN"], rate=20.01, format="SAC")
     for state in ("done", "complete"):
-        outcomes = run(source)
+        outcomes = run(source, other)
         assert status(outcomes) == 1 and states(outcomes) == sorted([state, "partly"])
-        assert "25 Hz beside 20 Hz" in told(outcomes)[0][1]
+        assert [reason.rpartition("HHZ")[2] for _, reason in told(outcomes)] == [
+            ": samples at 25 Hz beside 20 Hz",
+            " at 25 Hz",
+        ]
+        assert "apart: XX.STA..HHZ at 20 Hz, XX.STA..HHN at 20.01 Hz, XX.STA..HHZ at 25 Hz" in told(outcomes)[1][1]
+
+
+@pytest.mark.parametrize("rates", [(25, 20000), (100, 500), (100, 20)])
+def test_a_rate_that_the_times_of_records_deny_is_told_and_nothing_else_lost(run, tmp_path, rates):
+    path = write(tmp_path / "a", stream(400, rates[0]))
+    damage(path, range(path.stat().st_size // 1536), 32, rates[1].to_bytes(2, "big") + b"\0\1")
+    outcomes = run(path)
+    line = f"XX.STA..HHZ: samples at {rates[1]} Hz, while their times tell {rates[0]} Hz, were left out"
+    assert ("partly", line) in told(outcomes) and states(outcomes) == ["done", "partly"]
+    assert {trace.id[-1] for trace in obspy.read(str(tmp_path / "out" / "*"))} == {"N", "E"}
+
+
+def test_outputs_of_two_locations_are_two(run, tmp_path):
+    source = channels(tmp_path / "a", ["XX.STA.00.HHZ", "XX.STA.00.HHN"])
+    for location in (None, "D1", "D2"):
+        assert states(run(source, location=location)) == ["done"]
+    assert sorted(content(tmp_path / "out")) == [
+        f"{STEM.replace('..', f'.{x}.')}.denoised.mseed" for x in ("00", "D1", "D2")
+    ]
 
 
 # -- ids

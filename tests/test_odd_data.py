@@ -243,7 +243,7 @@ def test_what_is_not_numeric_is_skipped(small, kind, caplog):
     assert "HHZ" in caplog.text
 
 
-@pytest.mark.parametrize("rate", [0, 1e-6, 0.5, np.inf, np.nan])
+@pytest.mark.parametrize("rate", [0, 1e-6, 0.5, 1e6, 1e9, np.inf, np.nan])
 def test_impossible_rates_are_skipped(small, rate, caplog):
     slow = Trace(np.ones(50), {"station": "STA", "channel": "HHZ"})
     slow.stats.__dict__["sampling_rate"] = rate  # as some files have it

@@ -243,7 +243,7 @@ def test_shapes_and_nothing():
 
 
 @given(
-    rate=st.sampled_from([1.0, 1.7, 20, 62.5, 99.99994, 100, 125, 200, 250, 333.3, 44_100, 123_456.7, 1e6]),
+    rate=st.sampled_from([1.0, 1.7, 20, 62.5, 99.99994, 100, 125, 200, 250, 333.3, 44_100, 96_000.7, 1e5]),
     seconds=st.one_of(st.floats(0, 29), st.floats(29.9, 30.2)),
     offset=st.floats(0, 0.1),
 )

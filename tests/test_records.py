@@ -78,6 +78,11 @@ def test_a_gap_of_a_smooth_record_is_bridged_smoothly():
     assert list(np.flatnonzero(~record.covered[0])) == [1000]
 
 
+def test_a_rate_that_is_wrong_costs_no_more_than_the_samples():
+    parts = [trace(rate=1e5, samples=np.ones(400), start=4 * i) for i in range(100)]
+    assert sum(record.covered.shape[1] for record in made(*parts, window=3000)) == 40_000
+
+
 def test_only_long_gaps_of_all_components_split_a_record():
     short = made(trace(start=0), trace(start=12.9), trace("HHN", samples=1500, seed=1))
     assert [len(record.data[0]) for record in short] == [2290]
@@ -90,10 +95,20 @@ def test_only_long_gaps_of_all_components_split_a_record():
 
 
 def test_rates_stay_apart():
-    found = made(trace("HHZ", rate=100), trace("HHN", rate=200), trace("HHE", rate=99.999))
+    found = made(trace("HHZ", rate=100), trace("HHN", rate=200), trace("HHE", rate=99.9))
     assert [len(record.data[0]) for record in found] == [1000, 1000, 500]
     rounded = 1 / float(np.float32(0.01))  # as from a SAC header
     assert [channels(x) for x in made(trace("HHZ"), trace("HHN", rate=rounded))] == [("HHZ", "HHN", "")]
+
+
+@pytest.mark.parametrize("rate", [99.995, 100.007])
+def test_components_whose_rates_waver_do_not_drift_apart(rate):
+    (record,) = made(trace("HHZ", samples=np.arange(60_000.0)), trace("HHN", rate=rate, samples=np.arange(60_000.0)))
+    assert sum(len(piece.values) for piece, _ in record.pieces[1]) == 60_000 and len(record.pieces[1]) > 3
+    for piece, place in record.pieces[1]:
+        ends = np.array([0, len(piece.values) - 1])
+        times = piece.start - START + ends / rate
+        np.testing.assert_allclose(times, (place.start + ends) / 100, atol=0.01)
 
 
 def test_components_1_and_2_stand_for_n_and_e():
@@ -155,7 +170,7 @@ def test_numbered_ones_stand_alone_only_where_the_others_are(caplog):
     np.testing.assert_allclose(together.data[:, :3000], before.data[:, :3000], atol=1e-2)
 
 
-@pytest.mark.parametrize("rates", [(100, 99.9995), (100, 50)])
+@pytest.mark.parametrize("rates", [(100, 99.98), (100, 50)])
 def test_components_at_different_rates_are_reported_in_one_line(rates, caplog):
     with caplog.at_level(logging.WARNING, "seisbench"):
         assert len(made(trace("HHZ", rate=rates[0]), *[trace(f"HH{c}", rate=rates[1]) for c in "NE"])) == 2

@@ -166,17 +166,24 @@ def jobs_of_files(inputs: Iterable[str], settings: Settings) -> tuple[list[Recor
         except Exception as error:  # a file takes no other one down
             outcomes.append(Outcome(str(path), "failed", one_line(error)))
     rates: dict[str, float] = {}
+    lost = {(block.path, *problem) for block in blocks for problem in block.problems if problem[0]}
     found: dict[Path, dict[str, float]] = defaultdict(dict)
     for path, span in ((block.path, span) for block in blocks for span in block.spans):
         for known in (rates, found[path]):
             known[span.id] = max(known.get(span.id, 0.0), span.rate)
+    outcomes += [Outcome(str(path), "partly", line) for path, channel, line in sorted(lost) if channel not in rates]
     components = assign(rates, settings.components)
     usable = {x for x in components if rates[x] > settings.least}
     wanted = f"{', '.join(COMPONENTS)} at more than {settings.least:g} Hz"
     for path, own in found.items():
         if not any(x in usable and rate > settings.least for x, rate in own.items()):
             there = listed(f"{x} at {rate:g} Hz" for x, rate in sorted(own.items()))
-            why = f"has no component {wanted}, but {there}: name components as in --components UD=Z NS=N EW=E"
+            hint = "name components as in --components UD=Z NS=N EW=E"
+            if own.keys() & components.keys():
+                hint = "what is slower has nothing in the band of the weights"
+            elif all(x.endswith(".") for x in own):
+                hint = "give the channels codes, such as HHZ, in the file"
+            why = f"has no component {wanted}, but {there}: {hint}"
             outcomes.append(Outcome(str(path), "failed", why))
             continue
         for x in sorted(own.keys() - usable):
@@ -187,7 +194,9 @@ def jobs_of_files(inputs: Iterable[str], settings: Settings) -> tuple[list[Recor
     outcomes += [Outcome(x, "failed", why) for x, why in clashes.items()]
     instruments: dict[str, set[str]] = defaultdict(set)
     for channel in usable - clashes.keys():
-        instruments[components[channel].instrument].add(channel)
+        network_station, place, code = components[channel].instrument.rsplit(".", 2)
+        place = place if settings.location is None else settings.location  # outputs are named as they are written
+        instruments[f"{network_station}.{place}.{code}"].add(channel)
     jobs = []
     for instrument, ids in sorted(instruments.items()):
         source = Source(blocks, ids, settings.least)

@@ -10,7 +10,7 @@ import os
 import stat
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from obspy.core.util.base import ENTRY_POINTS
 
 from seisbench_cdiffsd.files.console import one_line, printable
 from seisbench_cdiffsd.streams.example import noisy_example
+from seisbench_cdiffsd.streams.pieces import HIGHEST_RATE, SAME_RATE
 
 #: Stands for :py:func:`noisy_example` in place of a file.
 EXAMPLE = Path("example")
@@ -34,12 +35,13 @@ STEP = 128
 #: Seconds without a sample that separate two spans of a channel.
 LONG_GAP = 3600.0
 #: Rates in Hz, and years, that are believed.
-RATES, YEARS = (1e-4, 1e6), (1900, 2100)
+RATES, YEARS = (1e-4, HIGHEST_RATE), (1900, 2100)
 #: Fraction of the sampling interval by which the time of a sample may differ between readings, as miniSEED counts in
 #: 0.1 ms: below a half, so samples half way between two times are safe too.
 JITTER = 0.3
-#: Relative difference of two rates that are the same, as in miniSEED; and the ratio of two of which one is an error.
-SAME_RATE, ABSURD_RATIO = 1e-4, 100.0
+#: The ratio of two rates of which one is an error; and that to the rate which times of records tell, if there are so
+#: many with equal steps.
+ABSURD_RATIO, WRONG_RATIO, STEPS = 100.0, 1.1, 10
 #: What is reported of files with damaged records.
 DAMAGED_RECORDS = "damaged records were left out"
 #: The most samples that a byte holds, by miniSEED's number of the encoding.
@@ -64,6 +66,7 @@ class Span:
     end: UTCDateTime
     rate: float
     samples: int = 0
+    timed: float = 0.0  # rate that the times of records tell, if it is another one
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ def _blocks(path: Path, file: BinaryIO, size: int, step: int) -> Iterator[Block]
             continue
         stream, failed = _decoded(sound, lengths, headonly=True)
         problems = (("", DAMAGED_RECORDS),) if damaged or failed else ()
-        blocks.append(Block(path, _spans(stream), offset, used, problems))
+        blocks.append(Block(path, _spans(stream, _timed(stream, sound, lengths)), offset, used, problems))
         offset, covered, length = offset + used, covered + len(sound), step
     if 2 * covered >= size:
         yield from blocks
@@ -258,25 +261,51 @@ def _same(rate: float, other: float) -> bool:
     return abs(rate - other) <= SAME_RATE * other
 
 
-def _spans(stream: Stream) -> tuple[Span, ...]:
+def _timed(stream: Stream, data: bytes, lengths: NDArray[np.int64]) -> dict[str, float]:
+    """Rates of channels of which no two records touch, but begin in steps as if they did at another rate."""
+    found: dict[str, float] = {}
+    if len(stream) <= STEPS:
+        return found
+    heads = Counter(data[i + 8 : i + 20] for i in lengths.cumsum() - lengths)
+    channels: dict[tuple[str, bytes], list[tuple[int, int]]] = defaultdict(list)
+    for trace in stream:
+        x = trace.stats
+        code = f"{x.station:5}{x.location:2}{x.channel:3}{x.network:2}".encode()
+        channels[trace.id, code].append((x.starttime.ns, x.npts))
+    for (name, code), own in channels.items():
+        if STEPS < len(own) == heads[code]:
+            starts, samples = np.array(sorted(own)).T
+            steps = np.diff(starts) / samples[:-1]
+            if np.median(steps) > 0 and np.mean(abs(steps / np.median(steps) - 1) < 0.01) > 0.9:
+                found[name] = 1e9 / float(np.median(steps))
+    return found
+
+
+def _spans(stream: Stream, timed: Mapping[str, float] | None = None) -> tuple[Span, ...]:
     spans: dict[str, list[Span]] = defaultdict(list)
     samples = [x for x in stream if x.stats.npts and x.stats.get("mseed", {}).get("encoding") != "ASCII"]
     for trace in sorted(samples, key=lambda trace: trace.stats.starttime):
         stats, own = trace.stats, spans[trace.id]
-        new = Span(trace.id, stats.starttime, stats.endtime, float(stats.sampling_rate), stats.npts)
+        told = (timed or {}).get(trace.id, 0.0)
+        new = Span(trace.id, stats.starttime, stats.endtime, float(stats.sampling_rate), stats.npts, told)
         known = next((x for x in reversed(own) if _same(new.rate, x.rate)), None)
         if known and new.start - known.end <= LONG_GAP:
             own.remove(known)
-            new = Span(trace.id, known.start, max(known.end, new.end), known.rate, known.samples + new.samples)
+            new = Span(trace.id, known.start, max(known.end, new.end), known.rate, known.samples + new.samples, told)
         own.append(new)
     return tuple(span for known in spans.values() for span in known)
 
 
 def _believed(parts: list[Block]) -> list[Block]:
     """Without impossible rates and times, and rates absurd beside the usual one of the channel; with what is odd."""
+    spans = [span for part in parts for span in part.spans]
+    wrong_rates = {
+        (x.id, x.rate): x.timed for x in spans if x.timed and not 1 / WRONG_RATIO < x.rate / x.timed < WRONG_RATIO
+    }
     samples: Counter[tuple[str, float]] = Counter()
-    for span in (span for part in parts for span in part.spans if RATES[0] <= span.rate <= RATES[1]):
-        samples[span.id, span.rate] += span.samples
+    for span in spans:
+        if RATES[0] <= span.rate <= RATES[1] and (span.id, span.rate) not in wrong_rates:
+            samples[span.id, span.rate] += span.samples
     usual = {id_: rate for (id_, rate), _ in sorted(samples.items(), key=lambda item: item[1])}
     judged = []
     for part in parts:
@@ -285,7 +314,9 @@ def _believed(parts: list[Block]) -> list[Block]:
             first, last = (1970 + time.ns / (365.2425 * 86400e9) for time in (span.start, span.end))
             best, what, wrong = usual.get(span.id, span.rate), f"at {span.rate:g} Hz", True
             possible = RATES[0] <= span.rate <= RATES[1]
-            if possible and (first < YEARS[0] or last > YEARS[1]):
+            if possible and (span.id, span.rate) in wrong_rates:
+                what += f", while their times tell {wrong_rates[span.id, span.rate]:.4g} Hz,"
+            elif possible and (first < YEARS[0] or last > YEARS[1]):
                 what = f"of the years {first:.4g} to {last:.4g}"
             elif possible:
                 what += f" beside {best:g} Hz"

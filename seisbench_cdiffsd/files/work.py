@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from functools import lru_cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from seisbench_cdiffsd.files.reading import ReadError, between, index, state
 from seisbench_cdiffsd.files.sds import Day, channel_day
 from seisbench_cdiffsd.files.writing import Output, Unwritable, folder_for, replacing
 from seisbench_cdiffsd.picking import NOT_PICKED, pick_stream
-from seisbench_cdiffsd.streams.pieces import LARGEST
+from seisbench_cdiffsd.streams.pieces import LARGEST, SAME_RATE
 from seisbench_cdiffsd.weights import CDiffSD
 
 #: An instrument over a span of time, and the files to write of it.
@@ -247,6 +248,9 @@ class Work:
             if chosen and not self.lost():
                 times = [part.limits for part in chosen if part.limits]
                 start, end = min(first for first, _ in times), max(last for _, last in times)
+                spans = {(x.rate, x.id) for y in chosen for x in y.source.spans if x.start < end and x.end >= start}
+                if any(rate - before > SAME_RATE * rate for (before, _), (rate, _) in pairwise(sorted(spans))):
+                    chosen[0].problem(f"denoised apart: {listed(f'{x} at {rate:g} Hz' for rate, x in sorted(spans))}")
                 options = settings.options | ({"components": settings.components} if settings.components else {})
                 for signal, noise in denoised_pieces(model, self.read, start, end, **options):
                     self._append("outputs", signal)

@@ -29,8 +29,15 @@ Member = tuple[int, Trace, int]
 #: Larger samples do not fit single precision, with room for the overshoot of a filter; they count as missing.
 LARGEST = 1e37
 
-#: Rates that differ by no more than this share are one: the traces drift apart by less than 0.2 s in a day.
-SAME_RATE = 2e-6
+#: Rates that differ by no more than this share are one, as in miniSEED.
+SAME_RATE = 1e-4
+#: Rates in Hz above this one, which no seismometer has, are errors, and would fill the memory.
+HIGHEST_RATE = 1e5
+#: How far the clock of a trace may drift against its rate, as a share: by 0.2 s in a day.
+DRIFT = 2e-6
+#: A gap of more than so many samples, and times the pieces beside it, is not filled: where a rate is wrong, it may be
+#: thousands of times as long.
+SPARSE = 10_000, 10
 
 #: A warning lists this many channels, and counts the rest.
 MOST_LISTED = 20
@@ -60,9 +67,14 @@ class Piece:
 
     def place(self, rate: float, origin: int = 0) -> slice:
         """Where the piece lies among all samples since 1970, less `origin`: the same however a stream is cut."""
-        # no sample time of a usual rate lies where this rounds up, so its jitter decides nothing
-        first = math.floor(self.start.ns * Fraction(rate) / 10**9 + Fraction(51, 100)) - origin
+        first = math.floor(_place(self.start, rate)) - origin
         return slice(first, first + len(self.values))
+
+
+def _place(time: UTCDateTime, rate: float) -> Fraction:
+    """Which sample since 1970 a time falls on, to be rounded down."""
+    # no sample time of a usual rate lies where this rounds up, so its jitter decides nothing
+    return time.ns * Fraction(rate) / 10**9 + Fraction(51, 100)
 
 
 def instruments(
@@ -93,8 +105,9 @@ def instruments(
         elif len(trace.data):
             members[component.instrument].append((source, trace, rows[component.letter]))
     groups = [(name, group) for name in sorted(members) for group in of_one_rate(members[name], lambda x: x[1])]
+    limits = f"above {min_rate:g} Hz and up to {HIGHEST_RATE:g} Hz"
     for what, channels in (
-        (f"skipped: not of the components {' '.join(rows)}, not numeric, or at {min_rate:g} Hz or less", skipped),
+        (f"skipped: not of the components {' '.join(rows)}, not numeric, or not {limits}", skipped),
         ("with components at different sampling rates, each denoised without the others", _mixed(groups)),
     ):
         if channels:
@@ -103,12 +116,12 @@ def instruments(
 
 
 def is_usable(trace: Trace) -> bool:
-    """Whether a trace has numbers at a sampling rate."""
-    return 0 < trace.stats.sampling_rate < np.inf and trace.data.dtype.kind in "iufb"
+    """Whether a trace has numbers at a sampling rate that instruments have."""
+    return 0 < trace.stats.sampling_rate <= HIGHEST_RATE and trace.data.dtype.kind in "iufb"
 
 
 def of_one_rate(members: Iterable[T], trace_of: Callable[[T], Trace]) -> list[list[T]]:
-    """Groups of one sampling rate, as far as it is known: SAC keeps seven digits, and clocks waver in the seventh."""
+    """Groups of one sampling rate, as far as it is known: SAC keeps seven digits, and clocks waver."""
     groups: list[list[T]] = []
     last = 0.0
     for member in sorted(members, key=lambda x: trace_of(x).stats.sampling_rate):
@@ -151,24 +164,30 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(first) + (f" and {rest} more" if rest > 0 else "")
 
 
-def cut(source: int, trace: Trace, row: int, limit: float) -> Iterator[Piece]:
-    """Pieces of a trace, cut where samples are missing for longer than `limit` seconds."""
-    values, channel = np.ma.getdata(trace.data), trace.stats.channel
+def cut(source: int, trace: Trace, row: int, limit: float, rate: float) -> Iterator[Piece]:
+    """
+    Pieces of a trace, cut where samples are missing for longer than `limit` seconds and, if the rate of the record is
+    another one, where a sample would lie at a time of its neighbour.
+    """
+    values, stats, own = np.ma.getdata(trace.data), trace.stats, trace.stats.sampling_rate
     missing = np.ma.getmaskarray(trace.data).copy()
     if values.dtype.kind == "f":
         if values.dtype.itemsize == 2:  # half precision overflows at LARGEST, and in sums
             values = values.astype(np.float32)
         with np.errstate(invalid="ignore"):
             missing |= ~(np.abs(values) < LARGEST)
-    if not missing.any():
-        yield Piece(source, 0, trace.stats.starttime, values, missing, row, channel)
+    drift = rate / own - 1
+    if not missing.any() and abs(drift) <= DRIFT:
+        yield Piece(source, 0, stats.starttime, values, missing, row, stats.channel)
         return
     there = np.flatnonzero(~missing)
-    breaks = np.flatnonzero(np.diff(there) - 1 > limit * trace.stats.sampling_rate)
-    for part in np.split(there, breaks + 1) if len(there) else []:
+    breaks = np.diff(there) - 1 > limit * own
+    if abs(drift) > DRIFT:
+        breaks |= np.diff(np.floor(drift * there + float(_place(stats.starttime, rate) % 1))) != 0
+    for part in np.split(there, np.flatnonzero(breaks) + 1) if len(there) else []:
         first, stop = int(part[0]), int(part[-1]) + 1
-        start = trace.stats.starttime + first / trace.stats.sampling_rate
-        yield Piece(source, first, start, values[first:stop], missing[first:stop], row, channel)
+        start = stats.starttime + first / own
+        yield Piece(source, first, start, values[first:stop], missing[first:stop], row, stats.channel)
 
 
 def stretches(pieces: Iterable[Piece], rate: float, limit: float) -> Iterator[list[Piece]]:
@@ -176,9 +195,11 @@ def stretches(pieces: Iterable[Piece], rate: float, limit: float) -> Iterator[li
     stretch: list[Piece] = []
     end = UTCDateTime(0)
     for piece in sorted(pieces, key=lambda p: p.start):
-        if stretch and piece.start - end > limit:
-            yield stretch
-            stretch = []
+        if stretch:
+            beside = max(len(piece.values), len(stretch[-1].values))
+            if piece.start - end > min(limit, max(SPARSE[0], SPARSE[1] * beside) / rate):
+                yield stretch
+                stretch = []
         stop = piece.start + len(piece.values) / rate
         end = max(end, stop) if stretch else stop
         stretch.append(piece)

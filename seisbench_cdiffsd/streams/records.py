@@ -226,8 +226,8 @@ def records(
     limit = window / sampling_rate
     doubled, contradicting = set[str](), dict[str, str]()
     for name, members in instruments(stream, order, flexible, min_rate, names):
-        pieces = [piece for source, trace, row in members for piece in cut(source, trace, row, limit)]
         rate = common_rate(trace for _, trace, _ in members)
+        pieces = [piece for source, trace, row in members for piece in cut(source, trace, row, limit, rate)]
         ratio = filtering.simple_ratio(rate, sampling_rate)
         together, alone = divided(pieces, rate, limit)
         if alone:
@@ -277,8 +277,8 @@ def joined(stream: Stream, limit: float) -> Stream:
             channels[trace.id].append(source)
     result = Stream()
     for members in (group for _, x in sorted(channels.items()) for group in of_one_rate(x, lambda i: stream[i])):
-        pieces = [piece for source in members for piece in cut(source, stream[source], 0, limit)]
         rate = common_rate(stream[source] for source in members)
+        pieces = [piece for source in members for piece in cut(source, stream[source], 0, limit, rate)]
         for stretch in stretches(pieces, rate, limit):
             record = Record(stretch, rate, Fraction(1), 1)
             first, _ = record.pieces[0][0]
