@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Any
 
-__all__ = ["CDiffSD", "__version__", "denoise", "pick"]
+__all__ = ["CDiffSD", "__version__", "denoise", "generate", "pick"]
 
 try:
     __version__ = version("seisbench-cdiffsd")
@@ -16,7 +16,7 @@ except PackageNotFoundError:  # a checkout that is not installed
     __version__ = "0+unknown"
 
 #: What the package offers, and where it is: torch and SeisBench take seconds to import, so not before it is needed.
-_OFFERED = {"CDiffSD": "weights", "denoise": "denoising", "pick": "picking"}
+_OFFERED = {"CDiffSD": "weights", "denoise": "denoising", "pick": "picking", "generate": "generation.records"}
 
 
 def __getattr__(name: str) -> Any:

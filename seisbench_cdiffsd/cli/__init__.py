@@ -18,6 +18,7 @@ COMMANDS = {
     "archive": ("denoise", "denoise an archive of day files (SDS)"),
     "train": ("training", "train a model"),
     "export": ("training", "write the weights of a training"),
+    "generate": ("generation", "generate seismograms from a sentence"),
 }
 
 

@@ -37,7 +37,7 @@ PADDING = 20.0
 
 
 class Event(NamedTuple):
-    """Magnitude (of moment from 3 on, local below), epicentral distance and depth in km, kind, and site of a station."""
+    """Magnitude (of moment from 3 on, local below), epicentral distance and depth in km, kind, and site."""
 
     magnitude: float
     distance: float
