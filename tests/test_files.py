@@ -152,7 +152,7 @@ def test_without_a_lower_corner_samples_far_away_matter_so_pieces_are_refused(ki
 
 
 def test_the_memory_does_not_grow_with_the_record(small, tmp_path):
-    unit = 600
+    unit = 900
 
     def peak(units):
         path = tmp_path / f"{units}.mseed"
