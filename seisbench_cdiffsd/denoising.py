@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +101,17 @@ def _arguments(model: WaveformModel, purpose: str, dry: float | None, options: M
     own = {"overlap": OVERLAP, "batch_size": BATCH_SIZE, "strict": False, "flexible_horizontal_components": True}
     arguments = {**own, **model.default_args, "blinding": (0, 0), "stacking": "avg", **options}
     arguments["dry"] = dry = dry_of(model, purpose) if dry is None else dry
+    size, overlap = arguments["batch_size"], arguments["overlap"]
+    for name in ("strict", "flexible_horizontal_components"):
+        if arguments[name] not in (True, False):  # any text would be true
+            raise ValueError(f"{name} must be True or False, not {arguments[name]!r}.")
     if hasattr(model, "check"):
         model.check({key: value for key, value in arguments.items() if key != "components"})
-    elif not 0 <= dry < 1:
+    elif not (isinstance(dry, Real) and 0 <= dry < 1):
         raise ValueError(f"dry must be a share, at least 0 and below 1, not {dry!r}.")
-    elif not (0 <= model._get_overlap(model.in_samples, arguments) < model.in_samples and arguments["batch_size"] >= 1):
+    elif not (
+        isinstance(size, Integral) and size >= 1 and isinstance(overlap, Real) and 0 <= overlap < model.in_samples
+    ):
         raise ValueError(f"overlap must be below a window of {model.in_samples} samples, and batch_size at least 1.")
     return arguments
 

@@ -222,8 +222,9 @@ def test_what_nobody_reads_is_done_all_the_same(run, weights, stored, tmp_path):
     command = [sys.executable, "-m", "seisbench_cdiffsd.cli", "denoise", "in.mseed", "example", "--weights", weights]
     reader, writer = os.pipe()
     os.close(reader)
+    odd = {**os.environ, "MPLBACKEND": "nonsense"}  # with which Matplotlib cannot be imported
     try:
-        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, cwd=tmp_path, text=True)
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, cwd=tmp_path, text=True, env=odd)
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")

@@ -133,7 +133,14 @@ def test_the_default_precision_of_torch_does_not_matter(example, network, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "argument", [{"purpose": "fun"}, {"purpose": ["fun"]}, {"dry": 1.0}, {"dry": -0.1}, {"overlap": 6000}]
+    "argument",
+    [
+        *({"purpose": x} for x in ("fun", ["fun"])),
+        *({"dry": x} for x in (1.0, -0.1, "0.1")),
+        *({"overlap": x} for x in (6000, "0.5")),
+        *({"strict": x} for x in ("no", None)),
+        {"flexible_horizontal_components": "yes"},
+    ],
 )
 def test_what_stays_is_a_share_or_a_purpose(model, example, argument):
     with pytest.raises(ValueError, match=next(iter(argument)) + " must be"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run a command; return the exit status: 0; 1 if only some of the input failed, or was left out; 2 if nothing was
     done, after a line on stderr that says what the user can fix; 130 after an interrupt.
     """
+    os.environ["MPLBACKEND"] = "agg"  # figures are files; with a name that Matplotlib lacks, it cannot be imported
     argv = sys.argv[1:] if argv is None else argv
     args = build_parser(argv).parse_args(argv)
     try:

@@ -100,7 +100,9 @@ def instruments(
     skipped = set()
     for source, trace in enumerate(stream):
         component, rate = found.get(trace.id), trace.stats.sampling_rate
-        if component is None or component.letter not in rows or not is_usable(trace) or rate <= min_rate:
+        if trace.stats.npts and not len(trace.data):
+            skipped.add(f"{trace.id} (without samples: headonly=True)")
+        elif component is None or component.letter not in rows or not is_usable(trace) or rate <= min_rate:
             skipped.add(f"{trace.id} ({rate:g} Hz)")
         elif len(trace.data):
             members[component.instrument].append((source, trace, rows[component.letter]))
