@@ -18,6 +18,32 @@ PACKAGE = Path(seisbench_cdiffsd.__file__).parent
 CONTRIBUTION = Path(__file__).parents[1] / "examples" / "seisbench"
 CHECKS = Path(__file__).with_name("seisbench_checks.py")
 
+#: What SeisBench's own configuration does for a page of a model; its directive is not in the wheel.
+CONF = """
+from docutils import nodes
+from docutils.parsers.rst import Directive
+from seisbench.models import CDiffSD
+
+extensions = ["sphinx.ext.autodoc"]
+exclude_patterns = ["pages"]
+
+
+class Arguments(Directive):
+    required_arguments = 2
+
+    def run(self):
+        return [nodes.paragraph(text=f"{key}: {value}") for key, value in CDiffSD._annotate_args.items()]
+
+
+def setup(app):
+    app.add_directive("document_args", Arguments)
+"""
+
+
+def copy_of_seisbench(folder):
+    source, caches = Path(seisbench.__file__).parent, shutil.ignore_patterns("__pycache__")
+    shutil.copytree(source, folder / "seisbench", ignore=caches)
+
 
 def call(*command, **options):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
@@ -29,7 +55,7 @@ def call(*command, **options):
 def copy(tmp_path_factory):
     """A copy of the installed SeisBench, the patch, in it, and the weights beside it."""
     folder = tmp_path_factory.mktemp("source")
-    shutil.copytree(Path(seisbench.__file__).parent, folder / "seisbench", ignore=shutil.ignore_patterns("__pycache__"))
+    copy_of_seisbench(folder)
     patch = call(sys.executable, CONTRIBUTION / "make_patch.py", "--weights", folder / "weights")
     (folder / "patch").write_text(patch)
     for name, (number, text) in make_patch.ASSUMED.items():
@@ -66,26 +92,21 @@ def test_the_documentation_of_the_model_has_no_errors(copy, with_the_model):
     assert "Evaluations of the network" in page and page.count("models.cdiffsd.CDiffSD") > 1
 
 
-#: What SeisBench's own configuration does for a page of a model; its directive is not in the wheel.
-CONF = """
-from docutils import nodes
-from docutils.parsers.rst import Directive
-from seisbench.models import CDiffSD
-
-extensions = ["sphinx.ext.autodoc"]
-exclude_patterns = ["pages"]
-
-
-class Arguments(Directive):
-    required_arguments = 2
-
-    def run(self):
-        return [nodes.paragraph(text=f"{key}: {value}") for key, value in CDiffSD._annotate_args.items()]
-
-
-def setup(app):
-    app.add_directive("document_args", Arguments)
-"""
+def test_patches_for_faults_of_seisbench_make_their_tests_pass(tmp_path):
+    shutil.copytree(
+        Path(seisbench.__file__).parent, tmp_path / "seisbench", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    patches = sorted(CONTRIBUTION.glob("faults/*.patch"))
+    names = [re.search(r"^diff --git a/(tests/\S+)", patch.read_text(), re.MULTILINE)[1] for patch in patches]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore", "--tb=no", *names]
+    command += ["-k", "not _workers or stream_to_array or _reassemble"]  # each waits for seconds before
+    options = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}}
+    call("git", "apply", "--include=tests/*", *patches, cwd=tmp_path)
+    before = subprocess.run(command, **options, capture_output=True, text=True, timeout=300)
+    failed = set(re.findall(r"^FAILED (\S+)::", before.stdout, re.MULTILINE))
+    assert failed == set(names) and "passed" not in before.stdout, before.stdout
+    call("git", "apply", "--exclude=tests/*", *patches, cwd=tmp_path)
+    assert "failed" not in call(*command, **options)
 
 
 ORDERS = """
