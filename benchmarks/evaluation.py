@@ -13,14 +13,13 @@ import pandas as pd
 import seisbench.models as sbm
 from baselines import DRY, WINDOW, Array, Denoiser, oracle_mask
 from numpy.typing import ArrayLike, NDArray
-from obspy import Stream, Trace, UTCDateTime
 from scipy.optimize import linear_sum_assignment
 from tqdm.auto import tqdm
 
 from seisbench_cdiffsd.data.augmentations import P_KEY, S_KEY
 from seisbench_cdiffsd.data.pairs import Mixtures
+from seisbench_cdiffsd.evaluation import LADDER, TOLERANCE, best_probability, pick_windows, usual_threshold
 from seisbench_cdiffsd.metrics import cross_correlation, sdr_db
-from seisbench_cdiffsd.picking import PICK_COLUMNS, classify
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
 
 Floats = NDArray[np.float64]
@@ -29,7 +28,7 @@ Denoisers, Pickers = Mapping[str, Denoiser], Mapping[str, sbm.WaveformModel]
 Drawn = dict[tuple, dict[str, Floats]]
 
 #: Largest residuals in seconds of correct picks. Rows hold residuals up to the largest.
-TOLERANCES = (0.1, 0.5)
+TOLERANCES = (0.1, TOLERANCE)
 #: Percentiles of the resampled statistics that an interval lies between.
 ENDS = (2.5, 97.5)
 #: What is resampled: columns, each with draws of its own.
@@ -41,9 +40,6 @@ FEWEST = 10
 #: Metrics that are means over records, and medians, since they are infinite where silence is left.
 MEANS = ("sdr_db", "sdr_gain_db", "correlation", "sdr_full_db", "correlation_full", "p_angle_deg", "p_rectilinearity")
 MEDIANS = ("snr_gain_db", "log10_amplitude", "suppression_db")
-#: Thresholds at which picks are found, to compare denoisers where false picks are equally rare. At a low one, arrivals
-#: are one pick if the probability does not fall below half of it between them.
-LADDER = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 #: Classes of S - P times (a second is about 8 km of distance), and of the SNR of P.
 SP_CLASSES = {"bins": (0, 5, 10, 20, np.inf), "labels": ("0 to 5 s", "5 to 10 s", "10 to 20 s", "above 20 s")}
 P_SNR_CLASSES = {
@@ -140,11 +136,6 @@ def evaluate_noise(records: Array, metadata: pd.DataFrame, denoisers: Denoisers,
         least = usual_threshold(pickers[name.rsplit("_", 2)[0]])
         rows[name.replace("_highest", "_false")] = rows[name] >= least
     return rows.assign(hours=parts * WINDOW / SAMPLING_RATE / 3600)
-
-
-def usual_threshold(picker: sbm.WaveformModel) -> float:
-    """Probability from which on picks of a picker count, whatever it is called."""
-    return 0.1 if isinstance(picker, sbm.EQTransformer) else 0.3
 
 
 def with_unions(rows: pd.DataFrame) -> pd.DataFrame:
@@ -257,43 +248,11 @@ def _scores(name: str, picks: pd.DataFrame, ladder: pd.DataFrame, labels: pd.Dat
         wanted = pd.DataFrame({"record": records, "phase": phase, "time": times}).dropna()
         matched = match_labels(picks, wanted, max(TOLERANCES)).set_index("record")["residual"]
         counts = picks[picks["phase"] == phase].groupby("record").size()
-        some = ladder[ladder["phase"] == phase]
-        distance = some["time"].to_numpy(dtype=float) - times[some["record"].to_numpy(dtype=int)]
-        near = some[np.isnan(distance) | (np.abs(distance) <= max(TOLERANCES) + 1e-6)]
-        highest = near.groupby("record")["probability"].max()
         columns[f"{name}_{phase}_residual"] = matched.reindex(records).to_numpy(dtype=float)
         columns[f"{name}_{phase}_label"] = np.isfinite(times)
         columns[f"{name}_{phase}_picks"] = counts.reindex(records, fill_value=0).to_numpy()
-        columns[f"{name}_{phase}_highest"] = highest.reindex(records, fill_value=0.0).to_numpy()
+        columns[f"{name}_{phase}_highest"] = best_probability(ladder, phase, len(records), times)
     return columns
-
-
-def pick_windows(picker: sbm.WaveformModel, windows: ArrayLike, thresholds: Sequence[float]) -> list[pd.DataFrame]:
-    """
-    Picks on windows of one length at several thresholds; the picker runs once, on batches of windows.
-
-    :param windows: Windows, (batch, 3, samples), components in ZNE order
-    :param thresholds: Lowest probabilities of a pick of P or S
-    :return: Picks at each threshold, in order of record (0 ... batch - 1) and time, in s from the start of the window
-    :raises ValueError: If the windows are not of this shape
-    """
-    windows = np.asarray(windows)
-    if windows.ndim != 3 or windows.shape[1] != 3:
-        raise ValueError(f"Windows must be (batch, 3, samples) in ZNE order, not {windows.shape}.")
-    if windows.size == 0:
-        return [pd.DataFrame(columns=PICK_COLUMNS) for _ in thresholds]
-    start = UTCDateTime(0)
-    stream = Stream(
-        Trace(data.astype(np.float64), {"station": str(i), "channel": f"XX{code}", "sampling_rate": SAMPLING_RATE})
-        for i, window in enumerate(windows)
-        for code, data in zip("ZNE", window, strict=True)
-    )
-    options = [{"P_threshold": least, "S_threshold": least} for least in thresholds]
-    tables = []
-    for found in classify(picker, stream, options) or [[] for _ in thresholds]:
-        rows = [(int(x.trace_id.split(".")[1]), x.phase, x.peak_time - start, float(x.peak_value)) for x in found]
-        tables.append(pd.DataFrame(sorted(rows, key=lambda row: (row[0], row[2])), columns=PICK_COLUMNS))
-    return tables
 
 
 def match_labels(picks: pd.DataFrame, labels: pd.DataFrame, tolerance: float) -> pd.DataFrame:

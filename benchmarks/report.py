@@ -19,13 +19,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from baselines import CONTROLS, DRY, PICKING, SHOWN, WAVEFORMS, Denoiser, read_by_people
+from baselines import CONTROLS, DRY, PICKING, SHOWN, WAVEFORMS, read_by_people
 from evaluation import FEWEST, GROUPS, RECOVERED, recall_at, reversed_in_time, summarize
 from matplotlib.figure import Figure
 from options import Options
 from testdata import Data
-
-from seisbench_cdiffsd.data.pairs import Mixtures
 
 FOLDER = Path(__file__).parent
 RESULTS, README = FOLDER / "results", FOLDER.parent / "README.md"
@@ -364,31 +362,6 @@ def finish(figure: Figure) -> Figure:
         ax.grid(color="#eeeeee")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="outside right upper", fontsize=8, frameon=False)
-    return figure
-
-
-def gallery(mixtures: Mixtures, denoisers: Mapping[str, Denoiser], count: int = 4) -> Figure:
-    """The vertical component of some mixtures, each of another event and input SNR, and what denoisers make of them."""
-    snrs = mixtures.labels["input_snr_db"].to_numpy()
-    levels = np.unique(snrs)[:count]
-    starts = np.flatnonzero(snrs == levels[0])  # the mixtures of an earthquake follow each other
-    chosen = [starts[i % len(starts)] + i for i in range(len(levels))]
-    noisy = mixtures.noisy[chosen]
-    traces = {"clean": mixtures.clean[chosen], "noisy": noisy}
-    names = ("band-pass 2-20 Hz", "DeepDenoiser", PICKING, WAVEFORMS)
-    traces |= {name: denoisers[name](noisy) for name in names if name in denoisers}
-    figure = Figure(figsize=(4 * len(chosen), 1.1 * len(traces) + 0.6), layout="constrained")
-    axes = figure.subplots(len(traces), len(chosen), sharex=True, squeeze=False)
-    for line, (name, values) in zip(axes, traces.items(), strict=True):
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-        for ax, value, (_, label) in zip(line, values, mixtures.labels.iloc[chosen].iterrows(), strict=True):
-            ax.plot(np.arange(len(value[0])) / 100, value[0], color=CURVES.get(name, ("#000000",))[0], lw=0.5)
-            for phase, shade in (("p", "#0072b2"), ("s", "#d55e00")):
-                ax.axvline(label[f"{phase}_sample"] / 100, color=shade, lw=0.8, alpha=0.6)
-            ax.set_yticks([])
-    for top, bottom, level in zip(axes[0], axes[-1], levels, strict=True):
-        top.set_title(f"SNR {level:+.0f} dB", fontsize=9)
-        bottom.set_xlabel("time (s)", fontsize=8)
     return figure
 
 

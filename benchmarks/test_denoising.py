@@ -4,11 +4,12 @@ import baselines
 import numpy as np
 import pytest
 from evaluation import evaluate, evaluate_noise, evaluate_records, with_unions
-from report import equal, false_picks, gallery, grouped
+from report import CURVES, equal, false_picks, grouped
 from testdata import NOISY_SNR
 
 from seisbench_cdiffsd.data.augmentations import SNR_KEY
 from seisbench_cdiffsd.data.pairs import Mixtures
+from seisbench_cdiffsd.evaluation import gallery
 
 #: SNR in dB above which a record counts as clean without any doubt.
 VERY_CLEAN = 30.0
@@ -64,7 +65,10 @@ def test_cdiffsd_is_better_than_nothing(protocol, rows, report):
 def test_gallery(data, denoisers, report):
     """A few mixtures with what the denoisers make of them, as a figure."""
     if report.folder is not None:
-        report.figures["gallery"] = gallery(data.mixtures["window"], denoisers)
+        names = ["band-pass 2-20 Hz", "DeepDenoiser", *(x for x in denoisers if x in CURVES or "/" in x)]
+        chosen = {name: denoisers[name] for name in dict.fromkeys(names) if name in denoisers}
+        colours = {name: look[0] for name, look in CURVES.items()}
+        report.figures["gallery"] = gallery(data.mixtures["window"], chosen, colours)
 
 
 def test_noise_alone(noise, report):

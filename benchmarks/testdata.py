@@ -29,6 +29,7 @@ from seisbench_cdiffsd.data.datasets import (
 )
 from seisbench_cdiffsd.data.pairs import Mixtures
 from seisbench_cdiffsd.data.stores import InMemory, Joined, Steps
+from seisbench_cdiffsd.evaluation import window_scale
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE as RATE
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -64,9 +65,19 @@ class Data:
     natural_labels: pd.DataFrame
 
 
-def load_data(options: Options, folder: Path) -> Data:
+@dataclass(frozen=True)
+class Sources:
+    """The datasets of a run: all of `events`; and, of its split, earthquakes, and noise, calm and busy."""
+
+    name: str
+    events: list[sbd.WaveformDataset]
+    earthquakes: list[sbd.WaveformDataset]
+    noise: dict[str, list[sbd.WaveformDataset]]
+
+
+def open_sources(options: Options, folder: Path) -> Sources:
     """
-    The records of a run, always the same for one seed. An example is written to a folder if there is nothing else.
+    The datasets of a run. An example is written to a folder if there is nothing else.
 
     :raises DataError: If a dataset cannot be used
     """
@@ -88,10 +99,24 @@ def load_data(options: Options, folder: Path) -> Data:
         sets, calm, unrest = ([open_dataset(x, options.download) for x in part] for part in (events, noise, busy))
         quiet = [noise_apart(few(usable(x, split)), sets, split) for x in calm]
         held = [earthquakes_of(few(split_of(x, split))) for x in sets]
-        earthquakes = loaded(held, pairs.target(options.clean_snr, mute=False))
-        restless = [few(split_of(x, split)) for x in unrest if split in set(x.metadata["split"])]
-        kinds = {"calm": quiet, "busy": restless}
-        silence = {kind: loaded(x, pairs.background(WINDOW)) for kind, x in kinds.items() if x}
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    restless = [few(split_of(x, split)) for x in unrest if split in set(x.metadata["split"])]
+    name = " + ".join(dict.fromkeys(Path(name).name for name in (*events, *noise, *busy)))
+    return Sources(name, sets, held, {kind: x for kind, x in (("calm", quiet), ("busy", restless)) if x})
+
+
+def load_data(options: Options, folder: Path) -> Data:
+    """
+    The records of a run, always the same for one seed. An example is written to a folder if there is nothing else.
+
+    :raises DataError: If a dataset cannot be used
+    """
+    sources = open_sources(options, folder)
+    sets = sources.events
+    try:
+        earthquakes = loaded(sources.earthquakes, pairs.target(options.clean_snr, mute=False))
+        silence = {kind: loaded(x, pairs.background(WINDOW)) for kind, x in sources.noise.items()}
     except ValueError as error:
         raise DataError(str(error)) from error
     mixed = {name: mix(earthquakes, silence["calm"], options, name) for name in ("paper", "window")}
@@ -100,8 +125,7 @@ def load_data(options: Options, folder: Path) -> Data:
         {name: Mixtures(x.clean[:, part], x.noise[:, part], seen[name]) for name, x in mixed.items()}
         for part in (slice(3), slice(3, 6))
     )
-    source = " + ".join(dict.fromkeys(Path(name).name for name in (*events, *noise, *busy)))
-    return Data(source, mixtures, full_band, *noise_alone(silence, options), *natural_records(sets, options))
+    return Data(sources.name, mixtures, full_band, *noise_alone(silence, options), *natural_records(sets, options))
 
 
 def loaded(datasets: Sequence[sbd.WaveformDataset], steps: Steps) -> Joined:
@@ -155,14 +179,13 @@ def mix(earthquakes: Joined, noise: Joined, options: Options, protocol: str) -> 
     for seed in range(options.seed, options.seed + draws):
         mixed = pairs.mixtures(earthquakes, noise, options.limit, snrs, WINDOW, seed, chances)
         inside = [np.float64(x[:, :3]) for x in (mixed.clean, mixed.noise)]
-        power, noise_power = (np.square(x).mean((1, 2)) for x in inside)
         if protocol == "paper":
             peak, noise_peak = (np.abs(x).max((1, 2)) for x in inside)
             random = np.random.default_rng(np.random.SeedSequence((seed, len(peak), 1)))
             scale = random.uniform(*FACTOR, len(peak)) * peak / noise_peak
             mixed.labels["input_snr_db"] = np.nan
         else:
-            scale = np.sqrt(power / noise_power * 10 ** (-mixed.labels["input_snr_db"].to_numpy() / 10))
+            scale = window_scale(*inside, mixed.labels["input_snr_db"])
         parts.append((mixed.clean, (scale[:, None, None] * mixed.noise).astype(np.float32), mixed.labels))
     clean, noises, labels = zip(*parts, strict=True)
     return Mixtures(np.concatenate(clean), np.concatenate(noises), pd.concat(labels, ignore_index=True))

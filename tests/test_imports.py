@@ -8,7 +8,7 @@ PACKAGE = Path(__file__).parents[1] / "seisbench_cdiffsd"
 #: Rooms in order: each may import itself and those before it.
 ROOMS = [
     *("cdiffsd", "published", "metrics", "streams", "denoising", "weights", "plotting", "picking"),
-    *("data", "generation", "files", "training", "cli"),
+    *("data", "evaluation", "generation", "files", "training", "cli"),
 ]
 
 

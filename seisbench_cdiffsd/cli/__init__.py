@@ -20,6 +20,7 @@ COMMANDS = {
     "train": ("training", "train a model"),
     "export": ("training", "write the weights of a training"),
     "generate": ("generation", "generate seismograms from a sentence"),
+    "evaluate": ("evaluate", "compare denoisers on records of your own"),
 }
 
 
