@@ -209,5 +209,8 @@ def _is_version(text: str) -> bool:
 
 
 def _line(error: Exception) -> str:
-    """The first line of a message, with the kind of error where it has none."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    """The first line of a message, and the next one after a colon; with the kind of error where there is none."""
+    first, *rest = str(error).splitlines() or [type(error).__name__]
+    text = f"{first} {rest[0].strip()[:200]}" if first.endswith(":") and rest else first
+    # what follows in torch's messages is how to run the code in a damaged file
+    return text.partition(". ")[0] if isinstance(error, RuntimeError | pickle.UnpicklingError) else text

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import obspy
 import pandas as pd
 import pytest
 import seisbench
+import torch
 
 from seisbench_cdiffsd import CDiffSD, cli
 from seisbench_cdiffsd.streams.example import noisy_example
@@ -111,8 +113,13 @@ def test_damaged_weights_and_impossible_options_end_before_any_work(run, weights
     model = CDiffSD.load(weights)
     next(model.parameters()).data.view(-1)[0] = float("nan")
     model.save(tmp_path / "damaged")
-    assert run("example", weights=tmp_path / "damaged") == 2
-    assert "its weights are damaged" in one_line(capsys)
+    CDiffSD(filter_kwargs={"freqmin": 9.0, "freqmax": 1.0}).save(tmp_path / "filter")
+    torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
+    shutil.copy(tmp_path / "filter.json", tmp_path / "other.json")
+    for name, why in (("damaged", "are damaged"), ("filter", "must be positive and rise"), ("other", "Missing key")):
+        assert run("example", weights=tmp_path / name) == 2
+        line = one_line(capsys)
+        assert f"The weights '{tmp_path / name}' cannot be" in line and why in line and len(line) < 600
     os.remove(tmp_path / "damaged.pt")
     os.mkfifo(tmp_path / "damaged.pt")
     assert run("example", weights=tmp_path / "damaged") == 2

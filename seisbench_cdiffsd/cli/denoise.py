@@ -75,12 +75,18 @@ def prepared(args: argparse.Namespace, **more: Any) -> tuple[Any, Any]:
 
     if args.scale != 1 and args.encoding != "int32":
         raise CommandError("--scale is for integers: add --encoding int32.")
+    weights = args.weights or DEFAULT
     try:
-        model = load(args.weights or DEFAULT)
+        model = load(weights)
+        check_pieces(model)
+    except (ValueError, FloatingPointError) as error:
+        about = "" if weights in str(error) else f"The weights {weights!r} cannot be used: "
+        raise CommandError(about + one_line(error)) from error
+    try:
         asked = {name: getattr(args, name) for name in ("steps", "dry") if getattr(args, name) is not None}
         check_pieces(model, **asked)
         options = resolved(model, args.purpose, asked)
-    except (ValueError, FloatingPointError) as error:
+    except ValueError as error:
         raise CommandError(one_line(error)) from error
     more |= {name: getattr(args, name) for name in ("encoding", "scale", "location", "verify")}
     return model, Settings.of(model, options=options, components=dict(args.components), **more)
