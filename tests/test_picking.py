@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from obspy import Stream, Trace, UTCDateTime
 from seisbench.models import WaveformModel
 from seisbench.util import ClassifyOutput
+from test_pretrained import DAMAGE
 
 import seisbench_cdiffsd
 from seisbench_cdiffsd import CDiffSD, picking
@@ -281,19 +282,6 @@ def test_what_was_not_picked_says_why_and_does_no_harm():
     assert describe(pd.DataFrame({"phase": ["P"] * 7 + ["S"] * 3})) == "7 P, 3 S"
 
 
-def truncate(weights, metadata):
-    weights.write_bytes(weights.read_bytes()[:5000])
-
-
-DAMAGE = [
-    truncate,
-    lambda weights, metadata: weights.write_bytes(b""),
-    lambda weights, metadata: weights.write_text("no weights"),
-    lambda weights, metadata: torch.save({"a": torch.zeros(1)}, weights),
-    lambda weights, metadata: metadata.write_text("[]"),
-]
-
-
 def test_missing_and_damaged_weights_are_one_line_without_a_network(tmp_path, monkeypatch):
     def unavailable(message, **kwargs):
         with pytest.raises(picking.WeightsUnavailable, match=message) as info:
@@ -312,7 +300,7 @@ def test_missing_and_damaged_weights_are_one_line_without_a_network(tmp_path, mo
     unavailable("PhaseNet weights 'stead' are not in SeisBench's cache")
     (tmp_path / "phasenet" / "stead.json.v1").write_text("{}")  # a download that was cut off
     unavailable("cache")
-    for damage in DAMAGE:
+    for damage in DAMAGE.values():
         sbm.PhaseNet().save(tmp_path / "phasenet" / "stead", version_str="1")
         picking.load_picker("PhaseNet", "stead")
         damage(*(tmp_path / "phasenet" / f"stead.{kind}.v1" for kind in ("pt", "json")))
