@@ -95,24 +95,25 @@ def test_denoised_streams_can_be_written(model, example, tmp_path, recwarn):
     assert not [w for w in recwarn if "encoding" in str(w.message)]
 
 
+def refused(model, example, error, match):
+    for call in (model.annotate, model.denoise):
+        with pytest.raises(error, match=match) as info:
+            call(example, steps=1)
+        assert "\n" not in str(info.value)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_model_that_returns_nan_or_infinity_says_so(example, value):
     damaged = randomised(CDiffSD())
     with torch.no_grad():
         next(damaged.network.head.parameters())[0] = value
-    for call in (damaged.annotate, damaged.denoise):
-        with pytest.raises(FloatingPointError, match="weights are damaged") as error:
-            call(example, steps=1)
-        assert "\n" not in str(error.value)
+    refused(damaged, example, FloatingPointError, "weights are damaged")
 
 
 @pytest.mark.parametrize("convert", ["half", "bfloat16", "double"])
 def test_other_than_single_precision_is_refused_with_a_hint(example, convert):
     converted = getattr(CDiffSD(), convert)()
-    for call in (converted.annotate, converted.denoise):
-        with pytest.raises(ValueError, match=r"call \.float\(\) first") as error:
-            call(example, steps=1)
-        assert "\n" not in str(error.value)
+    refused(converted, example, ValueError, r"call \.float\(\) first")
     assert len(converted.float().denoise(example, steps=1)) == 3
 
 
@@ -149,11 +150,6 @@ def test_what_stays_is_a_share_or_a_purpose(model, example, argument):
         denoise(example, sbm.DeepDenoiser(), **argument)
 
 
-def test_arguments_may_be_numbers_of_numpy(model, example):
-    given = {"overlap": np.int64(1500), "dry": np.float32(0.5), "steps": np.int64(1)}
-    assert_equal(model.denoise(example, overlap=1500, dry=0.5, steps=1), model.denoise(example, **given), rtol=0)
-
-
 def test_the_purpose_names_the_share_of_the_noise_that_stays(model, example):
     clean = denoise(example, model, purpose="waveforms")
     assert_equal(clean, denoise(example, model, dry=0.0), rtol=0)
@@ -163,17 +159,17 @@ def test_the_purpose_names_the_share_of_the_noise_that_stays(model, example):
     assert (arrays(left) - arrays(clean)).std() > 0.02 * (arrays(example) - arrays(clean)).std()
 
 
-def test_unknown_arguments_are_named(model, example, caplog):
-    with caplog.at_level(logging.WARNING, "seisbench"):
-        model.denoise(example, step=1, steps=1)
-    assert "'step'" in caplog.text
-
-
-def test_default_arguments_are_used(example):
+def test_arguments_may_be_defaults_or_numbers_of_numpy_and_unknown_ones_are_named(example, caplog):
     model = randomised(CDiffSD(default_args={"steps": 1, "dry": 0.4}))
-    assert_equal(model.denoise(example), model.denoise(example, steps=1, dry=0.4), rtol=0)
+    expected = model.denoise(example, steps=1, dry=0.4)
+    assert_equal(model.denoise(example), expected, rtol=0)
     assert_equal(model.denoise(example, purpose="waveforms"), model.denoise(example, dry=0.0), rtol=0)
-    assert not np.allclose(arrays(model.denoise(example)), arrays(model.denoise(example, steps=2)))
+    assert not np.allclose(arrays(expected), arrays(model.denoise(example, steps=2)))
+    given = {"overlap": np.int64(1500), "dry": np.float64(0.4), "steps": np.int64(1)}
+    assert_equal(model.denoise(example, **given), expected, rtol=0)
+    with caplog.at_level(logging.WARNING, "seisbench"):
+        model.denoise(example, step=1)
+    assert "'step'" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -91,12 +91,8 @@ def test_the_ends_of_microseism_do_not_ring(samples, seed):
     place = slice(8000, 8000 + samples)
     expected = filtered(values, SOS)[place]
     np.testing.assert_allclose(filtered(values[place], SOS), expected, atol=3e-3)
-
-
-@pytest.mark.parametrize("seconds", [2, 10, 100])
-def test_the_start_of_a_decay_does_not_ring(seconds):
-    values = np.exp(-np.arange(9000) / 100 / seconds)
-    assert abs(filtered(values, SOS)).max() < 1e-3 / seconds
+    for seconds in (2, 10, 100):  # nor does a decay
+        assert abs(filtered(np.exp(-np.arange(9000) / 100 / seconds), SOS)).max() < 1e-3 / seconds
 
 
 @pytest.mark.parametrize("samples", [1, 2, 3, 100, 126, 127, 500, 5000])
