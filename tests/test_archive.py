@@ -320,7 +320,7 @@ def test_a_ledger_of_someone_else_removes_nothing_but_what_was_made(settings, tm
         claim = {"size": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
         for name in (str(file), os.path.relpath(file, settings.out), file.name):
             files[name] = claim
-    entry["noise folder"] = "../in"
+    entry["folders"]["noise"] = "../in"
     entry["files"]["noise"] = {target.label: files[str(precious[0])]}
     path.write_text(json.dumps(entry))
     replace_by_another(settings.source / target.label, tmp_path / "other")

@@ -30,6 +30,7 @@ from seisbench_cdiffsd.cli import main
 from seisbench_cdiffsd.files import extras, jobs, ledger, reading, work
 from seisbench_cdiffsd.files.jobs import Settings, file_name
 from seisbench_cdiffsd.files.ledger import status
+from seisbench_cdiffsd.files.picks import COLUMNS
 from seisbench_cdiffsd.files.reading import Source, between, index
 from seisbench_cdiffsd.files.work import denoise_files, denoised_pieces
 from seisbench_cdiffsd.streams.components import assign
@@ -511,8 +512,16 @@ nested = st.recursive(
     max_leaves=4,
 )
 KNOWN = {"size": 1, "sha256": "", "ratio": 3.0, "loss": "x"}
-TEXTS = {name: "" for name in ("key", "model", "noise folder", "skipped")}
-ENTRY = {**TEXTS, "notes": [], "inputs": {"a": ""}, "problems": {}, "files": {"outputs": {"a": KNOWN}}}
+TEXTS = {name: "" for name in ("key", "model", "skipped")}
+ENTRY = {
+    **TEXTS,
+    "made": True,
+    "folders": {"noise": "."},
+    "notes": [],
+    "inputs": {"a": ""},
+    "problems": {},
+    "files": {"outputs": {"a": KNOWN}},
+}
 
 
 @given(part=st.sampled_from(sorted(ENTRY)), value=nested)
@@ -535,7 +544,7 @@ def test_records_without_picks_get_an_empty_table_and_the_next_one_is_done(run, 
     inputs = [write(tmp_path / "a.mseed", stream(seconds=60)), write(tmp_path / "b.mseed", long)]
     assert [o.state for o in run(*inputs, picker=deaf(), picks=True)] == ["done"] * 2
     tables, catalogs = (sorted((tmp_path / "out").glob(f"*.picks.{suffix}")) for suffix in ("csv", "xml"))
-    assert [path.read_text() for path in tables] == ["instrument,phase,time,probability\n"] * 2
+    assert [path.read_text() for path in tables] == [",".join(COLUMNS) + "\n"] * 2
     assert [len(obspy.read_events(str(path))[0].picks) for path in catalogs] == [0, 0]
 
 
@@ -553,12 +562,12 @@ def test_records_are_done_again_when_there_is_a_picker_at_last(run, tmp_path):
     assert found(picks=True) == found() == {"STA": ("complete", ""), "LON": ("complete", "")}
 
 
-@pytest.mark.parametrize("what", ["pick_stream", "plot_denoised", "write_quakeml"])
+@pytest.mark.parametrize("what", ["pick_both", "plot_denoised", "write_quakeml"])
 def test_extras_that_fail_leave_the_result(run, tmp_path, monkeypatch, what):
     def failing(*args, **kwargs):
         raise RuntimeError("no LaTeX")
 
-    monkeypatch.setattr(work if what == "pick_stream" else extras, what, failing)
+    monkeypatch.setattr(extras, what, failing)
     sources = [channels(tmp_path / name, [f"XX.{name}..HHZ"]) for name in ("AAA", "BBB")]
     picker = None if what == "plot_denoised" else deaf()
     outcomes = run(*sources, picker=picker, figures=picker is None, picks=picker is not None)

@@ -1,6 +1,5 @@
 """Picking: windows, streams and labels, with a picker that needs no weights and with the real ones where they are."""
 
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -19,7 +18,8 @@ from test_pretrained import DAMAGE
 
 import seisbench_cdiffsd
 from seisbench_cdiffsd import CDiffSD, picking
-from seisbench_cdiffsd.files.extras import Extras, describe, write_csv, write_quakeml
+from seisbench_cdiffsd.files.extras import Extras
+from seisbench_cdiffsd.files.picks import describe, write_csv, write_quakeml
 from seisbench_cdiffsd.streams.example import noisy_example
 
 START = UTCDateTime(2020, 1, 1)
@@ -65,7 +65,7 @@ class PeakPicker(WaveformModel):
     def classify_aggregate(self, annotations, argdict):
         picks = []
         for phase in "PS":
-            curves = annotations.select(channel=f"PeakPicker_{phase}")
+            curves = annotations.select(channel=f"{self.name}_{phase}")
             picks += self.picks_from_annotations(curves, argdict.get(f"{phase}_threshold", 0.5), phase)
         return ClassifyOutput(self.name, picks=picks)
 
@@ -171,10 +171,11 @@ def test_a_record_has_the_same_picks_in_one_trace_as_in_several_that_touch(ends)
     window[1, [5000, 16_000, 35_000]] = 10
     edges = [START, *(START + end for end in ends), START + 400]
     touching = sum((to_stream(window).slice(first, stop - 0.01) for first, stop in pairwise(edges)), Stream())
-    extras = Extras(CDiffSD(), ["picks"], partial(picking.pick_stream, PeakPicker()))
-    for piece in (touching.slice(START, START + 199.99), touching.slice(START + 200, START + 400)):
-        extras.add(piece, Stream())
+    extras, before = Extras(CDiffSD(), ["picks"], PeakPicker(), {}), touching.copy()
+    for start, end in pairwise((START, START + 150, START + 400)):
+        extras.see(touching, touching, start, end)
     found = extras.picks
+    assert not extras.failure and touching == before
     expected = [("P", 30), ("S", 50), ("P", 150), ("S", 160), ("P", 250), ("S", 350), ("P", 390)]
     assert list(zip(found.phase, (found.time - START).round(3), strict=True)) == expected
 
@@ -193,12 +194,13 @@ def test_odd_codes_and_headers_are_no_trouble(codes, tmp_path):
     stream = to_stream(spikes(3000, 100, 200))[:1]
     stream[0].stats.update(dict(zip(("network", "station", "location", "channel"), codes, strict=True)))
     stream[0].stats.processing = None
-    picks = picking.pick_stream(PeakPicker(), stream)
+    picks = picking.pick_both(PeakPicker(), stream, stream)
     assert list(picks.record) == [".".join(codes)[:-1]]
     write_csv(picks, tmp_path / "csv")
-    write_quakeml(picks, tmp_path / "xml")
+    write_quakeml(tmp_path / "csv", tmp_path / "xml", "A & B")
     (pick,) = obspy.read_events(str(tmp_path / "xml"))[0].picks
     assert pick.time == picks.time[0] and "\x1b" not in (tmp_path / "csv").read_text()
+    assert codes[3].endswith(pick.waveform_id.channel_code)
 
 
 def test_picks_of_a_long_record_are_those_of_seisbenchs_classify(pickers, example):
@@ -327,8 +329,8 @@ def test_picks_before_and_after_denoising_are_joined_where_they_are_the_same(bef
     for on, table in enumerate(tables):
         assert sorted(x[3 + on] for x in joint if not np.isnan(x[3 + on])) == sorted(table["probability"])
     for *name, time, raw, denoised in joint:
-        best = max((x, on) for on, x in enumerate((raw, denoised)) if not np.isnan(x))
-        assert (*name, time, best[0]) in list(tables[best[1]].itertuples(index=False, name=None))
+        rows = [row for table in tables for row in table.itertuples(index=False, name=None)]
+        assert (*name, time, np.nanmax([raw, denoised])) in rows
     assert [x[2] for x in joint] == sorted(x[2] for x in joint)
     for one, two in pairwise(sorted(joint, key=lambda x: x[:3])):
         if one[:2] == two[:2] and two[2] - one[2] < 0.15:

@@ -17,6 +17,7 @@ from seisbench_cdiffsd.files.console import one_line, tell
 COMMANDS = {
     "denoise": ("denoise", "denoise files of seismograms"),
     "archive": ("denoise", "denoise an archive of day files (SDS)"),
+    "pick": ("pick", "pick phases on files or an archive, before and after denoising"),
     "train": ("training", "train a model"),
     "export": ("training", "write the weights of a training"),
     "generate": ("generation", "generate seismograms from a sentence"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from seisbench_cdiffsd.files.console import one_line, tell
 
 
 def shared() -> argparse.ArgumentParser:
-    """The arguments that both commands have."""
+    """The arguments of both commands."""
     parser = argparse.ArgumentParser(add_help=False)
     add = parser.add_argument
     purpose = "picking leaves a tenth of the removed noise in, waveforms none (%(default)s)"
@@ -22,13 +23,33 @@ def shared() -> argparse.ArgumentParser:
     add("--dry", type=arguments.share, metavar="X", help="share of the removed noise that stays (as for the purpose)")
     add("--steps", type=arguments.positive, metavar="N", help="sampling steps; 1 is direct (2)")
     add("--weights", metavar="NAME", help="name, or path of a model (the package's own)")
-    names = "names of components, or beginnings or ends of channel codes, such as UD=Z NS=N EW=E"
-    add("--components", nargs="+", type=arguments.component, default=[], metavar="NAME=COMPONENT", help=names)
     add("--encoding", choices=["float32", "int32"], default="float32", help="sample format in miniSEED (%(default)s)")
     add("--scale", type=arguments.scale, default=1.0, metavar="X", help="factor of samples before they are int32 (1)")
     add("--location", type=arguments.code, metavar="CODE", help="location code to write (the input's)")
-    add("--verify", action="store_true", help="compare files by contents, to find what is damaged or exchanged")
+    add_reading(add)
     return parser
+
+
+def add_reading(add: Any) -> None:
+    """Add how files are read, to any command."""
+    names = "names of components, or beginnings or ends of channel codes, such as UD=Z NS=N EW=E"
+    add("--components", nargs="+", type=arguments.component, default=[], metavar="NAME=COMPONENT", help=names)
+    add("--verify", action="store_true", help="compare files by contents, to find what is damaged or exchanged")
+
+
+def add_days(add: Any, required: bool) -> None:
+    """Add what of an archive is read, and by whom."""
+    add("--start", type=arguments.day, required=required, metavar="YYYY-MM-DD", help="first day")
+    add("--end", type=arguments.day, required=required, metavar="YYYY-MM-DD", help="last day")
+    add("--select", nargs="+", default=["*"], metavar="ID", help="channels, such as 'CH.*.*.HH?' (all)")
+    add("--shard", type=arguments.shard, default=(1, 1), metavar="I/N", help="only the I-th of N parts")
+    workers = "processes (one for each GPU, or core); 0 for this one, without Dask"
+    add("--workers", type=arguments.count, metavar="N", help=workers)
+    add("--threads", type=arguments.positive, default=1, metavar="N", help="threads of a worker (%(default)s)")
+    add("--retries", type=arguments.count, default=2, metavar="N", help="how often to retry a failed job (%(default)s)")
+    add("--scheduler", type=arguments.address, metavar="ADDRESS", help="of a running Dask scheduler")
+    cluster = "that starts a scheduler, such as dask_jobqueue.SLURMCluster"
+    add("--cluster", type=arguments.python_class, metavar="CLASS", help=cluster)
 
 
 def add_denoise(commands: Any) -> None:
@@ -40,7 +61,7 @@ def add_denoise(commands: Any) -> None:
     add("--out", type=arguments.folder, default=out, metavar="DIR", help="folder (%(default)s)")
     add("--noise", action="store_true", help="also write the removed noise")
     add("--figures", action="store_true", help="also draw records of up to an hour")
-    add("--picks", action="store_true", help="also write PhaseNet's picks: CSV and QuakeML")
+    add("--picks", action="store_true", help="also write picks as 'cdiffsd pick' does: CSV and QuakeML")
     add("--download-picker", action="store_true", help="download PhaseNet if it is not on this machine")
     parser.set_defaults(run=denoise, user_errors=(OSError,))
 
@@ -52,18 +73,8 @@ def add_archive(commands: Any) -> None:
     add = parser.add_argument
     add("source", type=arguments.folder, metavar="SDS_IN", help="folder of the archive")
     add("out", type=arguments.folder, metavar="SDS_OUT", help="folder of the denoised archive")
-    add("--start", type=arguments.day, required=True, metavar="YYYY-MM-DD", help="first day")
-    add("--end", type=arguments.day, required=True, metavar="YYYY-MM-DD", help="last day")
-    add("--select", nargs="+", default=["*"], metavar="ID", help="channels, such as 'CH.*.*.HH?' (all)")
     add("--noise", type=arguments.folder, metavar="DIR", help="folder of an archive of the removed noise")
-    add("--shard", type=arguments.shard, default=(1, 1), metavar="I/N", help="only the I-th of N parts")
-    workers = "processes (one for each GPU, or core); 0 for this one, without Dask"
-    add("--workers", type=arguments.count, metavar="N", help=workers)
-    add("--threads", type=arguments.positive, default=1, metavar="N", help="threads of a worker (%(default)s)")
-    add("--retries", type=arguments.count, default=2, metavar="N", help="how often to retry a failed job (%(default)s)")
-    add("--scheduler", type=arguments.address, metavar="ADDRESS", help="of a running Dask scheduler")
-    cluster = "that starts a scheduler, such as dask_jobqueue.SLURMCluster"
-    add("--cluster", type=arguments.python_class, metavar="CLASS", help=cluster)
+    add_days(add, required=True)
     parser.set_defaults(run=archive, user_errors=(OSError,))
 
 
@@ -88,8 +99,18 @@ def prepared(args: argparse.Namespace, **more: Any) -> tuple[Any, Any]:
         options = resolved(model, args.purpose, asked)
     except ValueError as error:
         raise CommandError(one_line(error)) from error
+    weights = args.weights or DEFAULT
+    more["weights"] = str(Path(weights).absolute()) if "/" in weights else weights
     more |= {name: getattr(args, name) for name in ("encoding", "scale", "location", "verify")}
     return model, Settings.of(model, options=options, components=dict(args.components), **more)
+
+
+def picking(settings: Any, model: Any, picker: str = "PhaseNet", weights: str = "original", **rate: Any) -> Any:
+    """The settings with a picker and its thresholds; ValueError if there are none for the rate."""
+    from seisbench_cdiffsd.picking import thresholds
+
+    least = thresholds(model, picker, weights, **rate)
+    return replace(settings, picking={"picker": picker, "weights": weights, "least": least})
 
 
 def denoise(args: argparse.Namespace) -> int:
@@ -109,6 +130,12 @@ def denoise(args: argparse.Namespace) -> int:
             outcomes.append(Outcome("PhaseNet", "partly", f"no picks: {reason}"))
     noise = args.out if args.noise else None
     model, settings = prepared(args, out=args.out, noise=noise, picks=picker is not None, figures=args.figures)
+    try:
+        settings = picking(settings, model)
+    except ValueError as error:
+        settings = replace(settings, picking={"picker": "PhaseNet", "weights": "original"})
+        if args.picks:
+            tell(f"Picks have PhaseNet's usual thresholds: {one_line(error)}", sys.stderr)
     model.to_preferred_device()
     outcomes += denoise_files(model, args.input, settings, picker, tell)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
@@ -120,42 +147,60 @@ def denoise(args: argparse.Namespace) -> int:
 
 def archive(args: argparse.Namespace) -> int:
     """Denoise an archive, one job for each instrument and day."""
-    if args.end < args.start:
-        raise CommandError(f"--end {args.end} is before --start {args.start}: exchange them.")
-    from tqdm import tqdm
-
     from seisbench_cdiffsd.files.ledger import report, status
-    from seisbench_cdiffsd.files.sds import scan, why_nothing
-    from seisbench_cdiffsd.files.work import gone, write_manifest
-    from seisbench_cdiffsd.files.workers import Lost, run_dask, run_here
+    from seisbench_cdiffsd.files.work import write_manifest
     from seisbench_cdiffsd.files.writing import folder_for
-    from seisbench_cdiffsd.weights import DEFAULT
 
-    weights, noise = args.weights or DEFAULT, args.noise and args.noise.absolute()
-    weights = str(Path(weights).absolute()) if "/" in weights else weights
+    noise = args.noise and args.noise.absolute()
     folders = {"source": args.source.absolute(), "out": args.out.absolute(), "noise": noise}
-    _, settings = prepared(args, weights=weights, threads=args.threads, **folders)
+    _, settings = prepared(args, threads=args.threads, **folders)
     if len({folder and os.path.realpath(folder) for folder in folders.values()}) < 3:
         raise CommandError("SDS_IN, SDS_OUT and --noise must be different folders.")
+    jobs, outcomes = jobs_of_archive(args, settings)
+    with folder_for(args.out, "SDS_OUT"):
+        outcomes += finished(jobs, args, settings)
+        name, whole = numbered(args, "manifest", ".json"), args.shard[1] == 1
+        tell(str(write_manifest(jobs, settings, name, whole)))
+    tell(report(outcomes))
+    return status(outcomes)
+
+
+def jobs_of_archive(args: argparse.Namespace, settings: Any) -> tuple[Any, Any]:
+    """The days of instruments that are asked for, and what else was found."""
+    from seisbench_cdiffsd.files.sds import scan, why_nothing
+
+    if args.end < args.start:
+        raise CommandError(f"--end {args.end} is before --start {args.start}: exchange them.")
     found, outcomes = scan(settings, args.start, args.end, args.select)
     if not found:
         raise CommandError(why_nothing(settings, args.start, args.end, args.select))
     number, count = args.shard
-    jobs = found[number - 1 :: count]
-    with folder_for(args.out, "SDS_OUT"):
-        if args.workers == 0 or not jobs:
-            results = run_here(jobs, settings, args.retries)
-        else:
-            results = run_dask(jobs, settings, args.workers, args.scheduler, args.cluster, args.retries, tell)
-        try:
-            for result in tqdm(results, total=len(jobs), unit="day", disable=None):
-                outcomes += result
-        except ImportError as error:
-            raise CommandError(f"{one_line(error)}. Install seisbench-cdiffsd[archive], or add --workers 0.") from error
-        except Lost as error:
-            raise CommandError(one_line(error)) from error
-        outcomes += gone(jobs, outcomes, settings)
-        name = "manifest.json" if count == 1 else f"manifest.{number}-of-{count}.json"
-        tell(str(write_manifest(jobs, settings, name, whole=count == 1)))
-    tell(report(outcomes))
-    return status(outcomes)
+    return found[number - 1 :: count], outcomes
+
+
+def numbered(args: argparse.Namespace, name: str, suffix: str) -> str:
+    """The name of a file about all jobs, or of one about the part of them that this command does."""
+    number, count = args.shard
+    return f"{name}{suffix}" if count == 1 else f"{name}.{number}-of-{count}{suffix}"
+
+
+def finished(jobs: Any, args: argparse.Namespace, settings: Any, unit: str = "day") -> list[Any]:
+    """The outcomes of jobs, which are done one after the other, or through Dask."""
+    from tqdm import tqdm
+
+    from seisbench_cdiffsd.files.work import gone
+    from seisbench_cdiffsd.files.workers import Lost, run_dask, run_here
+
+    outcomes: list[Any] = []
+    if args.workers == 0 or not jobs:
+        results = run_here(jobs, settings, args.retries)
+    else:
+        results = run_dask(jobs, settings, args.workers, args.scheduler, args.cluster, args.retries, tell)
+    try:
+        for result in tqdm(results, total=len(jobs), unit=unit, disable=None):
+            outcomes += result
+    except ImportError as error:
+        raise CommandError(f"{one_line(error)}. Install seisbench-cdiffsd[archive], or add --workers 0.") from error
+    except Lost as error:
+        raise CommandError(one_line(error)) from error
+    return outcomes + gone(jobs, outcomes, settings)

@@ -34,7 +34,17 @@ SHORT = 3600.0
 #: Longest record of an instrument, in seconds, that becomes one file; longer ones become a file for each day.
 LONGEST = 90000.0
 #: Modules that decide what becomes of a file, from this folder; those that denoise are in the model's fingerprint.
-CODE = ("extras.py", "jobs.py", "reading.py", "sds.py", "work.py", "writing.py", "../picking.py", "../plotting.py")
+CODE = (
+    "extras.py",
+    "jobs.py",
+    "picks.py",
+    "reading.py",
+    "sds.py",
+    "work.py",
+    "writing.py",
+    "../picking.py",
+    "../plotting.py",
+)
 #: At most so many ids and files are named in a message.
 NAMED = 6
 
@@ -47,8 +57,12 @@ class Settings:
     model: str  # its fingerprint
     least: float  # rate in Hz up to which channels are too slow for the model
     reach: float  # how far a denoised sample depends on its surroundings, in seconds
+    entries: str = ""  # folder of the entries in the ledger
+    outputs: bool = True  # write denoised records
+    waveforms: Path | None = None  # their folder, if it is another one
     noise: Path | None = None  # folder of the removed noise
-    picks: bool = False  # write picks on records in single files as CSV and QuakeML
+    picks: bool = False  # write picks as a table, and as QuakeML for records in single files
+    picking: Mapping[str, Any] = field(default_factory=dict)  # see Extras
     figures: bool = False  # and figures of those up to an hour
     options: dict[str, Any] = field(default_factory=dict)  # arguments of `denoise`
     encoding: str = "float32"  # see MseedWriter, as for scale and location
@@ -68,13 +82,19 @@ class Settings:
     def key(self, *parts: Any) -> str:
         """A hash of all of this that the samples depend on, and of more."""
         names = "model", "options", "encoding", "scale", "location", "components", "threads"
-        known = _code(), [getattr(self, name) for name in names], parts
+        picking = self.picking if self.entries else {}  # without a folder of its own, it follows from code and model
+        known = _code(), [getattr(self, name) for name in names], picking, parts
         return sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()
 
     @property
     def roots(self) -> dict[str, Path]:
         """Folders by kind of file."""
-        return {"outputs": self.out, "noise": self.noise or self.out, "picks": self.out, "figures": self.out}
+        return {
+            "outputs": self.waveforms or self.out,
+            "noise": self.noise or self.out,
+            "picks": self.out,
+            "figures": self.out,
+        }
 
 
 @cache
@@ -106,6 +126,7 @@ class Part:
     notes: list[str] = field(default_factory=list)
     skipped: str = ""  # why the channel is not denoised
     unread: bool = False  # its own file is damaged
+    made: bool = False  # whether there were samples to denoise
     outputs: dict[str, Output] = field(default_factory=dict)  # by kind
     files: dict[str, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))  # by kind and path
 
@@ -277,4 +298,4 @@ def _target(name: str, ids: Iterable[str], paths: Iterable[Path], settings: Sett
     endings |= {"picks": ("picks.csv", "picks.xml"), "figures": ("png",)}
     files = {kind: tuple(f"{name}.{ending}" for ending in known) for kind, known in endings.items()}
     owned = re.escape(name) + r"\.(?:(?:denoised|noise)(?:\.x[0-9.e+-]+)?\.mseed|picks\.(?:csv|xml)|png)"
-    return Target(name, name, tuple(sorted(ids)), tuple(map(str, paths)), files, owned)
+    return Target(f"{settings.entries}{name}", name, tuple(sorted(ids)), tuple(map(str, paths)), files, owned)

@@ -25,7 +25,8 @@ SHAPE: dict[Any, Any] = {
     "model": str,
     "inputs": {...: str},  # SHA-256 by path
     "files": {...: {...: {"size": int, "sha256": str, "ratio": NUMBER, "loss": TEXT}}},  # by kind and path
-    "noise folder": str,  # relative to that of the outputs
+    "folders": {...: str},  # by kind, relative to that of the ledger
+    "made": bool,  # whether there were samples to denoise
     "problems": {...: str},  # by what they concern
     "notes": [str],
     "skipped": str,  # why the channel is not denoised

@@ -167,16 +167,22 @@ def _days(
         there = {channel.id for group in instruments.values() for channel in group}
         missing = {name: path for name, path in sorted(known.items()) if name not in there}
         for name, group in sorted(instruments.items()):
-            targets = tuple(_target(channel, settings) for channel in group)
+            # the first channel has the picks on all of them
+            targets = tuple(_target(x, settings, name if x is group[0] else "") for x in group)
             yield Day(name=name, targets=targets, missing=missing, channels=tuple(group), places=places)
             missing = {}
 
 
-def _target(channel: ChannelDay, settings: Settings) -> Target:
+def _target(channel: ChannelDay, settings: Settings, instrument: str) -> Target:
     path, output = (x.path.as_posix() for x in (channel, channel.at(settings.location)))
     name = ".".join(output.rsplit(".D.", 1))  # an entry is no day file
-    files = {"outputs": (output,), "noise": (output,)}
-    return Target(name, path, (channel.id,), (path,), files, re.escape(output))
+    files: dict[str, tuple[str, ...]] = {"outputs": (output,), "noise": (output,), "picks": (), "figures": ()}
+    owned = re.escape(output)
+    if instrument:
+        folder = f"{channel.day:%Y}/{channel.network}/{channel.station}"
+        files |= {"picks": (f"{folder}/{instrument}.csv",), "figures": (f"{folder}/{instrument}.png",)}
+        owned += rf"|{re.escape(f'{folder}/{instrument}')}\.(csv|png)"
+    return Target(f"{settings.entries}{name}", path, (channel.id,), (path,), files, owned)
 
 
 def why_nothing(settings: Settings, start: date, end: date, select: Sequence[str]) -> str:

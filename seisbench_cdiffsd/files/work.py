@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from seisbench_cdiffsd.files.ledger import Entry, Outcome
 from seisbench_cdiffsd.files.reading import ReadError, between, index, state
 from seisbench_cdiffsd.files.sds import Day, channel_day
 from seisbench_cdiffsd.files.writing import Output, Unwritable, folder_for, replacing
-from seisbench_cdiffsd.picking import NOT_PICKED, pick_stream
+from seisbench_cdiffsd.picking import NOT_PICKED
 from seisbench_cdiffsd.streams.pieces import LARGEST, SAME_RATE
 from seisbench_cdiffsd.weights import CDiffSD
 
@@ -46,11 +46,13 @@ def denoised_pieces(
     start: UTCDateTime,
     end: UTCDateTime,
     piece: float = PIECE_SECONDS,
+    see: Callable[[Stream, Stream, UTCDateTime, UTCDateTime], None] | None = None,
     **options: Any,
 ) -> Iterator[tuple[Stream, Stream]]:
     """
     Signal and noise from `start` to before `end`, in pieces of so many seconds, and in constant memory: except for
-    rounding, that of one call of :py:meth:`CDiffSD.denoise` with all samples that `read` returns.
+    rounding, that of one call of :py:meth:`CDiffSD.denoise` with all samples that `read` returns. `see` is called for
+    each piece with the record, the same denoised, both with what lies around the piece, and its start and end.
     """
     check_pieces(model)
     around = margin(model)
@@ -59,6 +61,8 @@ def denoised_pieces(
         stream = read(first - around, last + around)
         if any(len(between(trace, first, last)) for trace in stream):
             clean, noise = model.denoise(stream, return_noise=True, **options)
+            if see is not None:
+                see(stream, clean, first, last)
             del stream
             cut = [[between(trace, first, last) for trace in whole] for whole in (clean, noise)]
             signal, rest = (Stream([x for x in y if not np.ma.getmaskarray(x.data).all()]) for y in cut)
@@ -158,8 +162,8 @@ def _entries(job: Job, settings: Settings) -> list[Entry]:
 
 
 def _kinds(job: Job, settings: Settings) -> list[str]:
-    wanted = {"noise": settings.noise, "picks": settings.picks, "figures": settings.figures and job.short}
-    return ["outputs", *(kind for kind, asked in wanted.items() if asked)]
+    wanted = {"outputs": settings.outputs, "noise": settings.noise, "picks": settings.picks}
+    return [kind for kind, asked in {**wanted, "figures": settings.figures and job.short}.items() if asked]
 
 
 def _is_done(job: Job, entries: Iterable[Entry], settings: Settings, key: str) -> bool:
@@ -168,8 +172,8 @@ def _is_done(job: Job, entries: Iterable[Entry], settings: Settings, key: str) -
     for target, entry in zip(job.targets, entries, strict=True):
         if not entry or entry["key"] != key:
             return False
-        for kind in _kinds(job, settings) if entry["files"].get("outputs") else []:
-            moved = kind == "noise" and entry["noise folder"] != ledger.place(settings.roots[kind], settings.out)
+        for kind in _kinds(job, settings) if entry["made"] else []:
+            moved = entry["folders"].get(kind) != ledger.place(settings.roots[kind], settings.out)
             if moved or not entry["files"].get(kind, {}).keys() >= {*target.files[kind]}:
                 return False
         if any(ledger.digest(now[x]) != known for x, known in entry["inputs"].items() if x in now):
@@ -197,7 +201,7 @@ def _outcomes(job: Job, entries: Iterable[Entry], state: str, settings: Settings
     missing = [x for x, path in job.missing.items() if not _is_slow_file(settings.source / path, settings.least)]
     notes = [f"no {', '.join(missing)}"] if missing else []
     for target, entry in zip(job.targets, entries, strict=True):
-        problems, made = dict(entry["problems"]), entry["files"].get("outputs")
+        problems, made = dict(entry["problems"]), entry["made"]
         if entry["skipped"]:
             rows += [Outcome(f"*.{x.rpartition('.')[2]}", "skipped", entry["skipped"]) for x in target.ids]
         if not made and len(problems) > 1 and target.label in problems:
@@ -209,7 +213,7 @@ def _outcomes(job: Job, entries: Iterable[Entry], state: str, settings: Settings
         losses += [(x.get("ratio") or 0.0, x["loss"]) for x in known if x.get("loss")]
     if settings.figures and not job.short:
         notes.append("no figure: longer than an hour")
-    if not any(entry["files"].get("outputs") for entry in entries):
+    if not any(entry["made"] for entry in entries):
         return rows or [Outcome(job.name, "failed", "no samples")]
     return [*rows, Outcome(job.name, state, "; ".join(notes), *min(losses))]
 
@@ -235,24 +239,23 @@ class Work:
 
     def write(self, model: CDiffSD, states: Mapping[str, Any], picker: WaveformModel | None) -> None:
         job, settings, chosen = self.job, self.settings, [part for part in self.parts if part.limits]
-        pick = partial(pick_stream, picker, names=settings.components) if picker is not None else None
-        extras = Extras(model, self.kinds, pick)
+        extras = Extras(model, self.kinds, picker, settings.picking, settings.components)
         with ExitStack() as stack:
-            for kind, part in ((x, y) for x in ("outputs", "noise") if x in self.kinds for y in chosen):
+            for kind, part in ((x, y) for x in ("outputs", "noise") if x in ("outputs", *self.kinds) for y in chosen):
                 try:
-                    encoding = settings.encoding, settings.scale, settings.location
-                    part.outputs[kind] = Output(settings.roots[kind] / part.target.files[kind][0], *encoding)
+                    path = settings.roots[kind] / part.target.files[kind][0] if kind in self.kinds else None
+                    part.outputs[kind] = Output(path, settings.encoding, settings.scale, settings.location)
                     stack.callback(part.outputs[kind].drop)
                 except OSError as error:
                     self._refused(kind, part, error)
             if chosen and not self.lost():
                 times = [part.limits for part in chosen if part.limits]
-                start, end = min(first for first, _ in times), max(last for _, last in times)
+                start, end = self.times = min(first for first, _ in times), max(last for _, last in times)
                 spans = {(x.rate, x.id) for y in chosen for x in y.source.spans if x.start < end and x.end >= start}
                 if any(rate - before > SAME_RATE * rate for (before, _), (rate, _) in pairwise(sorted(spans))):
                     chosen[0].problem(f"denoised apart: {listed(f'{x} at {rate:g} Hz' for rate, x in sorted(spans))}")
                 options = settings.options | ({"components": settings.components} if settings.components else {})
-                for signal, noise in denoised_pieces(model, self.read, start, end, **options):
+                for signal, noise in denoised_pieces(model, self.read, *self.times, see=extras.see, **options):
                     self._append("outputs", signal)
                     self._append("noise", noise)
                     extras.add(signal, noise)
@@ -267,7 +270,7 @@ class Work:
                     ledger.write(ledger.entry_path(settings.out, part.target.name), {**part.former, "key": ""})
             for part in chosen:
                 self._keep(part)
-        if self.parts[0].files["outputs"]:
+        if any(part.made for part in self.parts):
             self._add(extras)
 
     def read(self, start: UTCDateTime, end: UTCDateTime) -> Stream:
@@ -279,7 +282,7 @@ class Work:
         """Files that are unavailable now, of which there are outputs, which may be better than new ones; and why."""
         for part in self.parts:
             self.unavailable |= {path: part.source.problems[path] for path in part.source.unavailable}
-        made = (part for part in self.parts if part.former and part.former["files"].get("outputs"))
+        made = (part for part in self.parts if part.former and part.former["made"])
         paths = ((name, self.settings.source / name) for part in made for name in part.target.paths)
         return {name: self.unavailable[path] for name, path in paths if path in self.unavailable}
 
@@ -310,7 +313,7 @@ class Work:
             if reason := part.source.problems.get(self.settings.source / name):
                 part.problem(reason, about=name)
         for kind, output in [*part.outputs.items()]:
-            if kind == "noise" and not part.files["outputs"]:
+            if kind == "noise" and not part.made:
                 continue
             try:
                 output.check()
@@ -319,15 +322,17 @@ class Work:
                         none = "no samples could be read" if part.source.problems else "has no finite samples"
                         part.problem(f"{none} below {LARGEST:g}")
                     continue
-                output.keep()
-                self._take(kind, part, output.path, output)
+                part.made = True
+                if output.path:
+                    output.keep()
+                    self._take(kind, part, output.path, output)
             except (OSError, Unwritable) as error:
                 self._refused(kind, part, error)
-        if part.files["outputs"]:
+        if part.made:
             output, broken = part.outputs["outputs"], sorted(self._broken & {*part.target.ids})
             if broken:
                 part.problem(f"NaN, infinite or vast samples of {listed(broken)} were left out")
-            for channel, cut in sorted(output.cut.items()):
+            for channel, cut in sorted(output.cut.items()) if output.path else ():
                 part.problem(f"{channel} does not fit into miniSEED: it is {cut} there")
             silent = sorted(channel for channel, (given, _) in output.largest.items() if not given)
             part.notes += [f"{listed(silent)}: constant, became zeros"] if silent else []
@@ -342,16 +347,15 @@ class Work:
 
     def _add(self, extras: Extras) -> None:
         part = self.parts[0]
-        noisy = partial(self.read, *(part.limits or ()))
         for kind in (kind for kind in ("picks", "figures") if kind in self.kinds):
-            paths = [self.settings.out / name for name in part.target.files[kind]]
+            paths = [self.settings.roots[kind] / name for name in part.target.files[kind]]
             try:
                 if kind == "picks":
-                    self.lines += extras.write_picks(paths, noisy if self.job.short else None)
+                    self.lines.append(extras.write_picks(*paths))
                     for instrument, reason in extras.picks.attrs.get(NOT_PICKED, {}).items():
                         part.problem(f"{instrument}* was not picked, because {reason}")
                 else:
-                    extras.draw(paths[0], noisy())
+                    extras.draw(paths[0], self.read(*self.times))
                 for path in paths:
                     self._take(kind, part, path)
             except Exception as error:  # of a library, which leaves the samples as they are
@@ -360,16 +364,16 @@ class Work:
     def commit(self, key: str) -> list[Outcome]:
         """Remove what is no longer valid, and write the entries; return what was removed."""
         settings, job, removed = self.settings, self.job, set()
-        place = ledger.place(settings.roots["noise"], settings.out)
+        places = {kind: ledger.place(root, settings.out) for kind, root in settings.roots.items()}
         if any(settings.source / name in self.unavailable for target in job.targets for name in target.paths):
             key = ""  # the next run tries again
         for part in self.parts:
             files = {kind: dict(known) for kind, known in part.files.items() if known}
             before = part.former.get("files", {})
-            if before and part.former["noise folder"] != place:
-                before = {kind: known for kind, known in before.items() if kind != "noise"}
-            if part.unread and before.get("outputs"):  # there may be no other copy
-                files = before
+            if before:
+                before = {x: known for x, known in before.items() if part.former["folders"].get(x) == places.get(x)}
+            if part.unread and before.keys() - files.keys():  # there may be no other copy
+                files, part.made = before | files, True
                 part.problem("its output is left as it is")
             elif before and part.former["key"] == key:  # still valid, though not asked for now
                 files |= {kind: known for kind, known in before.items() if kind not in self.kinds}
@@ -380,7 +384,14 @@ class Work:
                     own = re.fullmatch(part.target.owned, name) and path not in kept
                     if own and not job.is_input(path, settings) and ledger.removed(root, name, before[kind][name]):
                         removed.add(path.name.partition(".D.")[0])
-            entry = {"key": key, "model": settings.model, "inputs": self._hashes, "files": files, "noise folder": place}
+            entry: Entry = {
+                "key": key,
+                "model": settings.model,
+                "inputs": self._hashes,
+                "files": files,
+                "folders": places,
+            }
+            entry["made"] = part.made
             entry |= {"problems": part.problems, "notes": part.notes, "skipped": part.skipped}
             self.entries.append(entry)
             ledger.write(ledger.entry_path(settings.out, part.target.name), entry)
@@ -388,6 +399,15 @@ class Work:
                 self.lines.append("  replaces what was made of another input, or with other options or weights")
         why = f"{listed(sorted(removed))}, which is no longer valid"
         return [Outcome(job.name, "removed", why)] if removed else []
+
+
+def picked(jobs: Iterable[Job], settings: Settings) -> Iterator[Path]:
+    """The tables of picks that there are of jobs, in order."""
+    for job in jobs:
+        (name, *_), entry = job.targets[0].files["picks"], _entries(job, settings)[0]
+        known = entry["files"].get("picks", {}) if entry else {}
+        if name in known and ledger.is_there(settings.out / name, known[name]):
+            yield settings.out / name
 
 
 def write_manifest(jobs: Iterable[Job], settings: Settings, name: str = "manifest.json", whole: bool = True) -> Path:
@@ -401,7 +421,7 @@ def write_manifest(jobs: Iterable[Job], settings: Settings, name: str = "manifes
     for entry in filter(None, entries.values()):
         total["problems"] |= entry["problems"]
         for kind in total.keys() & entry["files"].keys():
-            if kind == "outputs" or entry["noise folder"] == ledger.place(roots[kind], out):
+            if entry["folders"].get(kind) == ledger.place(roots[kind], out):
                 files = entry["files"][kind].items()
                 there = {x: y for x, y in files if channel_day(Path(x)) and ledger.is_there(roots[kind] / x, y)}
                 total[kind] |= there

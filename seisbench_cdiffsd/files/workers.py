@@ -16,12 +16,14 @@ from multiprocessing import resource_tracker
 from typing import Any
 
 import torch
+from seisbench.models import WaveformModel
 
 from seisbench_cdiffsd.denoising import fingerprint
 from seisbench_cdiffsd.files.console import one_line
 from seisbench_cdiffsd.files.jobs import Settings
 from seisbench_cdiffsd.files.ledger import Outcome
 from seisbench_cdiffsd.files.work import Job, attempt, failed, run
+from seisbench_cdiffsd.picking import load_picker
 from seisbench_cdiffsd.weights import CDiffSD, load
 
 
@@ -33,7 +35,8 @@ def run_here(jobs: Iterable[Job], settings: Settings, retries: int = 2) -> Itera
     """Outcomes of one job after the other, run in this process; raises OSError if there is no room for the outputs."""
     torch.set_num_threads(settings.threads)
     for job in jobs:
-        yield attempt(job, settings, partial(_model, settings.weights, settings.model, 0), retries)
+        model, picker = partial(_model, settings.weights, settings.model, 0), _picker(settings, 0)
+        yield attempt(job, settings, model, retries, picker=picker)
 
 
 def run_dask(
@@ -83,7 +86,10 @@ def run_dask(
         if find_spec("bokeh"):
             report(f"Dashboard: {client.dashboard_link}")
         options = {"pure": False, "retries": retries}
-        futures = {client.submit(_on_worker, x, settings, key=f"denoise-{x.name}", **options): x for x in left}
+        futures = {
+            client.submit(_on_worker, x, settings, key=f"{settings.entries}denoise-{x.name}", **options): x
+            for x in left
+        }
         try:
             for future in as_completed(futures, loop=client.loop):
                 failure = CommClosedError() if future.cancelled() else future.exception()
@@ -97,9 +103,12 @@ def run_dask(
 def _on_worker(job: Job, settings: Settings) -> list[Outcome]:
     from distributed import get_worker
 
-    number = re.search(r"\d+$", str(get_worker().name))
+    match = re.search(r"\d+$", str(get_worker().name))
+    number = int(match.group()) if match else 0
     torch.set_num_threads(settings.threads)
-    return run(job, settings, partial(_model, settings.weights, settings.model, int(number.group()) if number else 0))
+    return run(
+        job, settings, partial(_model, settings.weights, settings.model, number), picker=_picker(settings, number)
+    )
 
 
 @lru_cache(maxsize=1)
@@ -107,8 +116,20 @@ def _model(weights: str, expected: str, number: int) -> CDiffSD:
     model = load(weights)
     if fingerprint(model) != expected:
         raise ValueError(f"The weights {weights!r}, or the versions of seisbench-cdiffsd, differ on this worker.")
+    return model.to(_device(number))
+
+
+def _picker(settings: Settings, number: int) -> WaveformModel | None:
+    names = (settings.picking["picker"], settings.picking["weights"]) if settings.picks else ()
+    return _loaded(*names).to(_device(number)) if names else None
+
+
+_loaded = lru_cache(maxsize=1)(load_picker)
+
+
+def _device(number: int) -> str:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return model.to(f"cuda:{number % gpus}" if gpus else "cpu")
+    return f"cuda:{number % gpus}" if gpus else "cpu"
 
 
 def _processes(workers: int) -> Any:

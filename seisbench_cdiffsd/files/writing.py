@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -201,10 +201,10 @@ class MseedWriter:
 
 
 class Output(MseedWriter):
-    """A miniSEED file that gets its name by `keep`, and is removed by `drop`, unless it is kept."""
+    """A miniSEED file that gets its name by `keep`, and is removed by `drop`, unless it is kept; none without path."""
 
-    def __init__(self, path: Path, *encoding: Any) -> None:
-        self.path, self._replacing = path, replacing(path)
+    def __init__(self, path: Path | None, *encoding: Any) -> None:
+        self.path, self._replacing = path, replacing(path) if path else nullcontext(Path(os.devnull))
         super().__init__(self._replacing.__enter__().open("wb"), *encoding)
 
     def keep(self) -> None:

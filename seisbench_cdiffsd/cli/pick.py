@@ -1,0 +1,98 @@
+"""The command ``cdiffsd pick``. What it computes with is imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from seisbench_cdiffsd.cli import arguments
+from seisbench_cdiffsd.cli.arguments import CommandError
+from seisbench_cdiffsd.cli.denoise import (
+    add_days,
+    add_reading,
+    finished,
+    jobs_of_archive,
+    numbered,
+    picking,
+    prepared,
+)
+from seisbench_cdiffsd.files.console import one_line, tell
+
+ABOUT = """Pick phases on records as they are and denoised, together. A rerun does only what is missing, and writes the
+same lists to the byte: picks.csv, picks.xml (QuakeML) and, with pyarrow, picks.parquet."""
+COLUMNS = """Columns: station (NET.STA.LOC), phase, time (s since 1970, UTC), probability (of both records together),
+amplitude (largest sample of the denoised record in 3 s, in units of the input), snr (dB, 3 s against the 3 s before),
+raw and denoised (the probabilities on either record), source (raw, denoised or both: where it is above the threshold)
+and channel. PyOcto reads the table as it is; so does GaMMA, whose names of columns, id to amp, are there as well."""
+
+
+def add_pick(commands: Any) -> None:
+    """Add ``cdiffsd pick``."""
+    parser = commands.add_parser("pick", help=ABOUT, description=ABOUT, epilog=COLUMNS)
+    add = parser.add_argument
+    add("input", nargs="*", metavar="INPUT", help="a file that ObsPy reads, or 'example'")
+    add("--out", type=arguments.folder, default=Path("picks"), metavar="DIR", help="folder of the lists (%(default)s)")
+    add("--picker", default="PhaseNet", metavar="CLASS", help="picker of SeisBench (%(default)s)")
+    add("--weights", dest="picker_weights", default="original", metavar="NAME", help="of the picker (%(default)s)")
+    add("--download-picker", action="store_true", help="download the picker if it is not on this machine")
+    rate = "false picks of each phase an hour and station, 1 to 10 (1); known for PhaseNet and EQTransformer"
+    least = parser.add_mutually_exclusive_group()
+    least.add_argument("--rate", type=float, default=1, metavar="N", help=rate)
+    least.add_argument("--threshold", type=float, metavar="X", help="least probability on either record")
+    add("--model", dest="weights", metavar="NAME", help="name of the denoiser's weights, or path (the package's own)")
+    add("--waveforms", type=arguments.folder, metavar="DIR", help="also write the denoised records there, as miniSEED")
+    add("--figures", action="store_true", help="also draw records of up to an hour")
+    add_reading(add)
+    group = parser.add_argument_group("archives, instead of files")
+    add = group.add_argument
+    add("--sds", type=arguments.folder, metavar="SDS_IN", help="folder of an archive of day files")
+    add_days(add, required=False)
+    written = {"purpose": "picking", "dry": None, "steps": None, "encoding": "float32", "scale": 1.0, "location": None}
+    parser.set_defaults(run=pick, user_errors=(OSError,), **written)
+
+
+def pick(args: argparse.Namespace) -> int:
+    """Pick phases on files or an archive."""
+    if bool(args.input) == bool(args.sds):
+        raise CommandError("Name files, or an archive with --sds, --start and --end: one of both.")
+    if args.sds and not (args.start and args.end):
+        raise CommandError("--sds needs --start and --end, days such as 2020-12-31.")
+    if not args.sds and (args.start or args.end or args.select != ["*"]):
+        raise CommandError("--start, --end and --select are for archives, with --sds.")
+    from seisbench_cdiffsd.files.jobs import jobs_of_files
+    from seisbench_cdiffsd.files.ledger import report, status
+    from seisbench_cdiffsd.files.picks import merge
+    from seisbench_cdiffsd.files.work import picked
+    from seisbench_cdiffsd.files.writing import folder_for
+    from seisbench_cdiffsd.picking import WeightsMissing, WeightsUnavailable, load_picker
+
+    try:
+        load_picker(args.picker, args.picker_weights, download=args.download_picker)
+    except WeightsMissing as error:
+        raise CommandError(f"{one_line(error)} Or add --download-picker.") from error
+    except (ValueError, WeightsUnavailable) as error:
+        raise CommandError(one_line(error)) from error
+    folders = {"source": args.sds or Path(), "out": args.out, "waveforms": args.waveforms}
+    folders = {name: folder and folder.absolute() for name, folder in folders.items()}
+    if args.sds and folders["source"] == folders["waveforms"]:
+        raise CommandError("SDS_IN and --waveforms must be different folders.")
+    outputs = {"picks": True, "figures": args.figures, "outputs": args.waveforms is not None, "entries": "picks/"}
+    model, settings = prepared(args, threads=args.threads, **folders, **outputs)
+    try:
+        settings = picking(settings, model, args.picker, args.picker_weights, rate=args.rate, threshold=args.threshold)
+    except ValueError as error:
+        raise CommandError(one_line(error)) from error
+    if args.sds:
+        jobs, outcomes = jobs_of_archive(args, settings)
+    else:
+        (jobs, outcomes), args.workers = jobs_of_files(args.input, settings), args.workers or 0
+    if not jobs and len(outcomes) == 1:
+        raise CommandError(f"{outcomes[0].name}: {outcomes[0].reason}")
+    with folder_for(args.out):
+        outcomes += finished(jobs, args, settings, "day" if args.sds else "record")
+        lines = merge(
+            picked(jobs, settings), args.out / numbered(args, "picks", ".csv"), f"{args.picker} {args.picker_weights}"
+        )
+    tell("\n".join([*lines, report(outcomes)]))
+    return status(outcomes)

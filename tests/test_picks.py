@@ -1,0 +1,177 @@
+"""Lists of picks of files and archives: no seam, the same to the byte after faults, and read by others as they are."""
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import obspy
+import pandas as pd
+import pytest
+import seisbench
+import seisbench.models as sbm
+import torch
+from archives import FIRST, START, content, jobs_of, record, samples, store
+from archives import run as archive
+from obspy.io.quakeml.core import _validate
+from test_picking import PeakPicker
+
+from seisbench_cdiffsd import CDiffSD, cli
+from seisbench_cdiffsd.files import work as doing
+from seisbench_cdiffsd.files.jobs import Settings
+from seisbench_cdiffsd.files.picks import COLUMNS
+
+DAYS = ["--start", FIRST, "--end", FIRST + timedelta(days=1)]
+
+
+@pytest.fixture
+def picker(tmp_path, monkeypatch):
+    """Options for an untrained PhaseNet, which picks anything."""
+    folder = tmp_path / "cache" / "models" / "v3"
+    (folder / "phasenet").mkdir(parents=True)
+    torch.manual_seed(0)
+    model = sbm.PhaseNet()
+    model.out.weight.data *= 20
+    model.save(folder / "phasenet" / "untrained", version_str="1")
+    monkeypatch.setattr(seisbench, "cache_model_root", folder)
+    monkeypatch.setenv("SEISBENCH_CACHE_ROOT", str(tmp_path / "cache"))
+    return ["--weights", "untrained", "--threshold", 0.55]
+
+
+@pytest.fixture
+def command(source, weights, picker, tmp_path):
+    """Exit status of ``cdiffsd pick`` on an archive."""
+
+    def command(*args, out=tmp_path / "out", run=lambda args: cli.main(args)):
+        given = "--sds", source, *DAYS, "--out", out, "--model", weights, *picker, *args
+        return run([str(x) for x in ("pick", *given, *([] if "--workers" in args else ["--workers", 0]))])
+
+    return command
+
+
+class Spikes(PeakPicker):
+    """Finds P on every spike of the vertical component that is high enough."""
+
+    def forward(self, x):
+        return (x / 1e4).clamp(0, 1)
+
+
+def test_each_pick_is_in_the_list_of_its_day_whatever_lies_at_midnight(weights, tmp_path):
+    data = record("AAA")
+    seconds = [-300, -61, -59, -2.5, 0.0, 2, 60, 100, 86400 - 1.5, 86400 + 1.5]
+    for trace in data.select(channel="HHZ"):
+        for x in seconds:
+            place = round((START + 86400 + x - trace.stats.starttime) * 4)
+            trace.data[place : place + 1 if place >= 0 else 0] = 20000
+    store(tmp_path / "in", data)
+    settings = {"source": tmp_path / "in", "picks": True, "outputs": False, "entries": "picks/"}
+    settings = Settings.of(CDiffSD.load(weights), out=tmp_path / "out", options={"steps": 1}, **settings)
+    found, jobs = [], jobs_of(settings)
+    for job in jobs:
+        doing.run(job, settings, lambda: CDiffSD.load(weights), picker=Spikes())
+    for path in doing.picked(jobs, settings):
+        table = pd.read_csv(path)
+        assert set(pd.to_datetime(table["timestamp"]).dt.strftime("%Y.%j")) <= {path.stem[-8:]}
+        found += [x - (START.timestamp + 86400) for x in table[table["source"] != "denoised"]["time"]]
+    assert np.round(found, 1).tolist() == seconds and not samples(tmp_path / "out")
+
+
+def test_an_archive_is_picked_as_its_denoised_records_are_written(command, source, weights, tmp_path, capsys):
+    assert archive(source, tmp_path / "sds", *DAYS, "--weights", weights, "--workers", 0) == 0
+    assert command("--waveforms", tmp_path / "waveforms") == 0
+    assert samples(tmp_path / "waveforms") == samples(tmp_path / "sds") and not samples(tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out" / "picks.csv")
+    assert f"{(table.phase == 'P').sum()} P" in capsys.readouterr().out and list(table.columns) == COLUMNS
+    assert set(table.station) == {"XX.AAA.00", "XX.BBB.00"} and (table.id == table.station).all()
+    assert table.groupby("station")["time"].apply(lambda x: x.is_monotonic_increasing).all()
+    whole = content(tmp_path / "out")
+    assert command("--waveforms", tmp_path / "waveforms") == 0 and "4 complete already" in capsys.readouterr().out
+    assert content(tmp_path / "out") == whole
+    # without waveforms, in the folder of an archive, whose records stay; and with other thresholds
+    assert command("--threshold", 0.6, out=tmp_path / "sds") == 0 and "removed" not in capsys.readouterr().out
+    assert samples(tmp_path / "sds") == samples(tmp_path / "waveforms")
+    fewer = pd.read_csv(tmp_path / "sds" / "picks.csv")
+    assert len(fewer) < len(table) and fewer[["raw", "denoised"]].max(axis=1).min() >= 0.6
+
+
+def test_a_killed_run_continues_to_the_same_lists_to_the_byte(command, tmp_path, capsys):
+    assert command() == 0
+    expected = {x: y for x, y in content(tmp_path / "out").items() if not x.startswith(".")}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": os.environ | {"OMP_NUM_THREADS": "1"}}
+    other = tmp_path / "other"
+    process = command(
+        out=other, run=lambda args: subprocess.Popen([sys.executable, "-m", "seisbench_cdiffsd.cli", *args], **quiet)
+    )
+    deadline = time.time() + 60
+    while len(list(other.rglob("*.csv"))) < 3 and time.time() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL and not (other / "picks.csv").exists()
+    assert command(out=other) == 0 and "complete already" in capsys.readouterr().out
+    assert {x: y for x, y in content(other).items() if not x.startswith(".")} == expected
+    for i in (1, 2):
+        assert command("--shard", f"{i}/2") == 0
+    parts = (tmp_path / "out" / f"picks.{i}-of-2.csv" for i in (1, 2))
+    rows = [row for path in parts for row in path.read_bytes().splitlines()[1:]]
+    assert sorted(rows) == sorted(expected["picks.csv"].splitlines()[1:])
+
+
+def test_dask_workers_write_the_same_lists(command, tmp_path):
+    pytest.importorskip("distributed", reason="needs the extra archive")
+    for workers in (0, 2):
+        assert command("--workers", workers, "--select", "XX.AAA.*", out=tmp_path / f"{workers}") == 0
+    assert content(tmp_path / "0") == content(tmp_path / "2")
+
+
+def test_files_are_picked_and_every_list_has_every_pick(picker, weights, tmp_path, capsys):
+    data = record("AAA", days=1) + record("B.B", days=2, seed=1)
+    data.select(station="B.B")[0].data[1000:] = 0
+    data.write(str(tmp_path / "in.mseed"), format="MSEED")
+    out = tmp_path / "out"
+    given = ["pick", tmp_path / "in.mseed", "--out", out, "--model", weights, *picker, "--figures"]
+    assert cli.main([str(x) for x in given]) == 0, capsys.readouterr()
+    rows = list(csv.DictReader((out / "picks.csv").open()))
+    assert {x["station"] for x in rows} == {"XX.AAA.00", "XX.B.B.00"}
+    assert len(list(out.glob("*.picks.csv"))) == len(list(out.glob("*.png"))) == 3
+    (event,) = obspy.read_events(str(out / "picks.xml"))
+    assert _validate(str(out / "picks.xml")) and event.event_type == "not existing" and not event.origins
+    assert len({x.resource_id.id for x in event.picks}) == len(event.picks) == len(rows) > 10
+    for pick, row in zip(event.picks, rows, strict=True):
+        assert pick.time == obspy.UTCDateTime(row["timestamp"]) == obspy.UTCDateTime(float(row["time"]))
+        assert pick.waveform_id.channel_code == {"P": "HHZ"}.get(row["phase"], pick.waveform_id.channel_code)
+        assert row["channel"].endswith(pick.waveform_id.channel_code) and pick.time_errors.uncertainty > 0
+        assert (pick.phase_hint, pick.method_id.id) == (row["phase"], "smi:local/cdiffsd/PhaseNet-untrained")
+        assert (row["id"], row["type"], row["prob"]) == (row["station"], row["phase"].lower(), row["probability"])
+    pytest.importorskip("pyarrow", reason="needs the extra archive")
+    table, other = pd.read_csv(out / "picks.csv"), pd.read_parquet(out / "picks.parquet")
+    pd.testing.assert_frame_equal(table.drop(columns="timestamp"), other.drop(columns="timestamp"), check_dtype=False)
+    assert (pd.to_datetime(table["timestamp"]) == other["timestamp"]).all()
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ([], "Name files, or an archive with --sds"),
+        (["a", "--sds", "b"], "one of both"),
+        (["--sds", "."], "--sds needs --start and --end"),
+        (["a", "--select", "XX.*"], "are for archives"),
+        (["a", "--picker", "Nothing"], "SeisBench has no model 'Nothing'"),
+        (["a"], "PhaseNet weights 'original' are not in SeisBench's cache.*--download-picker"),
+        (["a", "--weights", "untrained"], "the picker PhaseNet 'untrained' is not calibrated.*Give a threshold"),
+        (["a", "--weights", "untrained", "--threshold", "2"], "threshold must be a probability"),
+        (["a", "--weights", "untrained", "--threshold", ".5"], "a: no such file"),
+        (["--sds", ".", *DAYS, "--waveforms", ".", "--weights", "untrained"], "must be different folders"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(args, said, picker, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([str(x) for x in ("pick", *args)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and re.search(said, error)
+    assert not Path("picks").exists() or not [*Path("picks").iterdir()] or said.startswith("a:")
