@@ -14,7 +14,7 @@ from written import written
 from seisbench_cdiffsd.data import augmentations as aug
 from seisbench_cdiffsd.data import datasets, pairs
 from seisbench_cdiffsd.data.settings import DatasetChoice
-from seisbench_cdiffsd.data.stores import InMemory, Joined, OnDisk
+from seisbench_cdiffsd.data.stores import InMemory, Joined, OnDisk, with_columns
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_odd_rows_of_metadata_are_named_or_do_no_harm(tmp_path, column, value, m
     (table if column else table.iloc[:0]).to_csv(tmp_path / "x" / "metadata.csv", index=False)
     with pytest.raises(ValueError, match=message) if message else nullcontext():
         dataset = datasets.take_split(datasets.open_chosen(DatasetChoice(str(tmp_path / "x"))), "dev")
-        assert len(InMemory(datasets.earthquakes_of(dataset), pairs.target(-np.inf, mute=True))) == 1
+        assert len(InMemory(datasets.earthquakes_of(dataset), pairs.target(-np.inf, mute=True), "stop")) == 1
 
 
 @pytest.mark.parametrize(
@@ -140,6 +140,8 @@ def test_one_dataset_gives_earthquakes_and_noise_of_one_split(mixed):
 
 def test_damaged_records_are_skipped_or_named(mixed):
     assert len(InMemory(mixed, [])) == 7
+    unknown = with_columns(mixed, {aug.RATE_KEY: mixed.metadata[aug.RATE_KEY].where(np.arange(8) > 1)})
+    assert len(InMemory(unknown, [])) == 5 and OnDisk(unknown, []).ready().gigabytes() > 0
     with pytest.raises(ValueError, match=r"Trace \S+ of dataset mixed.* with NaN or infinite samples"):
         InMemory(mixed, [], damaged="stop")
     with pytest.raises(ValueError, match="Trace"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -34,7 +34,8 @@ class OnDisk:
     All records of a dataset, through some steps, read when they are needed. An unusable one is replaced by another,
     always the same one; by the first that is known to be usable, if it has to be.
 
-    :param damaged: "skip" records with NaN or infinite samples or without a component, or "stop"
+    :param damaged: "stop" at records that cannot be read, with NaN or infinite samples, or without a component, or
+        "skip" them
     :raises ValueError: If the components are not ZNE, the dimensions not NCW, or records lack a component, unless these
         are skipped
     """
@@ -83,7 +84,7 @@ class OnDisk:
         return " ".join(_hash_of(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
     def read(self, index: int) -> Sample | None:
-        """A record, or None if it is not usable; ValueError if it cannot be read, or is damaged and not skipped."""
+        """A record, or None if it is not usable; ValueError if it is damaged, and such records are not skipped."""
         try:
             with self._naming(index):
                 waveform, metadata = self._recorded(index)
@@ -100,6 +101,11 @@ class OnDisk:
                     raise Unusable("silent")
         except Unusable as reason:
             self.left_out[str(reason)] += 1
+            return None
+        except ValueError:
+            if self.damaged == "stop":
+                raise
+            self.left_out["that cannot be read"] += 1
             return None
         return np.ascontiguousarray(waveform, dtype=np.float32), metadata
 
@@ -120,10 +126,10 @@ class OnDisk:
         """Memory that all records take at 100 Hz, estimated from a few of them."""
         sizes = []
         for probe in np.unique(np.linspace(0, len(self.dataset) - 1, PROBES).astype(int)):
-            with self._naming(probe):
+            with suppress(ValueError), self._naming(probe):  # which is told when the record is needed
                 waveform, metadata = self._recorded(probe)
                 sizes.append(waveform.size * SAMPLING_RATE / metadata[RATE_KEY])
-        return 4e-9 * float(np.mean(sizes)) * len(self.dataset)
+        return 4e-9 * float(np.mean(sizes or [0])) * len(self.dataset)
 
     @contextmanager
     def _naming(self, index: int) -> Iterator[None]:

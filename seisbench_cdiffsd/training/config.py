@@ -104,7 +104,7 @@ class TrainingConfig(Settings):
     :param seed: Seed of the weights and of all random draws
     :param splits: Splits of the datasets to train on and to validate on
     :param memory: Gigabytes that the waveforms of a dataset may take in each process; larger ones are read when needed
-    :param damaged: "stop" at a record with NaN or infinite samples or without one of three components, or "skip" it
+    :param damaged: "stop" at a record that cannot be read, with NaN, or without one of three components, or "skip" it
     :param device: Device such as "cpu", "cuda", "cuda:1" or "mps", or "auto"
     :param devices: Devices of that kind on each node, or CPU processes; each takes its part of every batch
     :param nodes: Nodes, such as those of a Slurm allocation
