@@ -386,19 +386,31 @@ def _with_intervals(
     table, groups = [], rows.groupby(list(by))
     for key, statistics in drawn.items():
         group = groups.get_group(key)
-        counts = {f"{unit}s": group[unit].nunique() for unit in UNITS if unit in group}
-        units, counts["independent"] = len(counts), min(*counts.values(), least)
+        units = len([unit for unit in UNITS if unit in group])
         if reference is not None:
             other = drawn.get((reference, *key[1:]), {})
             statistics = {name: other[name] - values for name, values in statistics.items() if name in other}
         for metric, values in statistics.items():
             draws = [x[np.isfinite(x)] for x in values[1:].reshape(units, -1)]
             intervals = [np.percentile(x, ENDS) for x in draws if len(x)]
+            own = group[_counted(group, metric)]
+            counts = {f"{unit}s": own[unit].nunique() for unit in UNITS if unit in group}
+            counts["independent"] = min(*counts.values(), least)
             enough = counts["independent"] >= FEWEST and intervals
             low, high = max(intervals, key=np.ptp) if enough else (np.nan, np.nan)
             numbers = {"metric": metric, "value": values[0], "low": low, "high": high}
-            table.append({**dict(zip(by, key, strict=True)), **numbers, **counts, "records": len(group)})
+            table.append({**dict(zip(by, key, strict=True)), **numbers, **counts, "records": len(own)})
     return pd.DataFrame(table)
+
+
+def _counted(rows: pd.DataFrame, metric: str) -> pd.Series:
+    """Which rows a metric is made of: those with a value, a label, or a pick that matches one."""
+    stem = next((x[:-5] for x in rows if x.endswith("_label") and metric.startswith(x[:-5])), None)
+    if stem is None:
+        column = "log10_amplitude" if metric.startswith(("amplitude", "magnitude")) else metric
+        return rows[column].notna() if column in rows else rows["denoiser"].notna()
+    residuals = metric.removeprefix(stem) in ("mean", "median", "std", "early")
+    return rows[f"{stem}residual"].notna() if residuals else rows[f"{stem}label"].astype(bool)
 
 
 def _statistics(rows: pd.DataFrame, weights: Floats) -> dict[str, Floats]:

@@ -180,6 +180,8 @@ def test_fewer_than_ten_earthquakes_or_stations_have_no_interval(few):
     assert row["value"] == 19.5 and np.isnan([row["low"], row["high"]]).all() and row["independent"] == 9
     low, high = interval(rows.assign(**{few: rows[few] % 10}))
     assert low < 19.5 < high
+    row = evaluation.summarize(rows.assign(sdr_db=rows["sdr_db"].where(rows["event"] < 9))).iloc[0]
+    assert np.isnan([row["low"], row["high"]]).all() and row["independent"] == row["records"] == 9
 
 
 def test_thresholds_are_those_of_all_records_and_recalls_those_of_each_group():
