@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,6 @@ BROKEN_DOWN = (
     ("paper", "station_seen", "PhaseNet_P_recall_0.5", "P recall by whether the station is in the training split"),
     ("paper", "region_seen", "PhaseNet_P_recall_0.5", "P recall by whether the region is in the training split"),
     ("window", "input_snr_db", "sdr_db", "SDR (dB) by the SNR of the window (dB)"),
-    ("window", "input_snr_db", "PhaseNet_P_recall_0.5", "P recall by the SNR of the window (dB)"),
     ("noise", "kind", "PhaseNet_P_per_hour", "Minutes of noise an hour with a false P pick, by kind of noise"),
 )
 #: Curves, from back to front: colour, line style and width.
@@ -82,6 +82,16 @@ CURVES = {
 AT_EQUAL = ("noisy", "band-pass 2-20 Hz", "DeepDenoiser", WAVEFORMS, f"{PICKING} + noisy", PICKING)
 #: Minutes of noise an hour with a false pick, along the axis of the figure.
 AXIS = tuple(np.geomspace(0.5, 50, 25).round(2))
+#: What networks were trained on, datasets in ``../shared/data`` and simulated earthquakes.
+TRAINED_ON = dict.fromkeys(("DeepDenoiser", "SeisDAE"), "events, noise")
+TRAINED_ON |= dict.fromkeys((PICKING, WAVEFORMS), "events, noise, simulated")
+#: Of continuous records: the rate of picks, and the noise added, of which tables and figures show events.
+AT_RATE, SHOWN_NOISE = 50, ("as recorded", "noise at -5 dB")
+CONTINUOUS = {
+    "networks": f"Networks: events above chance at {AT_RATE} P picks an hour of a station (± the root of those found)",
+    "located": "Networks: earthquakes located (by chance), and at uturuncu: right, more than 10 km off, false",
+    "day": "A day of one station",
+}
 #: Tables of other columns than statistics.
 COSTS = {
     "damage": "Damaged streams of ten minutes, without noise left in: denoise, and SeisBench's annotate",
@@ -162,7 +172,7 @@ class Report:
         """All tables that there are, by title."""
         more, parts = self.shown(True), {}
         title = "The paper's protocol: noise of 0.40 to 0.65 of the record's maximum"
-        parts[title] = self._columns(HEADLINE, more)
+        parts[title] = self._columns(HEADLINE, more, TRAINED_ON)
         heads = ("SDR (dB)", "correlation", "P", "S", "EQTransformer P", "EQTransformer S")
         columns = {HEADLINE[head][1]: head for head in heads}
         parts[f"{PICKING}, minus the other rows"] = self._intervals("paper", "difference", columns, more)
@@ -172,7 +182,8 @@ class Report:
             title = f"{picker}: recall where so many minutes of reversed noise an hour hold a false pick"
             parts[title] = self._intervals("equal", "all", columns, more)
         for name, group, metric, title in BROKEN_DOWN:
-            parts[title] = self._intervals(name, group, {metric: ""}, more if name == "noise" else ())
+            parts[title] = self._intervals(name, group, {metric: ""})
+        parts |= self._continuous()
         ladder = ["noisy", *(f"{share:.0%} recovered" for share in RECOVERED), "clean"]
         parts["Controls, and records that are recovered in part"] = self._columns(CONTROL, [*CONTROLS, *ladder])
         for name, title in (("natural", "Naturally noisy records"), ("left_alone", "Clean records, nothing mixed")):
@@ -184,7 +195,7 @@ class Report:
             ):  # speed needs an idle machine, damage is a question apart
                 parts[title] = markdown(self.tables[name])
         if self.missing:
-            parts["Not available"] = markdown(pd.DataFrame(self.missing.items(), columns=["", "why"]))
+            parts["Not available"] = "\n".join(f"- {name}: {why}" for name, why in self.missing.items())
         return {title: table for title, table in parts.items() if table}
 
     def shown(self, more: bool = False) -> list[str]:
@@ -196,17 +207,26 @@ class Report:
         return [*SHOWN[:-1], *others, *own, SHOWN[-1]]
 
     def write(self) -> None:
-        """Write CSV, Markdown, figures and environment; in full, the README too."""
+        """
+        Write CSV, Markdown, figures and environment; in full, the README too. Tables of other runs in the folder stay;
+        the environment has the command of each.
+        """
         if self.folder is None or not self.tables:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, table in self.tables.items():
             form = "%.4g" if "metric" in table else None  # costs are rounded already
             table.to_csv(self.folder / f"{name}.csv", index=False, float_format=form)
-        self.about = {**environment(), "command": self.command, **self.about, "missing": self.missing}
-        (self.folder / "environment.json").write_text(json.dumps(self.about, indent=2) + "\n")
+        path, now = self.folder / "environment.json", {**environment(), "command": self.command}
+        before = json.loads(path.read_text()) if path.is_file() else {}
+        made = {name: {key: now[key] for key in ("command", "commit")} for name in self.tables}
+        is_first = "paper" in self.tables or "mixtures" not in before
+        self.about = {**now, **self.about, "missing": self.missing} if is_first else before
+        self.about["tables"] = before.get("tables", {}) | made
+        path.write_text(json.dumps(self.about, indent=2) + "\n")
         for name, figure in (self.figures | figures(self.tables, self.rows)).items():
             figure.savefig(self.folder / f"{name}.png", dpi=110)
+        self.tables = Report.read(self.folder).tables
         self.write_documents()
 
     def write_documents(self) -> None:
@@ -221,7 +241,7 @@ class Report:
             "",
         ]
         for title, table in self.markdown().items():
-            lines += [f"## {title}", "", table, ""]
+            lines += [f"## {title}", "", *self._made_by(title), table, ""]
         lines += [f"![{figure.stem}]({figure.name})" for figure in sorted(self.folder.glob("*.png"))]
         (self.folder / "results.md").write_text("\n".join(lines) + "\n")
         if self.readme is None or not {"paper", "noise", "equal"} <= set(self.tables):
@@ -237,7 +257,35 @@ class Report:
         after = rest.split(MARKS[1])[1]
         self.readme.write_text(f"{before}{MARKS[0]}\n{text}\n\n{table}\n{MARKS[1]}{after}")
 
-    def _columns(self, columns: Columns, rows: Sequence[str] = ()) -> str:
+    def _made_by(self, title: str) -> list[str]:
+        """The command of a table that is not that of the first one."""
+        name = next((name for name, known in CONTINUOUS.items() if known == title), None)
+        made = self.about.get("tables", {}).get(name)
+        return [f"By `{made['command']}` at commit {made['commit'][:10]}.", ""] if made else []
+
+    def _continuous(self) -> dict[str, str]:
+        """Tables of networks and of a day, by title; those of networks have a column for each input of the picker."""
+        parts = {}
+        if "networks" in self.tables:
+            table = self.tables["networks"].astype({"picks an hour": float, "found": float, "true": float})
+            table = table[(table["picks an hour"] == AT_RATE) & table["noise"].isin(SHOWN_NOISE)]
+            text = [f"{true:.0f} ± {found**0.5:.0f}" for true, found in zip(table["true"], table["found"], strict=True)]
+            parts[CONTINUOUS["networks"]] = _by_input(table.assign(text=text), ["network", "noise"])
+        if "located" in self.tables:
+            table = self.tables["located"].replace("", np.nan)
+            table = table[(table["network"] != "uturuncu") | (table["picks an hour"].astype(float) == AT_RATE)]
+            text = [
+                f"{row.located} ({row.chance})"
+                if pd.notna(row.chance)
+                else f"{row.located}, {row.mislocated}, {row.false}"
+                for row in table.itertuples()
+            ]
+            parts[CONTINUOUS["located"]] = _by_input(table.assign(text=text), ["network", "noise", "picks an hour"])
+        if "day" in self.tables:
+            parts[CONTINUOUS["day"]] = markdown(self.tables["day"])
+        return parts
+
+    def _columns(self, columns: Columns, rows: Sequence[str] = (), trained_on: Mapping[str, str] | None = None) -> str:
         """Values of several tables over all records, if there is the first one; a row for each denoiser."""
         if next(iter(columns.values()))[0] not in self.tables:
             return ""
@@ -245,6 +293,8 @@ class Report:
         for head, (name, metric, form) in columns.items():
             if name in self.tables and metric in set(self.tables[name]["metric"]):
                 shown[head] = self.value(name).xs(metric, level="metric").map(form, na_action="ignore")
+        if trained_on:
+            shown["trained on"] = pd.Series(trained_on)
         return self._table(pd.DataFrame(shown), rows)
 
     def _intervals(self, name: str, group: str, metrics: Mapping[str, str], rows: Sequence[str] = ()) -> str:
@@ -266,6 +316,13 @@ class Report:
         order = [name for name in (rows or self.shown()) if name in wide.index]
         wide = wide.loc[order].astype(object).fillna("-")
         return markdown(wide.rename_axis("").reset_index()) if order else ""
+
+
+def _by_input(table: pd.DataFrame, keys: list[str]) -> str:
+    """Texts with a row for each kind of record, and a column for each input, in the order in which they come."""
+    names, order = table["input"].unique(), table[keys].drop_duplicates()
+    wide = table.pivot(index=keys, columns="input", values="text")[names].reset_index()
+    return markdown(order.merge(wide, on=keys))
 
 
 def with_interval(value: float, low: float, high: float, independent: float) -> str:
@@ -316,7 +373,27 @@ def figures(tables: Mapping[str, pd.DataFrame], rows: Mapping[str, pd.DataFrame]
         result["recall_by_p_snr"] = by_class(tables["paper"], "p_snr_class", "SNR of P (dB)", metrics)
     if "equal" in tables and {"paper", "noise"} <= set(rows):
         result["recall_by_false_picks"] = by_false_picks(rows["paper"], rows["noise"])
+    if "networks" in tables:
+        result["network_events"] = by_pick_rate(tables["networks"])
     return {name: figure for name, figure in result.items() if figure.axes[0].lines}
+
+
+def by_pick_rate(table: pd.DataFrame) -> Figure:
+    """Coincident events above chance against the rate of picks: a column for each network, a row for each noise."""
+    table = table.astype({"picks an hour": float, "true": float})
+    names, levels = table["network"].unique(), [x for x in SHOWN_NOISE if x in set(table["noise"])]
+    figure = Figure(figsize=(4 * len(names) + 2, 3.2 * len(levels)), layout="constrained")
+    axes = figure.subplots(len(levels), len(names), squeeze=False, sharex=True)
+    for (row, level), (column, name) in product(enumerate(levels), enumerate(names)):
+        ax, part = axes[row, column], table[(table["network"] == name) & (table["noise"] == level)]
+        for what, line in part.groupby("input", sort=False):
+            colour, style, width = CURVES.get("noisy" if what == "raw" else what, ("#009e73", "-", 1.5))
+            ax.plot(line["picks an hour"], line["true"], style, color=colour, lw=width, label=what, marker=".")
+        ax.set(xscale="log", yscale="symlog", title=f"{name}, {level}")
+        ax.set_ylim(0, max(10.0, 1.5 * part["true"].max()))
+        ax.set_xlabel("P picks an hour of a station" if row == len(levels) - 1 else "")
+        ax.set_ylabel("events above chance" if column == 0 else "")
+    return finish(figure)
 
 
 def by_class(table: pd.DataFrame, group: str, what: str, metrics: Mapping[str, str]) -> Figure:

@@ -28,7 +28,7 @@ RATES, LOCATED_AT = (5, 10, 20, 50, 100, 200), (20, 50)
 #: SNRs in dB of the noise added, or none; in a small run a few of them.
 LEVELS, FEW = (None, 0.0, -5.0, -10.0), (-5.0,)
 #: Random shifts of stations for the earthquakes that chance locates.
-SHIFTS = 3
+SHIFTS = 2
 
 
 @pytest.fixture(scope="module")
