@@ -175,7 +175,7 @@ def test_a_report_is_written_with_the_readme_and_read_again(tmp_path, small_run)
     assert all(f"| {name} " in text for name in ("noisy", baselines.PICKING, "oracle mask"))
     assert len({len(line) for line in text.splitlines() if line.startswith("|")}) == 1  # aligned
     written = (tmp_path / "results.md").read_text()
-    assert "| DeepDenoiser | no weights |" in written and "| 75% recovered " in written
+    assert "- DeepDenoiser: no weights" in written and "| 75% recovered " in written
     names = {path.name for path in tmp_path.iterdir()}
     assert {"paper.csv", "environment.json", "quality_by_snr.png", "recall_by_false_picks.png"} <= names
 
@@ -189,6 +189,16 @@ def test_a_report_is_written_with_the_readme_and_read_again(tmp_path, small_run)
     readme.write_text(text.replace("oracle", "other"))
     report.Report.read(tmp_path, readme).write_documents()
     assert (tmp_path / "results.md").read_text() == written and readme.read_text() == text
+
+    later = report.Report(tmp_path, None, "pytest another")
+    rows = [{"network": "ice", "noise": "as recorded", "input": x, "picks an hour": 50, "found": 9} for x in "ab"]
+    later.tables["networks"] = pd.DataFrame(rows).assign(chance=[1.0, 0.2], true=[8.0, 8.8], least=0.5)
+    later.write()
+    added = (tmp_path / "results.md").read_text()
+    assert "Written by `pytest benchmarks`" in added and "By `pytest another` at commit" in added
+    assert "| ice     | as recorded | 8 ± 3 | 9 ± 3 |" in added
+    kept = [line for line in written.splitlines() if line.startswith("|")]
+    assert set(kept) <= set(added.splitlines()) and (tmp_path / "network_events.png").is_file()
 
 
 def test_the_committed_results_are_made_with_the_committed_options_and_can_be_read():
