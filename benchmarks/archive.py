@@ -1,6 +1,5 @@
-"""Archives: are reruns after faults identical, what does a second worker bring, what does a year cost?
+"""Archives: what does a second worker bring, what does a year cost?
 
-    python benchmarks/archive.py faults      # kills, damage, loss and a full disk, then a rerun that must be the same
     python benchmarks/archive.py scaling     # the same archive by one and by two workers
     python benchmarks/archive.py memory      # the largest memory for one and for several days of a station
     python benchmarks/archive.py cost        # what a year of 100 stations costs, from what was measured
@@ -13,9 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shlex
-import signal
 import subprocess
 import sys
 import tempfile
@@ -25,7 +22,6 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import psutil
 from obspy import Stream, Trace, UTCDateTime
 from report import RESULTS, environment
 
@@ -61,71 +57,13 @@ def command(args: argparse.Namespace, source: Path, out: Path, days: int, worker
     return [sys.executable, "-m", "seisbench_cdiffsd.cli", *map(str, parts)]
 
 
-def day_files(out: Path, since: float = 0) -> list[Path]:
-    """The day files of an archive that were made since some time."""
-    return [path for path in sorted(out.rglob("[!.]*.D.20*")) if path.stat().st_mtime >= since]
+def day_files(out: Path) -> list[Path]:
+    """The day files of an archive."""
+    return sorted(out.rglob("[!.]*.D.20*"))
 
 
 def content(out: Path) -> dict[str, bytes]:
     return {str(path.relative_to(out)): path.read_bytes() for path in day_files(out)}
-
-
-def limited() -> None:
-    """A disk that is full in the middle of a file."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
-
-
-def faults(args: argparse.Namespace, folder: Path) -> dict:
-    """Disturb runs at random moments; then an undisturbed run must write what a single undisturbed run writes."""
-    generator = np.random.default_rng(args.seed)
-    source, out = folder / "in", folder / "out"
-    paths = make_archive(source, args.stations, args.days, minutes=6)
-    whole = {path: path.read_bytes() for path in paths}
-    subprocess.run(command(args, source, folder / "undisturbed", args.days, args.workers), check=True)
-    events = []
-    kinds = ["worker", "worker", "scheduler", "scheduler", "damage", "loss"] * args.rounds
-    for kind in ["full disk", *generator.permutation(kinds)]:
-        begun, full = time.time(), limited if kind == "full disk" else None
-        process = subprocess.Popen(command(args, source, out, args.days, args.workers), preexec_fn=full)
-        moment = int(generator.uniform(0.1, 0.7) * len(paths))
-        while process.poll() is None and len(day_files(out, begun)) < moment:
-            time.sleep(0.02)
-        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        for child in children if kind == "worker" else ():
-            if "spawn_main" in " ".join(child.cmdline()):
-                child.kill()
-        if kind == "scheduler":
-            process.kill()  # it lives in the main process
-        for path in generator.choice(paths, 5, replace=False) if kind in ("damage", "loss") else ():
-            if kind == "loss":
-                path.unlink(missing_ok=True)
-                continue
-            data = np.frombuffer(whole[path], dtype=np.uint8).copy()
-            data[generator.integers(0, len(data), 500)] = generator.integers(0, 256, 500)
-            path.write_bytes(data.tobytes())
-        process.wait()
-        psutil.wait_procs(children, timeout=120)
-        count = len(day_files(out, begun))
-        events.append({"kind": kind, "after": moment, "exit status": process.returncode, "written": count})
-        half = [name for name, data in content(out).items() if len(data) % 4096 or not data]
-        assert not half, half
-        for path, data in whole.items():
-            if not path.exists() or path.read_bytes() != data:
-                path.write_bytes(data)
-        # most of the output is removed, or else later runs would have nothing to do
-        for path in generator.permutation(day_files(out))[::-1][len(paths) // 4 :]:
-            path.unlink()
-    last = subprocess.run(command(args, source, out, args.days, args.workers), check=False).returncode
-    expected, found = content(folder / "undisturbed"), content(out)
-    return {
-        "station-days": args.stations * args.days,
-        "day files": len(expected),
-        "events": events,
-        "exit status of the rerun": last,
-        "equal to the byte": found == expected,
-        "files left over": len(list(out.rglob("*.part*"))),
-    }
 
 
 def scaling(args: argparse.Namespace, folder: Path) -> dict:
@@ -173,9 +111,9 @@ def cost(args: argparse.Namespace, folder: Path) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=["faults", "scaling", "memory", "cost"])
-    # minutes are those on each side of midnight of scaling; workers, rounds and seed are those of faults
-    numbers = {"steps": 2, "stations": 8, "days": 3, "minutes": 30.0, "workers": 2, "rounds": 1, "seed": 0}
+    parser.add_argument("name", choices=["scaling", "memory", "cost"])
+    # minutes are those on each side of midnight of scaling
+    numbers = {"steps": 2, "stations": 8, "days": 3, "minutes": 30.0}
     for name, default in {"weights": "base", **numbers}.items():
         parser.add_argument(f"--{name}", type=type(default), default=default, help="(%(default)s)")
     args = parser.parse_args()

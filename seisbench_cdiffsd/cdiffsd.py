@@ -88,7 +88,6 @@ def sample(
     :param denoise: Estimates clean records from records at any levels
     :param noisy: Observed records
     :param steps: Number of evaluations of `denoise`
-    :param schedule: Degradation
     :return: Estimates of the clean records
     """
     x = noisy
@@ -428,7 +427,6 @@ class CDiffSD(WaveformModel):
         normalisation.
 
         :param batch: What :py:meth:`forward` returns for the observation, level 1
-        :param piggyback: Normalised windows and their factors
         :return: Denoised windows (batch, samples, component)
         """
         noisy, factor = piggyback
@@ -516,8 +514,7 @@ class CDiffSD(WaveformModel):
         """All arguments of the constructor that define the model."""
         names = ["schedule", "in_samples", "sampling_rate", "component_order", "norm"]
         names += ["filter_args", "filter_kwargs", "presence"]
-        arguments = {name: getattr(self, name) for name in names}
-        return {"network": self.network_name, **arguments}
+        return {"network": self.network_name} | {x: getattr(self, x) for x in names}
 
 
 def _is_number(value: Any, below: float) -> bool:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from obspy import Stream, Trace, UTCDateTime
 
 from seisbench_cdiffsd.streams.filtering import design_filter, filtered, min_sampling_rate
+from seisbench_cdiffsd.streams.pieces import is_usable
 
 #: Colours of the phases, distinct also to the colour-blind.
 PHASES = {"P": "#0072b2", "S": "#d55e00"}
@@ -73,7 +74,7 @@ def plot_denoised(
     :return: The figure
     :raises ValueError: If `noisy` has no trace with samples
     """
-    shown = [trace for trace in noisy if _is_drawn(trace)]
+    shown = [trace for trace in noisy if len(trace) and is_usable(trace)]
     if not shown:
         raise ValueError("There is nothing to plot: the stream has no samples.")
     ids = sorted({trace.id for trace in shown}, key=lambda id_: ("ZN1E2".find(id_[-1]) % 6, id_))
@@ -91,7 +92,7 @@ def plot_denoised(
         mean = 0.0
         for ax, (name, stream) in zip(row, columns.items(), strict=True):
             filters = None if name == "denoised" or filter_args is None else (filter_args, dict(filter_kwargs or {}))
-            traces = [trace for trace in stream if trace.id == id_ and _is_drawn(trace)]
+            traces = [trace for trace in stream if trace.id == id_ and len(trace) and is_usable(trace)]
             curves = [_values(trace, filters) for trace in traces]
             if name == "noisy":
                 values = np.concatenate(curves)
@@ -128,10 +129,6 @@ def plot_denoised(
             warnings.filterwarnings("ignore", message="Glyph")  # of codes from data
             figure.savefig(path, format=Path(path).suffix.removeprefix(".") or "png")
     return figure
-
-
-def _is_drawn(trace: Trace) -> bool:
-    return len(trace) > 0 and trace.stats.sampling_rate > 0 and trace.data.dtype.kind in "iufb"
 
 
 def _within(picks: pd.DataFrame | None, start: UTCDateTime, end: UTCDateTime) -> list[Any]:

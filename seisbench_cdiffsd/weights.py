@@ -42,11 +42,6 @@ class CDiffSD(cdiffsd.CDiffSD):
         """Denoise windows: :py:func:`.denoising.restore` with this model, by default with no noise."""
         return denoising.restore(self, windows, {**self.default_args, "dry": 0.0, **options})
 
-    @property
-    def min_sampling_rate(self) -> float:
-        """Channels at this sampling rate in Hz, or a lower one, have nothing in the band of the model."""
-        return denoising.min_sampling_rate(self)
-
     @classmethod
     def shipped_path(cls) -> Path:
         """Folder of the shipped weights: inside an installed package, next to the package in a checkout."""

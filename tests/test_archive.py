@@ -674,8 +674,8 @@ def test_damage_and_loss_in_mid_run_are_repaired_by_the_next(settings):
 def test_a_killed_scheduler_costs_nothing_but_time(settings, started):
     import psutil
 
+    children = until(lambda: psutil.Process(started.pid).children(recursive=True), started)
     until(lambda: samples(settings.out), started)
-    children = psutil.Process(started.pid).children(recursive=True)
     started.kill()
     started.communicate(timeout=60)
     psutil.wait_procs(children, timeout=60)

@@ -27,19 +27,7 @@ from seisbench_cdiffsd.training import trainer
 from seisbench_cdiffsd.weights import load
 
 ROOT = Path(__file__).parents[1]
-SMALL = [
-    "--batch-size",
-    "4",
-    "--validate-every",
-    "3",
-    "--validation_events=1",
-    "--warmup",
-    "2",
-    "--threads",
-    "1",
-    "--window",
-    "1000",
-]
+SMALL = ["--batch-size=4", "--validate-every=3", "--validation_events=1", "--warmup=2", "--threads=1", "--window=1000"]
 
 
 def command(folders, out, *more, steps=12):

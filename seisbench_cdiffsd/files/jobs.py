@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 from obspy import UTCDateTime
 
-from seisbench_cdiffsd.denoising import fingerprint, margin
+from seisbench_cdiffsd.denoising import fingerprint, margin, min_sampling_rate
 from seisbench_cdiffsd.files.console import one_line
 from seisbench_cdiffsd.files.ledger import Entry, Outcome
 from seisbench_cdiffsd.files.reading import EXAMPLE, LONG_GAP, Block, Source, index, state
 from seisbench_cdiffsd.files.writing import Output, Unwritable, written_as
 from seisbench_cdiffsd.streams.components import COMPONENTS, Component, assign
+from seisbench_cdiffsd.streams.pieces import listed
 from seisbench_cdiffsd.weights import CDiffSD
 
 #: Longest record, in seconds, that gets a figure, and picks before and after.
@@ -34,19 +35,8 @@ SHORT = 3600.0
 #: Longest record of an instrument, in seconds, that becomes one file; longer ones become a file for each day.
 LONGEST = 90000.0
 #: Modules that decide what becomes of a file, from this folder; those that denoise are in the model's fingerprint.
-CODE = (
-    "extras.py",
-    "jobs.py",
-    "picks.py",
-    "reading.py",
-    "sds.py",
-    "work.py",
-    "writing.py",
-    "../picking.py",
-    "../plotting.py",
-)
-#: At most so many ids and files are named in a message.
-NAMED = 6
+CODE = ["extras.py", "jobs.py", "picks.py", "reading.py", "sds.py", "work.py", "writing.py"]
+CODE += ["../picking.py", "../plotting.py"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +66,7 @@ class Settings:
 
     @classmethod
     def of(cls, model: CDiffSD, out: Path, **kwargs: Any) -> Settings:
-        least, reach = model.min_sampling_rate, margin(model)
+        least, reach = min_sampling_rate(model), margin(model)
         return cls(out=out, model=fingerprint(model), least=least, reach=reach, **kwargs)
 
     def key(self, *parts: Any) -> str:
@@ -247,11 +237,6 @@ def identity(path: Path) -> tuple[int, int] | None:
         known = path.stat()
         return known.st_dev, known.st_ino
     return None
-
-
-def listed(names: Iterable[str]) -> str:
-    first = [*names]
-    return ", ".join(first[:NAMED]) + (f" and {len(first) - NAMED} more" if len(first) > NAMED else "")
 
 
 def _clashes(ids: Iterable[str], components: Mapping[str, Component], settings: Settings) -> dict[str, str]:

@@ -16,10 +16,11 @@ from pathlib import Path
 from obspy import UTCDateTime
 
 from seisbench_cdiffsd.files.console import one_line
-from seisbench_cdiffsd.files.jobs import Job, Part, Settings, Target, identity, listed
+from seisbench_cdiffsd.files.jobs import Job, Part, Settings, Target, identity
 from seisbench_cdiffsd.files.ledger import Outcome
 from seisbench_cdiffsd.files.reading import Block, Source, Unavailable, index
 from seisbench_cdiffsd.streams.components import COMPONENTS, Component, assign
+from seisbench_cdiffsd.streams.pieces import listed
 
 #: Letters and digits only, so no code can lead out of the folder of the outputs.
 NAME = re.compile(r"([A-Z0-9]{1,2})\.([A-Z0-9]{1,5})\.([A-Z0-9]{0,2})\.([A-Z0-9]{3})\.D\.(\d{4})\.(\d{3})", re.ASCII)

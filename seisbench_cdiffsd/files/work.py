@@ -23,13 +23,13 @@ from seisbench_cdiffsd.denoising import check_pieces, margin
 from seisbench_cdiffsd.files import ledger
 from seisbench_cdiffsd.files.console import one_line
 from seisbench_cdiffsd.files.extras import Extras
-from seisbench_cdiffsd.files.jobs import Part, Record, Settings, jobs_of_files, listed
+from seisbench_cdiffsd.files.jobs import Part, Record, Settings, jobs_of_files
 from seisbench_cdiffsd.files.ledger import Entry, Outcome
 from seisbench_cdiffsd.files.reading import ReadError, between, index, state
 from seisbench_cdiffsd.files.sds import Day, channel_day
 from seisbench_cdiffsd.files.writing import Output, Unwritable, folder_for, replacing
 from seisbench_cdiffsd.picking import NOT_PICKED
-from seisbench_cdiffsd.streams.pieces import LARGEST, SAME_RATE
+from seisbench_cdiffsd.streams.pieces import LARGEST, SAME_RATE, listed
 from seisbench_cdiffsd.weights import CDiffSD
 
 #: An instrument over a span of time, and the files to write of it.

@@ -39,8 +39,8 @@ DRIFT = 2e-6
 #: thousands of times as long.
 SPARSE = 10_000, 10
 
-#: A warning lists this many channels, and counts the rest.
-MOST_LISTED = 20
+#: A message lists this many channels or files, and counts the rest.
+MOST_LISTED = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +113,7 @@ def instruments(
         ("with components at different sampling rates, each denoised without the others", _mixed(groups)),
     ):
         if channels:
-            logger.warning(f"Channels {what}: {listed(channels)}")
+            logger.warning(f"Channels {what}: {listed(sorted(channels))}")
     return groups
 
 
@@ -161,9 +161,10 @@ def _mixed(groups: list[tuple[str, list[Member]]]) -> set[str]:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names in order, the first few of many."""
-    first, rest = sorted(names)[:MOST_LISTED], len(set(names)) - MOST_LISTED
-    return ", ".join(first) + (f" and {rest} more" if rest > 0 else "")
+    """Names, the first few of many."""
+    first = [*names]
+    rest = len(first) - MOST_LISTED
+    return ", ".join(first[:MOST_LISTED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def cut(source: int, trace: Trace, row: int, limit: float, rate: float) -> Iterator[Piece]:

@@ -245,9 +245,11 @@ def records(
                 record.covered &= record.covered.all(axis=0)
             yield record
     if doubled:
-        logger.warning(f"Channels with horizontal components 12 as well as NE, 12 denoised apart: {listed(doubled)}")
+        logger.warning(
+            f"Channels with horizontal components 12 as well as NE, 12 denoised apart: {listed(sorted(doubled))}"
+        )
     if contradicting:
-        where = listed([f"{channel} (record from {start})" for channel, start in contradicting.items()])
+        where = listed(f"{channel} (record from {start})" for channel, start in sorted(contradicting.items()))
         logger.warning(f"Channels whose traces overlap and disagree, their mean is used: {where}")
 
 
