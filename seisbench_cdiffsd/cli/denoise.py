@@ -99,7 +99,6 @@ def prepared(args: argparse.Namespace, **more: Any) -> tuple[Any, Any]:
         options = resolved(model, args.purpose, asked)
     except ValueError as error:
         raise CommandError(one_line(error)) from error
-    weights = args.weights or DEFAULT
     more["weights"] = str(Path(weights).absolute()) if "/" in weights else weights
     more |= {name: getattr(args, name) for name in ("encoding", "scale", "location", "verify")}
     return model, Settings.of(model, options=options, components=dict(args.components), **more)
