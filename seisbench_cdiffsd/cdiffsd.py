@@ -340,6 +340,8 @@ class CDiffSD(WaveformModel):
         "blinding": ("Samples to discard on each side of each window", (0, 0)),
         "steps": ("Evaluations of the network; 1 is direct denoising", 2),
         "dry": ("Share of the removed noise that stays, from 0 to below 1", 0.1),
+        "detection": ("Whether to return the probability of an earthquake", False),
+        "detection_threshold": ("Least probability of a detection", 0.67),
     }
 
     def __init__(
@@ -379,7 +381,7 @@ class CDiffSD(WaveformModel):
             in_samples=in_samples,
             output_type="array",
             pred_sample=(0, in_samples),
-            labels=list(component_order),
+            labels=[*component_order, "Detection"],
             sampling_rate=sampling_rate,
             component_order=component_order,
             filter_args=filter_args,
@@ -427,7 +429,8 @@ class CDiffSD(WaveformModel):
         normalisation.
 
         :param batch: What :py:meth:`forward` returns for the observation, level 1
-        :return: Denoised windows (batch, samples, component)
+        :return: Denoised windows (batch, samples, component); with `detection`, the
+            probability of an earthquake in the window follows the components
         """
         noisy, factor = piggyback
         option = partial(self._argdict_get_with_default, argdict)
@@ -441,14 +444,23 @@ class CDiffSD(WaveformModel):
 
         clean = sample(denoise, noisy, steps, SCHEDULES[self.schedule])
         noise = noisy - clean
-        if self.presence and dry > 0:
+        if self.presence:
             log_odds = torch.stack([odds for _, odds in answers]).mean(0)
+        if self.presence and dry > 0:
             trust = (2 * (log_odds - math.log(DOUBTED_BELOW))).clamp(max=0).exp()
             clean = trust.clamp(min=dry)[:, None, None] * clean
         denoised = ((clean + dry * noise) * factor).transpose(1, 2)
+        if option("detection"):
+            probable = log_odds.sigmoid()[:, None, None] * (factor > 0)
+            denoised = F.pad(denoised, (0, 1)) + F.pad(probable, (3, 0))
         denoised[:, :before] = torch.nan
         denoised[:, denoised.shape[1] - after :] = torch.nan
         return denoised
+
+    def classify_stream_pre(self, stream: Stream, argdict: dict[str, Any]) -> Stream:
+        """Ask for the probability of an earthquake, if the weights tell it."""
+        argdict.setdefault("detection", self.presence)
+        return super().classify_stream_pre(stream, argdict)
 
     def stream_to_array(self, traces: Stream, argdict: dict[str, Any]) -> Any:
         """As in SeisBench; the channels of an instrument are noted in its name."""
@@ -468,15 +480,26 @@ class CDiffSD(WaveformModel):
         for channel in filter(None, prediction.stations[0].split(".")[-1].split(",")):
             output.append(rows[int(channel[0])].copy())
             output[-1].stats.channel = f"{self.name}_{channel[1:]}"
+        for trace in rows[3:] if output else ():
+            trace.stats.channel = f"{self.name}_{channel[1:-1]}_Detection"
+            output.append(trace)
         return output
 
     def classify_aggregate(
         self, annotations: Stream, argdict: dict[str, Any]
     ) -> ClassifyOutput:
-        """The denoised stream, under the channel codes of the input, as `denoised`."""
+        """
+        The denoised stream, under the channel codes of the input, as `denoised`, and
+        when there is an earthquake, if the weights tell, as `detections`.
+        """
+        curves = annotations.select(channel="*_Detection")
+        least = self._argdict_get_with_default(argdict, "detection_threshold")
+        detections = self.detections_from_annotations(curves, least)
+        for trace in curves:
+            annotations.remove(trace)
         for trace in annotations:
             trace.stats.channel = trace.stats.channel.removeprefix(f"{self.name}_")
-        return ClassifyOutput(self.name, denoised=annotations)
+        return ClassifyOutput(self.name, denoised=annotations, detections=detections)
 
     def check(self, argdict: dict[str, Any]) -> None:
         """
@@ -498,6 +521,7 @@ class CDiffSD(WaveformModel):
             "dry": (_is_number(given["dry"], 1), "a share, at least 0 and below 1"),
             "overlap": (overlaps, f"a share of a window, or up to {most} samples"),
             "blinding": (blinded, "two numbers of samples, together below a window"),
+            "detection": (self.presence or not given["detection"], "False here"),
             "stacking": (given["stacking"] in self._stack_options, "avg or max"),
         }
         for key, (valid, wanted) in checks.items():

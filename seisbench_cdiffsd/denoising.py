@@ -204,7 +204,7 @@ def restore(model: WaveformModel, windows: Tensor, arguments: dict[str, Any]) ->
 
 def _by_instrument(model: WaveformModel, windows: Tensor, arguments: dict[str, Any]) -> Tensor:
     seen, piggyback = model.annotate_batch_pre(windows, arguments)
-    return model.annotate_batch_post(model(seen), piggyback, arguments).transpose(1, 2)
+    return model.annotate_batch_post(model(seen), piggyback, arguments).transpose(1, 2)[:, :3]
 
 
 def _by_channel(model: WaveformModel, windows: Tensor, arguments: dict[str, Any]) -> Tensor:

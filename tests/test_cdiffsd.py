@@ -3,6 +3,7 @@
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from conftest import randomised
@@ -269,6 +270,38 @@ def test_an_estimate_fades_to_the_dry_share_with_the_odds(dry):
         torch.testing.assert_close(answer(with_odds(odds), x, dry=dry), kept * clean + dry * (x - clean))
 
 
+def test_the_probability_of_an_earthquake_is_a_trace_of_each_instrument_and_makes_detections(example):
+    model, other = with_odds(9.0), example.copy()
+    for trace in other:
+        trace.stats.channel = trace.stats.channel.replace("EH", "EN")
+        trace.data = np.zeros(len(trace))
+    annotations = model.annotate(example + other, detection=True)
+    curves = {trace.id: trace for trace in annotations.select(channel="*_Detection")}
+    assert sorted(curves) == [f"BW.RJOB..CDiffSD_{code}_Detection" for code in ("EH", "EN")]
+    told, silent = (curves[x].data for x in sorted(curves))
+    np.testing.assert_allclose(told, 0.9, rtol=1e-5)
+    assert len(told) == len(example[0]) and (silent == 0).all()
+    found = model.classify(example + other)
+    ((detection,),) = [found.detections]
+    assert (detection.start_time, detection.end_time) == (example[0].stats.starttime, example[0].stats.endtime)
+    assert not model.classify(example, detection_threshold=0.91).detections
+    plain = model.annotate(example + other).sort()
+    assert [x.stats.channel for x in plain] == [f"CDiffSD_{x.stats.channel}" for x in found.denoised.sort()]
+    for one, two in zip(plain, found.denoised, strict=True):
+        np.testing.assert_array_equal(one.data, two.data)
+    assert len(model.denoise(example + other, detection=True)) == 6
+
+
+def test_the_probability_of_an_earthquake_is_the_mean_over_windows_that_overlap(example):
+    model = randomised(CDiffSD(presence=True))
+    for trace in example:
+        trace.data = np.concatenate([trace.data, trace.data[:1500]])
+    (curve,) = model.annotate(example, detection=True).select(channel="*_Detection")
+    first, both, last = curve.data.reshape(3, 1500).T[0]
+    np.testing.assert_array_equal(curve.data, np.repeat([first, both, last], 1500))
+    assert both == pytest.approx((first + last) / 2) and 0 < first != last < 1
+
+
 def test_blinded_samples_are_nan():
     denoised = answer(randomised(CDiffSD()), noise(1, 3, 3000), blinding=(100, 50))
     assert denoised[..., :100].isnan().all() and denoised[..., -50:].isnan().all()
@@ -302,6 +335,7 @@ def test_unknown_names_are_refused_with_those_there_are(argument, names):
         *({"batch_size": x} for x in (0, 2.5, 10**9)),
         *({"overlap": x} for x in (-0.1, 3000, 2999, 1.5, float("nan"), None)),
         {"stacking": "sum"},
+        {"detection": True},
         *({"blinding": x} for x in (-1, None, (1, 2, 3), ((1, 2), 3), "12", (-1, 0), (1500, 1500))),
     ],
     ids=str,
