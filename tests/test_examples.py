@@ -31,7 +31,7 @@ def test_notebooks_run_without_a_network_and_keep_the_outputs_of_their_code(path
     kept = nbformat.read(path, as_version=4)
     assert kept.metadata["code"] == notebooks.code_of(kept), "run python examples/notebooks.py"
     assert [cell.execution_count for cell in code_cells(kept)] == [*range(1, len(code_cells(kept)) + 1)]
-    assert path.stat().st_size < 400_000 and not re.search(r"/(tmp|home|work)/|Traceback|Warning", path.read_text())
+    assert path.stat().st_size < 200_000 and not re.search(r"/(tmp|home|work)/|Traceback|Warning", path.read_text())
     new = notebooks.executed(path, offline)
     for cell, again in zip(code_cells(kept), code_cells(new), strict=True):
         if "picker" not in cell.source:
