@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 Located = tuple[pd.DataFrame, pd.DataFrame]
 
 #: Least probability of a pick, so low that each input has more picks than are compared.
-LEAST = 0.01
+LEAST = 0.001
 #: Seconds by which two picks of one wave may be further apart than their stations.
 SLACK = 0.3
 #: Random shifts of the stations against each other whose coincidences are chance.

@@ -14,7 +14,7 @@ import pytest
 from baselines import PICKING
 from continuous import NETWORKS, START, TOGETHER, denoised, inputs, minutes_of_noise, read_located, read_network
 from continuous import with_noise as noisy
-from networks import above_chance, locate, most_probable, outcome, peaks, shifted, together
+from networks import LEAST, above_chance, locate, most_probable, outcome, peaks, shifted, together
 from testdata import SHARED, open_sources
 
 from seisbench_cdiffsd.denoising import fingerprint
@@ -56,7 +56,7 @@ def picks_by_input(network, denoisers, picker):
 def picks_on(network, name, denoiser, picker):
     """All picks on one input; they are kept in a file, so that a run which was killed continues."""
     made_by = fingerprint(denoiser.model) if hasattr(denoiser, "model") else ""
-    about = json.dumps([name, made_by, network.ids, network.first]).encode()
+    about = json.dumps([LEAST, name, made_by, network.ids, network.first]).encode()
     path = PICKS / f"{hashlib.sha256(about + network.records.tobytes()).hexdigest()[:16]}.csv"
     if not path.is_file():
         picks = peaks(picker, denoised(network.records, network.ids, network.first, denoiser), START)
