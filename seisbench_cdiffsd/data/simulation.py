@@ -27,11 +27,11 @@ Random = np.random.Generator
 
 BLAST = "quarry blast"
 #: Sites: loss near the surface, kappa in seconds; gain below some 5 Hz; height of a resonance in dB.
-SITES = {"rock": (0.015, 1.1, 0.0), "stiff soil": (0.03, 1.8, 4.0), "soft soil": (0.045, 2.6, 9.0)}
+SITES = {"rock": (0.02, 1.1, 0.0), "stiff soil": (0.035, 1.8, 4.0), "soft soil": (0.05, 2.6, 9.0)}
 #: Speeds of P in km/s in the crust and below, thickness of the crust in km; density in kg/m^3, and speed of S in m/s.
 CRUST, MANTLE, MOHO, DENSITY, SHEAR = 6.1, 8.0, 33.0, 2800.0, 3500.0
 #: Median stress drop in Pa up to magnitude 3, and of 5 and more; and the spread of its natural logarithm.
-STRESS_DROPS, STRESS_SPREAD = (3e6, 1e7), 0.9
+STRESS_DROPS, STRESS_SPREAD = (2e6, 1e7), 1.2
 #: Seconds behind the record in which what rings on may wrap around.
 PADDING = 20.0
 
@@ -133,7 +133,7 @@ class _Scene:
         random, azimuth = self.random, self.random.uniform(0, 2 * np.pi)
         p_response, s_response = self.responses()
         p_rays, s_rays = _rays_of_p(random, azimuth, self.blast), _rays_of_s(random, azimuth)
-        strength = _lognormal(random, 1.9 + 0.12 * self.s_minus_p, 0.6)  # of S, that of P being 1
+        strength = _lognormal(random, 2.6 + 0.12 * self.s_minus_p, 0.6)  # of S, that of P being 1
         if self.blast:
             strength *= random.uniform(0.25, 0.5)
         sparsity = random.uniform(0, 0.8)  # more would look like glitches
@@ -159,19 +159,19 @@ class _Scene:
         """Responses of P and S, (component, frequency), in m: minimum-phase, so that nothing precedes an arrival."""
         random, f = self.random, self.frequencies
         kappa, gain, resonance = SITES[self.event.site]
-        kappa *= _lognormal(random, 1, 0.4)
-        q, exponent = _lognormal(random, 120, 0.5), random.uniform(0.4, 0.9)
+        kappa *= _lognormal(random, 1, 0.5)
+        q, exponent = _lognormal(random, 120, 0.6), random.uniform(0.4, 0.9)
         length = 1e3 * max(np.hypot(self.event.distance, self.event.depth), 0.3)
         spreading = 1 / min(length, 1e5) / max(length / 1e5, 1) ** 0.5
         # radiation 0.55, free surface 2, one of two horizontals 0.707
         level = 0.55 * 2 * 0.707 / (4 * np.pi * DENSITY * SHEAR**3) * self.moment * spreading
         level *= gain * _lognormal(random, 1, 0.5)
         p_corner = self.corner * random.uniform(1, 1.6)
-        vertical, horizontal = (_gain(random, self.octaves, 3, random.poisson(0.7)) for _ in range(2))
+        vertical, horizontal = (_gain(random, self.octaves, 5.5, random.poisson(0.7)) for _ in range(2))
         if resonance:
             peak = (self.octaves - random.uniform(-0.5, 2)) / 0.4
             horizontal = horizontal * 10 ** (resonance * random.uniform(0.3, 1) * np.exp(-0.5 * peak**2) / 20)
-        site = np.stack([vertical, *(horizontal * _gain(random, self.octaves, 1) for _ in range(2))])
+        site = np.stack([0.8 * vertical, *(horizontal * _gain(random, self.octaves, 1) for _ in range(2))])
         shapes = []
         for corner, time, near in (p_corner, self.p_time, random.uniform(0.4, 1)), (self.corner, self.s_time, 1.0):
             source = 2 * np.pi * f / (1 + (f / corner) ** random.uniform(1.9, 2.3))
@@ -196,8 +196,8 @@ class _Scene:
         random, s_minus_p = self.random, self.s_minus_p
         spikes, spread = np.zeros((3, self.samples)), 0.25 + 0.08 * s_minus_p + self.source_time
         overtaken = 0.1 < self.later < 0.8 * s_minus_p
-        if overtaken or random.random() < 0.25 + 0.35 * self.far:  # a head wave, or near a node of radiation
-            self.arrive(spikes, 0, random.uniform(0.08, 0.5), rays, spread, 3)
+        if overtaken or random.random() < 0.5 + 0.2 * self.far:  # a head wave, or near a node of radiation
+            self.arrive(spikes, 0, random.uniform(0.08, 0.4), rays, spread, 3)
             later = min(random.uniform(0.15, 0.4 + 0.12 * s_minus_p), 0.6 * s_minus_p)
             turned = _Rays(rays.direct * (1 if self.blast else random.choice([-1, 1])), rays.converted)
             self.arrive(spikes, self.later if overtaken else later, 1.0, turned, spread, 3)
@@ -210,7 +210,7 @@ class _Scene:
             * -np.expm1(-self.times / rise)
             * np.exp(-self.times / decay)
         )
-        share = np.array([1.0, *random.uniform(0.4, 1, 2)])
+        share = np.array([1.0, *random.uniform(0.3, 0.8, 2)])
         return rfft(spikes + share[:, None] * envelope * self.scattered(sparsity), self.length)
 
     def s_wave(self, rays: _Rays, strength: float, sparsity: float) -> Spectrum:
@@ -229,7 +229,7 @@ class _Scene:
         rise = 0.04 + 0.04 * s_minus_p * random.random()
         peak = 0.05 + s_minus_p * random.uniform(0.02, 0.05 + 0.02 * min(s_minus_p, 10)) + behind + self.source_time
         spreading = ((self.times + self.p_time) / self.s_time) ** -random.uniform(0.5, 2)  # Aki and Chouet (1975)
-        coda = _lognormal(random, 0.13, 0.5) * -np.expm1(-since / rise) * spreading
+        coda = _lognormal(random, 0.15, 0.5) * -np.expm1(-since / rise) * spreading
         forward = _lognormal(random, 0.12, 0.5) * since / peak * np.exp(1 - since / peak)
         envelope = strength * started * (coda + forward)
         share = np.array([random.uniform(0.4, 1), 1.0, random.uniform(0.7, 1.3)])
@@ -285,7 +285,7 @@ def _gain(random: Random, octaves: Values, decibels: float, resonances: int = 0)
 
 
 def _rays_of_p(random: Random, azimuth: float, upward: bool) -> _Rays:
-    incidence = np.deg2rad(random.uniform(3, 55))
+    incidence = np.deg2rad(random.uniform(3, 40))
     along, across, sign = np.cos(incidence), np.sin(incidence), 1 if upward else random.choice([-1, 1])
     return _Rays(sign * _turned(along, across, 0.0, azimuth), _turned(across, along, random.normal(0, 0.3), azimuth))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,59 +82,24 @@ _QUANTITIES = [
     ("snr", rf"{_N} (?:db|decibels?)(?: (?:of )?{_SNR})?"),
     ("duration", _TIME),
 ]
-#: ... and the value that a word stands for, or a range of a quantity without a number. What has no name says nothing.
-_VALUES: list[tuple[str, Any, str]] = [
-    ("", None, r"3 (?:components?|c)"),
-    ("", None, r"not (?:very |too |so |that )?(?:far|deep|close|large|strong|big|small)(?: away)?"),
-    (
-        "kind",
-        "quarry blast",
-        r"(?:ripple fired? )?(?:(?:quarry|mine|mining|industrial|construction) )?(?:blast(?:s|ing)?)",
-    ),
-    ("kind", "quarry blast", r"(?:(?:quarry|mine|mining|industrial) )?(?:explosions?|detonations?|shot)"),
-    ("kind", "earthquake", _QUAKE),
-    ("", None, r"(?:[a-z]+ )?(?:quarry|(?:surface |open )?pit|mine)"),
-    ("site", "rock", r"(?:(?:hard|weathered|solid|bed) )?rock(?:s|y)?|bedrock|granite|gneiss|basalt|lava|limestone"),
-    ("site", "rock", r"sandstone|outcrops?"),
-    ("site", "stiff soil", r"(?:stiff|dense|firm|hard) (?:soils?|ground|sediments?)|gravels?|glacial till"),
-    ("site", "soft soil", r"(?:(?:soft|loose|thick|deep) )?(?:soils?|sediments?|clay|mud|alluvium|sand)|soft ground"),
-    ("site", "soft soil", r"(?:(?:sedimentary|alluvial) )?(?:basin|valley|fan)|lake ?bed|landfill"),
-    ("instrument", "broadband", r"(?:very )?broad ?band|hh[zne]?|bb"),
-    ("instrument", "short-period", r"short period|geophones?|eh[zne]?"),
-    ("instrument", "accelerometer", r"acceler(?:ometer|ometric|ograph|ogram|ation)s?|strong motion|hn[zne]?"),
-    ("noise", "none", r"(?:no|without|0|free of)(?: (?:any|background|seismic|ambient))* noise"),
-    (
-        "noise",
-        "none",
-        "noise ?free|noiseless|clean",
-    ),
-    (
-        "noise",
-        "city",
-        r"(?:(?:big|large|small|major) )?(?:city|cities|town|village)|urban|downtown|traffic|streets?|roads?",
-    ),
-    ("noise", "city", r"highway|motorway|metropolis|railway|trains?|cars|suburbs?|factory|industrial|human"),
-    ("noise", "wind", r"(?:strong |high )?winds?|windy|gusts?|(?:wind )?turbines?|wind ?farm"),
-    ("noise", "sea", r"sea|ocean|coast(?:al)?|shore|surf|island|beach|microseisms?"),
-    ("noise", "quiet", r"desert|remote|vault|borehole|tunnel|low noise|wilderness"),
-    ("loud", 1, r"noisy|loud|busy|stormy|storm|rush hour|day ?time|(?:lots|plenty|a lot) of|heavy"),
-    ("loud", 1, r"(?:strong|high|much) (?:background )?noise"),
-    ("loud", -1, r"(?:very )?quiet|calm|still|peaceful|silent|at night"),
-    ("magnitude", (-0.5, 1.0), r"micro(?: ?(?:earth ?)?quake|seismic)?s?|tiny"),
-    ("magnitude", (1.0, 2.5), "small|minor|weak|little"),
-    ("magnitude", (4.0, 5.0), "moderate|medium"),
-    ("magnitude", (5.5, 7.0), "large|big|strong|major|great|powerful"),
-    ("distance", (0.0, 1.0), r"(?:directly|right|straight) (?:below|beneath|under(?:neath)?)"),
-    ("distance", (0.0, 1.0), r"(?:below|beneath|under) (?:the|a) (?:station|sensor|seismometer)"),
-    ("distance", (3.0, 15.0), "near ?by|close(?: by)?"),
-    ("distance", (100.0, 300.0), "distant|far(?: away)?|regional"),
-    ("depth", (1.0, 5.0), "shallow"),
-    ("depth", (20.0, 40.0), "deep"),
-]
-_RULES = [(slot, None, rule) for slot, rule in _QUANTITIES] + _VALUES
+
+
+def _words(name: str) -> list[str]:
+    return Path(__file__).with_name(name).read_text("ascii").splitlines()
+
+
+def _values() -> Iterator[tuple[str, Any, str]]:
+    """... and the value that a word stands for, or a range of a quantity without a number."""
+    for line in filter(lambda line: "|" in line, _words("words.txt")):
+        slot, value, rule = (part.strip() for part in line.split("|", 2))
+        numbers = tuple(map(float, value.split())) if value[-1:].isdigit() else ()
+        yield slot, (numbers[0] if len(numbers) == 1 else numbers) or value, rule
+
+
+_RULES = [*((slot, None, rule) for slot, rule in _QUANTITIES), *_values()]
 _COMPILED = [(slot, value, re.compile(rf"(?:{rule})(?!\w)")) for slot, value, rule in _RULES]
 #: Words that say nothing about a record.
-_FILLERS = set(Path(__file__).with_name("fillers.txt").read_text("ascii").split())
+_FILLERS = set(" ".join(_words("fillers.txt")).split())
 _WORD = re.compile(r"\w+|\S")
 _PUNCTUATION = set(",;.:!?()[]\"'=/&~-+@")
 
@@ -164,13 +130,13 @@ def parse(text: str) -> dict[str, Any]:
             position += len(word)
         else:
             slot, value, match = found
-            if value is None and slot:
+            if value is None:
                 _add(said, words, *_quantity(slot, match), match[0])
             elif slot == "loud":
                 said[slot] = max(-1, min(1, said.get(slot, 0) + value))
             elif isinstance(value, tuple):
                 vague.setdefault(slot, value)
-            elif slot:
+            elif slot != "nothing":
                 _add(said, words, slot, value, match[0])
             position = match.end()
         position += plain[position : position + 1] == " "
