@@ -93,9 +93,7 @@ def test_the_documentation_of_the_model_has_no_errors(copy, with_the_model):
 
 
 def test_patches_for_faults_of_seisbench_make_their_tests_pass(tmp_path):
-    shutil.copytree(
-        Path(seisbench.__file__).parent, tmp_path / "seisbench", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    copy_of_seisbench(tmp_path)
     patches = sorted(CONTRIBUTION.glob("faults/*.patch"))
     names = [re.search(r"^diff --git a/(tests/\S+)", patch.read_text(), re.MULTILINE)[1] for patch in patches]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore", "--tb=no", *names]
@@ -121,18 +119,15 @@ for order in (["seisbench.models", "seisbench_cdiffsd"], ["seisbench_cdiffsd", "
 
 @pytest.mark.parametrize("there", [False, True])
 def test_importing_the_package_adds_the_model_to_seisbench_unless_it_has_one(with_the_model, there):
-    done = subprocess.run(
-        [sys.executable, "-c", ORDERS], env=with_the_model if there else None, capture_output=True, text=True
-    )
+    told = call(sys.executable, "-c", ORDERS, env=with_the_model if there else None)
     ours = "seisbench_cdiffsd.weights"
-    assert done.stdout.split() == 2 * ["seisbench.models.cdiffsd" if there else ours, ours], done.stderr
+    assert told.split() == 2 * ["seisbench.models.cdiffsd" if there else ours, ours]
     assert sbm.CDiffSD is seisbench_cdiffsd.CDiffSD and "e2024JH000179" in sbm.CDiffSD().citation
 
 
 def test_the_package_is_imported_without_torch():
     program = "import sys, seisbench_cdiffsd\nprint('torch' in sys.modules, 'seisbench' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout.split() == ["False", "False"], done.stderr
+    assert call(sys.executable, "-c", program).split() == ["False", "False"]
 
 
 def test_the_model_file_imports_nothing_of_the_package():
