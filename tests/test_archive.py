@@ -194,6 +194,30 @@ def test_what_is_wrong_is_reported_again_and_the_rest_is_done(settings):
     assert states(work(settings)) == ["complete", "done", "failed"]
 
 
+def test_what_is_no_file_fails_alone_and_empty_files_take_no_time(command, one, tmp_path):
+    files = [day_file(one, component) for component in "ZNE"]
+    for file in files:
+        file.unlink()
+    os.mkfifo(files[0])
+    files[1].symlink_to("/dev/zero")
+    files[2].mkdir()
+    for number in range(500):
+        for component in "ZNE":
+            empty = day_file(one, component, station=f"E{number}")
+            empty.parent.mkdir(parents=True)
+            empty.touch()
+    before = time.process_time()
+    status, printed = command()
+    assert status == 1 and printed.count("is empty (0 bytes)") == 1500 and time.process_time() - before < 5
+    assert printed.count("is a pipe or a device") == 2 and printed.count("is a folder") == 1
+    assert len(samples(tmp_path / "out")) == 3
+    log = tmp_path / "logs" / "2020" / "XX" / "AAA" / "LOG.D" / "XX.AAA.00.LOG.D.2020.365"
+    log.parent.mkdir(parents=True)
+    Trace(np.frombuffer(b"hello " * 40, "S1")).write(str(log), format="MSEED", encoding="ASCII")
+    status, printed = command(source=tmp_path / "logs")
+    assert status == 2 and "only such as *.LOG" in printed and printed.count("\n") == 1
+
+
 def test_channels_that_are_too_slow_are_skipped_and_not_missing(settings):
     slow = record("AAA", days=1) + record("SLOW", days=1)
     for trace in slow:

@@ -267,6 +267,16 @@ def test_a_rate_that_the_times_of_records_deny_is_told_and_nothing_else_lost(run
     assert {trace.id[-1] for trace in obspy.read(str(tmp_path / "out" / "*"))} == {"N", "E"}
 
 
+@pytest.mark.parametrize("rate", [20.02, 19.98, 100 / 3])
+def test_signal_and_noise_are_the_input_and_merge_with_it(run, tmp_path, rate):
+    source = channels(tmp_path / "a", ["XX.STA..HHZ"], rate=rate)
+    run(source, noise=True)
+    given, clean, noise = (obspy.read(str(x)) for x in (source, *sorted((tmp_path / "out").glob("*.mseed"))))
+    np.testing.assert_allclose(clean[0].data + noise[0].data, given[0].data, atol=0.01)
+    given[0].data = given[0].data.astype(np.float32)  # ObsPy merges no others
+    assert len((given + clean + noise).merge(method=1)) == 1
+
+
 def test_outputs_of_two_locations_are_two(run, tmp_path):
     source = channels(tmp_path / "a", ["XX.STA.00.HHZ", "XX.STA.00.HHN"])
     for location in (None, "D1", "D2"):

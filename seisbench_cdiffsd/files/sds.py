@@ -132,6 +132,7 @@ def scan(settings: Settings, start: date, end: date, select: Sequence[str] = ("*
         for folder, folders, files in os.walk(source / str(year), onerror=unreadable, followlinks=True):
             places |= {os.path.realpath(folder)} if os.path.islink(folder) else set()
             if len(Path(folder).relative_to(source).parts) >= 4:
+                files += filter(NAME.fullmatch, folders)  # to be told of
                 folders.clear()  # below year, network, station, channel; a link to a parent folder would never end
             for path in (Path(folder, file).relative_to(source) for file in files if not file.startswith(".")):
                 channel = channel_day(path)
