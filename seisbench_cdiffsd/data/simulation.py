@@ -27,7 +27,7 @@ Random = np.random.Generator
 
 BLAST = "quarry blast"
 #: Sites: loss near the surface, kappa in seconds; gain below some 5 Hz; height of a resonance in dB.
-SITES = {"rock": (0.02, 1.1, 0.0), "stiff soil": (0.035, 1.8, 4.0), "soft soil": (0.05, 2.6, 9.0)}
+SITES = {"rock": (0.02, 1.1, 0.0), "stiff soil": (0.03, 2.0, 4.0), "soft soil": (0.04, 3.0, 9.0)}
 #: Speeds of P in km/s in the crust and below, thickness of the crust in km; density in kg/m^3, and speed of S in m/s.
 CRUST, MANTLE, MOHO, DENSITY, SHEAR = 6.1, 8.0, 33.0, 2800.0, 3500.0
 #: Median stress drop in Pa up to magnitude 3, and of 5 and more; and the spread of its natural logarithm.
