@@ -207,12 +207,13 @@ def with_noise(network: Network, minutes: Mapping[str, Array], snr_db: float, al
     """
     stations = sorted(set(network.ids))
     sources = [name for name in minutes if name.partition(".")[2] not in stations] or list(minutes)
+    levels = {name: np.median(power(minutes[name])) for name in sources}
     random = np.random.default_rng(0)
     size, mixed = network.records.shape[-1], []
     for record, own in zip(network.records, network.ids, strict=True):
-        kind = minutes[sources[stations.index(own) % len(sources)]]
-        scale = np.sqrt(power(record) / np.median(power(kind)) * 10 ** (-snr_db / 10))
-        noise = scale * joined(kind, size * (2 if alone else 1), random)
+        source = sources[stations.index(own) % len(sources)]
+        scale = np.sqrt(power(record) / levels[source] * 10 ** (-snr_db / 10))
+        noise = scale * joined(minutes[source], size * (2 if alone else 1), random)
         noise[:, :size] += record
         mixed.append(noise.astype(np.float32))
     return Network(**{**vars(network), "records": np.stack(mixed)})
