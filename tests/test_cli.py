@@ -290,7 +290,7 @@ def test_integers_state_their_loss(run, weights, tmp_path, capsys):
     integers = "example", "--encoding", "int32", "--scale"
     assert run(*integers, "1000", "--location", "D1") == 0
     assert re.search(r"int32 times 1000, largest rounding error 0\.0005, \d\d+ dB below", capsys.readouterr().out)
-    assert (tmp_path / "out" / f"{NAME}.denoised.x1000.mseed").is_file()
+    assert (tmp_path / "out" / f"{NAME.replace('..', '.D1.')}.denoised.x1000.mseed").is_file()
     expected = CDiffSD.load(weights).denoise(noisy_example()).sort()
     for one, other in zip(found(tmp_path / "out"), expected, strict=True):
         assert one.data.dtype == np.int32 and one.id == other.id.replace("..", ".D1.")
