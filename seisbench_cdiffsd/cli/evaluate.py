@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from seisbench_cdiffsd.cli import arguments
-from seisbench_cdiffsd.files.console import tell
+from seisbench_cdiffsd.cli.arguments import CommandError
+from seisbench_cdiffsd.files.console import one_line, tell
 
 
 def add_evaluate(commands: Any) -> None:
@@ -28,7 +29,7 @@ def add_evaluate(commands: Any) -> None:
     add("--picker", default="PhaseNet", metavar="NAME", help="of SeisBench, with its weights 'original' (%(default)s)")
     add("--download-picker", action="store_true", help="download the picker if it is not on this machine")
     add("--out", type=arguments.folder, default=Path("evaluation"), metavar="DIR", help="folder (%(default)s)")
-    parser.set_defaults(run=evaluate, user_errors=(ValueError, FloatingPointError, OSError, RuntimeError))
+    parser.set_defaults(run=evaluate, user_errors=(ValueError, FloatingPointError, OSError))
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -36,11 +37,14 @@ def evaluate(args: argparse.Namespace) -> None:
     from seisbench_cdiffsd import evaluation
     from seisbench_cdiffsd.data.datasets import open_dataset
     from seisbench_cdiffsd.files.writing import folder_for, replacing
-    from seisbench_cdiffsd.picking import load_picker
+    from seisbench_cdiffsd.picking import WeightsUnavailable, load_picker
     from seisbench_cdiffsd.weights import DEFAULT, load
 
     models = {"/".join(Path(name).parts[-2:]): load(name) for name in (DEFAULT, *args.weights)}
-    picker = load_picker(args.picker, download=args.download_picker)
+    try:
+        picker = load_picker(args.picker, download=args.download_picker)
+    except WeightsUnavailable as error:
+        raise CommandError(f"{one_line(error)} Or add --download-picker.") from error
     for model in (picker, *models.values()):
         model.to_preferred_device()
     events, noise = ([open_dataset(name) for name in names] for names in (args.events, args.noise))
