@@ -112,8 +112,7 @@ def test_miniseed(tmp_path, kind):
     survives(read_all, tmp_path / "a", content, range(100), ReadError, fields=HEADER, record=record)
 
 
-# not GSE2: ObsPy's own code in C leaves its memory there
-@pytest.mark.parametrize("form", ["SAC", "WAV", "SLIST", "SEGY", "SU"])
+@pytest.mark.parametrize("form", ["SAC", "WAV", "SLIST", "SEGY", "SU", "GSE2"])
 def test_other_formats(tmp_path, form):
     data = Trace(
         np.arange(1000, dtype=np.float32 if form in ("SAC", "SEGY", "SU") else np.int32),

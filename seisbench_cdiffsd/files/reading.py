@@ -238,8 +238,11 @@ def _decoded(data: bytes, lengths: NDArray[np.int64], **kwargs: Any) -> tuple[St
 def _read(path: Path, **kwargs: Any) -> Stream:
     if path == EXAMPLE:
         return noisy_example().slice(kwargs.get("starttime"), kwargs.get("endtime"))
-    with _opened(path):  # only what can be read to its end
-        pass
+    with _opened(path) as file:  # only what can be read to its end
+        # lines of GSE data are up to 82 bytes; beyond them ObsPy writes where it must not, and the process dies
+        gse = file.read(4) in (b"WID1", b"WID2", b"XW01") and file.readline()
+        if gse and any(len(line) > 82 and not line.startswith((b"WID", b"XW0", b"STA")) for line in file):
+            raise ReadError("is damaged: GSE data have lines of up to 82 bytes.")
     # to recognise a file of its format PICKLE, ObsPy loads it, which runs the code in it
     pickles = ENTRY_POINTS["waveform"].pop("PICKLE", None)
     try:
