@@ -1,8 +1,10 @@
-"""Archives: what does a second worker bring, what does a year cost?
+"""Archives: what does a second worker bring, what does a year cost? What do picks cost, and do they survive kills?
 
     python benchmarks/archive.py scaling     # the same archive by one and by two workers
     python benchmarks/archive.py memory      # the largest memory for one and for several days of a station
     python benchmarks/archive.py cost        # what a year of 100 stations costs, from what was measured
+    python benchmarks/archive.py picks       # what picks of a station-day cost, beside denoising and picking it
+    python benchmarks/archive.py month       # picks of a month of five stations, killed three times: the same lists?
 
 Each writes ``results/archive_<name>.json``. The data are noise made on the spot: neither time nor bytes depend on it.
 """
@@ -22,6 +24,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import psutil
 from obspy import Stream, Trace, UTCDateTime
 from report import RESULTS, environment
 
@@ -50,10 +53,13 @@ def make_archive(root: Path, stations: int, days: int, minutes: float) -> list[P
     return paths
 
 
-def command(args: argparse.Namespace, source: Path, out: Path, days: int, workers: int) -> list[str]:
-    """The command that denoises the archive."""
-    parts = ["archive", source, out, "--start", FIRST, "--end", FIRST + DAY * (days - 1), "--workers", workers]
-    parts += ["--weights", args.weights, "--steps", args.steps]
+def command(
+    args: argparse.Namespace, source: Path, out: Path, days: int, workers: int, pick: bool = False
+) -> list[str]:
+    """The command that denoises the archive, or picks it."""
+    parts = ["pick", "--sds", source, "--out", out] if pick else ["archive", source, out]
+    parts += ["--start", FIRST, "--end", FIRST + DAY * (days - 1), "--workers", workers]
+    parts += ["--model", args.weights] if pick else ["--weights", args.weights, "--steps", args.steps]
     return [sys.executable, "-m", "seisbench_cdiffsd.cli", *map(str, parts)]
 
 
@@ -83,11 +89,17 @@ def scaling(args: argparse.Namespace, folder: Path) -> dict:
 
 def measure(args: argparse.Namespace, folder: Path, days: int) -> dict[str, float]:
     """Seconds and largest memory of a process that denoises some days of a station."""
+    return spent(command(args, folder / "in", folder / f"out{days}", days, 0))
+
+
+def spent(parts: list[str]) -> dict[str, float]:
+    """Seconds, those of the processor, and the largest memory of a process."""
     started = time.time()
-    process = subprocess.Popen(command(args, folder / "in", folder / f"out{days}", days, 0))
-    _, status, usage = os.wait4(process.pid, 0)
+    _, status, usage = os.wait4(subprocess.Popen(parts).pid, 0)
     assert status == 0
-    return {"seconds": round(time.time() - started, 1), "MiB at most": round(usage.ru_maxrss / 1024)}
+    used = round(usage.ru_utime + usage.ru_stime, 1)
+    memory = round(usage.ru_maxrss / 1024)
+    return {"seconds": round(time.time() - started, 1), "processor seconds": used, "MiB at most": memory}
 
 
 def memory(args: argparse.Namespace, folder: Path) -> dict:
@@ -109,10 +121,50 @@ def cost(args: argparse.Namespace, folder: Path) -> dict:
     }
 
 
+DENOISE_AND_PICK = """
+import sys, obspy, seisbench.models as sbm, seisbench_cdiffsd, torch
+torch.set_num_threads(1)
+clean = seisbench_cdiffsd.denoise(obspy.read(sys.argv[1]))
+sbm.PhaseNet.from_pretrained("original").classify(clean)
+"""
+
+
+def picks(args: argparse.Namespace, folder: Path) -> dict:
+    """A station-day by ``cdiffsd pick``, and by denoising it and picking the result, each in one process."""
+    make_archive(folder / "in", 1, 1, args.minutes)
+    plain = spent([sys.executable, "-c", DENOISE_AND_PICK, str(folder / "in" / "*" / "*" / "*" / "*" / "*")])
+    pick = spent(command(args, folder / "in", folder / "out", 1, 0, pick=True))
+    ratio = pick["processor seconds"] / plain["processor seconds"]
+    return {"denoise and pick": plain, "cdiffsd pick": pick, "processor seconds, ratio": round(ratio, 2)}
+
+
+def month(args: argparse.Namespace, folder: Path) -> dict:
+    """Kill runs, the main process or a worker, three times, and compare the lists with those of one run."""
+    make_archive(folder / "in", 5, 30, args.minutes)
+    subprocess.run(command(args, folder / "in", folder / "whole", 30, 2, pick=True), check=True)
+    runs, generator, out = [], np.random.default_rng(0), folder / "out"
+    for kind in ("main", "worker", "main", "none"):
+        process = subprocess.Popen(command(args, folder / "in", out, 30, 2, pick=True))
+        goal = len(list(out.rglob("XX.*.csv"))) + int(generator.uniform(15, 40))
+        while kind != "none" and process.poll() is None and len(list(out.rglob("XX.*.csv"))) < goal:
+            time.sleep(0.02)
+        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        workers = [x for x in children if "spawn_main" in " ".join(x.cmdline())] if kind != "none" else []
+        for victim in {"main": [process], "worker": workers[:1], "none": []}[kind]:
+            victim.kill()
+        status = process.wait()
+        psutil.wait_procs(children, timeout=60)
+        runs.append({"killed": kind, "exit status": status, "station-days": len(list(out.rglob("XX.*.csv")))})
+    lists = ("picks.csv", "picks.xml", "picks.parquet")
+    same = {name: (out / name).read_bytes() == (folder / "whole" / name).read_bytes() for name in lists}
+    count = len((out / "picks.csv").read_text().splitlines()) - 1
+    return {"station-days": 150, "runs": runs, "picks": count, "equal to the byte": same}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=["scaling", "memory", "cost"])
-    # minutes are those on each side of midnight of scaling
+    parser.add_argument("name", choices=["scaling", "memory", "cost", "picks", "month"])
+    # minutes are those on each side of midnight of scaling, picks and month
     numbers = {"steps": 2, "stations": 8, "days": 3, "minutes": 30.0}
     for name, default in {"weights": "base", **numbers}.items():
         parser.add_argument(f"--{name}", type=type(default), default=default, help="(%(default)s)")

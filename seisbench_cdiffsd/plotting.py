@@ -1,4 +1,4 @@
-"""Figures of records before and after denoising, and of the removed noise."""
+"""Figures of records before and after denoising: of a few minutes with the removed noise, and of a day in lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, DateFormatter, MinuteLocator
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -26,6 +26,8 @@ from seisbench_cdiffsd.streams.pieces import is_usable
 #: Colours of the phases, distinct also to the colour-blind.
 PHASES = {"P": "#0072b2", "S": "#d55e00"}
 OTHER = "#009e73"
+#: Of the bar below a detection.
+DETECTED = "#e69f00"
 #: Colours of the traces, by column.
 COLUMN_COLOURS = {"noisy": "#555555", "denoised": "#000000", "removed noise": "#999999"}
 #: The look of the axes.
@@ -42,6 +44,8 @@ CLOCK: Any = {"formats": FORMATS, "zero_formats": FORMATS, "show_offset": False}
 MAX_POINTS = 10_000
 #: Samples above this, beside which nothing could be seen, are not drawn.
 LARGEST = 1e30
+#: From one line of a day to the next, in medians of the absolute samples.
+LINE = 12.0
 #: More picks than these are drawn thin, as they would hide the trace, and counted.
 MAX_NAMED_PICKS = 4
 
@@ -56,6 +60,7 @@ def plot_denoised(
     path: str | Path | None = None,
     filter_args: Sequence[Any] | None = None,
     filter_kwargs: Mapping[str, Any] | None = None,
+    detections: Sequence[Any] = (),
 ) -> Figure:
     """
     One instrument before and after denoising, and the removed noise, on common scales.
@@ -68,9 +73,11 @@ def plot_denoised(
     :param denoised: Denoised traces with the same ids; missing channels are left empty
     :param picks: Picks on the noisy record, with the columns ``phase``, ``time`` (UTCDateTime) and, optionally,
         ``probability``
+    :param picks_denoised: Those on the denoised record; if they have a ``source``, it tells that of "raw" ones apart
     :param path: Write the figure to this file
     :param filter_args: The model's filter, as SeisBench has it; none by default
     :param filter_kwargs: Likewise
+    :param detections: SeisBench's detections of earthquakes, bars below the denoised record
     :return: The figure
     :raises ValueError: If `noisy` has no trace with samples
     """
@@ -100,9 +107,12 @@ def plot_denoised(
             for trace, values in zip(traces, curves, strict=True):
                 _draw(ax, trace, values - (0.0 if name == "denoised" else mean), COLUMN_COLOURS[name])
             for pick in found.get(name, []):
-                few = len(found[name]) <= MAX_NAMED_PICKS
-                look = {"lw": 1.4, "alpha": 0.9} if few else {"lw": 0.6, "alpha": 0.4}
+                few = len(found[name]) <= MAX_NAMED_PICKS and (name == "noisy" or getattr(pick, "source", "") != "raw")
+                look = {"lw": 1.4, "alpha": 0.9} if few else {"lw": 0.8, "alpha": 0.5}
                 ax.axvline(pick.time.datetime, color=PHASES.get(pick.phase, OTHER), zorder=0, **look)
+            for detection in detections if name == "denoised" else ():
+                times = detection.start_time.datetime, detection.end_time.datetime
+                ax.axvspan(*times, ymax=0.03, color=DETECTED, lw=0)
             # 7 is the least that suits spans of all lengths
             locator = AutoDateLocator(minticks=3, maxticks=7, tz=timezone.utc)
             ax.xaxis.set_major_locator(locator)
@@ -122,13 +132,92 @@ def plot_denoised(
     title = f"{instrument}   {start.strftime('%Y-%m-%d')} UTC"
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, parse_math=False)
     if any(found.values()):
-        lines = [Line2D([], [], color=colour, lw=1.4, label=f"{phase} pick") for phase, colour in PHASES.items()]
-        figure.legend(handles=lines, loc="upper right", ncols=2, frameon=False, fontsize=9)
+        _legend(figure, detections)
+    _save(figure, path)
+    return figure
+
+
+@style.context(STYLE, after_reset=True)
+def plot_day(
+    noisy: Stream,
+    denoised: Stream,
+    picks: pd.DataFrame | None = None,
+    detections: Sequence[Any] = (),
+    path: str | Path | None = None,
+    filter_args: Sequence[Any] | None = None,
+    filter_kwargs: Mapping[str, Any] | None = None,
+) -> Figure:
+    """
+    A day of one instrument, a line for each hour: the noisy record in grey, the denoised one in black on top of it.
+
+    Of the components there are, the first of Z, N (1), E (2) is drawn. Lines are 12 times the median of the absolute
+    samples of the noisy record apart; what is larger is cut off. Picks are long where they are on the denoised record,
+    and short where they are on the noisy one alone. Detections are bars.
+
+    :param picks: Picks with the columns ``phase``, ``time`` and ``source``, see :py:func:`.picking.pick_both`
+
+    Other parameters, and what is raised, are those of :py:func:`plot_denoised`.
+    """
+    shown = [trace for trace in noisy if len(trace) and is_usable(trace)]
+    if not shown:
+        raise ValueError("There is nothing to plot: the stream has no samples.")
+    id_ = min((trace.id for trace in shown), key=lambda x: ("ZN1E2".find(x[-1]) % 6, x))
+    first = min(trace.stats.starttime for trace in shown)
+    last = max(trace.stats.endtime for trace in shown)
+    first -= first.timestamp % 3600
+    hours = int((last - first) // 3600) + 1
+    figure = Figure(figsize=(13, 0.36 * hours + 1.1), layout="constrained", dpi=150)
+    FigureCanvasAgg(figure)
+    ax = figure.subplots()
+    filters = None if filter_args is None else (filter_args, dict(filter_kwargs or {}))
+    scale = 0.0
+    for stream, colour, own in ((noisy, "#bbbbbb", filters), (denoised, "#000000", None)):
+        traces = [trace for trace in stream if trace.id == id_ and len(trace) and is_usable(trace)]
+        curves = [_values(trace, own) for trace in traces]
+        known = np.concatenate([x[np.isfinite(x)] for x in curves] or [np.zeros(1)])
+        middle = float(np.median(known)) if len(known) else 0.0
+        scale = scale or LINE * float(np.median(abs(known - middle))) if len(known) else 1.0
+        for trace, values in zip(traces, curves, strict=True):
+            rate, start = trace.stats.sampling_rate, trace.stats.starttime - first
+            lines = ((start + np.arange(len(values)) / rate) // 3600).astype(int)
+            for line in np.unique(lines):
+                run = np.flatnonzero(lines == line)
+                part = Trace(header={"sampling_rate": rate, "starttime": first + start + run[0] / rate - 3600 * line})
+                _draw(ax, part, np.clip((values[run] - middle) / (scale or 1.0), -1, 1) - line, colour)
+    for x in () if picks is None else picks.itertuples():
+        line, second = divmod(x.time - first, 3600)
+        low, high, thick = (-0.2, 0.2, 0.8) if x.source == "raw" else (-0.5, 0.5, 1.6)
+        colour, time = PHASES.get(x.phase, OTHER), (first + second).datetime
+        ax.vlines(time, low - line, high - line, color=colour, lw=thick, alpha=0.9, zorder=3)
+    for x in detections:
+        for line in range(int((x.start_time - first) // 3600), int((x.end_time - first) // 3600) + 1):
+            start, end = (min(max(time - 3600 * line, first), first + 3600) for time in (x.start_time, x.end_time))
+            ax.fill_between([start.datetime, end.datetime], -line - 0.5, -line - 0.4, color=DETECTED, lw=0)
+    ax.set(xlim=(first.datetime, (first + 3600).datetime), ylim=(0.8 - hours, 0.8), xlabel="minute")
+    ax.set_yticks(-np.arange(hours), [(first + 3600 * line).strftime("%H:%M") for line in range(hours)])
+    ax.xaxis.set_major_locator(MinuteLocator(byminute=range(0, 60, 10), tz=timezone.utc))
+    ax.xaxis.set_major_formatter(DateFormatter("%M", tz=timezone.utc))
+    corners = " to ".join(f"{value:g}" for name, value in (filter_kwargs or {}).items() if name.startswith("freq"))
+    band = "" if filter_args is None else f", noisy in {corners} Hz"
+    title = f"{id_}   {first.strftime('%Y-%m-%d')} UTC   {0 if picks is None else len(picks)} picks{band}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, parse_math=False)
+    _legend(figure, detections)
+    _save(figure, path)
+    return figure
+
+
+def _legend(figure: Figure, detections: Sequence[Any]) -> None:
+    looks = {f"{phase} pick": (colour, 1.4) for phase, colour in PHASES.items()}
+    looks |= {"detection": (DETECTED, 4)} if detections else {}
+    lines = [Line2D([], [], color=colour, lw=width, label=name) for name, (colour, width) in looks.items()]
+    figure.legend(handles=lines, loc="upper right", ncols=3, frameon=False, fontsize=9)
+
+
+def _save(figure: Figure, path: str | Path | None) -> None:
     if path is not None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph")  # of codes from data
             figure.savefig(path, format=Path(path).suffix.removeprefix(".") or "png")
-    return figure
 
 
 def _within(picks: pd.DataFrame | None, start: UTCDateTime, end: UTCDateTime) -> list[Any]:

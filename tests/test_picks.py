@@ -135,10 +135,12 @@ def test_files_are_picked_and_every_list_has_every_pick(picker, weights, tmp_pat
     data.write(str(tmp_path / "in.mseed"), format="MSEED")
     out = tmp_path / "out"
     given = ["pick", tmp_path / "in.mseed", "--out", out, "--model", weights, *picker, "--figures"]
+    given += ["--figure", *((START + 86400 + x).strftime("%Y-%m-%dT%H:%M:%S") for x in (-60, 60))]
     assert cli.main([str(x) for x in given]) == 0, capsys.readouterr()
     rows = list(csv.DictReader((out / "picks.csv").open()))
     assert {x["station"] for x in rows} == {"XX.AAA.00", "XX.B.B.00"}
-    assert len(list(out.glob("*.picks.csv"))) == len(list(out.glob("*.png"))) == 3
+    assert len(list(out.glob("*.picks.csv"))) == 3 == len(list(out.glob("*.png"))) - 2
+    assert len(list(out.glob("*.20201230T235900.png"))) == 2
     (event,) = obspy.read_events(str(out / "picks.xml"))
     assert _validate(str(out / "picks.xml")) and event.event_type == "not existing" and not event.origins
     assert len({x.resource_id.id for x in event.picks}) == len(event.picks) == len(rows) > 10
@@ -161,6 +163,7 @@ def test_files_are_picked_and_every_list_has_every_pick(picker, weights, tmp_pat
         (["a", "--sds", "b"], "one of both"),
         (["--sds", "."], "--sds needs --start and --end"),
         (["a", "--select", "XX.*"], "are for archives"),
+        (["a", "--figure", "2020-01-01T00:00", "2020-01-01T02:00"], "up to an hour"),
         (["a", "--picker", "Nothing"], "SeisBench has no model 'Nothing'"),
         (["a"], "PhaseNet weights 'original' are not in SeisBench's cache.*--download-picker"),
         (["a", "--weights", "untrained"], "the picker PhaseNet 'untrained' is not calibrated.*Give a threshold"),

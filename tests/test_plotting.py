@@ -7,9 +7,12 @@ import numpy as np
 import obspy
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection
 from matplotlib.dates import num2date
+from obspy import Stream, Trace, UTCDateTime
+from seisbench.util import Detection
 
-from seisbench_cdiffsd.plotting import MAX_POINTS, plot_denoised
+from seisbench_cdiffsd.plotting import MAX_POINTS, plot_day, plot_denoised
 from seisbench_cdiffsd.streams.filtering import BAND
 
 PICK = obspy.UTCDateTime("2009-08-24T00:20:07.73")
@@ -134,6 +137,30 @@ def test_traces_that_cannot_be_drawn_are_left_out(streams):
     figure = plot_denoised(noisy + bare, denoised)
     assert [ax.get_ylabel() for ax in figure.axes if ax.get_ylabel()] == ["EHZ"]
     figure.draw_without_rendering()
+
+
+def test_a_day_has_a_line_for_each_hour_with_its_samples_picks_and_detections():
+    start, rate = UTCDateTime(2020, 1, 1, 0, 30), 10
+    values = np.random.default_rng(0).normal(0, 1, 86400 * rate)
+    values[7200 * rate + 50] = 1e4
+    day = Stream([Trace(values, {"channel": "HHZ", "sampling_rate": rate, "starttime": start})])
+    picks = pd.DataFrame(
+        [("P", start + 7200, "denoised"), ("S", start + 9000, "raw")], columns=["phase", "time", "source"]
+    )
+    figure = plot_day(day, day, picks, [Detection("", start + 1700, start + 1900, 0.9)])
+    (ax,) = figure.axes
+    assert [x.get_text() for x in ax.get_yticklabels()] == [f"{hour:02}:00" for hour in [*range(24), 0]]
+    lines = sorted(ax.lines, key=lambda line: (line.get_color(), -np.nanmedian(line.get_ydata())))
+    for i, line in enumerate(lines):
+        hour = i % 25
+        assert np.nanmedian(line.get_ydata()) == pytest.approx(-hour, abs=0.05)
+        assert np.nanmax(abs(line.get_ydata() + hour)) <= 1 and len(line.get_ydata()) < 20000
+        assert (np.nanmax(line.get_ydata()) == 1 - hour) == (hour == 2)
+    bars = [x for x in ax.collections if isinstance(x, LineCollection)]
+    ends = [x.get_segments()[0] for x in bars]
+    assert [(round(x[:, 1].mean()), round(np.ptp(x[:, 1]), 1)) for x in ends] == [(-2, 1.0), (-3, 0.4)]
+    assert len(ax.collections) - len(bars) == 2  # a detection in two hours
+    assert "2 picks" in figure.get_suptitle()
 
 
 def test_picks_of_the_record_stand_at_their_times_and_are_named_if_they_are_few(streams):

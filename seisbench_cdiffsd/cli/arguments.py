@@ -6,7 +6,7 @@ import argparse
 import math
 import re
 from collections.abc import Callable
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ count = _checked(int, lambda x: x >= 0, "a whole number, at least 0")
 scale = _checked(float, lambda x: 0 < x < math.inf, "a positive number")
 share = _checked(float, lambda x: 0 <= x < 1, "a number, at least 0 and below 1")
 day = _checked(date.fromisoformat, bool, "a day such as 2020-12-31")
+time = _checked(datetime.fromisoformat, bool, "a time such as 2020-12-31T23:59:30")
 folder = _checked(lambda text: Path(text) if text else None, lambda x: True, "the name of a folder, such as '.'")
 code = _checked(str, re.compile(r"[A-Za-z0-9]{1,2}").fullmatch, "one or two letters or digits")
 address = _checked(str, _is_address, "a host and a port, such as tcp://localhost:8786")

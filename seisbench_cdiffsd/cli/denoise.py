@@ -60,7 +60,7 @@ def add_denoise(commands: Any) -> None:
     add("input", nargs="+", metavar="INPUT", help="a file that ObsPy reads, or 'example'")
     add("--out", type=arguments.folder, default=out, metavar="DIR", help="folder (%(default)s)")
     add("--noise", action="store_true", help="also write the removed noise")
-    add("--figures", action="store_true", help="also draw records of up to an hour")
+    add("--figures", action="store_true", help="also draw records, and longer ones hour by hour")
     add("--picks", action="store_true", help="also write picks as 'cdiffsd pick' does: CSV and QuakeML")
     add("--download-picker", action="store_true", help="download PhaseNet if it is not on this machine")
     parser.set_defaults(run=denoise, user_errors=(OSError,))

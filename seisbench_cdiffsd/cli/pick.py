@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,9 @@ def add_pick(commands: Any) -> None:
     least.add_argument("--threshold", type=float, metavar="X", help="least probability on either record")
     add("--model", dest="weights", metavar="NAME", help="name of the denoiser's weights, or path (the package's own)")
     add("--waveforms", type=arguments.folder, metavar="DIR", help="also write the denoised records there, as miniSEED")
-    add("--figures", action="store_true", help="also draw records of up to an hour")
+    add("--figures", action="store_true", help="also draw days, a line for each hour, and records of up to an hour")
+    event = "also draw all instruments between two times, such as 2020-12-31T23:59:30"
+    add("--figure", nargs=2, type=arguments.time, metavar=("START", "END"), help=event)
     add_reading(add)
     group = parser.add_argument_group("archives, instead of files")
     add = group.add_argument
@@ -56,6 +59,8 @@ def pick(args: argparse.Namespace) -> int:
     """Pick phases on files or an archive."""
     if bool(args.input) == bool(args.sds):
         raise CommandError("Name files, or an archive with --sds, --start and --end: one of both.")
+    if args.figure and not timedelta(0) < args.figure[1] - args.figure[0] <= timedelta(hours=1):
+        raise CommandError("--figure needs two times, the second one up to an hour after the first.")
     if args.sds and not (args.start and args.end):
         raise CommandError("--sds needs --start and --end, days such as 2020-12-31.")
     if not args.sds and (args.start or args.end or args.select != ["*"]):
@@ -63,7 +68,7 @@ def pick(args: argparse.Namespace) -> int:
     from seisbench_cdiffsd.files.jobs import jobs_of_files
     from seisbench_cdiffsd.files.ledger import report, status
     from seisbench_cdiffsd.files.picks import merge
-    from seisbench_cdiffsd.files.work import picked
+    from seisbench_cdiffsd.files.work import drawn, picked
     from seisbench_cdiffsd.files.writing import folder_for
     from seisbench_cdiffsd.picking import WeightsMissing, WeightsUnavailable, load_picker
 
@@ -94,5 +99,7 @@ def pick(args: argparse.Namespace) -> int:
         lines = merge(
             picked(jobs, settings), args.out / numbered(args, "picks", ".csv"), f"{args.picker} {args.picker_weights}"
         )
+        for path in drawn(jobs, settings, model, *args.figure) if args.figure else ():
+            lines.append(str(path))
     tell("\n".join([*lines, report(outcomes)]))
     return status(outcomes)

@@ -16,7 +16,7 @@ from seisbench_cdiffsd.files.picks import describe, write_csv, write_quakeml
 from seisbench_cdiffsd.files.reading import between
 from seisbench_cdiffsd.files.writing import replacing
 from seisbench_cdiffsd.picking import JOINT_COLUMNS, NOT_PICKED, pick_both
-from seisbench_cdiffsd.plotting import plot_denoised
+from seisbench_cdiffsd.plotting import plot_day, plot_denoised
 from seisbench_cdiffsd.streams.records import joined
 
 #: Seconds on both sides of a piece that are picked with it.
@@ -31,28 +31,34 @@ class Extras:
     :param picker: A SeisBench picker, if there is one
     :param picking: Names of the picker and its weights, and its arguments on either record, as `least`
     :param names: Names of unusual components
+    :param short: Whether the figure is that of a record, or that of a day
     """
 
     def __init__(
         self,
-        model: WaveformModel,
+        model: Any,
         kinds: Iterable[str],
         picker: WaveformModel | None,
         picking: Mapping[str, Any],
         names: Mapping[str, str] | None = None,
+        short: bool = True,
     ) -> None:
         self.model, self.kinds, self.names = model, kinds, names
         self.picker: Any = picker
         self.method = " ".join(picking[x] for x in ("picker", "weights") if x in picking) or "picker"
         self.least = picking.get("least", ({}, {}))
-        self.noisy, self.clean, self.noise = Stream(), Stream(), Stream()
+        self.short, self.clean, self.noise = short, Stream(), Stream()
+        self.detections: list[Any] = []
         #: Picks so far, and in its ``attrs`` why instruments were picked on no piece.
         self.picks = pd.DataFrame(columns=JOINT_COLUMNS)
         #: Why there are no picks.
         self.failure = "" if picker else "there is no picker"
 
     def see(self, noisy: Stream, clean: Stream, start: UTCDateTime, end: UTCDateTime) -> None:
-        """Pick the next piece, with what lies around it."""
+        """Pick the next piece, with what lies around it, and detect earthquakes for the figure."""
+        if "figures" in self.kinds and self.model.presence:
+            found = self.model.classify(self.joined(cut(noisy, start - AROUND, end + AROUND))).detections
+            self.detections += [x for x in found if x.start_time < end and x.end_time > start]
         if "picks" in self.kinds and not self.failure:
             try:
                 raw, denoised = (self.joined(cut(x, start - AROUND, end + AROUND)) for x in (noisy, clean))
@@ -70,7 +76,8 @@ class Extras:
     def add(self, signal: Stream, noise: Stream) -> None:
         """Take the next piece of the figure."""
         if "figures" in self.kinds:
-            self.clean, self.noise = self.clean + signal, self.noise + noise
+            self.clean += signal
+            self.noise += noise if self.short else Stream()
 
     def joined(self, stream: Stream) -> Stream:
         """A stream as the model sees it: SeisBench's pickers skip traces with NaN, and traces that overlap."""
@@ -88,16 +95,18 @@ class Extras:
         return f"  {self.method}: {describe(self.picks)}"
 
     def draw(self, path: Path, noisy: Stream) -> None:
-        """Draw the record, with the picks on either."""
-        before, after = (
-            None
-            if self.failure
-            else self.picks.assign(probability=self.picks[on])[self.picks["source"].isin([on, "both"])]
-            for on in ("raw", "denoised")
-        )
-        band = {"filter_args": self.model.filter_args, "filter_kwargs": self.model.filter_kwargs}
+        """Draw the record, or the day."""
+        noisy, picks = self.joined(noisy), None if self.failure else self.picks
+        look = {"filter_args": self.model.filter_args, "filter_kwargs": self.model.filter_kwargs}
+        look |= {"detections": self.detections}
         with replacing(path) as temporary:
-            plot_denoised(self.joined(noisy), self.clean, self.noise, before, after, path=temporary, **band)
+            if self.short:
+                before = (
+                    None if picks is None else picks.assign(probability=picks["raw"])[picks["source"] != "denoised"]
+                )
+                plot_denoised(noisy, self.clean, self.noise, before, picks, path=temporary, **look)
+            else:
+                plot_day(noisy, self.clean, picks, path=temporary, **look)
 
 
 def cut(stream: Stream, start: UTCDateTime, end: UTCDateTime) -> Stream:

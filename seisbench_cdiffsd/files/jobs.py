@@ -30,7 +30,7 @@ from seisbench_cdiffsd.streams.components import COMPONENTS, Component, assign
 from seisbench_cdiffsd.streams.pieces import listed
 from seisbench_cdiffsd.weights import CDiffSD
 
-#: Longest record, in seconds, that gets a figure, and picks before and after.
+#: Longest record, in seconds, of which the figure is not that of a day.
 SHORT = 3600.0
 #: Longest record of an instrument, in seconds, that becomes one file; longer ones become a file for each day.
 LONGEST = 90000.0
@@ -53,7 +53,7 @@ class Settings:
     noise: Path | None = None  # folder of the removed noise
     picks: bool = False  # write picks as a table, and as QuakeML for records in single files
     picking: Mapping[str, Any] = field(default_factory=dict)  # see Extras
-    figures: bool = False  # and figures of those up to an hour
+    figures: bool = False  # and figures
     options: dict[str, Any] = field(default_factory=dict)  # arguments of `denoise`
     encoding: str = "float32"  # see MseedWriter, as for scale and location
     scale: float = 1.0
@@ -133,7 +133,7 @@ class Job:
     name: str
     targets: tuple[Target, ...]
     title: str = ""  # line before the names of the outputs
-    short: bool = False  # whether it gets a figure
+    short: bool = False  # whether its figure is that of a record, not that of a day
     before: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # states of files when the command began
     missing: Mapping[str, Path] = field(default_factory=dict)  # files of channels that lack the day
 

@@ -57,6 +57,12 @@ def write_csv(picks: pd.DataFrame, path: Path) -> None:
             lines.writerow((*row, station, x.time.strftime("%Y-%m-%dT%H:%M:%S.%f"), x.phase.lower(), *numbers[:2]))
 
 
+def read_csv(path: Path) -> pd.DataFrame:
+    """A table of picks, with times as UTCDateTime."""
+    table = pd.read_csv(path)
+    return table.assign(time=[UTCDateTime(time) for time in table["timestamp"]])
+
+
 def write_quakeml(table: Path, path: Path, method: str) -> Counter[str]:
     """
     Write the picks of a table as QuakeML, which has picks in events only: that of the type "not existing" holds them.

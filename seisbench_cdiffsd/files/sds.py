@@ -63,6 +63,11 @@ class Day(Job):
     channels: tuple[ChannelDay, ...]
     places: tuple[str, ...] = field(compare=False)  # of inputs: the archive, and where links in it lead to
 
+    @property
+    def limits(self) -> tuple[UTCDateTime, UTCDateTime]:
+        start = UTCDateTime(self.channels[0].day.isoformat())
+        return start, start + 86400
+
     def inputs(self, settings: Settings) -> dict[str, Path]:
         paths = (x.path for channel in self.channels for x in channel.around())
         return {path.as_posix(): settings.source / path for path in paths}
@@ -78,8 +83,7 @@ class Day(Job):
         return own is not None and own in map(identity, self.inputs(settings).values())
 
     def open(self, parts: Iterable[Part], settings: Settings) -> dict[Path, str]:
-        start, reach = UTCDateTime(self.channels[0].day.isoformat()), settings.reach
-        end, unavailable = start + 86400, {}
+        (start, end), reach, unavailable = self.limits, settings.reach, {}
         for channel, part in zip(self.channels, parts, strict=True):
             blocks: list[list[Block]] = []
             for path, own in ((settings.source / x.path, x is channel) for x in channel.around()):

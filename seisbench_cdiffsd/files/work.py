@@ -7,15 +7,17 @@ import json
 import math
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
+from datetime import datetime
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from obspy import Stream, UTCDateTime
 from seisbench.models import WaveformModel
 
@@ -25,6 +27,7 @@ from seisbench_cdiffsd.files.console import one_line
 from seisbench_cdiffsd.files.extras import Extras
 from seisbench_cdiffsd.files.jobs import Part, Record, Settings, jobs_of_files
 from seisbench_cdiffsd.files.ledger import Entry, Outcome
+from seisbench_cdiffsd.files.picks import read_csv
 from seisbench_cdiffsd.files.reading import ReadError, between, index, state
 from seisbench_cdiffsd.files.sds import Day, channel_day
 from seisbench_cdiffsd.files.writing import Output, Unwritable, folder_for, replacing
@@ -163,7 +166,7 @@ def _entries(job: Job, settings: Settings) -> list[Entry]:
 
 def _kinds(job: Job, settings: Settings) -> list[str]:
     wanted = {"outputs": settings.outputs, "noise": settings.noise, "picks": settings.picks}
-    return [kind for kind, asked in {**wanted, "figures": settings.figures and job.short}.items() if asked]
+    return [kind for kind, asked in {**wanted, "figures": settings.figures}.items() if asked]
 
 
 def _is_done(job: Job, entries: Iterable[Entry], settings: Settings, key: str) -> bool:
@@ -211,8 +214,6 @@ def _outcomes(job: Job, entries: Iterable[Entry], state: str, settings: Settings
         notes += entry["notes"] if made else []
         known = (x for kind in entry["files"].values() for x in kind.values())
         losses += [(x.get("ratio") or 0.0, x["loss"]) for x in known if x.get("loss")]
-    if settings.figures and not job.short:
-        notes.append("no figure: longer than an hour")
     if not any(entry["made"] for entry in entries):
         return rows or [Outcome(job.name, "failed", "no samples")]
     return [*rows, Outcome(job.name, state, "; ".join(notes), *min(losses))]
@@ -239,7 +240,7 @@ class Work:
 
     def write(self, model: CDiffSD, states: Mapping[str, Any], picker: WaveformModel | None) -> None:
         job, settings, chosen = self.job, self.settings, [part for part in self.parts if part.limits]
-        extras = Extras(model, self.kinds, picker, settings.picking, settings.components)
+        extras = Extras(model, self.kinds, picker, settings.picking, settings.components, job.short)
         with ExitStack() as stack:
             for kind, part in ((x, y) for x in ("outputs", "noise") if x in ("outputs", *self.kinds) for y in chosen):
                 try:
@@ -408,6 +409,26 @@ def picked(jobs: Iterable[Job], settings: Settings) -> Iterator[Path]:
         known = entry["files"].get("picks", {}) if entry else {}
         if name in known and ledger.is_there(settings.out / name, known[name]):
             yield settings.out / name
+
+
+def drawn(jobs: Iterable[Job], settings: Settings, model: CDiffSD, start: datetime, end: datetime) -> Iterator[Path]:
+    """Figures of all instruments between two times, with the picks that are in their tables."""
+    first, last = UTCDateTime(start), UTCDateTime(end)
+    instruments: dict[Any, list[Job]] = defaultdict(list)
+    for job in (x for x in jobs if x.limits[0] < last and x.limits[1] > first):
+        instruments[tuple(target.ids for target in job.targets)].append(job)
+    for own in instruments.values():
+        job, extras = own[0], Extras(model, ["figures"], None, {}, settings.components)
+        work = Work(job, settings, [Part(target, {}) for target in job.targets], {})
+        job.open(work.parts, settings)
+        options = settings.options | ({"components": settings.components} if settings.components else {})
+        for signal, noise in denoised_pieces(model, work.read, first, last, see=extras.see, **options):
+            extras.add(signal, noise)
+        if extras.clean:
+            extras.picks = pd.concat([read_csv(path) for path in picked(own, settings)] or [extras.picks])
+            extras.failure, path = "", settings.out / f"{job.name}.{first.strftime('%Y%m%dT%H%M%S')}.png"
+            extras.draw(path, work.read(first, last))
+            yield path
 
 
 def write_manifest(jobs: Iterable[Job], settings: Settings, name: str = "manifest.json", whole: bool = True) -> Path:
