@@ -8,6 +8,7 @@ import io
 import math
 import os
 import stat
+import sys
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -136,6 +137,18 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise Unavailable(f"cannot be read: {error.strerror or one_line(error)}.") from error
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without ObsPy's warnings, nor the tracebacks that Python prints where libmseed says what is no text."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        sys.unraisablehook = hook
+
+
 def _check_regular(mode: int) -> None:
     if stat.S_ISDIR(mode):
         raise ReadError("is a folder. Name the files in it.")
@@ -219,8 +232,7 @@ def _decoded(data: bytes, lengths: NDArray[np.int64], **kwargs: Any) -> tuple[St
     if not len(lengths):
         return Stream(), False
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet():
             warnings.filterwarnings("error", message=".*integrity")  # ObsPy only warns of wrong samples
             return obspy.read(io.BytesIO(data), format="MSEED", **kwargs), False
     except Exception as error:  # ObsPy's reader raises errors of all kinds
@@ -246,8 +258,7 @@ def _read(path: Path, **kwargs: Any) -> Stream:
     # to recognise a file of its format PICKLE, ObsPy loads it, which runs the code in it
     pickles = ENTRY_POINTS["waveform"].pop("PICKLE", None)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet():
             return obspy.read(glob.escape(str(path)), **kwargs)
     except Exception as error:  # ObsPy's readers raise errors of all kinds
         reason = one_line(error).rstrip(".")
