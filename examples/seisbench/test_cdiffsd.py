@@ -8,6 +8,7 @@ import torch
 import seisbench.models as sbm
 
 START = obspy.UTCDateTime(2020, 1, 1)
+IDS = [f".STA..CDiffSD_HH{component}" for component in "ZNE"]
 
 
 def stream(channels=("HHZ", "HHN", "HHE"), samples=9000, rate=100.0, seed=0):
@@ -39,8 +40,7 @@ def model():
 def test_annotate_cdiffsd(model):
     before = stream()
     annotations = model.annotate(before)
-    ids = [f".STA..CDiffSD_HH{component}" for component in "ZNE"]
-    assert [trace.id for trace in annotations] == ids
+    assert [trace.id for trace in annotations] == IDS
     assert {trace.stats.starttime - START for trace in annotations} == {0}
     assert data(annotations).shape == (3, 9000)
     assert np.isfinite(data(annotations)).all()
@@ -53,6 +53,16 @@ def test_classify_cdiffsd(model):
     assert output.creator == "CDiffSD"
     assert [trace.id for trace in output.denoised] == [f".STA..HH{c}" for c in "ZNE"]
     np.testing.assert_array_equal(data(output.denoised), data(model.annotate(stream())))
+
+
+def test_cdiffsd_detections(model):
+    annotations = model.annotate(stream(), detection=True)
+    assert [trace.id for trace in annotations[:3]] == IDS
+    assert annotations[3].id == ".STA..CDiffSD_HH_Detection"
+    assert 0 < annotations[3].data.min() <= annotations[3].data.max() < 1
+    certain = model.classify(stream(), detection_threshold=1e-6).detections
+    assert [x.end_time - x.start_time for x in certain] == [89.99]
+    assert len(model.classify(stream(), detection_threshold=0.999999).detections) == 0
 
 
 def test_cdiffsd_scales_with_its_input(model):
