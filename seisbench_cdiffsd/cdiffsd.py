@@ -381,7 +381,7 @@ class CDiffSD(WaveformModel):
             in_samples=in_samples,
             output_type="array",
             pred_sample=(0, in_samples),
-            labels=[*component_order, "Detection"],
+            labels=list(component_order),
             sampling_rate=sampling_rate,
             component_order=component_order,
             filter_args=filter_args,
@@ -475,12 +475,16 @@ class CDiffSD(WaveformModel):
 
     def _predictions_to_stream(self, prediction: Any) -> Stream:
         """Only the channels that there are, as ``CDiffSD_HHZ``."""
-        rows = super()._predictions_to_stream(prediction)
+        parts = np.split(prediction.data, [3], axis=-1)  # labels are of components only
+        rows, curves = (
+            super(CDiffSD, self)._predictions_to_stream(prediction._replace(data=part))
+            for part in parts
+        )
         output = Stream()
         for channel in filter(None, prediction.stations[0].split(".")[-1].split(",")):
             output.append(rows[int(channel[0])].copy())
             output[-1].stats.channel = f"{self.name}_{channel[1:]}"
-        for trace in rows[3:] if output else ():
+        for trace in curves if output else ():
             trace.stats.channel = f"{self.name}_{channel[1:-1]}_Detection"
             output.append(trace)
         return output

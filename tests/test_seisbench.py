@@ -46,7 +46,7 @@ def copy_of_seisbench(folder):
 
 
 def call(*command, **options):
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, **options)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
 
@@ -100,7 +100,7 @@ def test_patches_for_faults_of_seisbench_make_their_tests_pass(tmp_path):
     command += ["-k", "not _workers or stream_to_array or _reassemble"]  # each waits for seconds before
     options = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}}
     call("git", "apply", "--include=tests/*", *patches, cwd=tmp_path)
-    before = subprocess.run(command, **options, capture_output=True, text=True, timeout=300)
+    before = subprocess.run(command, **options, capture_output=True, text=True, timeout=600)
     failed = set(re.findall(r"^FAILED (\S+)::", before.stdout, re.MULTILINE))
     assert failed == set(names) and "passed" not in before.stdout, before.stdout
     call("git", "apply", "--exclude=tests/*", *patches, cwd=tmp_path)
