@@ -31,7 +31,7 @@ SITES = {"rock": (0.02, 1.1, 0.0), "stiff soil": (0.03, 2.0, 4.0), "soft soil": 
 #: Speeds of P in km/s in the crust and below, thickness of the crust in km; density in kg/m^3, and speed of S in m/s.
 CRUST, MANTLE, MOHO, DENSITY, SHEAR = 6.1, 8.0, 33.0, 2800.0, 3500.0
 #: Median stress drop in Pa up to magnitude 3, and of 5 and more; and the spread of its natural logarithm.
-STRESS_DROPS, STRESS_SPREAD = (2e6, 1e7), 1.2
+STRESS_DROPS, STRESS_SPREAD = (2e6, 1e7), 0.8
 #: Seconds behind the record in which what rings on may wrap around.
 PADDING = 20.0
 
@@ -133,7 +133,7 @@ class _Scene:
         random, azimuth = self.random, self.random.uniform(0, 2 * np.pi)
         p_response, s_response = self.responses()
         p_rays, s_rays = _rays_of_p(random, azimuth, self.blast), _rays_of_s(random, azimuth)
-        strength = _lognormal(random, 2.6 + 0.12 * self.s_minus_p, 0.6)  # of S, that of P being 1
+        strength = _lognormal(random, 2.0 + 0.1 * self.s_minus_p, 0.5)  # of S, that of P being 1
         if self.blast:
             strength *= random.uniform(0.25, 0.5)
         sparsity = random.uniform(0, 0.8)  # more would look like glitches
@@ -160,32 +160,34 @@ class _Scene:
         random, f = self.random, self.frequencies
         kappa, gain, resonance = SITES[self.event.site]
         kappa *= _lognormal(random, 1, 0.5)
-        q, exponent = _lognormal(random, 120, 0.6), random.uniform(0.4, 0.9)
+        q, exponent = _lognormal(random, 120, 0.5), random.uniform(0.4, 0.9)
         length = 1e3 * max(np.hypot(self.event.distance, self.event.depth), 0.3)
         spreading = 1 / min(length, 1e5) / max(length / 1e5, 1) ** 0.5
         # radiation 0.55, free surface 2, one of two horizontals 0.707
         level = 0.55 * 2 * 0.707 / (4 * np.pi * DENSITY * SHEAR**3) * self.moment * spreading
-        level *= gain * _lognormal(random, 1, 0.5)
-        p_corner = self.corner * random.uniform(1, 1.6)
-        vertical, horizontal = (_gain(random, self.octaves, 5.5, random.poisson(0.7)) for _ in range(2))
+        level *= gain * _lognormal(random, 1, 0.3)
+        p_corner = self.corner * random.uniform(1.2, 1.8)
+        common = _gain(random, self.octaves, 5)
+        vertical, horizontal = (common * _gain(random, self.octaves, 2, random.poisson(0.7)) for _ in range(2))
         if resonance:
             peak = (self.octaves - random.uniform(-0.5, 2)) / 0.4
             horizontal = horizontal * 10 ** (resonance * random.uniform(0.3, 1) * np.exp(-0.5 * peak**2) / 20)
         site = np.stack([0.8 * vertical, *(horizontal * _gain(random, self.octaves, 1) for _ in range(2))])
-        shapes = []
-        for corner, time, near in (p_corner, self.p_time, random.uniform(0.4, 1)), (self.corner, self.s_time, 1.0):
-            source = 2 * np.pi * f / (1 + (f / corner) ** random.uniform(1.9, 2.3))
-            lost = time / (q * random.uniform(0.7, 1.2)) * np.maximum(f, 1) ** -exponent + near * kappa
-            digitiser = 1 / (1 + (f / (0.43 * self.rate)) ** 24)
+        slope = -np.expm1(-2j * np.pi * f / self.rate) * self.rate  # from displacement to velocity
+        digitiser = 1 / np.sinc(f / self.rate) / (1 + (f / (0.43 * self.rate)) ** 24)
+        inside, shapes = (f > 1) & (f < 45), []
+        p_time = self.p_time / random.uniform(1, 2)  # P loses less than S in a second
+        for corner, time, near in (p_corner, p_time, random.uniform(0.3, 0.8)), (self.corner, self.s_time, 1.0):
+            source = 1 / (1 + (f / corner) ** random.uniform(1.9, 2.3))
+            lost = time / q * np.maximum(f, 1) ** -exponent + near * kappa
             shapes.append(source * np.exp(-np.pi * f * lost) * digitiser)
-        inside = (f > 1) & (f < 45)
-        p, s = (shape / np.sqrt(np.mean(shape[inside] ** 2)) for shape in shapes)
-        level *= np.sqrt(np.mean(shapes[1][inside] ** 2))
-        return level * self.minimum_phase(p * site), level * self.minimum_phase(s * site)
+        p, s = (np.sqrt(np.mean(np.abs(slope * shape)[inside] ** 2)) for shape in shapes)
+        p_response, s_response = (slope * self.minimum_phase(shape * site) for shape in shapes)
+        return level * s / p * p_response, level * s_response
 
     def minimum_phase(self, amplitudes: Values) -> Spectrum:
         """The causal response with these amplitudes whose energy comes earliest, by its cepstrum."""
-        floor = 1e-5 * amplitudes.max(axis=-1, keepdims=True)
+        floor = 1e-9 * amplitudes.max(axis=-1, keepdims=True)
         cepstrum = irfft(np.log(np.maximum(amplitudes, floor)), self.length)
         cepstrum[..., 1 : (self.length + 1) // 2] *= 2
         cepstrum[..., self.length // 2 + 1 :] = 0
@@ -196,21 +198,21 @@ class _Scene:
         random, s_minus_p = self.random, self.s_minus_p
         spikes, spread = np.zeros((3, self.samples)), 0.25 + 0.08 * s_minus_p + self.source_time
         overtaken = 0.1 < self.later < 0.8 * s_minus_p
-        if overtaken or random.random() < 0.5 + 0.2 * self.far:  # a head wave, or near a node of radiation
+        if overtaken or random.random() < 0.4 + 0.2 * self.far:  # a head wave, or near a node of radiation
             self.arrive(spikes, 0, random.uniform(0.08, 0.4), rays, spread, 3)
             later = min(random.uniform(0.15, 0.4 + 0.12 * s_minus_p), 0.6 * s_minus_p)
             turned = _Rays(rays.direct * (1 if self.blast else random.choice([-1, 1])), rays.converted)
             self.arrive(spikes, self.later if overtaken else later, 1.0, turned, spread, 3)
         else:
             self.arrive(spikes, 0, 1.0, rays, spread, 3)
-        decay = _lognormal(random, 0.5 + 0.9 * s_minus_p, 0.5) + self.source_time
-        rise = 0.03 + 0.02 * s_minus_p * random.random()
+        decay = _lognormal(random, 0.5 + 1.2 * s_minus_p, 0.5) + self.source_time
+        rise = 0.05 + 0.2 * s_minus_p * random.uniform(0.3, 1)
         envelope = (
-            _lognormal(random, 0.17 + 0.015 * s_minus_p, 0.5)
+            _lognormal(random, 0.17 + 0.025 * s_minus_p, 0.5)
             * -np.expm1(-self.times / rise)
             * np.exp(-self.times / decay)
         )
-        share = np.array([1.0, *random.uniform(0.3, 0.8, 2)])
+        share = np.array([1.0, *random.uniform(0.4, 1, 2)])
         return rfft(spikes + share[:, None] * envelope * self.scattered(sparsity), self.length)
 
     def s_wave(self, rays: _Rays, strength: float, sparsity: float) -> Spectrum:
@@ -247,8 +249,9 @@ class _Scene:
         """Add a direct arrival at a time in seconds after P, and weaker ones in the seconds, `spread`, behind it."""
         random, first = self.random, round(start * self.rate)
         if first < self.samples:
-            spikes[:, first] += amplitude * rays.direct
-        for delay in random.exponential(spread, random.poisson(count + 2 * self.source_time)):
+            # of a long rupture, high frequencies do not come all at once
+            spikes[:, first] += amplitude * rays.direct / np.sqrt(1 + 10 * self.source_time)
+        for delay in random.exponential(spread, random.poisson(count + 10 * self.source_time)):
             sample = first + 1 + int(delay * self.rate)
             if sample < self.samples:
                 mixed = random.uniform(0, 0.6)
