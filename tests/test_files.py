@@ -470,7 +470,7 @@ def test_nothing_of_a_former_input_or_of_former_options_stays_beside_what_replac
 # -- no input is overwritten or removed; a ledger is a claim
 
 
-@pytest.mark.parametrize("how", ["itself", "symlink_to", "hardlink_to", "folder"])
+@pytest.mark.parametrize("how", ["itself", "symlink_to", "hardlink_to", "folder", "ledger"])
 def test_no_input_of_a_command_is_replaced_by_an_output(run, tmp_path, how):
     source, out, name = channels(tmp_path / "a", ["XX.STA..HHZ"]), tmp_path / "out", f"{STEM}.denoised.mseed"
     out.mkdir()
@@ -480,6 +480,9 @@ def test_no_input_of_a_command_is_replaced_by_an_output(run, tmp_path, how):
         (tmp_path / "real").mkdir()
         out.symlink_to(tmp_path / "real")
         other = out / name
+    elif how == "ledger":
+        (out / ledger.FOLDER).symlink_to(tmp_path)
+        other = tmp_path / f"{STEM}.json"
     elif how == "itself":
         source = other = source.rename(out / name)
     if other != source:
@@ -487,9 +490,9 @@ def test_no_input_of_a_command_is_replaced_by_an_output(run, tmp_path, how):
     if "link" in how:
         getattr(out / name, how)(other)
     before = [source.read_bytes(), other.read_bytes()]
-    outcomes = run(source, other)
+    outcomes = run(*([source] if how == "ledger" else [source, other]))
     assert [x.state for x in outcomes if "STA" in x.name] == ["failed"] and "its own input" in told(outcomes)[0][1]
-    assert [source.read_bytes(), other.read_bytes()] == before and (out / name).exists()
+    assert [source.read_bytes(), other.read_bytes()] == before and (out / name).exists() == (how != "ledger")
 
 
 def test_a_record_of_outputs_leads_to_no_other_file_and_to_no_input(run, tmp_path):

@@ -151,8 +151,10 @@ class Record(Job):
         return {name: Path(name) for name in self.before}
 
     def is_input(self, path: Path, settings: Settings) -> bool:
-        """Whether a path leads to an input of the command, by whatever links."""
-        return identity(path) in self.identities
+        """Whether a path leads to an input of the command, or a ledger to its folder, by whatever links."""
+        folders = {os.path.realpath(os.path.dirname(name)) for name in self.before}
+        linked = path.parent not in settings.roots.values() and os.path.realpath(path.parent) in folders
+        return linked or identity(path) in self.identities
 
     def open(self, parts: Iterable[Part], settings: Settings) -> dict[Path, str]:
         """Say where samples are; return files that cannot be read now, with reasons."""
