@@ -106,6 +106,8 @@ def test_what_is_drawn_goes_together(seed):
         ("150 km away, 12 s long", "12 s cannot hold"),
         ("S-P 1 s, 60 km deep", "From a depth of 60 km, S comes later than 1 s after P"),
         ("hypocentral distance 10 km, 20 km deep", "less than the depth"),
+        ("from 60 to 80 Hz, M 2", "100 Hz has nothing from 60 Hz on"),
+        ("quarry blast of magnitude 6", "'magnitude 6'"),
     ],
 )
 def test_what_cannot_be_together_is_said(text, told):

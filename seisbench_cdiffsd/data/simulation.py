@@ -9,11 +9,14 @@ long-period surface waves are left out.
 - source: Brune, J. N. (1970), Tectonic stress and the spectra of seismic shear waves from earthquakes, JGR 75, 4997;
 - amplitude, path, site and noise as their phases: Boore, D. M. (2003), Simulation of ground motion using the stochastic
   method, Pure Appl. Geophys. 160, 635;
+- near large earthquakes: Yenier, E. and Atkinson, G. M. (2015), Regionally adjustable generic ground-motion prediction
+  equation, BSSA 105, 1989;
 - coda: Aki, K. and Chouet, B. (1975), Origin of coda waves, JGR 80, 3322; its rise, Sato, H. (1989), JGR 94, 17735.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -161,7 +164,8 @@ class _Scene:
         kappa, gain, resonance = SITES[self.event.site]
         kappa *= _lognormal(random, 1, 0.5)
         q, exponent = _lognormal(random, 120, 0.5), random.uniform(0.4, 0.9)
-        length = 1e3 * max(np.hypot(self.event.distance, self.event.depth), 0.3)
+        near = 10 ** (0.235 * self.event.magnitude - 0.405)  # of long ruptures only a part (Yenier and Atkinson, 2015)
+        length = 1e3 * math.hypot(self.event.distance, self.event.depth, near)
         spreading = 1 / min(length, 1e5) / max(length / 1e5, 1) ** 0.5
         # radiation 0.55, free surface 2, one of two horizontals 0.707
         level = 0.55 * 2 * 0.707 / (4 * np.pi * DENSITY * SHEAR**3) * self.moment * spreading
@@ -177,9 +181,9 @@ class _Scene:
         digitiser = 1 / np.sinc(f / self.rate) / (1 + (f / (0.43 * self.rate)) ** 24)
         inside, shapes = (f > 1) & (f < 45), []
         p_time = self.p_time / random.uniform(1, 2)  # P loses less than S in a second
-        for corner, time, near in (p_corner, p_time, random.uniform(0.3, 0.8)), (self.corner, self.s_time, 1.0):
+        for corner, time, share in (p_corner, p_time, random.uniform(0.3, 0.8)), (self.corner, self.s_time, 1.0):
             source = 1 / (1 + (f / corner) ** random.uniform(1.9, 2.3))
-            lost = time / q * np.maximum(f, 1) ** -exponent + near * kappa
+            lost = time / q * np.maximum(f, 1) ** -exponent + share * kappa
             shapes.append(source * np.exp(-np.pi * f * lost) * digitiser)
         p, s = (np.sqrt(np.mean(np.abs(slope * shape)[inside] ** 2)) for shape in shapes)
         p_response, s_response = (slope * self.minimum_phase(shape * site) for shape in shapes)

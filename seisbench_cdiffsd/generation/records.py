@@ -110,6 +110,8 @@ def _record(
     """Parameters of a record, with its seconds before P, and its samples."""
     values = draw(said, random)
     event, rate = Event(*(values[name] for name in Event._fields)), values["sampling_rate"]
+    if values.get("band", (0,))[0] >= rate / 2:
+        raise ValueError(f"A rate of {rate:g} Hz has nothing from {values['band'][0]:g} Hz on: ask for a higher one.")
     about = values["s_minus_p"] or times(event.distance, event.depth)[0] * (RATIO - 1) * 1.1
     seconds = values.setdefault("duration", float(10 * np.ceil((40 + 3.5 * about) / 10)))
     if seconds < about + LEAD + TRAIL:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 #: Least and most of each quantity, and its unit.
 LIMITS: dict[str, tuple[float, float, str]] = {
     "magnitude": (-2, 7.5, ""),
@@ -21,8 +23,8 @@ LIMITS: dict[str, tuple[float, float, str]] = {
 }
 #: These three say how far away it is: a sentence has at most one of them.
 DISTANCES = ("distance", "hypocentral_distance", "s_minus_p")
-#: Deepest quarry blast in km.
-DEEPEST_BLAST = 1.0
+#: Most of the depth in km and of the magnitude of quarry blasts.
+BLASTS = {"depth": 1.0, "magnitude": 4.5}
 
 _DIGITS = "zero|one|two|three|four|five|six|seven|eight|nine"
 _TEENS = "ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen"
@@ -218,7 +220,7 @@ def _completed(said: dict[str, Any], words: dict[str, str], vague: dict[str, Any
         said.setdefault("noise", "quiet")
     if said.get("noise") == "none" and "snr" in said:
         raise ValueError(f"Without noise there is no SNR: leave out {words['snr']!r} or {words['noise']!r}.")
-    depth = said.get("depth", 0.0)
-    if said.get("kind") == "quarry blast" and (depth[-1] if isinstance(depth, tuple) else depth) > DEEPEST_BLAST:
-        raise ValueError(f"Cannot be: a quarry blast at a depth of {words.get('depth', 'many km')!r}.")
+    for slot, most in BLASTS.items() if said.get("kind") == "quarry blast" else ():
+        if np.max(said.get(slot, 0.0)) > most:
+            raise ValueError(f"Cannot be: a quarry blast with a {slot} above {most:g}, {words.get(slot, 'large')!r}.")
     return said
