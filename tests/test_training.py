@@ -111,11 +111,19 @@ def test_a_training_stops_when_nothing_gets_better(small_datasets, tmp_path):
     assert model.get_model_args()["schedule"] == settings.schedule != "straight"
 
 
-def test_fine_tuning_starts_from_the_given_weights_which_are_validated_too(finished, small_datasets, tmp_path):
+def test_fine_tuning_starts_from_the_given_weights_which_are_validated_too(finished, small_datasets, tmp_path, capsys):
     model, out = finished
     tiny = {"learning_rate": 1e-12, "kernel_rate": 1e-12, "steps": 1, "validate_every": 1}
     tuned = trainer.fit(*small_datasets, tmp_path / "tuned", config(init_from=str(out / "model"), **tiny))
     torch.testing.assert_close(weights(tuned), weights(model))
+    told = capsys.readouterr().err
+    lines = [
+        "earthquakes, train",
+        "parameters are trained, in 1 updates of 2 pairs, on cpu",
+        "update 0 of 1",
+        "update 1",
+    ]
+    assert sorted(lines, key=told.index) == lines
     log = pd.read_csv(tmp_path / "tuned" / "log.csv")
     assert log["step"].tolist() == [0, 1] and log["loss"].isna().tolist() == [True, False]
     assert log["sdr_2"].tolist() == pytest.approx([pd.read_csv(out / "log.csv")["sdr_2"].max()] * 2, abs=1e-4)
