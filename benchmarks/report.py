@@ -379,8 +379,11 @@ def figures(tables: Mapping[str, pd.DataFrame], rows: Mapping[str, pd.DataFrame]
 
 
 def by_pick_rate(table: pd.DataFrame) -> Figure:
-    """Coincident events above chance against the rate of picks: a column for each network, a row for each noise."""
-    table = table.astype({"picks an hour": float, "true": float})
+    """
+    Coincident events above chance, and the root of those found, against the rate of picks: a column for each network, a
+    row for each noise.
+    """
+    table = table.astype({"picks an hour": float, "true": float, "found": float})
     names, levels = table["network"].unique(), [x for x in SHOWN_NOISE if x in set(table["noise"])]
     figure = Figure(figsize=(4 * len(names) + 2, 3.2 * len(levels)), layout="constrained")
     axes = figure.subplots(len(levels), len(names), squeeze=False, sharex=True)
@@ -388,8 +391,14 @@ def by_pick_rate(table: pd.DataFrame) -> Figure:
         ax, part = axes[row, column], table[(table["network"] == name) & (table["noise"] == level)]
         for what, line in part.groupby("input", sort=False):
             colour, style, width = CURVES.get("noisy" if what == "raw" else what, ("#009e73", "-", 1.5))
-            ax.plot(line["picks an hour"], line["true"], style, color=colour, lw=width, label=what, marker=".")
+            rate, true, scatter = line["picks an hour"], line["true"], line["found"] ** 0.5
+            ax.plot(rate, true, style, color=colour, lw=width, label=what, marker=".")
+            ax.fill_between(rate, true - scatter, true + scatter, color=colour, alpha=0.08, lw=0)
         ax.set(xscale="log", yscale="symlog", title=f"{name}, {level}")
+        rates = sorted(part["picks an hour"].unique())
+        ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
+        ax.minorticks_off()
+        ax.set_yticks([0, 1, 2, 5, 10, 20, 50, 100, 200], ["0", "1", "2", "5", "10", "20", "50", "100", "200"])
         ax.set_ylim(0, max(10.0, 1.5 * part["true"].max()))
         ax.set_xlabel("P picks an hour of a station" if row == len(levels) - 1 else "")
         ax.set_ylabel("events above chance" if column == 0 else "")
