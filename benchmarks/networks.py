@@ -29,7 +29,7 @@ SLACK = 0.3
 #: Random shifts of the stations against each other whose coincidences are chance.
 SHIFTS = 20
 #: An earthquake is known by so many P picks within so many seconds of its labels, and right within so many kilometres.
-SAME_STATIONS, SAME_WAVE, NEAR = 3, 1.0, 10.0
+SAME_STATIONS, SAME_WAVE, NEAR = 3, 1.0, 20.0
 
 
 def peaks(picker: WaveformModel, stream: Stream, start: UTCDateTime) -> pd.DataFrame:
@@ -144,7 +144,7 @@ def locate(picks: pd.DataFrame, stations: pd.DataFrame, settings: Mapping[str, A
 
 def outcome(found: Located, reference: Located, labels: pd.DataFrame) -> dict[str, int]:
     """
-    How many known earthquakes are located, within 10 km of where their labels locate them by the same program, and how
+    How many known earthquakes are located, within 20 km of where their labels locate them by the same program, and how
     many further off; and how many others are false. An earthquake is known by three P within a second of its labels.
 
     :param labels: ``event``, ``station``, ``phase`` and ``time``

@@ -89,7 +89,7 @@ TRAINED_ON |= dict.fromkeys((PICKING, WAVEFORMS), "events, noise, simulated")
 AT_RATE, SHOWN_NOISE = 50, ("as recorded", "noise at -5 dB")
 CONTINUOUS = {
     "networks": f"Networks: events above chance at {AT_RATE} P picks an hour of a station (± the root of those found)",
-    "located": "Networks: earthquakes located (by chance), and at uturuncu: right, more than 10 km off, false",
+    "located": "Networks: earthquakes located (by chance), and at uturuncu: right, more than 20 km off, false",
     "day": "A day of one station",
 }
 #: Tables of other columns than statistics.
@@ -272,7 +272,8 @@ class Report:
             text = [f"{true:.0f} ± {found**0.5:.0f}" for true, found in zip(table["true"], table["found"], strict=True)]
             parts[CONTINUOUS["networks"]] = _by_input(table.assign(text=text), ["network", "noise"])
         if "located" in self.tables:
-            table = self.tables["located"].replace("", np.nan)
+            columns = ["network", "noise", "input", "picks an hour", "located", "chance", "mislocated", "false"]
+            table = self.tables["located"].reindex(columns=columns).replace("", np.nan)
             table = table[(table["network"] != "uturuncu") | (table["picks an hour"].astype(float) == AT_RATE)]
             text = [
                 f"{row.located} ({row.chance})"

@@ -105,18 +105,19 @@ def test_picks_that_fit_together(name, snr, options, minutes, denoisers, picker,
 
 @pytest.mark.parametrize("snr", LEVELS, ids=level_name)
 def test_earthquakes_are_located(snr, options, minutes, denoisers, picker, report):
-    """Records of known earthquakes and, with noise added, as much noise alone."""
+    """Records of known earthquakes and, with noise added, as much noise alone; by their P."""
     if not options.full and snr not in FEW:
         pytest.skip("only in a full run")
     pytest.importorskip("pyocto", reason="needs PyOcto: pip install pyocto")
     network = read_located(options.limit if options.full else -(-options.limit // 3))
-    reference = locate(network.labels.assign(probability=1.0), network.stations, network.area())
+    labels = network.labels[network.labels["phase"] == "P"]
+    reference = locate(labels.assign(probability=1.0), network.stations, network.area())
     if snr is not None:
         network = noisy(network, minutes, snr, alone=True)
     for what, picks in picks_by_input(network, denoisers, picker).items():
         for rate in LOCATED_AT:
-            some = most_probable(picks, rate, len(network.records) * 120 / 3600)
-            counts = outcome(locate(some, network.stations, network.area()), reference, network.labels)
+            some = most_probable(picks[picks["phase"] == "P"], rate, len(network.records) * 120 / 3600)
+            counts = outcome(locate(some, network.stations, network.area()), reference, labels)
             key = {"network": network.name, "noise": level_name(snr), "input": what, "picks an hour": rate}
             add(report, "located", [{**key, **counts}])
             assert counts["located"] + counts["mislocated"] <= counts["earthquakes"]
