@@ -57,7 +57,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "associate": ICE | {"speeds": (0.76, 0.39), "tolerance": 1.0, "time_before": 15.0, "min_interevent_time": 2.5},
     },
 }
-#: The crust of the Altiplano. P alone locates there: most S have no label, and come later than those of near earthquakes.
+#: The crust of the Altiplano. P alone locates there: most S have no label, and come too late for near earthquakes.
 CRUST: dict[str, Any] = {"n_picks": 6, "n_p_picks": 6, "n_s_picks": 0, "n_p_and_s_picks": 0, "zlim": (-5.0, 80.0)}
 CRUST |= {"speeds": (6.0, 3.45), "tolerance": 1.5, "time_before": 60.0, "min_interevent_time": 10.0, "beyond": 80.0}
 CRUST |= {"min_node_size": 10.0, "min_node_size_location": 1.5}

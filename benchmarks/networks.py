@@ -113,8 +113,8 @@ def above_chance(times: Sequence[Floats], apart: Floats, fewest: int, seconds: f
         len(coincident([np.sort((x + random.uniform(0, seconds)) % seconds) for x in times], apart, fewest))
         for _ in range(SHIFTS)
     ]
-    found = len(coincident(times, apart, fewest))
-    return {"found": found, "chance": float(np.mean(chance)), "true": found - float(np.mean(chance))}
+    found, mean = len(coincident(times, apart, fewest)), round(float(np.mean(chance)), 2)
+    return {"found": found, "chance": mean, "true": round(found - mean, 2)}
 
 
 def shifted(picks: pd.DataFrame, seconds: float, seed: int) -> pd.DataFrame:

@@ -89,7 +89,7 @@ def test_picks_that_fit_together(name, snr, options, minutes, denoisers, picker,
             some = most_probable(picks[picks["phase"] == "P"], rate, network.hours)
             times = [np.sort(some.loc[some["station"] == station, "time"]) for station in network.stations["id"]]
             counts = above_chance(times, network.apart, network.fewest, network.seconds)
-            rows.append({**key, "picks an hour": rate, **counts, "least": some["probability"].min()})
+            rows.append({**key, "picks an hour": rate, **counts, "least": some["probability"].min().round(4)})
         add(report, "networks", rows)
         assert all(0 <= row["found"] <= len(picks) for row in rows)
         for rate in LOCATED_AT if network.associate and snr is None and find_spec("pyocto") else ():
