@@ -276,8 +276,9 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {"default": SpectralUNet}
 
 #: Band of the model, as :py:meth:`obspy.Stream.filter` takes it.
 BAND = {"freqmin": 1.0, "freqmax": 45.0, "corners": 4, "zerophase": True}
-#: Odds of an earthquake below which an estimate is faded.
-DOUBTED_BELOW = 2.0
+#: Odds of an earthquake below which an estimate is faded, and the share of it that is
+#: silence: pickers take what is left, however weak, for an earthquake.
+DOUBTED_BELOW, FAINT = 2.0, 0.25
 #: No number of samples in a window, or of windows in a batch, is larger than this.
 MOST = 1_000_000
 
@@ -330,7 +331,8 @@ class CDiffSD(WaveformModel):
         band-pass from 1 to 45 Hz by default; None for no filter
     :param filter_kwargs: Its arguments
     :param presence: Whether the network returns the odds of an earthquake as well.
-        Where they are below 2, estimates are faded to the share `dry`
+        Where they are below 2, estimates are faded to the share `dry`, and below 1 to
+        silence if it is 0
     :param kwargs: Passed to :py:class:`~seisbench.models.WaveformModel`
     :raises ValueError: If a name is unknown or a number out of range
     """
@@ -446,9 +448,9 @@ class CDiffSD(WaveformModel):
         noise = noisy - clean
         if self.presence:
             log_odds = torch.stack([odds for _, odds in answers]).mean(0)
-        if self.presence and dry > 0:
             trust = (2 * (log_odds - math.log(DOUBTED_BELOW))).clamp(max=0).exp()
-            clean = trust.clamp(min=dry)[:, None, None] * clean
+            trust = trust.where(trust > FAINT, 0).clamp(min=dry)
+            clean = trust[:, None, None] * clean
         denoised = ((clean + dry * noise) * factor).transpose(1, 2)
         if option("detection"):
             probable = log_odds.sigmoid()[:, None, None] * (factor > 0)

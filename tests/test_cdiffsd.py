@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from seisbench_cdiffsd import CDiffSD
 from seisbench_cdiffsd.cdiffsd import (
     DOUBTED_BELOW,
+    FAINT,
     SCHEDULES,
     FilterBank,
     SpectralUNet,
@@ -261,12 +262,13 @@ def test_forward_returns_the_odds_as_well_where_the_network_knows_them():
     torch.testing.assert_close(log_odds.exp(), torch.tensor([3.0, 3.0]))
 
 
-@pytest.mark.parametrize("dry", [0.1, 0.2])
-def test_an_estimate_fades_to_the_dry_share_with_the_odds(dry):
+@pytest.mark.parametrize("dry", [0.0, 0.1, 0.5])
+def test_an_estimate_fades_to_the_dry_share_with_the_odds_and_to_silence_without_noise(dry):
     x = noise(2, 3, 3000)
-    clean = answer(with_odds(1.0), x, dry=0.0)  # nothing is faded where nothing is left
-    for odds in (1e-9, DOUBTED_BELOW / 2, DOUBTED_BELOW, 1e9):
-        kept = min(1.0, max(dry, (odds / DOUBTED_BELOW) ** 2))
+    clean = answer(with_odds(1e9), x, dry=0.0)
+    for odds in (1e-9, DOUBTED_BELOW / 3, DOUBTED_BELOW / 1.5, DOUBTED_BELOW, 1e9):
+        trust = min(1.0, (odds / DOUBTED_BELOW) ** 2)
+        kept = max(dry, trust if trust > FAINT else 0.0)
         torch.testing.assert_close(answer(with_odds(odds), x, dry=dry), kept * clean + dry * (x - clean))
 
 

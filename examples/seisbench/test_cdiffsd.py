@@ -34,6 +34,7 @@ def model():
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
+        model.network.presence[-1].bias += 3  # log odds at which nothing is faded
     return model
 
 
