@@ -1,7 +1,7 @@
 """Continuous records: networks of stations, a day of one station, and the minutes of noise that both are mixed with.
 
 Noise comes from windows of at least a minute, all reversed in time, so that it holds no earthquake: minutes of one
-station in random order, over and over, each faded into the next over two seconds such that the power stays.
+station in random order, over and over, of one level, each faded into the next over two seconds such that the power stays.
 """
 
 from __future__ import annotations
@@ -164,7 +164,10 @@ def demean(state: aug.State) -> None:
 
 
 def minutes_of_noise(sources: Sources) -> dict[str, Array]:
-    """Minutes of recorded noise by station, (minute, 3, 6000), reversed in time."""
+    """
+    Minutes of recorded noise by station, (minute, 3, 6000), reversed in time, and scaled alike, such that the median
+    power in band of a second is 1: noise does not change its level from one minute to the next.
+    """
     minutes = defaultdict(list)
     for dataset in (x for kind in sources.noise.values() for x in kind):
         try:
@@ -175,7 +178,12 @@ def minutes_of_noise(sources: Sources) -> dict[str, Array]:
             station = f"{metadata.get('station_network_code')}.{metadata.get('station_code')}"
             minutes[station].append(waveform[:, MINUTE - 1 :: -1])
     least = min(FEWEST_MINUTES, max(map(len, minutes.values())))
-    return {name: np.stack(x) for name, x in sorted(minutes.items()) if len(x) >= least}
+    return {name: _level(np.stack(x)) for name, x in sorted(minutes.items()) if len(x) >= least}
+
+
+def _level(minutes: Array) -> Array:
+    seconds = np.square(in_band(minutes)).reshape(len(minutes), 3, -1, round(RATE)).mean((1, 3))
+    return minutes / np.sqrt(np.median(seconds, axis=1))[:, None, None]
 
 
 def joined(minutes: Array, samples: int, random: np.random.Generator) -> Array:
@@ -193,27 +201,32 @@ def joined(minutes: Array, samples: int, random: np.random.Generator) -> Array:
     return noise[:, FADE // 2 : FADE // 2 + samples]
 
 
+def in_band(records: Array) -> Array:
+    """Records in the band of the models."""
+    return band_pass(records, BAND["freqmin"], BAND["freqmax"])
+
+
 def power(records: Array) -> Array:
     """Mean power in the band of the models over samples and components, (...)."""
-    return np.square(band_pass(records, BAND["freqmin"], BAND["freqmax"]), dtype=np.float64).mean((-2, -1))
+    return np.square(in_band(records), dtype=np.float64).mean((-2, -1))
 
 
 def with_noise(network: Network, minutes: Mapping[str, Array], snr_db: float, alone: bool = False) -> Network:
     """
     A network with noise of another station added to each, the same one to a station throughout. The SNR is that of the
-    mean power of a whole record and of the median power of the minutes of noise, in band.
+    mean power of a whole record and of the median power of the noise, in band.
 
     :param alone: Let as much noise follow each record, to count what is found in noise alone
     """
     stations = sorted(set(network.ids))
     sources = [name for name in minutes if name.partition(".")[2] not in stations] or list(minutes)
-    levels = {name: np.median(power(minutes[name])) for name in sources}
     random = np.random.default_rng(0)
     size, mixed = network.records.shape[-1], []
     for record, own in zip(network.records, network.ids, strict=True):
         source = sources[stations.index(own) % len(sources)]
-        scale = np.sqrt(power(record) / levels[source] * 10 ** (-snr_db / 10))
-        noise = scale * joined(minutes[source], size * (2 if alone else 1), random)
+        noise = np.sqrt(power(record) * 10 ** (-snr_db / 10)) * joined(
+            minutes[source], size * (2 if alone else 1), random
+        )
         noise[:, :size] += record
         mixed.append(noise.astype(np.float32))
     return Network(**{**vars(network), "records": np.stack(mixed)})
@@ -257,9 +270,8 @@ def day(sources: Sources, hours: float, options: Options, every: float = 240.0) 
     borders = np.cumsum([0, *(round(samples * len(x) / total) for x in minutes.values())])
     borders[-1] = samples
     parts = [joined(x, size, random) for x, size in zip(minutes.values(), np.diff(borders), strict=True)]
-    level = [np.sqrt(np.median(power(x))) for x in minutes.values()]  # of one instrument
-    record = np.concatenate([x / y for x, y in zip(parts, level, strict=True)], axis=-1)
-    quiet = band_pass(record[None], BAND["freqmin"], BAND["freqmax"])[0]
+    record = np.concatenate(parts, axis=-1)
+    quiet = in_band(record[None])[0]
     rows, order = [], []
     for number in range(int(samples / RATE / every)):
         order = order or list(random.permutation(len(earthquakes)))

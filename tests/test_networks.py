@@ -59,7 +59,8 @@ def test_noise_of_other_stations_has_the_snr():
     random = np.random.default_rng(0)
     records, places = random.normal(size=(2, 3, 18_000)).astype(np.float32), pd.DataFrame({"id": ["A", "B"]})
     network = continuous.Network("x", records, ["A", "B"], [0, 0], places)
-    minutes = {"N.A": np.zeros((1, 3, 6000)), "N.C": 5 * random.normal(size=(4, 3, 6000)).astype(np.float32)}
+    loud = np.array([1, 5, 30, 0.2])[:, None, None] * random.normal(size=(4, 3, 6000))
+    minutes = {"N.A": np.zeros((1, 3, 6000)), "N.C": continuous._level(loud.astype(np.float32))}
     noise = continuous.with_noise(network, minutes, -10.0).records - records
     ratio = 10 * np.log10(continuous.power(records) / continuous.power(noise))
     assert ratio == pytest.approx([-10, -10], abs=0.5)
