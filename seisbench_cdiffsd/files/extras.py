@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from seisbench_cdiffsd.picking import JOINT_COLUMNS, NOT_PICKED, pick_both
 from seisbench_cdiffsd.plotting import plot_day, plot_denoised
 from seisbench_cdiffsd.streams.records import joined
 
-#: Seconds on both sides of a piece that are picked with it.
-AROUND = 60.0
+#: Seconds that are picked at once, with so many more on both sides.
+PICKED, AROUND = 3600.0, 60.0
 
 
 class Extras:
@@ -59,19 +60,23 @@ class Extras:
         if "figures" in self.kinds and self.model.presence:
             found = self.model.classify(self.joined(cut(noisy, start - AROUND, end + AROUND))).detections
             self.detections += [x for x in found if x.start_time < end and x.end_time > start]
-        if "picks" in self.kinds and not self.failure:
-            try:
-                raw, denoised = (self.joined(cut(x, start - AROUND, end + AROUND)) for x in (noisy, clean))
-                picks = pick_both(self.picker, raw, denoised, self.least, self.names)
-            except Exception as error:  # of a library
-                self.failure = one_line(error)
-                return
-            reasons = picks.attrs[NOT_PICKED].items()
-            before = self.picks.attrs.get(NOT_PICKED, dict(reasons))
-            # a boolean array, as pandas takes an empty list as a selection of no columns
-            own = picks[np.array([start <= time < end for time in picks["time"]], bool)]
-            self.picks = pd.concat([self.picks, own], ignore_index=True) if len(self.picks) else own
-            self.picks.attrs = {NOT_PICKED: {name: why for name, why in reasons if name in before}}
+        for i in range(math.ceil((end - start) / PICKED) if "picks" in self.kinds else 0):
+            first, last = start + i * PICKED, min(start + (i + 1) * PICKED, end)
+            near = [cut(stream, first - AROUND, last + AROUND) for stream in (noisy, clean)]
+            if near[0] and not self.failure:
+                try:
+                    self._pick(self.joined(near[0]), self.joined(near[1]), first, last)
+                except Exception as error:  # of a library
+                    self.failure = one_line(error)
+
+    def _pick(self, noisy: Stream, clean: Stream, start: UTCDateTime, end: UTCDateTime) -> None:
+        picks = pick_both(self.picker, noisy, clean, self.least, self.names)
+        reasons = picks.attrs[NOT_PICKED].items()
+        before = self.picks.attrs.get(NOT_PICKED, dict(reasons))
+        # a boolean array, as pandas takes an empty list as a selection of no columns
+        own = picks[np.array([start <= time < end for time in picks["time"]], bool)]
+        self.picks = pd.concat([self.picks, own], ignore_index=True) if len(self.picks) else own
+        self.picks.attrs = {NOT_PICKED: {name: why for name, why in reasons if name in before}}
 
     def add(self, signal: Stream, noise: Stream) -> None:
         """Take the next piece of the figure."""
