@@ -36,7 +36,7 @@ def test_larger_is_longer_and_lower_in_frequency():
         return np.diff(np.searchsorted(energy / energy[-1], [0.05, 0.75]))[0] / 100
 
     small, large = records(Event(1.5, 20, 8)), records(Event(6, 20, 8))
-    assert np.median(list(map(centroid, small))) > 2 * np.median(list(map(centroid, large)))
+    assert np.median(list(map(centroid, small))) > 1.5 * np.median(list(map(centroid, large)))
     assert np.median(list(map(duration, large))) > np.median(list(map(duration, small)))
 
 

@@ -30,11 +30,11 @@ Random = np.random.Generator
 
 BLAST = "quarry blast"
 #: Sites: loss near the surface, kappa in seconds; gain below some 5 Hz; height of a resonance in dB.
-SITES = {"rock": (0.02, 1.1, 0.0), "stiff soil": (0.03, 2.0, 4.0), "soft soil": (0.04, 3.0, 9.0)}
+SITES = {"rock": (0.03, 1.2, 0.0), "stiff soil": (0.04, 2.2, 4.0), "soft soil": (0.05, 3.3, 9.0)}
 #: Speeds of P in km/s in the crust and below, thickness of the crust in km; density in kg/m^3, and speed of S in m/s.
 CRUST, MANTLE, MOHO, DENSITY, SHEAR = 6.1, 8.0, 33.0, 2800.0, 3500.0
 #: Median stress drop in Pa up to magnitude 3, and of 5 and more; and the spread of its natural logarithm.
-STRESS_DROPS, STRESS_SPREAD = (2e6, 1e7), 0.8
+STRESS_DROPS, STRESS_SPREAD = (3e6, 1.5e7), 0.8
 #: Seconds behind the record in which what rings on may wrap around.
 PADDING = 20.0
 
@@ -130,7 +130,7 @@ class _Scene:
         stress = np.exp(np.interp(event.magnitude, (3, 5), np.log(STRESS_DROPS))) * (0.5 if self.blast else 1)
         stress *= _lognormal(random, 1, STRESS_SPREAD)
         self.corner = float(0.4906 * SHEAR * (stress / self.moment) ** (1 / 3))
-        self.source_time = 0.4 / self.corner
+        self.source_time = 1 / self.corner
 
     def motion(self) -> Values:
         random, azimuth = self.random, self.random.uniform(0, 2 * np.pi)
@@ -181,7 +181,7 @@ class _Scene:
         digitiser = 1 / np.sinc(f / self.rate) / (1 + (f / (0.43 * self.rate)) ** 24)
         inside, shapes = (f > 1) & (f < 45), []
         p_time = self.p_time / random.uniform(1, 2)  # P loses less than S in a second
-        for corner, time, share in (p_corner, p_time, random.uniform(0.3, 0.8)), (self.corner, self.s_time, 1.0):
+        for corner, time, share in (p_corner, p_time, random.uniform(0.5, 1)), (self.corner, self.s_time, 1.0):
             source = 1 / (1 + (f / corner) ** random.uniform(1.9, 2.3))
             lost = time / q * np.maximum(f, 1) ** -exponent + share * kappa
             shapes.append(source * np.exp(-np.pi * f * lost) * digitiser)
@@ -254,8 +254,8 @@ class _Scene:
         random, first = self.random, round(start * self.rate)
         if first < self.samples:
             # of a long rupture, high frequencies do not come all at once
-            spikes[:, first] += amplitude * rays.direct / np.sqrt(1 + 10 * self.source_time)
-        for delay in random.exponential(spread, random.poisson(count + 10 * self.source_time)):
+            spikes[:, first] += amplitude * rays.direct / np.sqrt(1 + 5 * self.source_time)
+        for delay in random.exponential(spread, random.poisson(count + 5 * self.source_time)):
             sample = first + 1 + int(delay * self.rate)
             if sample < self.samples:
                 mixed = random.uniform(0, 0.6)
