@@ -1,7 +1,7 @@
 """Continuous records: networks of stations, a day of one station, and the minutes of noise that both are mixed with.
 
 Noise comes from windows of at least a minute, all reversed in time, so that it holds no earthquake: minutes of one
-station in random order, over and over, of one level, each faded into the next over two seconds such that the power stays.
+station in random order, over and over, of one level, each faded into the next in two seconds such that the power stays.
 """
 
 from __future__ import annotations
