@@ -68,15 +68,15 @@ _QUANTITIES = [
     ("s_minus_p", rf"{_TIME} (?:of )?{_S_P}"),
     ("hypocentral_distance", rf"hypocentral distance{_LINK} {_LENGTH}"),
     ("hypocentral_distance", rf"{_LENGTH} hypocentral distance"),
-    ("depth", rf"(?:(?:focal|hypocentral|source) )?depth{_LINK} {_LENGTH}"),
+    ("depth", rf"(?:(?:(?:focal|hypocentral|source) )?depth|h|z){_LINK} {_LENGTH}"),
     ("depth", rf"{_LENGTH} (?:deep|down|(?:in |of )?(?:focal |hypocentral )?depth|below|beneath|under(?:ground)?)"),
     ("depth", rf"(?:deep|shallow) {_QUAKE} \( {_LENGTH} \)"),
     ("depth", rf"(?:hypocent(?:er|re)|focus){_LINK} {_LENGTH}(?! (?:away|off|from|distant))"),
-    ("distance", rf"(?:epicentral )?(?:distance|range|offset){_LINK} {_LENGTH}"),
+    ("distance", rf"(?:epicentral )?(?:distance|range|offset|delta|δ){_LINK} {_LENGTH}"),
     ("distance", rf"{_LENGTH}(?: (?:of )?(?:away|off|far|distant|(?:epicentral )?distance))?"),
     ("magnitude", rf"{_MAGNITUDE}{_LINK} {_N}(?! (?:km|s|hz)\b)"),
     ("magnitude", rf"{_N} (?:local |moment )?(?:magnitude|mag|on the richter scale)"),
-    ("magnitude", rf"{_N}(?= (?:local )?(?:{_QUAKE}|event|(?:quarry |mine )?blast)(?<!s)(?!s))"),
+    ("magnitude", rf"{_N}(?= (?:local )?(?:{_QUAKE}|event|(?:quarry |mine )?(?:blast|explosion))(?<!s)(?!s))"),
     ("magnitude", rf"{_N}(?= [,;.]|$)"),
     ("sampling_rate", rf"{_N} (?:hz|hertz|sps|samples? (?:per|a|each|/|every) (?:s|sec|second))"),
     ("sampling_rate", rf"{_N} times (?:per|a|each|every) second"),
@@ -158,6 +158,7 @@ def _with_digits(text: str) -> str:
                 raise ValueError(f"Not understood: {token!r} is no number.")
     text = re.sub(_NUMBER, _digits_of, " ".join(tokens))
     text = re.sub(r"(\d+) and (?:a |1 )?half\b", r"\1.5", text)
+    text = re.sub(r"\ba (minute|degree|mile) and (?:a |1 )?half\b", r"1.5 \1", text)
     for words, digits in (("(?:3|three) quarters?", "0.75"), ("(?:1 )?half", "0.5"), ("(?:1 )?quarter", "0.25")):
         text = re.sub(rf"(?:\ba )?\b{words}(?: of)?(?: an?)? (?=degree|mile|k|minute|second)", f"{digits} ", text)
     text = re.sub(r"\ban? (?=(?:degree|mile|kilomet(?:er|re)|minute)\b)", "1 ", text)
