@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 from evaluation import match_picks, pick_windows
 from numpy.typing import NDArray
-from report import markdown
+from report import environment, markdown
 
 from seisbench_cdiffsd import generate
 from seisbench_cdiffsd.data.augmentations import P_KEY, RATE_KEY, S_KEY
@@ -41,6 +41,12 @@ INSTRUMENTS = {"N": "accelerometer", "H": "broadband", "L": "accelerometer"}
 CENTRES, TIMES = np.geomspace(1.2, 40, 12), np.geomspace(0.2, 24, 14)
 PLACES = ("source_distance_km", "source_depth_km")
 THRESHOLDS = {"PhaseNet": 0.3, "EQTransformer": 0.1}
+#: What belongs under the heading of the tables.
+NOTES = """- All rows are picked, and read, at the onsets and the magnitude that the sentence asks for. "Shuffled" has the
+  sentence of another earthquake: what is as good there says nothing of the sentence.
+- Magnitude and S - P time are read by a regression on real training records, from spectra and envelopes without
+  amplitudes. On real records of another split, magnitudes can hardly be read so: these rows say little.
+- No record here is of a blast, and site and depth are hardly known: nothing is measured of them."""
 SOS = design_filter(("bandpass",), dict(BAND), RATE)[0]
 SENTENCES = (
     "{size} earthquake, S-P of {sp:.2f} s, {sensor}, SNR {snr:.0f} dB",
@@ -287,8 +293,10 @@ def main() -> None:
     ]
     print(text := "\n\n".join(parts))
     if args.out:
+        commit = str(environment()["commit"])[:10]
         command = f"python benchmarks/generation.py EVENTS... --split {args.split} --limit {args.limit}"
-        args.out.write_text(f"# Generated seismograms\n\nBy `{command}`.\n\n{text}\n", encoding="utf-8")
+        head = f"# Generated seismograms\n\nBy `{command}` at commit {commit}."
+        args.out.write_text(f"{head}\n\n{NOTES}\n\n{text}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

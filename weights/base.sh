@@ -32,7 +32,7 @@ part 8 eea0366 --steps 4500 --validate-every 500 $(masked 15) --kernel-rate 0.00
 part 9 9a781c5 --steps 1500 --validate-every 500 $(masked 15) --kernel-rate 0.003 --learning-rate 0.0008 --seed 9 --set $later augmentations.noise_only=0.3
 part 10 9a781c5 --steps 800 --validate-every 400 $odds --learning-rate 0.001 --seed 10 --set only=network.presence averaging=0.99 $later augmentations.noise_only=0.4
 
-# Half of the earthquakes of the last two parts are simulated, and half of all are resampled by 0.35 to 3.
+# Half of the earthquakes of the last two parts are simulated, by the code of commit 51725a5, and half of all are resampled by 0.35 to 3.
 python benchmarks/simulation.py runs/simulated
 events="$events runs/simulated"
 part 11 51725a5 --steps 2500 --validate-every 500 $(masked 15) --kernel-rate 0.003 --learning-rate 0.001 --seed 41 --set memory=20.0 $later augmentations.noise_only=0.2 "augmentations.stretch_range=[0.35,3.0]"
