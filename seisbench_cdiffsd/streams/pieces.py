@@ -37,7 +37,7 @@ HIGHEST_RATE = 1e5
 DRIFT = 2e-6
 #: A gap of more than so many samples, and times the pieces beside it, is not filled: where a rate is wrong, it may be
 #: thousands of times as long.
-SPARSE = 10_000, 10
+SPARSE = 3000, 10
 
 #: A message lists this many channels or files, and counts the rest.
 MOST_LISTED = 10

@@ -118,11 +118,13 @@ class Record:
 
     def _contents(self, row: int) -> Iterator[tuple[Samples, slice]]:
         """The samples of each piece of a component, NaN where they are missing, and where they lie."""
-        starts = {place.start: piece.start for piece, place in self.pieces[row]}
+        starts = {place.start: piece for piece, place in self.pieces[row]}
         for piece, place in self.pieces[row]:
             values = np.where(piece.missing, np.nan, piece.values)
             # where the clock jitters, the last sample may get the place of a later one, the first of the next piece
-            if starts.get(place.stop - 1, piece.start) > piece.start + (len(values) - 1) / self.rate:
+            after = starts.get(place.stop - 1, piece)
+            one = after is not piece and after.source == piece.source
+            if one or after.start > piece.start + (len(values) - 1) / self.rate:
                 values[-1] = np.nan
             yield values, place
 
