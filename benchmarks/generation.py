@@ -42,8 +42,8 @@ CENTRES, TIMES = np.geomspace(1.2, 40, 12), np.geomspace(0.2, 24, 14)
 PLACES = ("source_distance_km", "source_depth_km")
 THRESHOLDS = {"PhaseNet": 0.3, "EQTransformer": 0.1}
 #: What belongs under the heading of the tables.
-NOTES = """- All rows are picked, and read, at the onsets and the magnitude that the sentence asks for. "Shuffled" has the
-  sentence of another earthquake: what is as good there says nothing of the sentence.
+NOTES = """- All rows are picked, and read, at the onsets and the magnitude that the sentence asks for. "Shuffled" has
+  the sentence of another earthquake: what is as good there says nothing of the sentence.
 - Magnitude and S - P time are read by a regression on real training records, from spectra and envelopes without
   amplitudes. On real records of another split, magnitudes can hardly be read so: these rows say little.
 - No record here is of a blast, and site and depth are hardly known: nothing is measured of them."""
