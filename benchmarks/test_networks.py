@@ -89,7 +89,7 @@ def test_picks_that_fit_together(name, snr, options, minutes, denoisers, picker,
             some = most_probable(picks[picks["phase"] == "P"], rate, network.hours)
             times = [np.sort(some.loc[some["station"] == station, "time"]) for station in network.stations["id"]]
             counts = above_chance(times, network.apart, network.fewest, network.seconds)
-            rows.append({**key, "picks an hour": rate, **counts, "least": some["probability"].min().round(4)})
+            rows.append({**key, "picks an hour": rate, **counts, "least": round(float(some["probability"].min()), 4)})
         add(report, "networks", rows)
         assert all(0 <= row["found"] <= len(picks) for row in rows)
         for rate in LOCATED_AT if network.associate and snr is None and find_spec("pyocto") else ():
@@ -99,7 +99,7 @@ def test_picks_that_fit_together(name, snr, options, minutes, denoisers, picker,
                 len(locate(shifted(some, network.seconds, seed), network.stations, network.area())[0])
                 for seed in range(SHIFTS)
             ]
-            row = {**key, "picks an hour": rate, "located": found, "chance": np.mean(chance).round(1)}
+            row = {**key, "picks an hour": rate, "located": found, "chance": round(float(np.mean(chance)), 1)}
             add(report, "located", [row])
 
 
