@@ -13,11 +13,13 @@ import numpy as np
 import seisbench.data as sbd
 
 from seisbench_cdiffsd.data.augmentations import P_KEY, RATE_KEY, S_KEY
-from seisbench_cdiffsd.data.simulation import draw_event, simulate
+from seisbench_cdiffsd.data.simulation import SITES, Event, distance_of, magnitude_at, simulate
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
 
 #: Seconds before P and from P on; a window of 30 s may begin long before P or in the coda.
 BEFORE, AFTER = 27.5, 59.5
+#: Shortest and longest S - P time in seconds.
+S_MINUS_P = 0.5, 28.0
 #: Ratio of the rms of the digitiser's noise to the largest amplitude: what no record is without.
 QUIET = 1e-5
 
@@ -51,6 +53,14 @@ def write_simulated(folder: str | Path, count: int, seed: int = 0) -> None:
                 writer.add_trace(source | labels | kind, waveform.astype(np.float32))
         for file in files:
             file.replace(folder / file.name)
+
+
+def draw_event(random: np.random.Generator) -> Event:
+    """An earthquake to train on: of all S - P times in `S_MINUS_P`, each ratio of two is as likely."""
+    s_minus_p = np.exp(random.uniform(*np.log(S_MINUS_P)))
+    depth = min(7 * np.exp(random.normal(0, 0.6)), 30, 4 * s_minus_p)
+    distance, site = distance_of(s_minus_p, depth), str(random.choice(list(SITES)))
+    return Event(magnitude_at(random, float(np.hypot(distance, depth))), distance, depth, site=site)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seisbench_cdiffsd.data.simulation import BLAST, Event, distance_of, draw_event, simulate, times
+from seisbench_cdiffsd.data.simulation import BLAST, Event, distance_of, simulate, times
 
 
 def records(event, rate=100, count=40):
@@ -72,8 +72,8 @@ def test_distances_and_times_agree(s_minus_p, depth):
 
 def test_s_comes_when_it_is_asked_for_and_nothing_before_p():
     for k in range(10):
-        random = np.random.default_rng(k)
-        motion, s_minus_p = simulate(random, draw_event(random), 100, 2, 30, s_minus_p=3.14)
+        event = Event(k / 2, 10 * k, 8)
+        motion, s_minus_p = simulate(np.random.default_rng(k), event, 100, 2, 30, s_minus_p=3.14)
         assert s_minus_p == 3.14 and motion.shape == (3, 3200) and np.isfinite(motion).all()
         # what the filters let through before P is far below it
         assert np.abs(motion[:, :200]).max() == 0 and np.abs(motion[:, 200:230]).max() > 1e-3 * np.abs(motion).max()

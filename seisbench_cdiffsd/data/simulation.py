@@ -54,15 +54,6 @@ def magnitude_at(random: Random, distance: float) -> float:
     return float(np.clip(1.0 + 1.1 * np.log10(max(distance, 1)) + random.normal(0, 0.6), -0.5, 6.5))
 
 
-def draw_event(random: Random, shortest: float = 0.5, longest: float = 28.0) -> Event:
-    """An earthquake to train on, of an S - P time between two in seconds, each ratio of two being as likely."""
-    s_minus_p = np.exp(random.uniform(*np.log([shortest, longest])))
-    depth = min(_lognormal(random, 7, 0.6), 30, 4 * s_minus_p)
-    distance = distance_of(s_minus_p, depth)
-    site = str(random.choice(list(SITES)))
-    return Event(magnitude_at(random, np.hypot(distance, depth)), distance, depth, site=site)
-
-
 def times(distance: float, depth: float) -> tuple[float, float]:
     """Travel times of P in seconds: of the first arrival, and of the direct wave, which a head wave may overtake."""
     length = float(np.hypot(distance, depth))
