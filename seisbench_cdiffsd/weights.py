@@ -207,5 +207,6 @@ def _line(error: Exception) -> str:
     """The first line of a message, and the next one after a colon; with the kind of error where there is none."""
     first, *rest = str(error).splitlines() or [type(error).__name__]
     text = f"{first} {rest[0].strip()[:200]}" if first.endswith(":") and rest else first
+    text = "".join(x if x.isprintable() else ascii(x)[1:-1] for x in text)
     # what follows in torch's messages is how to run the code in a damaged file
     return text.partition(". ")[0] if isinstance(error, RuntimeError | pickle.UnpicklingError) else text

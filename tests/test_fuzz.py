@@ -125,7 +125,8 @@ def test_other_formats(tmp_path, form):
 def test_json_of_weights(tmp_path):
     CDiffSD().save(tmp_path / "model")
     whole = (tmp_path / "model.json").read_bytes()
-    survives(lambda path: load(str(tmp_path / "model")), tmp_path / "model.json", whole, range(300), ValueError)
+    seeds = *range(300), 41102  # a control character in a name
+    survives(lambda path: load(str(tmp_path / "model")), tmp_path / "model.json", whole, seeds, ValueError)
     for nested in ("[" * 100_000, '{"a":' * 100_000, json.dumps({"model_args": 1e400})):
         (tmp_path / "model.json").write_text(nested)
         with pytest.raises(ValueError) as error:
