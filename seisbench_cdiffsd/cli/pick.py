@@ -25,7 +25,8 @@ same lists to the byte: picks.csv, picks.xml (QuakeML) and, with pyarrow, picks.
 COLUMNS = """Columns: station (NET.STA.LOC), phase, time (s since 1970, UTC), probability (of both records together),
 amplitude (largest sample of the denoised record in 3 s, in units of the input), snr (dB, 3 s against the 3 s before),
 raw and denoised (the probabilities on either record), source (raw, denoised or both: where it is above the threshold)
-and channel. PyOcto reads the table as it is; so does GaMMA, whose names of columns, id to amp, are there as well."""
+and channel. PyOcto reads the table as it is; so does GaMMA, whose names of columns, id to amp, are there as well: with
+pandas 3 from picks.parquet, or by read_csv(..., parse_dates=["timestamp"])."""
 
 
 def add_pick(commands: Any) -> None:
@@ -43,7 +44,11 @@ def add_pick(commands: Any) -> None:
     least.add_argument("--threshold", type=float, metavar="X", help="least probability on either record")
     add("--model", dest="weights", metavar="NAME", help="name of the denoiser's weights, or path (the package's own)")
     add("--waveforms", type=arguments.folder, metavar="DIR", help="also write the denoised records there, as miniSEED")
-    add("--figures", action="store_true", help="also draw days, a line for each hour, and records of up to an hour")
+    add(
+        "--figures",
+        action="store_true",
+        help="also draw days, hour by hour, and records of up to an hour (twice the time)",
+    )
     event = "also draw all instruments between two times, such as 2020-12-31T23:59:30"
     add("--figure", nargs=2, type=arguments.time, metavar=("START", "END"), help=event)
     add_reading(add)
