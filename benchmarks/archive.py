@@ -4,7 +4,7 @@
     python benchmarks/archive.py memory      # the largest memory for one and for several days of a station
     python benchmarks/archive.py cost        # what a year of 100 stations costs, from what was measured
     python benchmarks/archive.py picks       # what picks of a station-day cost, beside denoising and picking it
-    python benchmarks/archive.py month       # picks of a month of five stations, killed three times: the same lists?
+    python benchmarks/archive.py month --stations 5 --days 30     # picks, killed three times: the same lists?
 
 Each writes ``results/archive_<name>.json``. The data are noise made on the spot: neither time nor bytes depend on it.
 """
@@ -140,12 +140,13 @@ def picks(args: argparse.Namespace, folder: Path) -> dict:
 
 def month(args: argparse.Namespace, folder: Path) -> dict:
     """Kill runs, the main process or a worker, three times, and compare the lists with those of one run."""
-    make_archive(folder / "in", 5, 30, args.minutes)
-    subprocess.run(command(args, folder / "in", folder / "whole", 30, 2, pick=True), check=True)
-    runs, generator, out = [], np.random.default_rng(0), folder / "out"
+    make_archive(folder / "in", args.stations, args.days, args.minutes)
+    low = ["--threshold", "0.05"]  # or nothing would be picked in noise
+    subprocess.run(command(args, folder / "in", folder / "whole", args.days, 2, pick=True) + low, check=True)
+    runs, generator, out, total = [], np.random.default_rng(0), folder / "out", args.stations * args.days
     for kind in ("main", "worker", "main", "none"):
-        process = subprocess.Popen(command(args, folder / "in", out, 30, 2, pick=True))
-        goal = len(list(out.rglob("XX.*.csv"))) + int(generator.uniform(15, 40))
+        process = subprocess.Popen(command(args, folder / "in", out, args.days, 2, pick=True) + low)
+        goal = len(list(out.rglob("XX.*.csv"))) + int(generator.uniform(0.1, 0.3) * total)
         while kind != "none" and process.poll() is None and len(list(out.rglob("XX.*.csv"))) < goal:
             time.sleep(0.02)
         children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
@@ -158,7 +159,7 @@ def month(args: argparse.Namespace, folder: Path) -> dict:
     lists = ("picks.csv", "picks.xml", "picks.parquet")
     same = {name: (out / name).read_bytes() == (folder / "whole" / name).read_bytes() for name in lists}
     count = len((out / "picks.csv").read_text().splitlines()) - 1
-    return {"station-days": 150, "runs": runs, "picks": count, "equal to the byte": same}
+    return {"station-days": total, "runs": runs, "picks": count, "equal to the byte": same}
 
 
 def main() -> None:
