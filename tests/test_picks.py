@@ -150,6 +150,11 @@ def test_files_are_picked_and_every_list_has_every_pick(picker, weights, tmp_pat
         assert row["channel"].endswith(pick.waveform_id.channel_code) and pick.time_errors.uncertainty > 0
         assert (pick.phase_hint, pick.method_id.id) == (row["phase"], "smi:local/cdiffsd/PhaseNet-untrained")
         assert (row["id"], row["type"], row["prob"]) == (row["station"], row["phase"].lower(), row["probability"])
+    (tmp_path / "other").mkdir()
+    taken = (tmp_path / "in.mseed").rename(tmp_path / "other" / "picks.csv")
+    before, given[1] = taken.read_bytes(), taken
+    assert cli.main([str(x) for x in (*given, "--out", taken.parent)]) == 2 and taken.read_bytes() == before
+    assert "is an input: choose another folder" in capsys.readouterr().err
     pytest.importorskip("pyarrow", reason="needs the extra archive")
     table, other = pd.read_csv(out / "picks.csv"), pd.read_parquet(out / "picks.parquet")
     pd.testing.assert_frame_equal(table.drop(columns="timestamp"), other.drop(columns="timestamp"), check_dtype=False)

@@ -99,11 +99,13 @@ def pick(args: argparse.Namespace) -> int:
         (jobs, outcomes), args.workers = jobs_of_files(args.input, settings), args.workers or 0
     if not jobs and len(outcomes) == 1:
         raise CommandError(f"{outcomes[0].name}: {outcomes[0].reason}")
+    listing = settings.out / numbered(args, "picks", ".csv")
+    for path in (listing.with_suffix(suffix) for suffix in (".csv", ".xml", ".parquet")):
+        if any(job.is_input(path, settings) for job in jobs[:1]):
+            raise CommandError(f"{path} is an input: choose another folder with --out.")
     with folder_for(args.out):
         outcomes += finished(jobs, args, settings, "day" if args.sds else "record")
-        lines = merge(
-            picked(jobs, settings), args.out / numbered(args, "picks", ".csv"), f"{args.picker} {args.picker_weights}"
-        )
+        lines = merge(picked(jobs, settings), listing, f"{args.picker} {args.picker_weights}")
         for path in drawn(jobs, settings, model, *args.figure) if args.figure else ():
             lines.append(str(path))
     tell("\n".join([*lines, report(outcomes)]))
