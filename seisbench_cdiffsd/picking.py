@@ -54,17 +54,17 @@ PICK_COLUMNS = ["record", "phase", "time", "probability"]
 #: A probability on the raw record counts as this power of it, beside one on the denoised record.
 RAW_EXPONENT = 0.3
 #: The denoiser of the thresholds: its name, and the hash of its parameters.
-CALIBRATED = ("base, version 8", "2deb2b53dcb81d45")
+CALIBRATED = ("base, version 9", "4ba17d80458b19aa")
 #: Least probabilities of picks on a record and on the same denoised, by picker, weights and phase, at which both
 #: together are false so many times an hour: by ``python benchmarks/thresholds.py``, as the line above.
 THRESHOLDS: dict[str, dict[str, dict[float, tuple[float, float]]]] = {
     "PhaseNet original": {
-        "P": {1: (0.671, 0.887), 2: (0.553, 0.837), 5: (0.45, 0.787), 10: (0.358, 0.735)},
-        "S": {1: (0.444, 0.784), 2: (0.38, 0.748), 5: (0.262, 0.669), 10: (0.169, 0.587)},
+        "P": {1: (0.631, 0.871), 2: (0.582, 0.85), 5: (0.479, 0.802), 10: (0.39, 0.754)},
+        "S": {1: (0.542, 0.832), 2: (0.441, 0.782), 5: (0.327, 0.715), 10: (0.21, 0.626)},
     },
     "EQTransformer original": {
-        "P": {1: (0.681, 0.891), 2: (0.45, 0.787), 5: (0.048, 0.403), 10: (0.01, 0.185)},
-        "S": {1: (0.437, 0.78), 2: (0.24, 0.652), 5: (0.018, 0.301), 10: (0.01, 0.226)},
+        "P": {1: (0.799, 0.935), 2: (0.678, 0.89), 5: (0.333, 0.719), 10: (0.046, 0.398)},
+        "S": {1: (0.437, 0.78), 2: (0.331, 0.718), 5: (0.094, 0.492), 10: (0.017, 0.296)},
     },
 }
 #: Picks of a phase before and after denoising are one if they are no further apart, in seconds.
