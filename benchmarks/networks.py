@@ -53,10 +53,9 @@ def peaks(picker: WaveformModel, stream: Stream, start: UTCDateTime) -> pd.DataF
     return picks.reindex(columns=["station", "phase", "time", "probability"])
 
 
-def together(raw: pd.DataFrame, denoised: pd.DataFrame, exponent: float) -> pd.DataFrame:
-    """Picks on raw and denoised records, as ``pick`` has them: the more probable of those within 0.2 s, raw ones by
-    a power of their probability."""
-    both = pd.concat([raw.assign(probability=raw["probability"] ** exponent), denoised], ignore_index=True)
+def together(raw: pd.DataFrame, denoised: pd.DataFrame) -> pd.DataFrame:
+    """Picks on raw and denoised records, as ``pick`` has them: the more probable of those within 0.2 s."""
+    both = pd.concat([raw, denoised], ignore_index=True)
     kept = []
     for _, group in both.groupby(["station", "phase"]):
         group = group.sort_values("probability", ascending=False)

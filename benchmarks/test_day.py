@@ -17,7 +17,6 @@ from testdata import open_sources
 
 import seisbench_cdiffsd
 from seisbench_cdiffsd.evaluation import TOLERANCE
-from seisbench_cdiffsd.picking import RAW_EXPONENT
 
 STATION = ["DAY"]
 
@@ -54,7 +53,7 @@ def test_a_day(record, options, denoisers, pickers, report):
         stream = denoised(samples[None], STATION, [0], denoiser)
         usual[name], anything[name] = table_of(picker.classify(stream).picks), peaks(picker, stream, START)
     if PICKING in anything:
-        anything[TOGETHER] = together(anything["raw"], anything[PICKING], RAW_EXPONENT)
+        anything[TOGETHER] = together(anything["raw"], anything[PICKING])
         with suppress(ValueError):  # the thresholds of `pick` hold for the weights that they were measured with
             usual[TOGETHER] = table_of(seisbench_cdiffsd.pick(to_stream(samples[None], STATION, [0])))
     rows = []

@@ -18,7 +18,6 @@ from networks import LEAST, above_chance, locate, most_probable, outcome, peaks,
 from testdata import SHARED, open_sources
 
 from seisbench_cdiffsd.denoising import fingerprint
-from seisbench_cdiffsd.picking import RAW_EXPONENT
 
 #: Where picks are kept.
 PICKS = Path(__file__).parents[1] / "runs" / "picks"
@@ -49,7 +48,7 @@ def picks_by_input(network, denoisers, picker):
     """All picks on a network by the name of the input, those on raw and denoised records together as well."""
     picks = {name: picks_on(network, name, denoiser, picker) for name, denoiser in inputs(denoisers).items()}
     if PICKING in picks:
-        picks[TOGETHER] = together(picks["raw"], picks[PICKING], RAW_EXPONENT)
+        picks[TOGETHER] = together(picks["raw"], picks[PICKING])
     return picks
 
 

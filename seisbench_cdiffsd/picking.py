@@ -12,9 +12,8 @@ How one window is picked
 Picks are rows of a data frame with the columns ``record``, ``phase``, ``time`` and ``probability``.
 
 How a record is picked together with what denoising makes of it
-    A pick is found on either record, at a threshold of its own; two of a phase within 0.2 s are one. The probability of
-    both together is the larger of that on the denoised record and the 0.3rd power of that on the raw one, where bursts
-    of noise look less like phases. Thresholds hold for the denoiser and the picker that they were measured with.
+    A pick is found on either record; two of a phase within 0.2 s are one. Its probability is the larger of both.
+    Thresholds hold for the denoiser and the picker that they were measured with.
 """
 
 from __future__ import annotations
@@ -51,13 +50,11 @@ SHORTEST = 5.0
 LEAST_RATE = 40.0
 #: Columns of a table of picks.
 PICK_COLUMNS = ["record", "phase", "time", "probability"]
-#: A probability on the raw record counts as this power of it, beside one on the denoised record.
-RAW_EXPONENT = 0.3
 #: The denoiser of the thresholds: its name, and the hash of its parameters.
 CALIBRATED = ("base, version 9", "4ba17d80458b19aa")
-#: Least probabilities of picks on a record and on the same denoised, by picker, weights and phase, at which both
-#: together are false so many times an hour: by ``python benchmarks/thresholds.py``, as the line above.
-THRESHOLDS: dict[str, dict[str, dict[float, tuple[float, float]]]] = {
+#: Least probabilities of picks on a record or the same denoised, by picker, weights and phase, at which both together
+#: are false so many times an hour: by ``python benchmarks/thresholds.py``, as the line above.
+THRESHOLDS: dict[str, dict[str, dict[float, float]]] = {
     "PhaseNet original": {
         "P": {1: (0.631, 0.871), 2: (0.582, 0.85), 5: (0.479, 0.802), 10: (0.39, 0.754)},
         "S": {1: (0.542, 0.832), 2: (0.441, 0.782), 5: (0.327, 0.715), 10: (0.21, 0.626)},
@@ -166,15 +163,15 @@ def pick(
 
 def thresholds(
     model: WaveformModel, picker: str | WaveformModel, weights: str, rate: float = 1, threshold: float | None = None
-) -> list[dict[str, float]]:
+) -> dict[str, float]:
     """
-    Arguments of a picker on a record, and on the same denoised: between those of the rates that were measured, or a
-    threshold for both. Parameters and errors are those of :py:func:`pick`.
+    Arguments of a picker: thresholds between those of the rates that were measured, or the given one. Parameters and
+    errors are those of :py:func:`pick`.
     """
     if threshold is not None:
         if not (isinstance(threshold, Real) and 0 < threshold < 1):
             raise ValueError(f"threshold must be a probability, above 0 and below 1, not {threshold!r}.")
-        return [{"P_threshold": float(threshold), "S_threshold": float(threshold)} for _ in range(2)]
+        return {"P_threshold": float(threshold), "S_threshold": float(threshold)}
     known = THRESHOLDS.get(f"{picker} {weights}") if isinstance(picker, str) else None
     if known is None or parameters(model) != CALIBRATED[1]:
         what = f"the picker {picker} {weights!r}" if known is None and isinstance(picker, str) else "this picker"
@@ -185,18 +182,15 @@ def thresholds(
     rates = [*known["P"]]
     if not (isinstance(rate, Real) and rates[0] <= rate <= rates[-1]):
         raise ValueError(f"rate must be {rates[0]:g} to {rates[-1]:g} false picks an hour, not {rate!r}.")
-
-    def between(values: Iterable[float]) -> float:
-        return float(np.interp(np.log(rate), np.log(rates), [*values]))
-
-    return [{f"{x}_threshold": between(pair[on] for pair in known[x].values()) for x in known} for on in (0, 1)]
+    between = (float(np.interp(np.log(rate), np.log(rates), [*known[phase].values()])) for phase in known)
+    return {f"{phase}_threshold": least for phase, least in zip(known, between, strict=True)}
 
 
 def pick_both(
     picker: WaveformModel,
     stream: Stream,
     denoised: Stream,
-    least: Sequence[Mapping[str, float]] = ({}, {}),
+    least: Mapping[str, float] | None = None,
     names: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """
@@ -205,12 +199,12 @@ def pick_both(
     :param picker: A SeisBench picker
     :param stream: Records, left unchanged
     :param denoised: The same traces, denoised
-    :param least: Arguments of the picker for either, such as ``{"P_threshold": 0.3}``
+    :param least: Arguments of the picker, such as ``{"P_threshold": 0.3}``
     :param names: As in :py:func:`pick_stream`
     :return: Picks in order of time, with the columns of :py:func:`pick_stream`, and
 
         - ``raw`` and ``denoised``, the highest probability within 0.2 s on either record, NaN if it was not picked;
-        - ``probability``, of both together;
+        - ``probability``, the larger of both;
         - ``source``, on which record it is above the threshold: "raw", "denoised" or "both". The time is that of the
           more probable one;
         - ``amplitude``, the largest absolute sample of the denoised record in the 3 s from the pick on, in its units;
@@ -220,8 +214,8 @@ def pick_both(
     """
     curves: tuple[dict[str, Stream], dict[str, Stream]] = ({}, {})
     tables = [
-        pick_stream(picker, records, names, kept, **{"batch_size": BATCH_SIZE, **wanted})
-        for records, kept, wanted in zip((stream, denoised), curves, least, strict=True)
+        pick_stream(picker, records, names, kept, **{"batch_size": BATCH_SIZE, **(least or {})})
+        for records, kept in zip((stream, denoised), curves, strict=True)
     ]
     rows = []
     for instrument, phase, time, raw, clean in _joint(*tables):
@@ -230,7 +224,7 @@ def pick_both(
             _highest(kept.get(instrument, ()), phase, time) if np.isnan(value) else value
             for kept, value in zip(curves, (raw, clean), strict=True)
         )
-        rows.append((instrument, phase, time, float(np.nanmax([raw**RAW_EXPONENT, clean])), raw, clean, source))
+        rows.append((instrument, phase, time, float(np.nanmax([raw, clean])), raw, clean, source))
     seen = _measured(rows, denoised, names)
     joint = [
         (*row[:4], amplitude, snr, *row[4:], channel) for row, (amplitude, snr, channel) in zip(rows, seen, strict=True)

@@ -39,11 +39,11 @@ def test_what_chance_makes_is_taken_off():
     assert networks.above_chance(events, APART, 4, 3600)["true"] > counts["true"] + 25
 
 
-def test_the_more_probable_of_two_picks_is_kept_and_raw_ones_count_by_their_power():
+def test_the_more_probable_of_two_picks_is_kept():
     raw, denoised = picks([[10.0, 20.0]], probability=0.2), picks([[10.1, 30.0]], probability=0.5)
-    both = networks.together(raw, denoised, 0.3).sort_values("time")
-    assert both["time"].tolist() == [10.0, 20.0, 30.0]
-    assert both["probability"].tolist() == pytest.approx([0.2**0.3, 0.2**0.3, 0.5])
+    both = networks.together(raw, denoised).sort_values("time")
+    assert both["time"].tolist() == [10.1, 20.0, 30.0]
+    assert both["probability"].tolist() == [0.5, 0.2, 0.5]
 
 
 def test_minutes_are_joined_at_constant_power():

@@ -344,7 +344,7 @@ def test_a_pick_has_its_probabilities_amplitude_ratio_and_channel():
     denoised[2, 3700:4000] = 20 * np.sin(np.arange(300))
     before = to_stream(raw), to_stream(denoised)
     after = before[0].copy(), before[1].copy()
-    picks = picking.pick_both(PeakPicker(), *after, [{"P_threshold": 0.9, "S_threshold": 0.9}] * 2)
+    picks = picking.pick_both(PeakPicker(), *after, {"P_threshold": 0.9, "S_threshold": 0.9})
     assert after == before and list(picks.columns) == picking.JOINT_COLUMNS
     p, s = picks.itertuples()
     assert (p.phase, s.phase, p.source, s.source) == ("P", "S", "both", "denoised")

@@ -30,7 +30,7 @@ class Extras:
 
     :param kinds: What is asked for: picks, figures
     :param picker: A SeisBench picker, if there is one
-    :param picking: Names of the picker and its weights, and its arguments on either record, as `least`
+    :param picking: Names of the picker and its weights, and its arguments, as `least`
     :param names: Names of unusual components
     :param short: Whether the figure is that of a record, or that of a day
     """
@@ -47,7 +47,7 @@ class Extras:
         self.model, self.kinds, self.names = model, kinds, names
         self.picker: Any = picker
         self.method = " ".join(picking[x] for x in ("picker", "weights") if x in picking) or "picker"
-        self.least = picking.get("least", ({}, {}))
+        self.least = picking.get("least", {})
         self.short, self.clean, self.noise = short, Stream(), Stream()
         self.detections: list[Any] = []
         #: Picks so far, and in its ``attrs`` why instruments were picked on no piece.
