@@ -56,12 +56,12 @@ CALIBRATED = ("base, version 9", "4ba17d80458b19aa")
 #: are false so many times an hour: by ``python benchmarks/thresholds.py``, as the line above.
 THRESHOLDS: dict[str, dict[str, dict[float, float]]] = {
     "PhaseNet original": {
-        "P": {1: (0.631, 0.871), 2: (0.582, 0.85), 5: (0.479, 0.802), 10: (0.39, 0.754)},
-        "S": {1: (0.542, 0.832), 2: (0.441, 0.782), 5: (0.327, 0.715), 10: (0.21, 0.626)},
+        "P": {1: 0.748, 2: 0.639, 5: 0.507, 10: 0.408},
+        "S": {1: 0.674, 2: 0.595, 5: 0.43, 10: 0.252},
     },
     "EQTransformer original": {
-        "P": {1: (0.799, 0.935), 2: (0.678, 0.89), 5: (0.333, 0.719), 10: (0.046, 0.398)},
-        "S": {1: (0.437, 0.78), 2: (0.331, 0.718), 5: (0.094, 0.492), 10: (0.017, 0.296)},
+        "P": {1: 0.824, 2: 0.68, 5: 0.357, 10: 0.057},
+        "S": {1: 0.518, 2: 0.418, 5: 0.177, 10: 0.021},
     },
 }
 #: Picks of a phase before and after denoising are one if they are no further apart, in seconds.
