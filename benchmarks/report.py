@@ -84,7 +84,7 @@ AT_EQUAL = ("noisy", "band-pass 2-20 Hz", "DeepDenoiser", WAVEFORMS, f"{PICKING}
 AXIS = tuple(np.geomspace(0.5, 50, 25).round(2))
 #: What networks were trained on, datasets in ``../shared/data`` and simulated earthquakes.
 TRAINED_ON = dict.fromkeys(("DeepDenoiser", "SeisDAE"), "events, noise")
-TRAINED_ON |= dict.fromkeys((PICKING, WAVEFORMS), "events, noise, simulated")
+TRAINED_ON |= dict.fromkeys((PICKING, WAVEFORMS), "events, events2, noise, noise2, busy, simulated")
 #: Of continuous records: the rate of picks, and the noise added, of which tables and figures show events.
 AT_RATE, SHOWN_NOISE = 50, ("as recorded", "noise at -5 dB")
 CONTINUOUS = {
