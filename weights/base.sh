@@ -4,9 +4,9 @@
 #   weights/base.sh EVENTS NOISE EVENTS2 NOISE2 BUSY EXCLUDE
 #
 # The first four are datasets in SeisBench's format, with the splits train and dev; the last two are unscreened noise, and a list of noise
-# to leave out. The first twelve parts know the first two alone.
+# to leave out. Parts 1 to 12 know the first two, 11 and 12 simulated earthquakes as well.
 #
-# Each part ran with the code of its commit, whose options it has: check that out, install it, and run the part. Between parts 4, 5, 6, 9,
+# Each part ran with the code of its commit, whose options it has: check that out, install it, and run the part. Between parts 4, 5, 6, 8, 9,
 # 11 and the next, weights are the mean of those that the part began from and of its best ones (of part 8, a quarter and three quarters).
 # Of part 6, what denoises was kept. Before part 4, the stem got inputs of zero weight:
 #   weights["network.stem.weight"] = torch.nn.functional.pad(weights["network.stem.weight"], (0, 0, 0, 99))
@@ -35,7 +35,7 @@ part 8 eea0366 --steps 4500 --validate-every 500 $(masked 15) --kernel-rate 0.00
 part 9 9a781c5 --steps 1500 --validate-every 500 $(masked 15) --kernel-rate 0.003 --learning-rate 0.0008 --seed 9 --set $later augmentations.noise_only=0.3
 part 10 9a781c5 --steps 800 --validate-every 400 $odds --learning-rate 0.001 --seed 10 --set only=network.presence averaging=0.99 $later augmentations.noise_only=0.4
 
-# Half of the earthquakes of the last two parts are simulated, by the code of commit 51725a5, and half of all are resampled by 0.35 to 3.
+# Half of the earthquakes of parts 11 and 12 are simulated, by the code of commit 51725a5, and half of all are resampled by 0.35 to 3.
 python benchmarks/simulation.py runs/simulated
 events="$events runs/simulated"
 part 11 51725a5 --steps 2500 --validate-every 500 $(masked 15) --kernel-rate 0.003 --learning-rate 0.001 --seed 41 --set memory=20.0 $later augmentations.noise_only=0.2 "augmentations.stretch_range=[0.35,3.0]"
