@@ -30,7 +30,7 @@ def train(args: Sequence[str], prog: str = "cdiffsd train") -> int:
         from seisbench_cdiffsd.training.config import built, parsed, settings_parser
 
         parser = settings_parser(prog=prog, description=train.__doc__)
-        parser.add_argument("config", nargs="?", metavar="CONFIG", help="TOML file, or 'default', 'finetune' or 'published'")
+        parser.add_argument("config", nargs="?", metavar="CONFIG", help="TOML file, or default, finetune or published")
         parser.add_argument("--out", default="", metavar="DIR", help="folder; an unfinished run is resumed")
         parser.add_argument("--resume", action="store_true", help="resume the run in --out, with its own settings")
         # options are named as in files; dashes are read as underscores
