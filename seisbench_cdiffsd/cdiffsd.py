@@ -102,12 +102,10 @@ def sample(
 
 #: Width of the level embedding, and the highest of its frequencies.
 LEVEL_WIDTH, FASTEST = 64, 30.0
-#: Samples of a frame of the filter bank, and from one frame to the next.
-BANK_FRAME, BANK_HOP = 64, 16
+#: Samples of a frame of the short-time spectrum, and from one frame to the next.
+FRAME, HOP = 64, 16
 #: Exponent of the amplitudes that the network sees: compressed, weak arrivals count.
 COMPRESSION = 0.3
-#: Width of the hidden layer of the odds of an earthquake.
-PRESENCE_WIDTH = 64
 
 
 class SpectralUNet(nn.Module):
@@ -128,8 +126,7 @@ class SpectralUNet(nn.Module):
     ) -> None:
         super().__init__()
         self.multiple = 2 ** (len(widths) - 1)
-        self.bank = FilterBank(BANK_FRAME, BANK_HOP)
-        bins, up = 3 * self.bank.bins, widths[::-1]
+        bins, up = 3 * (FRAME // 2 + 1), widths[::-1]
         self.embedding = nn.Sequential(nn.Linear(LEVEL_WIDTH, LEVEL_WIDTH), nn.SiLU())
         self.stem = nn.Conv1d(4 * bins, widths[0], 1)
         self.down = nn.ModuleList(Block(width) for width in widths[:-1])
@@ -143,12 +140,8 @@ class SpectralUNet(nn.Module):
             nn.init.zeros_(parameter)
         self.presence = None
         if presence:  # from means and maxima over the frames of all depths
-            self.presence = nn.Sequential(
-                nn.LayerNorm(2 * sum(widths)),
-                nn.Linear(2 * sum(widths), PRESENCE_WIDTH),
-                nn.SiLU(),
-                nn.Linear(PRESENCE_WIDTH, 1),
-            )
+            norm, hidden = nn.LayerNorm(2 * sum(widths)), nn.Linear(2 * sum(widths), 64)
+            self.presence = nn.Sequential(norm, hidden, nn.SiLU(), nn.Linear(64, 1))
 
     def forward(self, x: Tensor, level: Tensor) -> Answer:
         """
@@ -157,21 +150,18 @@ class SpectralUNet(nn.Module):
         :param x: Records of unit power (batch, 3, samples), of any length
         :param level: Levels (batch,)
         """
-        # Layers may be in half precision; the spectrum that is masked must not.
-        with torch.autocast(x.device.type, enabled=False):
-            spectrum = self.bank.analyse(x, self.multiple)
-            real, imaginary = spectrum.unbind(2)
-            # 1e-4 keeps silence finite: white noise of unit power has 32 in a bin
-            power = real.square() + imaginary.square() + 1e-4
-            gain = power ** ((COMPRESSION - 1) / 2)
-            log_power = 0.1 * power.log()
-            above = log_power - log_power.mean(-1, keepdim=True)
-            seen = torch.cat([real * gain, imaginary * gain, log_power, above], 1)
+        spectrum = analyse(x, self.multiple)
+        # 1e-4 keeps silence finite: white noise of unit power has 32 in a bin
+        power = spectrum.real.square() + spectrum.imag.square() + 1e-4
+        compressed = power ** ((COMPRESSION - 1) / 2) * spectrum
+        log_power = 0.1 * power.log()
+        above = log_power - log_power.mean(-1, keepdim=True)
+        seen = torch.cat([compressed.real, compressed.imag, log_power, above], 1)
         mask, depths = self._unet(seen.flatten(1, 2), self.embedding(embed(level)))
-        with torch.autocast(x.device.type, enabled=False):
-            a, b = mask.view_as(spectrum).to(x.dtype).unbind(2)
-            noise = torch.stack([real * a - imaginary * b, real * b + imaginary * a], 2)
-            estimate = x - self.bank.synthesise(noise, x.shape[-1])
+        # layers may be in half precision; the spectrum that is masked is not
+        real, imaginary = mask.unflatten(1, (3, 2, -1)).to(x.dtype).unbind(2)
+        noise = torch.complex(real, imaginary) * spectrum
+        estimate = x - synthesise(noise, x.shape[-1])
         if self.presence is None:
             return estimate
         features = [y.mean(-1) for y in depths] + [y.amax(-1) for y in depths]
@@ -192,57 +182,31 @@ class SpectralUNet(nn.Module):
         return self.head(x), depths
 
 
-class FilterBank(nn.Module):
+def analyse(x: Tensor, multiple: int = 1) -> Tensor:
     """
-    Short-time spectra by convolution with windowed sines, and back, without loss.
+    Short-time spectra of records, complex (batch, component, bins, frames).
 
-    :param frame: Samples of a frame, a multiple of `hop` and at least twice as many
-    :param hop: Samples from one frame to the next
+    :param x: Records (batch, component, samples)
+    :param multiple: Pad to a number of frames that is a multiple of this
     """
+    samples = x.shape[-1]
+    frames = -(-(samples + FRAME - HOP) // (HOP * multiple)) * multiple
+    x = F.pad(x, (FRAME - HOP, frames * HOP - samples)).unfold(-1, FRAME, HOP)
+    return torch.fft.rfft(x * _window(x)).transpose(-1, -2)
 
-    analysis: Tensor
-    synthesis: Tensor
 
-    def __init__(self, frame: int, hop: int) -> None:
-        super().__init__()
-        self.frame, self.hop, self.bins = frame, hop, frame // 2 + 1
-        window = torch.hann_window(frame, dtype=torch.float64).sqrt()
-        turns = torch.outer(torch.arange(self.bins), torch.arange(frame)).double()
-        phase = 2 * math.pi / frame * turns
-        analysis = torch.cat([phase.cos(), -phase.sin()]) * window
-        # all bins but the lowest and the highest stand for two frequencies
-        twice = torch.full((self.bins,), 2.0, dtype=torch.float64)
-        twice[[0, -1]] = 1
-        synthesis = analysis * twice.repeat(2)[:, None] * 2 * hop / frame**2
-        self.register_buffer("analysis", analysis[:, None].float(), persistent=False)
-        self.register_buffer("synthesis", synthesis.T.float(), persistent=False)
+def synthesise(spectrum: Tensor, samples: int) -> Tensor:
+    """Records (batch, component, samples) from their spectra, without loss."""
+    frames = torch.fft.irfft(spectrum.transpose(-1, -2))
+    frames = frames * _window(frames) * (2 * HOP / FRAME)
+    batch, components, count, _ = frames.shape
+    whole = FRAME + (count - 1) * HOP, 1
+    x = F.fold(frames.flatten(0, 1).mT, whole, (FRAME, 1), stride=(HOP, 1))
+    return x.view(batch, components, -1)[..., FRAME - HOP :][..., :samples]
 
-    def analyse(self, x: Tensor, multiple: int = 1) -> Tensor:
-        """
-        Spectra of records, (batch, component, real and imaginary part, bins, frames).
 
-        :param x: Records (batch, component, samples)
-        :param multiple: Pad to a number of frames that is a multiple of this
-        """
-        batch, components, samples = x.shape
-        before = self.frame - self.hop
-        frames = -(-(samples + before) // (self.hop * multiple)) * multiple
-        after = (frames - 1) * self.hop + self.frame - before - samples
-        x = F.pad(x, (before, after)).view(batch * components, 1, -1)
-        spectrum = F.conv1d(x, self.analysis, stride=self.hop)
-        return spectrum.view(batch, components, 2, self.bins, frames)
-
-    def synthesise(self, spectrum: Tensor, samples: int) -> Tensor:
-        """Records (batch, component, samples) from their spectra."""
-        batch, components, _, bins, frames = spectrum.shape
-        flat = spectrum.reshape(batch * components, 2 * bins, frames)
-        pieces = (self.synthesis @ flat).split(self.hop, dim=1)
-        # Piece k of a frame lies k hops after the first one: overlap and add, which is
-        # ten times as fast as a transposed convolution.
-        last = len(pieces) - 1
-        hops = torch.stack([F.pad(y, (k, last - k)) for k, y in enumerate(pieces)])
-        x = hops.sum(0).transpose(1, 2).reshape(batch, components, -1)
-        return x[..., self.frame - self.hop :][..., :samples]
+def _window(like: Tensor) -> Tensor:
+    return torch.hann_window(FRAME, dtype=like.dtype, device=like.device).sqrt()
 
 
 class Block(nn.Module):
@@ -295,11 +259,11 @@ def normalize(batch: Tensor, norm: str = "std") -> tuple[Tensor, Tensor]:
     peak = batch.abs().amax(dim=(-2, -1), keepdim=True)
     factor = torch.where(peak > 0, peak, 1)
     batch = batch / factor  # first, so that no square leaves the range of single floats
-    if norm == "peak":
-        return batch, factor
-    rms = batch.square().mean(dim=(-2, -1), keepdim=True).sqrt()
-    rms = torch.where(peak > 0, rms, 1)
-    return batch / rms, factor * rms
+    if norm == "std":
+        rms = batch.square().mean(dim=(-2, -1), keepdim=True).sqrt()
+        rms = torch.where(peak > 0, rms, 1)
+        batch, factor = batch / rms, factor * rms
+    return batch, factor
 
 
 class Instruments(GroupingHelper):
@@ -391,7 +355,6 @@ class CDiffSD(WaveformModel):
             grouping=Instruments("instrument"),
             **kwargs,
         )
-        self.default_args = {**(kwargs.get("default_args") or {})}
         self.network_name, self.schedule = network, schedule
         self.norm, self.presence = norm, presence
         self.network = NETWORKS[network](**({"presence": True} if presence else {}))
@@ -477,13 +440,11 @@ class CDiffSD(WaveformModel):
 
     def _predictions_to_stream(self, prediction: Any) -> Stream:
         """Only the channels that there are, as ``CDiffSD_HHZ``."""
+        to_stream, channels = super()._predictions_to_stream, prediction.stations[0]
         parts = np.split(prediction.data, [3], axis=-1)  # labels are of components only
-        rows, curves = (
-            super(CDiffSD, self)._predictions_to_stream(prediction._replace(data=part))
-            for part in parts
-        )
+        rows, curves = (to_stream(prediction._replace(data=part)) for part in parts)
         output = Stream()
-        for channel in filter(None, prediction.stations[0].split(".")[-1].split(",")):
+        for channel in filter(None, channels.split(".")[-1].split(",")):
             output.append(rows[int(channel[0])].copy())
             output[-1].stats.channel = f"{self.name}_{channel[1:]}"
         for trace in curves if output else ():
