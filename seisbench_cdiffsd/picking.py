@@ -18,9 +18,9 @@ How a record is picked together with what denoising makes of it
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import takewhile
 from numbers import Real
 from typing import Any
 
@@ -35,15 +35,15 @@ from seisbench.util import Pick, PickList
 
 from seisbench_cdiffsd.denoising import default_model, denoise, parameters
 from seisbench_cdiffsd.streams.components import Component, assign
-from seisbench_cdiffsd.streams.pieces import HIGHEST_RATE, LARGEST, SAME_RATE
+from seisbench_cdiffsd.streams.pieces import HIGHEST_RATE, SAME_RATE, cut, is_usable
 from seisbench_cdiffsd.weights import UNREADABLE
 
 #: Longest gap in seconds that is always bridged.
 BRIDGED = 1.0
 #: A record that is shorter than the window of the picker by more than so many seconds is tapered over as many.
 TAPER = 1.0
-#: Sampling rates in Hz of records that are picked.
-RATES = (1.0, HIGHEST_RATE)
+#: Records at a lower sampling rate in Hz are not picked.
+SLOWEST = 1.0
 #: Records that are shorter, in seconds, are not picked: pickers take their ends for phases.
 SHORTEST = 5.0
 #: The lowest rate in Hz at which thresholds hold: records at 20 Hz lack the high frequencies that P is known by.
@@ -74,6 +74,9 @@ BATCH_SIZE = 32
 JOINT_COLUMNS = [*PICK_COLUMNS, "amplitude", "snr", "raw", "denoised", "source", "channel"]
 #: Where a table of picks has the instruments that were not picked, and why, in its ``attrs``.
 NOT_PICKED = "not picked"
+
+#: The channels of an instrument, each with its component, which is empty if it has none.
+Members = list[tuple[str, Trace]]
 
 
 class WeightsUnavailable(RuntimeError):
@@ -210,26 +213,33 @@ def pick_both(
         - ``amplitude``, the largest absolute sample of the denoised record in the 3 s from the pick on, in its units;
         - ``snr``, the mean power of the denoised record in these 3 s over that in the 3 s before, in dB. For P, both
           end at an earlier pick of S;
-        - ``channel``, the id of Z for P and of the larger horizontal for S, empty if it is missing
+        - ``channel``, the id of Z for P and of the larger horizontal for S, or of what there is instead
     """
     curves: tuple[dict[str, Stream], dict[str, Stream]] = ({}, {})
     tables = [
         pick_stream(picker, records, names, kept, **{"batch_size": BATCH_SIZE, **(least or {})})
         for records, kept in zip((stream, denoised), curves, strict=True)
     ]
+    joint, members = _joint(*tables), _instruments(denoised, names)
+    onsets: dict[str, list[UTCDateTime]] = defaultdict(list)
+    for instrument, phase, time, *_ in joint:
+        if phase == "S":
+            onsets[instrument].append(time)
     rows = []
-    for instrument, phase, time, raw, clean in _joint(*tables):
+    for instrument, phase, time, raw, clean in joint:
         source = "raw" if np.isnan(clean) else "denoised" if np.isnan(raw) else "both"
         raw, clean = (
             _highest(kept.get(instrument, ()), phase, time) if np.isnan(value) else value
             for kept, value in zip(curves, (raw, clean), strict=True)
         )
-        rows.append((instrument, phase, time, float(np.nanmax([raw, clean])), raw, clean, source))
-    seen = _measured(rows, denoised, names)
-    joint = [
-        (*row[:4], amplitude, snr, *row[4:], channel) for row, (amplitude, snr, channel) in zip(rows, seen, strict=True)
-    ]
-    picks = pd.DataFrame(joint, columns=JOINT_COLUMNS)
+        end, later = time + PHASE_SECONDS, onsets[instrument]
+        if phase == "P":
+            end = min([end, *later[bisect_left(later, time) :][:1]])
+        amplitude, snr, channel = _measured(members[instrument], phase, time, end)
+        rows.append(
+            (instrument, phase, time, float(np.nanmax([raw, clean])), amplitude, snr, raw, clean, source, channel)
+        )
+    picks = pd.DataFrame(rows, columns=JOINT_COLUMNS)
     picks.attrs[NOT_PICKED] = tables[0].attrs[NOT_PICKED]
     return picks
 
@@ -260,33 +270,23 @@ def _highest(curves: Iterable[Trace], phase: str, time: UTCDateTime) -> float:
     return float(np.fmax.reduce([x for values in near for x in values], initial=np.nan))
 
 
-def _measured(
-    picks: Sequence[Sequence[Any]], denoised: Stream, names: Mapping[str, str] | None
-) -> list[tuple[float, float, str]]:
-    """Amplitude, ratio of signal to noise, and channel of picks on a denoised record."""
-    components = assign((trace.id for trace in denoised), names)
-    traces: dict[str, list[tuple[str, Trace]]] = defaultdict(list)
-    for trace in (trace for trace in denoised if trace.id in components):
-        traces[components[trace.id].instrument].append((components[trace.id].letter, trace))
-    measured = []
-    for i, (instrument, phase, time, *_) in enumerate(picks):
-        soon = takewhile(lambda x: x[2] < time + PHASE_SECONDS, picks[i + 1 :])  # noqa: B023 (used at once)
-        end = next((x[2] for x in soon if phase == "P" and x[:2] == (instrument, "S")), time + PHASE_SECONDS)
-        largest, power = [], []
-        for start, stop in ((time - PHASE_SECONDS, time), (time, end)):
-            cuts = [(letter, trace.id, _cut(trace, start, stop)) for letter, trace in traces[instrument]]
-            values = np.concatenate([values for *_, values in cuts] or [np.zeros(0)])
-            power.append(float(np.mean(values**2)) if len(values) else 0.0)
-            largest = [
-                (float(abs(x).max()), (letter == "Z") == (phase == "P"), id_) for letter, id_, x in cuts if len(x)
-            ]
-        snr = 10 * np.log10(power[1] / power[0]) if all(power) else np.nan
-        of_phase = max(((fits, amplitude, id_) for amplitude, fits, id_ in largest), default=(False, 0.0, ""))
-        measured.append((max(largest, default=(np.nan,))[0], snr, of_phase[2]))
-    return measured
+def _measured(members: Members, phase: str, time: UTCDateTime, end: UTCDateTime) -> tuple[float, float, str]:
+    """Amplitude, ratio of signal to noise, and channel of a phase that an instrument has from one time to another."""
+    noise, signal = (
+        [_samples(trace, *span) for _, trace in members] for span in ((time - PHASE_SECONDS, time), (time, end))
+    )
+    powers = [float(np.mean(np.concatenate(x) ** 2)) if any(map(len, x)) else 0.0 for x in (noise, signal)]
+    snr = 10 * np.log10(powers[1] / powers[0]) if all(powers) else np.nan
+    largest = [
+        ((letter == "Z") == (phase == "P"), float(abs(values).max()), trace.id)
+        for (letter, trace), values in zip(members, signal, strict=True)
+        if len(values)
+    ]
+    amplitude = max((value for _, value, _ in largest), default=np.nan)
+    return amplitude, snr, max(largest, default=("",))[-1]
 
 
-def _cut(trace: Trace, start: UTCDateTime, end: UTCDateTime) -> NDArray[np.float64]:
+def _samples(trace: Trace, start: UTCDateTime, end: UTCDateTime) -> NDArray[np.float64]:
     """The samples that there are from one time to before another."""
     first, stop = (max(round((time - trace.stats.starttime) * trace.stats.sampling_rate), 0) for time in (start, end))
     return np.ma.compressed(np.ma.asarray(trace.data[first:stop]))
@@ -304,31 +304,24 @@ def pick_stream(
 
     :param picker: A SeisBench picker
     :param stream: Records, left unchanged; samples that are masked, NaN or infinite are gaps
-    :param names: Components of channels with other codes, as :py:func:`~seisbench_cdiffsd.streams.components.assign`
-        takes them
+    :param names: Names of unusual components, see :py:func:`.components.assign`
     :param curves: Gets the probabilities of all samples, as the picker's ``annotate`` has them, by instrument
     :param kwargs: Passed to the picker, such as ``P_threshold=0.3``
     :return: Picks in order of time; ``record`` is the channel id without the component, ``time`` a UTCDateTime.
         ``attrs["not picked"]`` has the instruments that could not be picked, each with a reason
     """
-    components = assign((trace.id for trace in stream), names)
-    instruments: dict[str, list[tuple[str, Trace, NDArray[np.int64]]]] = defaultdict(list)
-    for trace in stream:
-        component = components.get(trace.id, Component(trace.id, ""))
-        instruments[component.instrument].append((component.letter, trace, _samples(trace)))
     rows, reasons = [], {}
-    for instrument, members in sorted(instruments.items()):
-        living = [member for member in members if len(member[2])]
-        rates = sorted({trace.stats.sampling_rate for _, trace, _ in living})
-        usable = [member for member in living if RATES[0] <= member[1].stats.sampling_rate <= RATES[1]]
+    for instrument, members in sorted(_instruments(stream, names).items()):
         if not members[0][0]:
             reasons[instrument] = "it has none of the components Z, N, E, 1 and 2"
-        elif not usable:
-            at = f"it is sampled at {', '.join(f'{rate:g}' for rate in rates)} Hz"
-            reasons[instrument] = at if rates else "it has no samples"
-        stretches = _stretches(picker, usable) if instrument not in reasons else []
+            continue
+        stretches = _stretches(picker, members)
         long = [x for x in stretches if max(y.stats.endtime for y in x) - x[0].stats.starttime >= SHORTEST]
-        if stretches and not long:
+        if not stretches:
+            rates = sorted({trace.stats.sampling_rate for _, trace in members if len(trace.data)})
+            odd = ", ".join(f"{rate:g}" for rate in rates if not SLOWEST <= rate <= HIGHEST_RATE)
+            reasons[instrument] = f"it is sampled at {odd} Hz" if odd else "it has no samples"
+        elif not long:
             reasons[instrument] = f"it is shorter than {SHORTEST:g} s"
         for part in long:
             kept = {} if curves is None else {"curves": curves.setdefault(instrument, Stream())}
@@ -342,23 +335,29 @@ def pick_stream(
     return picks
 
 
-def _samples(trace: Trace) -> NDArray[np.int64]:
-    if trace.data.dtype.kind not in "iufb":
-        return np.zeros(0, np.int64)
-    values = np.abs(np.ma.getdata(trace.data).astype(np.float64))
-    return np.flatnonzero((values < LARGEST) & ~np.ma.getmaskarray(trace.data))
+def _instruments(stream: Stream, names: Mapping[str, str] | None) -> dict[str, Members]:
+    """The channels of each instrument; one without a component is an instrument of its own."""
+    components = assign((trace.id for trace in stream), names)
+    instruments: dict[str, Members] = defaultdict(list)
+    for trace in stream:
+        component = components.get(trace.id, Component(trace.id, ""))
+        instruments[component.instrument].append((component.letter, trace))
+    return instruments
 
 
-def _stretches(picker: WaveformModel, members: Sequence[tuple[str, Trace, NDArray[np.int64]]]) -> list[Stream]:
+def _stretches(picker: WaveformModel, members: Members) -> list[Stream]:
     """Copies of the components of one instrument without gaps, in stretches that are picked by themselves."""
     pieces, length = [], (picker.in_samples - 1) / picker.sampling_rate
-    for letter, trace, there in members:
-        # one type and scale, since ObsPy merges no others, and codes that no data can spoil
+    for letter, trace in members:
         rate = trace.stats.sampling_rate
+        if not (len(trace.data) and is_usable(trace) and rate >= SLOWEST):
+            continue
+        # one type and scale, since ObsPy merges no others, and codes that no data can spoil
         header = {"channel": f"HH{letter}", "sampling_rate": rate}
-        for run in np.split(there, np.flatnonzero(np.diff(there) > BRIDGED * rate + 1) + 1):
-            values = np.interp(np.arange(run[0], run[-1] + 1), run, np.ma.getdata(trace.data)[run].astype(np.float64))
-            pieces.append(Trace(values, {**header, "starttime": trace.stats.starttime + run[0] / rate}))
+        for piece in cut(0, trace, 0, BRIDGED, rate):
+            there = np.flatnonzero(~piece.missing)
+            values = np.interp(np.arange(len(piece.values)), there, piece.values[there].astype(np.float64))
+            pieces.append(Trace(values, {**header, "starttime": piece.start}))
     stretches: list[Stream] = []
     end = UTCDateTime(0)
     for piece in sorted(pieces, key=lambda piece: piece.stats.starttime):
