@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from matplotlib import style
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, DateFormatter, MinuteLocator
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -21,15 +20,17 @@ from numpy.typing import NDArray
 from obspy import Stream, Trace, UTCDateTime
 
 from seisbench_cdiffsd.streams.filtering import design_filter, filtered, min_sampling_rate
-from seisbench_cdiffsd.streams.pieces import is_usable
+from seisbench_cdiffsd.streams.pieces import LARGEST, is_usable
 
 #: Colours of the phases, distinct also to the colour-blind.
 PHASES = {"P": "#0072b2", "S": "#d55e00"}
 OTHER = "#009e73"
-#: Of the bar below a detection.
+#: Colour of the bar below a detection.
 DETECTED = "#e69f00"
 #: Colours of the traces, by column.
 COLUMN_COLOURS = {"noisy": "#555555", "denoised": "#000000", "removed noise": "#999999"}
+#: A filter as SeisBench has it, its arguments and their names.
+Band = tuple[Sequence[Any] | None, Mapping[str, Any] | None]
 #: The look of the axes.
 STYLE: Any = [
     "default",
@@ -42,8 +43,6 @@ FORMATS = ["%Y", "%b %Y", "%b %d", "%H:%M", "%H:%M", "%H:%M:%S.%f"]
 CLOCK: Any = {"formats": FORMATS, "zero_formats": FORMATS, "show_offset": False}
 #: Longer traces are drawn as the envelope of their extremes.
 MAX_POINTS = 10_000
-#: Samples above this, beside which nothing could be seen, are not drawn.
-LARGEST = 1e30
 #: From one line of a day to the next, in medians of the absolute samples.
 LINE = 12.0
 #: More picks than these are drawn thin, as they would hide the trace, and counted.
@@ -81,30 +80,21 @@ def plot_denoised(
     :return: The figure
     :raises ValueError: If `noisy` has no trace with samples
     """
-    shown = [trace for trace in noisy if len(trace) and is_usable(trace)]
-    if not shown:
-        raise ValueError("There is nothing to plot: the stream has no samples.")
-    ids = sorted({trace.id for trace in shown}, key=lambda id_: ("ZN1E2".find(id_[-1]) % 6, id_))
-    start, end = min(trace.stats.starttime for trace in shown), max(trace.stats.endtime for trace in shown)
+    ids, start, end = _recorded(noisy)
     end = max(end, start + 1e-3)
     columns = {"noisy": noisy, "denoised": denoised} | ({} if noise is None else {"removed noise": noise})
     # pickers extend short records, so there may be picks outside
     found = {"noisy": _within(picks, start, end), "denoised": _within(picks_denoised, start, end)}
-    corners = " to ".join(f"{value:g}" for name, value in (filter_kwargs or {}).items() if name.startswith("freq"))
-    band = "" if filter_args is None else f", {filter_args[0]} {corners} Hz"
     figure = Figure(figsize=(4.6 * len(columns) + 0.4, 1.75 * len(ids) + 1.3), layout="constrained", dpi=150)
-    FigureCanvasAgg(figure)
     axes = figure.subplots(len(ids), len(columns), sharex=True, sharey="row", squeeze=False)
     for row, id_ in zip(axes, ids, strict=True):
         mean = 0.0
         for ax, (name, stream) in zip(row, columns.items(), strict=True):
-            filters = None if name == "denoised" or filter_args is None else (filter_args, dict(filter_kwargs or {}))
-            traces = [trace for trace in stream if trace.id == id_ and len(trace) and is_usable(trace)]
-            curves = [_values(trace, filters) for trace in traces]
+            curves = _curves(stream, id_, (None, None) if name == "denoised" else (filter_args, filter_kwargs))
             if name == "noisy":
-                values = np.concatenate(curves)
-                mean = float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else 0.0
-            for trace, values in zip(traces, curves, strict=True):
+                known = _known(curves)
+                mean = float(known.mean()) if len(known) else 0.0
+            for trace, values in curves:
                 _draw(ax, trace, values - (0.0 if name == "denoised" else mean), COLUMN_COLOURS[name])
             for pick in found.get(name, []):
                 few = len(found[name]) <= MAX_NAMED_PICKS and (name == "noisy" or getattr(pick, "source", "") != "raw")
@@ -123,6 +113,7 @@ def plot_denoised(
         row[0].set_ylim(-reach, reach)
         label = id_.rsplit(".", 1)[-1]
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontweight="bold", parse_math=False)
+    band = "" if filter_args is None else f", {filter_args[0]} {_corners(filter_kwargs)}"
     for ax, name in zip(axes[0], columns, strict=True):
         ax.set_title(name if name == "denoised" else name + band, loc="left", fontsize=11)
         ax.set_title(_names(found.get(name, [])), loc="right", fontsize=8)
@@ -130,11 +121,7 @@ def plot_denoised(
     figure.supylabel("units of the input", fontsize=8)
     instrument = ids[0] if len(ids) == 1 else f"{ids[0][:-1]}*"
     title = f"{instrument}   {start.strftime('%Y-%m-%d')} UTC"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, parse_math=False)
-    if any(found.values()):
-        _legend(figure, detections)
-    _save(figure, path)
-    return figure
+    return _finished(figure, title, detections if any(found.values()) else None, path)
 
 
 @style.context(STYLE, after_reset=True)
@@ -158,26 +145,19 @@ def plot_day(
 
     Other parameters, and what is raised, are those of :py:func:`plot_denoised`.
     """
-    shown = [trace for trace in noisy if len(trace) and is_usable(trace)]
-    if not shown:
-        raise ValueError("There is nothing to plot: the stream has no samples.")
-    id_ = min((trace.id for trace in shown), key=lambda x: ("ZN1E2".find(x[-1]) % 6, x))
-    first = min(trace.stats.starttime for trace in shown)
-    last = max(trace.stats.endtime for trace in shown)
+    (id_, *_), first, last = _recorded(noisy)
     first -= first.timestamp % 3600
     hours = int((last - first) // 3600) + 1
     figure = Figure(figsize=(13, 0.36 * hours + 1.1), layout="constrained", dpi=150)
-    FigureCanvasAgg(figure)
     ax = figure.subplots()
-    filters = None if filter_args is None else (filter_args, dict(filter_kwargs or {}))
     scale = 0.0
-    for stream, colour, own in ((noisy, "#bbbbbb", filters), (denoised, "#000000", None)):
-        traces = [trace for trace in stream if trace.id == id_ and len(trace) and is_usable(trace)]
-        curves = [_values(trace, own) for trace in traces]
-        known = np.concatenate([x[np.isfinite(x)] for x in curves] or [np.zeros(1)])
+    looks: Any = (noisy, "#bbbbbb", (filter_args, filter_kwargs)), (denoised, "#000000", (None, None))
+    for stream, colour, own in looks:
+        curves = _curves(stream, id_, own)
+        known = _known(curves)
         middle = float(np.median(known)) if len(known) else 0.0
         scale = scale or LINE * float(np.median(abs(known - middle))) if len(known) else 1.0
-        for trace, values in zip(traces, curves, strict=True):
+        for trace, values in curves:
             rate, start = trace.stats.sampling_rate, trace.stats.starttime - first
             lines = ((start + np.arange(len(values)) / rate) // 3600).astype(int)
             for line in np.unique(lines):
@@ -197,27 +177,37 @@ def plot_day(
     ax.set_yticks(-np.arange(hours), [(first + 3600 * line).strftime("%H:%M") for line in range(hours)])
     ax.xaxis.set_major_locator(MinuteLocator(byminute=range(0, 60, 10), tz=timezone.utc))
     ax.xaxis.set_major_formatter(DateFormatter("%M", tz=timezone.utc))
-    corners = " to ".join(f"{value:g}" for name, value in (filter_kwargs or {}).items() if name.startswith("freq"))
-    band = "" if filter_args is None else f", noisy in {corners} Hz"
+    band = "" if filter_args is None else f", noisy in {_corners(filter_kwargs)}"
     title = f"{id_}   {first.strftime('%Y-%m-%d')} UTC   {0 if picks is None else len(picks)} picks{band}"
+    return _finished(figure, title, detections, path)
+
+
+def _finished(figure: Figure, title: str, detections: Sequence[Any] | None, path: str | Path | None) -> Figure:
+    """The figure with a title, with a legend unless `detections` are None, and in a file if there is a path."""
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, parse_math=False)
-    _legend(figure, detections)
-    _save(figure, path)
-    return figure
-
-
-def _legend(figure: Figure, detections: Sequence[Any]) -> None:
-    looks = {f"{phase} pick": (colour, 1.4) for phase, colour in PHASES.items()}
-    looks |= {"detection": (DETECTED, 4)} if detections else {}
-    lines = [Line2D([], [], color=colour, lw=width, label=name) for name, (colour, width) in looks.items()]
-    figure.legend(handles=lines, loc="upper right", ncols=3, frameon=False, fontsize=9)
-
-
-def _save(figure: Figure, path: str | Path | None) -> None:
+    if detections is not None:
+        lines = [Line2D([], [], color=colour, lw=1.4, label=f"{phase} pick") for phase, colour in PHASES.items()]
+        lines += [Line2D([], [], color=DETECTED, lw=4, label="detection")] if detections else []
+        figure.legend(handles=lines, loc="upper right", ncols=3, frameon=False, fontsize=9)
     if path is not None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph")  # of codes from data
             figure.savefig(path, format=Path(path).suffix.removeprefix(".") or "png")
+    return figure
+
+
+def _corners(filter_kwargs: Mapping[str, Any] | None) -> str:
+    corners = (f"{value:g}" for name, value in (filter_kwargs or {}).items() if name.startswith("freq"))
+    return f"{' to '.join(corners)} Hz"
+
+
+def _recorded(noisy: Stream) -> tuple[list[str], UTCDateTime, UTCDateTime]:
+    """Ids of the traces that can be drawn, in the order Z, N (1), E (2), and their first and last time."""
+    shown = [trace for trace in noisy if len(trace) and is_usable(trace)]
+    if not shown:
+        raise ValueError("There is nothing to plot: the stream has no samples.")
+    ids = sorted({trace.id for trace in shown}, key=lambda x: ("ZN1E2".find(x[-1]) % 6, x))
+    return ids, min(trace.stats.starttime for trace in shown), max(trace.stats.endtime for trace in shown)
 
 
 def _within(picks: pd.DataFrame | None, start: UTCDateTime, end: UTCDateTime) -> list[Any]:
@@ -225,18 +215,29 @@ def _within(picks: pd.DataFrame | None, start: UTCDateTime, end: UTCDateTime) ->
     return sorted(rows, key=lambda pick: pick.time)
 
 
-def _values(trace: Trace, filters: tuple[Sequence[Any], dict[str, Any]] | None) -> NDArray[np.float64]:
-    """Samples, in the band of a filter if there is one; NaN where they are missing, and at too low a rate for it."""
-    values = np.ma.filled(np.ma.asarray(trace.data).astype(np.float64), np.nan)
-    values[~(np.abs(values) < LARGEST)] = np.nan
-    if filters is not None:
-        rate = trace.stats.sampling_rate
-        if rate <= min_sampling_rate(*filters, rate):
-            return np.full(len(values), np.nan)
-        sos, zerophase = design_filter(*filters, rate)
-        for run in np.ma.clump_unmasked(np.ma.masked_invalid(values)):
-            values[run] = filtered(values[run] - values[run].mean(), sos, zerophase)
-    return values
+def _curves(stream: Stream, id_: str, band: Band) -> list[tuple[Trace, NDArray[np.float64]]]:
+    """
+    The traces of a channel, and their samples, in a band if there is one; NaN where they are missing, and at too low a
+    rate for it.
+    """
+    args, kwargs = band[0], dict(band[1] or {})
+    curves = []
+    for trace in (trace for trace in stream if trace.id == id_ and len(trace) and is_usable(trace)):
+        values, rate = np.ma.filled(np.ma.asarray(trace.data).astype(np.float64), np.nan), trace.stats.sampling_rate
+        values[~(np.abs(values) < LARGEST)] = np.nan
+        if args is not None and rate <= min_sampling_rate(args, kwargs, rate):
+            values[:] = np.nan
+        elif args is not None:
+            sos, zerophase = design_filter(args, kwargs, rate)
+            for run in np.ma.clump_unmasked(np.ma.masked_invalid(values)):
+                values[run] = filtered(values[run] - values[run].mean(), sos, zerophase)
+        curves.append((trace, values))
+    return curves
+
+
+def _known(curves: list[tuple[Trace, NDArray[np.float64]]]) -> NDArray[np.float64]:
+    """The samples of all curves that are not missing."""
+    return np.concatenate([values[np.isfinite(values)] for _, values in curves] or [np.zeros(1)])
 
 
 def _names(picks: list[Any]) -> str:
