@@ -168,20 +168,22 @@ def resampled_length(samples: int, ratio: Fraction) -> int:
 
 def resampled(values: Samples, ratio: Fraction) -> Samples:
     """Samples at `ratio` times the rate, zero-phase; the first keeps its time, none lies after the last."""
-    if len(values) == 1:
+    if ratio == 1 or len(values) == 1:
         return values
     return _polyphase(values, ratio)[: resampled_length(len(values), ratio)]
 
 
 def restored(values: Samples, ratio: Fraction) -> Samples:
     """Samples of :py:func:`resampled` back at their first rate, at least as many as there were."""
-    if len(values) == 1:
+    if ratio == 1 or len(values) == 1:
         return np.repeat(values, math.ceil(1 / ratio))
     return _polyphase(values, 1 / ratio)
 
 
 def resampled_mask(there: NDArray[np.bool_], ratio: Fraction) -> NDArray[np.bool_]:
     """Which samples of the new rate lie on or between samples of the old that are there."""
+    if ratio == 1:
+        return there
     position = np.arange(resampled_length(len(there), ratio)) * ratio.denominator
     below, above = position // ratio.numerator, -(-position // ratio.numerator)
     return there[below] & there[above]

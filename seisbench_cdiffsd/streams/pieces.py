@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import accumulate, combinations, pairwise
+from itertools import accumulate, pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -107,13 +107,12 @@ def instruments(
         elif len(trace.data):
             members[component.instrument].append((source, trace, rows[component.letter]))
     groups = [(name, group) for name in sorted(members) for group in of_one_rate(members[name], lambda x: x[1])]
-    limits = f"above {min_rate:g} Hz and up to {HIGHEST_RATE:g} Hz"
-    for what, channels in (
-        (f"skipped: not of the components {' '.join(rows)}, not numeric, or not {limits}", skipped),
-        ("with components at different sampling rates, each denoised without the others", _mixed(groups)),
-    ):
-        if channels:
-            logger.warning(f"Channels {what}: {listed(sorted(channels))}")
+    if skipped:
+        kinds = f"not of the components {' '.join(rows)}, not numeric, or not above {min_rate:g} Hz"
+        logger.warning(f"Channels skipped: {kinds} and up to {HIGHEST_RATE:g} Hz: {listed(sorted(skipped))}")
+    # however close the rates are: else the result would depend on how far they drift, and so on the record's length
+    if mixed := {name for (name, _), (other, _) in pairwise(groups) if name == other}:
+        logger.warning(f"Channels at different sampling rates, each rate denoised by itself: {listed(sorted(mixed))}")
     return groups
 
 
@@ -141,23 +140,6 @@ def common_rate(traces: Iterable[Trace]) -> float:
     rates = {trace.stats.sampling_rate for trace in traces}
     near = float(round(rate := max(rates)))
     return near if len(rates) > 1 and abs(near - rate) <= SAME_RATE * rate else rate
-
-
-def _mixed(groups: list[tuple[str, list[Member]]]) -> set[str]:
-    """Instruments whose components have different rates at the same time."""
-    # They stay apart however close their rates are: else the result would depend on how far they drift, and so on the
-    # length of the record.
-    parts = defaultdict(list)
-    for name, members in groups:
-        stats = [trace.stats for _, trace, _ in members]
-        rows = {row for *_, row in members}
-        parts[name].append((rows, min(x.starttime for x in stats), max(x.endtime for x in stats)))
-    return {
-        name
-        for name, found in parts.items()
-        for (rows, start, end), (others, first, last) in combinations(found, 2)
-        if rows != others and start <= last and first <= end
-    }
 
 
 def listed(names: Iterable[str]) -> str:

@@ -13,14 +13,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from itertools import chain, pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from obspy import Stream, Trace, UTCDateTime
 
+from seisbench_cdiffsd import __version__
 from seisbench_cdiffsd.streams import filtering, gaps
-from seisbench_cdiffsd.streams.gaps import Mask, Samples
+from seisbench_cdiffsd.streams.gaps import Samples
 from seisbench_cdiffsd.streams.pieces import (
     Piece,
     common_rate,
@@ -44,20 +45,6 @@ FILLED = 2
 BRIDGED = 1.0
 #: Samples that stay the same for this many seconds are not a signal.
 CONSTANT = 1.0
-
-
-class Segment(NamedTuple):
-    """
-    A stretch of one channel without long gaps: what is bridged, resampled and filtered by itself.
-
-    :param place: Where it lies at the rate of the stream, counted from the start of the record
-    :param padding: Samples put before it, so its resampled samples lie on the grid of the record
-    :param span: Where it lies in the data of the record
-    """
-
-    place: slice
-    padding: int
-    span: slice
 
 
 class Record:
@@ -87,8 +74,8 @@ class Record:
         self.covered = np.zeros((rows, self.length), dtype=bool)
         self.data = np.zeros((rows, filtering.resampled_length(self.length, ratio)), dtype=np.float32)
         self.alive = np.zeros(self.data.shape, dtype=bool)
-        #: For each component, what was filtered by itself.
-        self.segments: list[list[Segment]] = [[] for _ in range(rows)]
+        #: For each component, the stretches without long gaps, at the rate of the stream: each is filtered by itself.
+        self.parts: list[list[slice]] = [[] for _ in range(rows)]
 
     def joined(self, row: int) -> tuple[Samples, bool]:
         """
@@ -134,22 +121,22 @@ class Record:
         return max(round(CONSTANT * self.rate), 2)
 
     def fill(self, row: int, values: Samples, sos: Samples | None, zerophase: bool) -> None:
-        """Bridge, resample and filter one component, as :py:meth:`joined` returns it, segment by segment."""
+        """Bridge, resample and filter one component, as :py:meth:`joined` returns it, part by part."""
         if not len(values):
             return
         self.covered[row] = ~np.isnan(values)
-        constant, segments = gaps.constant(values, self._least_constant), self.segments[row]
-        for place in self._parts(row):
-            padding = place.start % self.ratio.denominator
-            part, alive = self._conditioned(values[place], constant[place], padding)
-            begin = int((place.start - padding) * self.ratio)
-            end = begin + len(part)
-            # at another rate, two segments may share a sample: the earlier one keeps it
-            first = max(begin, segments[-1].span.stop) if segments else begin
-            here, new = (row, slice(first, end)), slice(first - begin, None)
-            self.data[here] = filtering.filtered(part, sos, zerophase)[new]
-            self.alive[here] = alive[new]
-            segments.append(Segment(place, padding, slice(begin, end)))
+        alive = self.covered[row] & ~gaps.constant(values, self._least_constant)
+        self.parts[row], filled = [*self._parts(row)], 0
+        for part in self.parts[row]:
+            there, padding, span = alive[part], *self._grid(part)
+            new = gaps.bridged(np.where(there, values[part], np.nan) if there.any() else values[part])
+            new = filtering.resampled(np.pad(new, (padding, 0), mode="edge"), self.ratio)
+            there = filtering.resampled_mask(np.pad(there, (padding, 0)), self.ratio)
+            # at another rate, two parts may share a sample: the earlier one keeps it
+            first = max(span.start, filled)
+            self.data[row, first : span.stop] = filtering.filtered(new, sos, zerophase)[first - span.start :]
+            self.alive[row, first : span.stop] = there[first - span.start :]
+            filled = span.stop
 
     def _parts(self, row: int) -> Iterator[slice]:
         """Where a component has one channel code and no long gaps."""
@@ -160,14 +147,12 @@ class Record:
         for part in np.split(there, np.flatnonzero(begins)[1:]):
             yield slice(int(part[0]), int(part[-1]) + 1)
 
-    def _conditioned(self, values: Samples, constant: Mask, padding: int) -> tuple[Samples, Mask]:
-        """Samples of a part at the rate of the record, bridged; and where they are alive."""
-        alive = ~np.isnan(values) & ~constant
-        part = gaps.bridged(np.where(alive, values, np.nan) if alive.any() else values)
-        if self.ratio == 1:
-            return part, alive
-        part = filtering.resampled(np.pad(part, (padding, 0), mode="edge"), self.ratio)
-        return part, filtering.resampled_mask(np.pad(alive, (padding, 0)), self.ratio)
+    def _grid(self, part: slice) -> tuple[int, slice]:
+        """How many samples before a part make its resampled ones lie on the grid of the record, and where they lie."""
+        padding = part.start % self.ratio.denominator
+        begin = int((part.start - padding) * self.ratio)
+        length = filtering.resampled_length(padding + part.stop - part.start, self.ratio)
+        return padding, slice(begin, begin + length)
 
     def original(self, values: NDArray[np.float32]) -> Iterator[tuple[Piece, Samples]]:
         """Samples in the shape of `data` back to the pieces of the stream, NaN where that had none."""
@@ -178,16 +163,12 @@ class Record:
                 yield piece, np.where(piece.missing, np.nan, samples[place])
 
     def _original_row(self, row: int, values: NDArray[np.float32]) -> Samples:
-        covered = self.covered[row]
-        if self.ratio == 1:
-            samples = values[row].astype(np.float64)
-        else:
-            samples = np.zeros(len(covered))
-            for segment in self.segments[row]:
-                back = filtering.restored(values[row, segment.span].astype(np.float64), self.ratio)
-                length = segment.place.stop - segment.place.start
-                samples[segment.place] = back[segment.padding :][:length]
-        return np.where(covered, samples, np.nan)
+        samples = np.full(self.length, np.nan)
+        for part in self.parts[row]:
+            padding, span = self._grid(part)
+            back = filtering.restored(values[row, span].astype(np.float64), self.ratio)
+            samples[part] = back[padding:][: part.stop - part.start]
+        return np.where(self.covered[row], samples, np.nan)
 
 
 def records(
@@ -304,8 +285,6 @@ def with_samples(trace: Trace, values: Samples, note: Mapping[str, Any] | None =
     if "mseed" in stats:
         stats.mseed.pop("encoding", None)  # of the samples before
     if note is not None:
-        from seisbench_cdiffsd import __version__
-
         given = "::".join(f"{name}={value!r}" for name, value in note.items())
         before = stats.get("processing", [])
         stats.processing = [
