@@ -172,7 +172,7 @@ def pick_windows(picker: WaveformModel, windows: ArrayLike, thresholds: Sequence
     )
     options = [{"P_threshold": least, "S_threshold": least} for least in thresholds]
     tables = []
-    for found in classify(picker, stream, options) or [[] for _ in thresholds]:
+    for found in classify(picker, stream, options)[1]:
         rows = [(int(x.trace_id.split(".")[1]), x.phase, x.peak_time - start, float(x.peak_value)) for x in found]
         tables.append(pd.DataFrame(sorted(rows, key=lambda row: (row[0], row[2])), columns=PICK_COLUMNS))
     return tables

@@ -324,12 +324,12 @@ def pick_stream(
         elif not long:
             reasons[instrument] = f"it is shorter than {SHORTEST:g} s"
         for part in long:
-            kept = {} if curves is None else {"curves": curves.setdefault(instrument, Stream())}
-            found = classify(picker, part, [kwargs], **kept)
-            if found is None:
+            annotations, (found,) = classify(picker, part, [kwargs])
+            if not annotations:
                 reasons[instrument] = f"{picker.name} uses none of its components"
-            else:
-                rows += [(instrument, x.phase, x.peak_time, float(x.peak_value)) for x in found[0]]
+            if curves is not None:
+                curves[instrument] = curves.get(instrument, Stream()) + annotations
+            rows += [(instrument, x.phase, x.peak_time, float(x.peak_value)) for x in found]
     picks = pd.DataFrame(sorted(rows, key=lambda row: row[2]), columns=PICK_COLUMNS)
     picks.attrs[NOT_PICKED] = reasons
     return picks
@@ -374,12 +374,12 @@ def _stretches(picker: WaveformModel, members: Members) -> list[Stream]:
 
 
 def classify(
-    picker: WaveformModel, stream: Stream, options: Sequence[dict[str, float]], curves: Stream | None = None
-) -> list[list] | None:
+    picker: WaveformModel, stream: Stream, options: Sequence[dict[str, float]]
+) -> tuple[Stream, list[list[Pick]]]:
     """
-    Picks on traces without gaps, which are changed, for each of some options, which must differ in thresholds only:
-    as SeisBench's ``classify``, except for records of one window, see the module. None if the picker made nothing of
-    it. `curves` gets the traces that ``annotate`` returns.
+    What the picker's ``annotate`` returns for traces without gaps, which are changed, and its picks for each of some
+    options, which must differ in thresholds only: as SeisBench's ``classify``, except for records of one window, see
+    the module. Nothing of either if the picker makes nothing of the traces.
     """
     start, end = min(trace.stats.starttime for trace in stream), max(trace.stats.endtime for trace in stream)
     rate, kwargs = picker.sampling_rate, {**picker.default_args, **options[0]}
@@ -395,9 +395,5 @@ def classify(
         missing = picker.in_samples - len(trace) - round((trace.stats.starttime - start) * rate)
         trace.data = np.pad(trace.data, (0, max(missing, 0)))
     annotations = picker.annotate(picker.classify_stream_pre(stream, kwargs), **kwargs)
-    if not annotations:
-        return None
-    if curves is not None:
-        curves += annotations
-    found = (picker.classify_aggregate(annotations, {**kwargs, **wanted}).picks for wanted in options)
-    return [[pick for pick in picks if start <= pick.peak_time <= end] for picks in found]
+    found = [picker.classify_aggregate(annotations, {**kwargs, **x}).picks if annotations else [] for x in options]
+    return annotations, [[pick for pick in picks if start <= pick.peak_time <= end] for picks in found]

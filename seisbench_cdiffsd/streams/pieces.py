@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import accumulate, pairwise
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,6 @@ from obspy import Stream, Trace, UTCDateTime
 from seisbench_cdiffsd.streams.components import assign
 from seisbench_cdiffsd.streams.gaps import Mask
 
-T = TypeVar("T")
 logger = logging.getLogger("seisbench")
 
 #: First and past-the-last of some samples.
@@ -106,7 +105,7 @@ def instruments(
             skipped.add(f"{trace.id} ({rate:g} Hz)")
         elif len(trace.data):
             members[component.instrument].append((source, trace, rows[component.letter]))
-    groups = [(name, group) for name in sorted(members) for group in of_one_rate(members[name], lambda x: x[1])]
+    groups = [(name, group) for name in sorted(members) for group in of_one_rate(members[name])]
     if skipped:
         kinds = f"not of the components {' '.join(rows)}, not numeric, or not above {min_rate:g} Hz"
         logger.warning(f"Channels skipped: {kinds} and up to {HIGHEST_RATE:g} Hz: {listed(sorted(skipped))}")
@@ -121,12 +120,12 @@ def is_usable(trace: Trace) -> bool:
     return 0 < trace.stats.sampling_rate <= HIGHEST_RATE and trace.data.dtype.kind in "iufb"
 
 
-def of_one_rate(members: Iterable[T], trace_of: Callable[[T], Trace]) -> list[list[T]]:
+def of_one_rate(members: Iterable[Member]) -> list[list[Member]]:
     """Groups of one sampling rate, as far as it is known: SAC keeps seven digits, and clocks waver."""
-    groups: list[list[T]] = []
+    groups: list[list[Member]] = []
     last = 0.0
-    for member in sorted(members, key=lambda x: trace_of(x).stats.sampling_rate):
-        rate = trace_of(member).stats.sampling_rate
+    for member in sorted(members, key=lambda x: x[1].stats.sampling_rate):
+        rate = member[1].stats.sampling_rate
         if groups and rate - last <= SAME_RATE * rate:
             groups[-1].append(member)
         else:
@@ -135,11 +134,13 @@ def of_one_rate(members: Iterable[T], trace_of: Callable[[T], Trace]) -> list[li
     return groups
 
 
-def common_rate(traces: Iterable[Trace]) -> float:
-    """The rate in Hz of traces of :py:func:`of_one_rate`; if it wavers, the whole number next to it or the largest."""
-    rates = {trace.stats.sampling_rate for trace in traces}
+def all_pieces(members: Iterable[Member], limit: float) -> tuple[float, list[Piece]]:
+    """Rate in Hz of a group of one rate (if it wavers, the whole number next to it, or the largest), and its pieces."""
+    rates = {trace.stats.sampling_rate for _, trace, _ in members}
     near = float(round(rate := max(rates)))
-    return near if len(rates) > 1 and abs(near - rate) <= SAME_RATE * rate else rate
+    if len(rates) > 1 and abs(near - rate) <= SAME_RATE * rate:
+        rate = near
+    return rate, [piece for source, trace, row in members for piece in cut(source, trace, row, limit, rate)]
 
 
 def listed(names: Iterable[str]) -> str:

@@ -8,7 +8,6 @@ from 1970 on, so a record and any longer one that holds it are cut into the same
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
@@ -23,23 +22,20 @@ from seisbench_cdiffsd import __version__
 from seisbench_cdiffsd.streams import filtering, gaps
 from seisbench_cdiffsd.streams.gaps import Samples
 from seisbench_cdiffsd.streams.pieces import (
+    Member,
     Piece,
-    common_rate,
-    cut,
+    all_pieces,
     divided,
     instruments,
     is_usable,
     listed,
+    logger,
     of_one_rate,
     stretches,
 )
 
-logger = logging.getLogger("seisbench")
-
 #: How far gaps are filled from both ends, in windows: silence beside other components looks like a change of ground.
 FILLED = 2
-
-
 #: Gaps of up to this many seconds are bridged for the filter. Both sides of a longer one are filtered by themselves: a
 #: line from one to the other would carry steps and microseism into the band.
 BRIDGED = 1.0
@@ -209,8 +205,7 @@ def records(
     limit = window / sampling_rate
     doubled, contradicting = set[str](), dict[str, str]()
     for name, members in instruments(stream, order, flexible, min_rate, names):
-        rate = common_rate(trace for _, trace, _ in members)
-        pieces = [piece for source, trace, row in members for piece in cut(source, trace, row, limit, rate)]
+        rate, pieces = all_pieces(members, limit)
         ratio = filtering.simple_ratio(rate, sampling_rate)
         together, alone = divided(pieces, rate, limit)
         if alone:
@@ -256,14 +251,13 @@ def joined(stream: Stream, limit: float) -> Stream:
     :param limit: Seconds; a trace ends where samples are missing for longer
     :return: Traces in double precision, with the start time of the first trace of each stretch
     """
-    channels: dict[str, list[int]] = defaultdict(list)
+    channels: dict[str, list[Member]] = defaultdict(list)
     for source, trace in enumerate(stream):
         if len(trace.data) and is_usable(trace):
-            channels[trace.id].append(source)
+            channels[trace.id].append((source, trace, 0))
     result = Stream()
-    for members in (group for _, x in sorted(channels.items()) for group in of_one_rate(x, lambda i: stream[i])):
-        rate = common_rate(stream[source] for source in members)
-        pieces = [piece for source in members for piece in cut(source, stream[source], 0, limit, rate)]
+    for members in (group for _, x in sorted(channels.items()) for group in of_one_rate(x)):
+        rate, pieces = all_pieces(members, limit)
         for stretch in stretches(pieces, rate, limit):
             record = Record(stretch, rate, Fraction(1), 1)
             first, _ = record.pieces[0][0]
