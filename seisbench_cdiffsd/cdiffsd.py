@@ -5,8 +5,6 @@ A level is a number in [0, 1]: at 0 a record is the clean earthquake, at 1 it is
 observation. Records are (batch, component, samples), levels are (batch,).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from functools import partial

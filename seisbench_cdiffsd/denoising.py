@@ -6,8 +6,6 @@ instrument becomes a record without gaps, by :py:mod:`.streams`; the model sees 
 ``annotate_batch_pre``, ``forward`` and ``annotate_batch_post``; and each trace of the input gets its samples back.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json

@@ -4,8 +4,6 @@ Earthquakes with little noise are mixed with recorded noise, at ratios of their 
 picks are counted in noise reversed in time, which keeps its bursts and cannot hold an earthquake.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 

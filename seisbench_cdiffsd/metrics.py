@@ -7,8 +7,6 @@ in double precision. Waveforms are taken as they are: filter reference and estim
 A ratio of something to nothing is infinite, of nothing to nothing NaN, and NaN samples give NaN.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 

@@ -16,8 +16,6 @@ How a record is picked together with what denoising makes of it
     Thresholds hold for the denoiser and the picker that they were measured with.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence

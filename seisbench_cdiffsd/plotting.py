@@ -1,7 +1,5 @@
 """Figures of records before and after denoising: of a few minutes with the removed noise, and of a day in lines."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import timezone

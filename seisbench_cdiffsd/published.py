@@ -5,8 +5,6 @@ norm="peak")``. Where the research code of the paper is at fault, this is what t
 and sampling, the observation as the end point, and a sampler that subtracts the estimate once.
 """
 
-from __future__ import annotations
-
 import math
 from functools import cache, partial
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Where weights are found: in SeisBench's cache, in this package, and in SeisBench's remote repository."""
 
-from __future__ import annotations
-
 import glob
 import json
 import os

@@ -1,7 +1,5 @@
 """Windows without components or moments that would drown the rest: those are denoised apart."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Which channels are the components of one instrument: what a letter of a code means hangs on the rest of it."""
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """A noisy record to try a denoiser on, made of what ObsPy brings along."""
 
-from __future__ import annotations
-
 import numpy as np
 import obspy
 from obspy import Stream

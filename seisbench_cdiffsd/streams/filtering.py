@@ -1,7 +1,5 @@
 """To the sampling rate of the model and into its band: resampling and filtering without a shift in time."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction

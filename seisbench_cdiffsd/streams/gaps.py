@@ -4,8 +4,6 @@ A network that was trained on whole windows takes silence, in a gap or after a s
 comes next to it, noise or not, for an arrival. So it gets more of the same instead.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np

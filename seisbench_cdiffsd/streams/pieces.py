@@ -1,7 +1,5 @@
 """Traces grouped by instrument, and cut where samples are missing for long."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections import defaultdict

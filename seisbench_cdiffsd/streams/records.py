@@ -6,8 +6,6 @@ longer than a window; shorter gaps are filled for the network and left out of ev
 from 1970 on, so a record and any longer one that holds it are cut into the same windows.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction

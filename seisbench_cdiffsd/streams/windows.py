@@ -1,7 +1,5 @@
 """Overlapping windows of a record, and their estimates faded into one another again."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np
