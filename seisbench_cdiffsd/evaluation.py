@@ -24,6 +24,7 @@ from seisbench_cdiffsd.data.stores import InMemory, Joined
 from seisbench_cdiffsd.denoising import dry_of, restore
 from seisbench_cdiffsd.metrics import sdr_db
 from seisbench_cdiffsd.picking import PICK_COLUMNS, classify
+from seisbench_cdiffsd.plotting import PHASES
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
 
 Floats = NDArray[np.float64]
@@ -248,8 +249,8 @@ def gallery(
         for ax, value, (_, label) in zip(line, values, mixtures.labels.iloc[chosen].iterrows(), strict=True):
             time = np.arange(value.shape[-1]) / SAMPLING_RATE
             ax.plot(time, value[0], color=(colours or {}).get(name, "#000000"), lw=0.5)
-            for phase, shade in (("p", "#0072b2"), ("s", "#d55e00")):
-                ax.axvline(label[f"{phase}_sample"] / SAMPLING_RATE, color=shade, lw=0.8, alpha=0.6)
+            for phase, shade in PHASES.items():
+                ax.axvline(label[f"{phase.lower()}_sample"] / SAMPLING_RATE, color=shade, lw=0.8, alpha=0.6)
             ax.set_yticks([])
     for top, bottom, level in zip(axes[0], axes[-1], levels, strict=True):
         top.set_title(f"SNR {level:.0f} dB", fontsize=9)
