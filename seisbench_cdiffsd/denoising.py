@@ -31,15 +31,19 @@ from seisbench_cdiffsd.streams.windows import Windows
 
 #: The share of the removed noise that stays, by purpose: pickers take for a phase what emerges from silence.
 DRY = {"picking": 0.1, "waveforms": 0.0}
-#: Overlap of windows, as a share, and windows in one evaluation, by default.
-OVERLAP, BATCH_SIZE = 0.5, 32
 #: How far a sample depends on its surroundings, in windows: a window, the filling of a gap in it, the samples mirrored
 #: for that, and the memory of the filter.
 WINDOWS_AROUND = 2 + 2 * FILLED
 #: Modules, beside those of :py:mod:`.streams`, that what a model returns depends on.
 CODE = ("cdiffsd.py", "published.py", "denoising.py")
-#: Arguments of :py:func:`denoise` beside those of the model.
-OPTIONS = ("overlap", "batch_size", "strict", "flexible_horizontal_components", "components")
+#: Arguments of :py:func:`denoise` beside those of the model, and what they are by default.
+OPTIONS = {
+    "overlap": 0.5,
+    "batch_size": 32,
+    "strict": False,
+    "flexible_horizontal_components": True,
+    "components": None,
+}
 
 
 def denoise(
@@ -96,8 +100,7 @@ def _arguments(model: WaveformModel, purpose: str, dry: float | None, options: M
     if purpose not in [*DRY]:
         raise ValueError(f"purpose must be {' or '.join(DRY)}, not {purpose!r}.")
     model._verify_argdict({key: value for key, value in options.items() if key not in OPTIONS})
-    own = {"overlap": OVERLAP, "batch_size": BATCH_SIZE, "strict": False, "flexible_horizontal_components": True}
-    arguments = {**own, **model.default_args, "blinding": (0, 0), "stacking": "avg", **options}
+    arguments = {**OPTIONS, **model.default_args, "blinding": (0, 0), "stacking": "avg", **options}
     arguments["dry"] = dry = dry_of(model, purpose) if dry is None else dry
     size, overlap = arguments["batch_size"], arguments["overlap"]
     for name in ("strict", "flexible_horizontal_components"):
@@ -152,7 +155,7 @@ def _estimates(
         sos=sos,
         zerophase=zerophase,
         min_rate=min_sampling_rate(model),
-        names=arguments.get("components"),
+        names=arguments["components"],
     )
     overlap = int(model._get_overlap(window, arguments))
 

@@ -10,10 +10,6 @@ How one window is picked
     sides of others is picked by itself.
 
 Picks are rows of a data frame with the columns ``record``, ``phase``, ``time`` and ``probability``.
-
-How a record is picked together with what denoising makes of it
-    A pick is found on either record; two of a phase within 0.2 s are one. Its probability is the larger of both.
-    Thresholds hold for the denoiser and the picker that they were measured with.
 """
 
 from bisect import bisect_left
@@ -51,7 +47,7 @@ PICK_COLUMNS = ["record", "phase", "time", "probability"]
 #: The denoiser of the thresholds: its name, and the hash of its parameters.
 CALIBRATED = ("base, version 9", "4ba17d80458b19aa")
 #: Least probabilities of picks on a record or the same denoised, by picker, weights and phase, at which both together
-#: are false so many times an hour: by ``python benchmarks/thresholds.py``, as the line above.
+#: are false so many times an hour, with this denoiser: by ``python benchmarks/thresholds.py``, as the line above.
 THRESHOLDS: dict[str, dict[str, dict[float, float]]] = {
     "PhaseNet original": {
         "P": {1: 0.748, 2: 0.639, 5: 0.507, 10: 0.408},
@@ -195,7 +191,7 @@ def pick_both(
     names: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """
-    Picks on a stream and on the same denoised, instrument by instrument, see the module.
+    Picks on a stream and on the same denoised, instrument by instrument; two of a phase within 0.2 s are one.
 
     :param picker: A SeisBench picker
     :param stream: Records, left unchanged
