@@ -25,20 +25,17 @@ def parted(batch: Tensor, second: int) -> tuple[Tensor, Tensor]:
     :param second: Samples of a second
     :return: Windows, the additional ones last, and the indices of the windows that those were split from
     """
-    count = len(batch)
-    alone, which = [], []
+    rest, parts, origins = batch, [], [torch.arange(len(batch), device=batch.device)]
     for _ in range(PASSES):
-        parts, found = _split(batch, _loud_moments(_scaled(batch), second))
+        rest, alone, found = _split(rest, _loud_moments(_scaled(rest), second))
         if not len(found):
             break
-        batch = parts[:count]
-        alone.append(parts[count:])
-        which.append(found)
+        parts.append(alone)
+        origins.append(found)
     # components last, so a spike does not part its component from the others
-    batch = torch.cat([batch, *alone])
-    parts, found = _split(batch, _loud_component(_scaled(batch)))
-    origin = torch.cat([torch.arange(count, device=batch.device), *which])
-    return parts, torch.cat([*which, origin[found]])
+    rest, origin = torch.cat([rest, *parts]), torch.cat(origins)
+    rest, alone, found = _split(rest, _loud_component(_scaled(rest)))
+    return torch.cat([rest, alone]), torch.cat([origin[len(batch) :], origin[found]])
 
 
 def _scaled(batch: Tensor) -> Tensor:
@@ -47,15 +44,11 @@ def _scaled(batch: Tensor) -> Tensor:
     return batch / torch.where(peak > 0, peak, 1)
 
 
-def _split(batch: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-    """Windows less a share of each sample, then these shares where there are any, and the indices of their windows."""
+def _split(batch: Tensor, share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Windows less a share of each sample, these shares where there are any, and the indices of their windows."""
     which = torch.nonzero(share.flatten(1).any(1))[:, 0]
-    if not len(which):
-        return batch, which
     alone = share[which] * batch[which]
-    rest = batch.clone()
-    rest[which] -= alone
-    return torch.cat([rest, alone]), which
+    return batch.index_add(0, which, -alone), alone, which
 
 
 def _loud_moments(batch: Tensor, second: int) -> Tensor:

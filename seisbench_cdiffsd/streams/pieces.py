@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -205,24 +205,22 @@ def divided(pieces: list[Piece], rate: float, limit: float) -> tuple[list[Piece]
     than `limit` seconds count as if samples were there.
     """
     common: list[Span] = []
+    placed = [(piece, piece.place(rate)) for piece in pieces]
     for row in {piece.row for piece in pieces}:
-        spans: tuple[list[Span], list[Span]] = [], []
-        for piece in pieces:
-            if piece.row == row:
-                place = piece.place(rate)
-                spans[_numbered(piece)].append((place.start, place.stop))
-        common += _common(*(_joined(x, limit * rate) for x in spans))
+        spans = [(place.start, place.stop, _numbered(piece)) for piece, place in placed if piece.row == row]
+        named, numbered = (_joined((x[:2] for x in spans if x[2] == kind), limit * rate) for kind in (False, True))
+        both = ((max(a, b), min(c, d)) for a, c in named for b, d in numbered)
+        common += [(first, stop) for first, stop in both if first < stop]
     if not common:
         return pieces, []
     # one sample more on both sides: the time of a piece that is cut may round otherwise
     edges = np.array(_joined((first - 1, stop + 1) for first, stop in common)).ravel()
     together: list[Piece] = []
     alone: list[Piece] = []
-    for piece in pieces:
+    for piece, place in placed:
         if not _numbered(piece):
             together.append(piece)
             continue
-        place = piece.place(rate)
         inner = edges[(edges > place.start) & (edges < place.stop)].tolist()
         for first, stop in pairwise([place.start, *inner, place.stop]):
             there = first - place.start + np.flatnonzero(~piece.missing[first - place.start : stop - place.start])
@@ -251,10 +249,3 @@ def _joined(spans: Iterable[Span], gap: float = 0) -> list[Span]:
         else:
             joined.append((first, stop))
     return joined
-
-
-def _common(spans: list[Span], others: list[Span]) -> list[Span]:
-    """Where two lists of spans, each without overlaps, overlap each other."""
-    ends = sorted([(at, step) for span in spans + others for at, step in zip(span, (1, -1), strict=True)])
-    depth = accumulate(step for _, step in ends)
-    return [(first, stop) for count, ((first, _), (stop, _)) in zip(depth, pairwise(ends), strict=False) if count == 2]
