@@ -36,14 +36,14 @@ from seisbench_cdiffsd.files.work import denoise_files, denoised_pieces
 from seisbench_cdiffsd.streams.components import assign
 
 STEM = "XX.STA..HH.20200101T000000"
+BAND = {"freqmin": 1.0, "freqmax": 9.0, "corners": 4, "zerophase": True}
+SMALL = {"sampling_rate": 20, "in_samples": 200, "filter_args": ("bandpass",), "filter_kwargs": BAND}
 
 
 @pytest.fixture(scope="module")
 def small():
     """A model with a short window, at a low rate, with random parameters."""
-    band = {"freqmin": 1.0, "freqmax": 9.0, "corners": 4, "zerophase": True}
-    arguments = {"sampling_rate": 20, "in_samples": 200, "filter_args": ("bandpass",), "filter_kwargs": band}
-    return randomised(CDiffSD(**arguments, default_args={"steps": 1}))
+    return randomised(CDiffSD(**SMALL, default_args={"steps": 1}))
 
 
 @pytest.fixture
@@ -535,12 +535,12 @@ ENTRY = {
 @given(part=st.sampled_from(sorted(ENTRY)), value=nested)
 def test_an_entry_is_as_it_should_be_or_none(tmp_path_factory, part, value):
     path = tmp_path_factory.mktemp("ledger") / "a.json"
-    ledger.write(path, ENTRY)
-    assert ledger.read(path) == ENTRY
+    ledger.write(path, ledger.Entry(**ENTRY))
+    assert ledger.read(path) == ledger.Entry(**ENTRY)
     for changed in ({**ENTRY, part: value}, {**ENTRY, "files": {"outputs": {"a": {**KNOWN, "size": value}}}}):
         path.write_text(json.dumps(changed))
         read = ledger.read(path)
-        assert not read or (read == changed and all(type(read[name]) is type(ENTRY[name]) for name in ENTRY))
+        assert not read or (read == ledger.Entry(**changed) and all(type(changed[x]) is type(ENTRY[x]) for x in ENTRY))
 
 
 # -- picks, figures and other company
@@ -567,6 +567,19 @@ def test_records_are_done_again_when_there_is_a_picker_at_last(run, tmp_path):
     assert found(figures=True) == {"STA": ("done", ""), "LON": ("done", "")}
     assert found(picks=True, figures=True) == {"STA": ("done", ""), "LON": ("done", "")}
     assert found(picks=True) == found() == {"STA": ("complete", ""), "LON": ("complete", "")}
+
+
+@pytest.mark.parametrize("hole", [None, "gap", "NaN"])
+def test_a_figure_with_detections_is_drawn_of_records_with_gaps_too(tmp_path, hole):
+    model, data = CDiffSD(**SMALL, presence=True), stream(seconds=60)
+    if hole == "gap":
+        data.cutout(START + 20, START + 22)
+    for trace in data:
+        trace.data = trace.data.astype(np.float32)
+        trace.data[500:520] = np.nan if hole == "NaN" else trace.data[500:520]
+    inputs = [str(write(tmp_path / "a", data, encoding="FLOAT32"))]
+    outcomes = denoise_files(model, inputs, Settings.of(model, out=tmp_path / "out", figures=True))
+    assert not [x for _, x in told(outcomes) if "no figures" in x] and (tmp_path / "out" / f"{STEM}.png").exists()
 
 
 @pytest.mark.parametrize("what", ["pick_both", "plot_denoised", "write_quakeml"])

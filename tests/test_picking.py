@@ -175,7 +175,7 @@ def test_a_record_has_the_same_picks_in_one_trace_as_in_several_that_touch(ends)
     for start, end in pairwise((START, START + 150, START + 400)):
         extras.see(touching, touching, start, end)
     found = extras.picks
-    assert not extras.failure and touching == before
+    assert not extras.failures and touching == before
     expected = [("P", 30), ("S", 50), ("P", 150), ("S", 160), ("P", 250), ("S", 350), ("P", 390)]
     assert list(zip(found.phase, (found.time - START).round(3), strict=True)) == expected
 

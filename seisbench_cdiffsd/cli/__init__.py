@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from seisbench_cdiffsd import __version__
-from seisbench_cdiffsd.cli.arguments import INTERRUPTED, CommandError
+from seisbench_cdiffsd.cli.arguments import INTERRUPTED
 from seisbench_cdiffsd.files.console import one_line, tell
 
 #: By command, the module that adds its arguments, and what it is for. Only the module of the command is imported.
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser(argv).parse_args(argv)
     try:
         return args.run(args) or 0
-    except (CommandError, *getattr(args, "user_errors", ())) as error:
+    except (ValueError, FloatingPointError, OSError) as error:  # which say what the user can fix
         tell(f"cdiffsd: {one_line(error)}", sys.stderr)
         return 2
     except KeyboardInterrupt:

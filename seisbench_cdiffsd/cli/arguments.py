@@ -14,10 +14,6 @@ from typing import Any
 INTERRUPTED = 130
 
 
-class CommandError(Exception):
-    """An error that the user can fix; its message is one line."""
-
-
 def _checked(convert: Callable[[str], Any], valid: Callable[[Any], Any], said: str) -> Callable[[str], Any]:
     """A type for :py:mod:`argparse`: text is converted, and refused where that fails or the value is not valid."""
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from seisbench_cdiffsd.cli import arguments
-from seisbench_cdiffsd.cli.arguments import CommandError
 from seisbench_cdiffsd.files.console import one_line, tell
 
 
@@ -63,7 +62,7 @@ def add_denoise(commands: Any) -> None:
     add("--figures", action="store_true", help="also draw records, and longer ones hour by hour")
     add("--picks", action="store_true", help="also write picks as 'cdiffsd pick' does: CSV and QuakeML")
     add("--download-picker", action="store_true", help="download PhaseNet if it is not on this machine")
-    parser.set_defaults(run=denoise, user_errors=(OSError,))
+    parser.set_defaults(run=denoise)
 
 
 def add_archive(commands: Any) -> None:
@@ -75,7 +74,7 @@ def add_archive(commands: Any) -> None:
     add("out", type=arguments.folder, metavar="SDS_OUT", help="folder of the denoised archive")
     add("--noise", type=arguments.folder, metavar="DIR", help="folder of an archive of the removed noise")
     add_days(add, required=True)
-    parser.set_defaults(run=archive, user_errors=(OSError,))
+    parser.set_defaults(run=archive)
 
 
 def prepared(args: argparse.Namespace, **more: Any) -> tuple[Any, Any]:
@@ -85,23 +84,31 @@ def prepared(args: argparse.Namespace, **more: Any) -> tuple[Any, Any]:
     from seisbench_cdiffsd.weights import DEFAULT, load
 
     if args.scale != 1 and args.encoding != "int32":
-        raise CommandError("--scale is for integers: add --encoding int32.")
+        raise ValueError("--scale is for integers: add --encoding int32.")
     weights = args.weights or DEFAULT
     try:
         model = load(weights)
         check_pieces(model)
     except (ValueError, FloatingPointError) as error:
         about = "" if weights in str(error) else f"The weights {weights!r} cannot be used: "
-        raise CommandError(about + one_line(error)) from error
-    try:
-        asked = {name: getattr(args, name) for name in ("steps", "dry") if getattr(args, name) is not None}
-        check_pieces(model, **asked)
-        options = resolved(model, args.purpose, asked)
-    except ValueError as error:
-        raise CommandError(one_line(error)) from error
+        raise ValueError(about + one_line(error)) from error
+    asked = {name: getattr(args, name) for name in ("steps", "dry") if getattr(args, name) is not None}
+    check_pieces(model, **asked)
+    options = resolved(model, args.purpose, asked)
     more["weights"] = str(Path(weights).absolute()) if "/" in weights else weights
     more |= {name: getattr(args, name) for name in ("encoding", "scale", "location", "verify")}
     return model, Settings.of(model, options=options, components=dict(args.components), **more)
+
+
+def loaded_picker(name: str, weights: str, download: bool) -> Any:
+    """A picker of SeisBench; ValueError if its weights are not there, or cannot be downloaded."""
+    from seisbench_cdiffsd.picking import WeightsMissing, WeightsUnavailable, load_picker
+
+    try:
+        return load_picker(name, weights, download=download)
+    except WeightsUnavailable as error:
+        hint = " Or add --download-picker." if isinstance(error, WeightsMissing) else ""
+        raise ValueError(f"{error}{hint}") from error
 
 
 def picking(settings: Any, model: Any, picker: str = "PhaseNet", weights: str = "original", **rate: Any) -> Any:
@@ -119,27 +126,23 @@ def denoise(args: argparse.Namespace) -> int:
 
     picker, outcomes = None, []
     if args.picks:
-        from seisbench_cdiffsd.picking import WeightsMissing, WeightsUnavailable, load_picker
-
         try:
-            picker = load_picker("PhaseNet", download=args.download_picker)
-        except WeightsUnavailable as error:
-            hint = "add --download-picker to get its weights once"
-            reason = hint if isinstance(error, WeightsMissing) else one_line(error)
-            outcomes.append(Outcome("PhaseNet", "partly", f"no picks: {reason}"))
+            picker = loaded_picker("PhaseNet", "original", args.download_picker)
+        except ValueError as error:
+            outcomes.append(Outcome("PhaseNet", "partly", f"no picks: {one_line(error)}"))
     noise = args.out if args.noise else None
     model, settings = prepared(args, out=args.out, noise=noise, picks=picker is not None, figures=args.figures)
-    try:
-        settings = picking(settings, model)
-    except ValueError as error:
-        settings = replace(settings, picking={"picker": "PhaseNet", "weights": "original"})
-        if args.picks:
+    if picker:
+        try:
+            settings = picking(settings, model)
+        except ValueError as error:
+            settings = replace(settings, picking={"picker": "PhaseNet", "weights": "original"})
             tell(f"Picks have PhaseNet's usual thresholds: {one_line(error)}", sys.stderr)
     model.to_preferred_device()
     outcomes += denoise_files(model, args.input, settings, picker, tell)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     if len(outcomes) == 1 and failed:
-        raise CommandError(f"{failed[0].name}: {failed[0].reason}")
+        raise ValueError(f"{failed[0].name}: {failed[0].reason}")
     tell(report(outcomes), sys.stderr if status(outcomes) else sys.stdout)
     return status(outcomes)
 
@@ -154,7 +157,7 @@ def archive(args: argparse.Namespace) -> int:
     folders = {"source": args.source.absolute(), "out": args.out.absolute(), "noise": noise}
     _, settings = prepared(args, threads=args.threads, **folders)
     if len({folder and os.path.realpath(folder) for folder in folders.values()}) < 3:
-        raise CommandError("SDS_IN, SDS_OUT and --noise must be different folders.")
+        raise ValueError("SDS_IN, SDS_OUT and --noise must be different folders.")
     jobs, outcomes = jobs_of_archive(args, settings)
     with folder_for(args.out, "SDS_OUT"):
         outcomes += finished(jobs, args, settings)
@@ -169,10 +172,10 @@ def jobs_of_archive(args: argparse.Namespace, settings: Any) -> tuple[Any, Any]:
     from seisbench_cdiffsd.files.sds import scan, why_nothing
 
     if args.end < args.start:
-        raise CommandError(f"--end {args.end} is before --start {args.start}: exchange them.")
+        raise ValueError(f"--end {args.end} is before --start {args.start}: exchange them.")
     found, outcomes = scan(settings, args.start, args.end, args.select)
     if not found:
-        raise CommandError(why_nothing(settings, args.start, args.end, args.select))
+        raise ValueError(why_nothing(settings, args.start, args.end, args.select))
     number, count = args.shard
     return found[number - 1 :: count], outcomes
 
@@ -188,7 +191,7 @@ def finished(jobs: Any, args: argparse.Namespace, settings: Any, unit: str = "da
     from tqdm import tqdm
 
     from seisbench_cdiffsd.files.work import gone
-    from seisbench_cdiffsd.files.workers import Lost, run_dask, run_here
+    from seisbench_cdiffsd.files.workers import run_dask, run_here
 
     outcomes: list[Any] = []
     if args.workers == 0 or not jobs:
@@ -199,7 +202,5 @@ def finished(jobs: Any, args: argparse.Namespace, settings: Any, unit: str = "da
         for result in tqdm(results, total=len(jobs), unit=unit, disable=None):
             outcomes += result
     except ImportError as error:
-        raise CommandError(f"{one_line(error)}. Install seisbench-cdiffsd[archive], or add --workers 0.") from error
-    except Lost as error:
-        raise CommandError(one_line(error)) from error
+        raise ValueError(f"{one_line(error)}. Install seisbench-cdiffsd[archive], or add --workers 0.") from error
     return outcomes + gone(jobs, outcomes, settings)

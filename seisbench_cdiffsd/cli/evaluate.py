@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from seisbench_cdiffsd.cli import arguments
-from seisbench_cdiffsd.cli.arguments import CommandError
-from seisbench_cdiffsd.files.console import one_line, tell
+from seisbench_cdiffsd.cli.denoise import loaded_picker
+from seisbench_cdiffsd.files.console import tell
 
 
 def add_evaluate(commands: Any) -> None:
@@ -29,7 +29,7 @@ def add_evaluate(commands: Any) -> None:
     add("--picker", default="PhaseNet", metavar="NAME", help="of SeisBench, with its weights 'original' (%(default)s)")
     add("--download-picker", action="store_true", help="download the picker if it is not on this machine")
     add("--out", type=arguments.folder, default=Path("evaluation"), metavar="DIR", help="folder (%(default)s)")
-    parser.set_defaults(run=evaluate, user_errors=(ValueError, FloatingPointError, OSError))
+    parser.set_defaults(run=evaluate)
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -37,14 +37,10 @@ def evaluate(args: argparse.Namespace) -> None:
     from seisbench_cdiffsd import evaluation
     from seisbench_cdiffsd.data.datasets import open_dataset
     from seisbench_cdiffsd.files.writing import folder_for, replacing
-    from seisbench_cdiffsd.picking import WeightsUnavailable, load_picker
     from seisbench_cdiffsd.weights import DEFAULT, load
 
     models = {"/".join(Path(name).parts[-2:]): load(name) for name in (DEFAULT, *args.weights)}
-    try:
-        picker = load_picker(args.picker, download=args.download_picker)
-    except WeightsUnavailable as error:
-        raise CommandError(f"{one_line(error)} Or add --download-picker.") from error
+    picker = loaded_picker(args.picker, "original", args.download_picker)
     for model in (picker, *models.values()):
         model.to_preferred_device()
     events, noise = ([open_dataset(name) for name in names] for names in (args.events, args.noise))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from seisbench_cdiffsd.cli import arguments
-from seisbench_cdiffsd.cli.arguments import CommandError
 from seisbench_cdiffsd.files.console import tell
 
 
@@ -21,7 +20,7 @@ def add_generate(commands: Any) -> None:
     add("--seed", type=arguments.count, default=0, metavar="N", help="seed; the same gives the same (%(default)s)")
     add("--noise", metavar="DATASET", help="SeisBench dataset with recorded noise (coloured noise)")
     add("--out", type=arguments.folder, default=out, metavar="DIR", help="folder (%(default)s)")
-    parser.set_defaults(run=run, user_errors=(ValueError, OSError))
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -42,13 +41,10 @@ def run(args: argparse.Namespace) -> None:
         told.append(f"{path}: {described(record[0].stats.generated)}")
     for path, content in files.items():
         if path.exists() and path.read_bytes() != content:
-            raise CommandError(f"{path} holds something else: choose another --out, or remove it.")
+            raise ValueError(f"{path} holds something else: choose another --out, or remove it.")
     with folder_for(args.out):
         for path, content in files.items():
             with replacing(path) as part:
                 part.write_bytes(content)
-    tell(
-        "\n".join(
-            [*told, "*: drawn, as the text does not say it. All of this is generated, not recorded (network XG)."]
-        )
-    )
+    told.append("*: drawn, as the text does not say it. All of this is generated, not recorded (network XG).")
+    tell("\n".join(told))

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from seisbench_cdiffsd.cli import arguments
-from seisbench_cdiffsd.cli.arguments import CommandError
 from seisbench_cdiffsd.cli.denoise import (
     add_days,
     add_reading,
     finished,
     jobs_of_archive,
+    loaded_picker,
     numbered,
     picking,
     prepared,
 )
-from seisbench_cdiffsd.files.console import one_line, tell
+from seisbench_cdiffsd.files.console import tell
 
 ABOUT = """Pick phases on records as they are and denoised, together. A rerun does only what is missing, and writes the
 same lists to the byte: picks.csv, picks.xml (QuakeML) and, with pyarrow, picks.parquet."""
@@ -57,52 +57,43 @@ def add_pick(commands: Any) -> None:
     add("--sds", type=arguments.folder, metavar="SDS_IN", help="folder of an archive of day files")
     add_days(add, required=False)
     written = {"purpose": "picking", "dry": None, "steps": None, "encoding": "float32", "scale": 1.0, "location": None}
-    parser.set_defaults(run=pick, user_errors=(OSError,), **written)
+    parser.set_defaults(run=pick, **written)
 
 
 def pick(args: argparse.Namespace) -> int:
     """Pick phases on files or an archive."""
     if bool(args.input) == bool(args.sds):
-        raise CommandError("Name files, or an archive with --sds, --start and --end: one of both.")
+        raise ValueError("Name files, or an archive with --sds, --start and --end: one of both.")
     if args.figure and not timedelta(0) < args.figure[1] - args.figure[0] <= timedelta(hours=1):
-        raise CommandError("--figure needs two times, the second one up to an hour after the first.")
+        raise ValueError("--figure needs two times, the second one up to an hour after the first.")
     if args.sds and not (args.start and args.end):
-        raise CommandError("--sds needs --start and --end, days such as 2020-12-31.")
+        raise ValueError("--sds needs --start and --end, days such as 2020-12-31.")
     if not args.sds and (args.start or args.end or args.select != ["*"]):
-        raise CommandError("--start, --end and --select are for archives, with --sds.")
+        raise ValueError("--start, --end and --select are for archives, with --sds.")
     from seisbench_cdiffsd.files.jobs import jobs_of_files
     from seisbench_cdiffsd.files.ledger import report, status
     from seisbench_cdiffsd.files.picks import merge
     from seisbench_cdiffsd.files.work import drawn, picked
     from seisbench_cdiffsd.files.writing import folder_for
-    from seisbench_cdiffsd.picking import WeightsMissing, WeightsUnavailable, load_picker
 
-    try:
-        load_picker(args.picker, args.picker_weights, download=args.download_picker)
-    except WeightsMissing as error:
-        raise CommandError(f"{one_line(error)} Or add --download-picker.") from error
-    except (ValueError, WeightsUnavailable) as error:
-        raise CommandError(one_line(error)) from error
+    loaded_picker(args.picker, args.picker_weights, args.download_picker)
     folders = {"source": args.sds or Path(), "out": args.out, "waveforms": args.waveforms}
     folders = {name: folder and folder.absolute() for name, folder in folders.items()}
     if args.sds and folders["source"] == folders["waveforms"]:
-        raise CommandError("SDS_IN and --waveforms must be different folders.")
+        raise ValueError("SDS_IN and --waveforms must be different folders.")
     outputs = {"picks": True, "figures": args.figures, "outputs": args.waveforms is not None, "entries": "picks/"}
     model, settings = prepared(args, threads=args.threads, **folders, **outputs)
-    try:
-        settings = picking(settings, model, args.picker, args.picker_weights, rate=args.rate, threshold=args.threshold)
-    except ValueError as error:
-        raise CommandError(one_line(error)) from error
+    settings = picking(settings, model, args.picker, args.picker_weights, rate=args.rate, threshold=args.threshold)
     if args.sds:
         jobs, outcomes = jobs_of_archive(args, settings)
     else:
         (jobs, outcomes), args.workers = jobs_of_files(args.input, settings), args.workers or 0
     if not jobs and len(outcomes) == 1:
-        raise CommandError(f"{outcomes[0].name}: {outcomes[0].reason}")
+        raise ValueError(f"{outcomes[0].name}: {outcomes[0].reason}")
     listing = settings.out / numbered(args, "picks", ".csv")
     for path in (listing.with_suffix(suffix) for suffix in (".csv", ".xml", ".parquet")):
         if any(job.is_input(path, settings) for job in jobs[:1]):
-            raise CommandError(f"{path} is an input: choose another folder with --out.")
+            raise ValueError(f"{path} is an input: choose another folder with --out.")
     with folder_for(args.out):
         outcomes += finished(jobs, args, settings, "day" if args.sds else "record")
         lines = merge(picked(jobs, settings), listing, f"{args.picker} {args.picker_weights}")

@@ -20,8 +20,7 @@ EXTRA = ("jsonargparse", "lightning", "tensorboard", "torchmetrics")
 def add_train(commands: Any) -> None:
     """Add ``cdiffsd train``, whose options jsonargparse makes of the settings once they are needed."""
     parser = commands.add_parser("train", help="train a model", add_help=False)
-    done = {"run": lambda args: train(args.rest, parser.prog), "user_errors": (ValueError, FloatingPointError, OSError)}
-    parser.parse_known_args = lambda args, namespace: (argparse.Namespace(**done, rest=args), [])
+    parser.parse_known_args = lambda args, _: (argparse.Namespace(run=lambda _: train(args, parser.prog)), [])
 
 
 def train(args: Sequence[str], prog: str = "cdiffsd train") -> int:
@@ -81,7 +80,7 @@ def add_export(commands: Any) -> None:
     add("--out", type=folder, default=Path("weights"), metavar="DIR", help="folder (%(default)s)")
     add("--version", default="1", metavar="V", help="version of the weights (%(default)s)")
     add("--docstring", metavar="TEXT", help="description of the weights, in a sentence")
-    parser.set_defaults(run=export, user_errors=(ValueError, OSError))
+    parser.set_defaults(run=export)
 
 
 def export(args: argparse.Namespace) -> None:

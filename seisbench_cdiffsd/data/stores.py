@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -86,25 +86,26 @@ class OnDisk:
     def read(self, index: int) -> Sample | None:
         """A record, or None if it is not usable; ValueError if it is damaged, and such records are not skipped."""
         try:
-            with self._naming(index):
-                waveform, metadata = self._recorded(index)
-                if not self.complete[index]:
-                    raise Unusable("without one of three components")
-                if not np.isfinite(waveform).all():
-                    raise (ValueError if self.damaged == "stop" else Unusable)("with NaN or infinite samples")
-                # The dataset returns this order, whatever its files have; SeisBench's rotation reads the metadata.
-                state: State = {"X": (waveform, {**metadata, ORDER_KEY: COMPONENTS})}
-                for step in self.steps:
-                    step(state)
-                waveform, metadata = state["X"]
-                if not waveform.any():
-                    raise Unusable("silent")
+            waveform, metadata = self._recorded(index)
+            if not self.complete[index]:
+                raise Unusable("without one of three components")
+            if not np.isfinite(waveform).all():
+                raise (ValueError if self.damaged == "stop" else Unusable)("with NaN or infinite samples")
+            # The dataset returns this order, whatever its files have; SeisBench's rotation reads the metadata.
+            state: State = {"X": (waveform, {**metadata, ORDER_KEY: COMPONENTS})}
+            for step in self.steps:
+                step(state)
+            waveform, metadata = state["X"]
+            if not waveform.any():
+                raise Unusable("silent")
         except Unusable as reason:
             self.left_out[str(reason)] += 1
             return None
-        except ValueError:
+        except MemoryError:
+            raise
+        except Exception as error:  # SeisBench, h5py and numpy raise errors of all kinds
             if self.damaged == "stop":
-                raise
+                raise self._damaged(index, error) from error
             self.left_out["that cannot be read"] += 1
             return None
         return np.ascontiguousarray(waveform, dtype=np.float32), metadata
@@ -126,26 +127,20 @@ class OnDisk:
         """Memory that all records take at 100 Hz, estimated from a few of them."""
         sizes = []
         for probe in np.unique(np.linspace(0, len(self.dataset) - 1, PROBES).astype(int)):
-            with suppress(ValueError), self._naming(probe):  # which is told when the record is needed
+            with suppress(Exception):  # which is told when the record is needed
                 waveform, metadata = self._recorded(probe)
                 sizes.append(waveform.size * SAMPLING_RATE / metadata[RATE_KEY])
         return 4e-9 * float(np.mean(sizes or [0])) * len(self.dataset)
 
-    @contextmanager
-    def _naming(self, index: int) -> Iterator[None]:
-        """Turn whatever SeisBench, h5py and numpy raise about a record into one line that names it."""
-        try:
-            yield
-        except (Unusable, MemoryError):
-            raise
-        except Exception as error:
-            reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-            if isinstance(error, KeyError):
-                reason = f"its waveform, or a column of its metadata, is missing ({error.args[0]})"
-            raise ValueError(
-                f"Trace {self.metadata.iloc[index].get('trace_name', index)} of dataset {self.dataset.name} cannot be "
-                f"used: {reason}. Fix it, or remove its row from the metadata."
-            ) from error
+    def _damaged(self, index: int, error: Exception) -> ValueError:
+        """What is wrong with a record, in one line that names it."""
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        if isinstance(error, KeyError):
+            reason = f"its waveform, or a column of its metadata, is missing ({error.args[0]})"
+        return ValueError(
+            f"Trace {self.metadata.iloc[index].get('trace_name', index)} of dataset {self.dataset.name} cannot be "
+            f"used: {reason}. Fix it, or remove its row from the metadata."
+        )
 
 
 def silence(state: State) -> None:

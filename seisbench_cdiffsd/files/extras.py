@@ -12,6 +12,7 @@ import pandas as pd
 from obspy import Stream, UTCDateTime
 from seisbench.models import WaveformModel
 
+from seisbench_cdiffsd.denoising import OVERLAP
 from seisbench_cdiffsd.files.console import one_line
 from seisbench_cdiffsd.files.picks import describe, write_csv, write_quakeml
 from seisbench_cdiffsd.files.reading import between
@@ -44,39 +45,44 @@ class Extras:
         names: Mapping[str, str] | None = None,
         short: bool = True,
     ) -> None:
-        self.model, self.kinds, self.names = model, kinds, names
-        self.picker: Any = picker
+        self.model, self.kinds, self.picker, self.names = model, kinds, picker, names
         self.method = " ".join(picking[x] for x in ("picker", "weights") if x in picking) or "picker"
         self.least = picking.get("least", {})
         self.short, self.clean, self.noise = short, Stream(), Stream()
         self.detections: list[Any] = []
         #: Picks so far, and in its ``attrs`` why instruments were picked on no piece.
         self.picks = pd.DataFrame(columns=JOINT_COLUMNS)
-        #: Why there are no picks.
-        self.failure = "" if picker else "there is no picker"
+        #: Why there are no picks, or no figures.
+        self.failures = {} if picker else {"picks": "there is no picker"}
 
     def see(self, noisy: Stream, clean: Stream, start: UTCDateTime, end: UTCDateTime) -> None:
         """Pick the next piece, with what lies around it, and detect earthquakes for the figure."""
-        if "figures" in self.kinds and self.model.presence:
-            found = self.model.classify(self.joined(cut(noisy, start - AROUND, end + AROUND))).detections
-            self.detections += [x for x in found if x.start_time < end and x.end_time > start]
-        for i in range(math.ceil((end - start) / PICKED) if "picks" in self.kinds else 0):
-            first, last = start + i * PICKED, min(start + (i + 1) * PICKED, end)
-            near = [cut(stream, first - AROUND, last + AROUND) for stream in (noisy, clean)]
-            if near[0] and not self.failure:
+        for kind, look in (("figures", self._detect), ("picks", self._pick)):
+            if kind in self.kinds and kind not in self.failures:
                 try:
-                    self._pick(self.joined(near[0]), self.joined(near[1]), first, last)
-                except Exception as error:  # of a library
-                    self.failure = one_line(error)
+                    look(noisy, clean, start, end)
+                except Exception as error:  # of a library, which leaves the samples as they are
+                    self.failures[kind] = one_line(error)
+
+    def _detect(self, noisy: Stream, clean: Stream, start: UTCDateTime, end: UTCDateTime) -> None:
+        if self.model.presence:
+            near = self.joined(cut(noisy, start - AROUND, end + AROUND)).split()  # SeisBench takes no masked samples
+            found = self.model.classify(near, overlap=OVERLAP).detections
+            self.detections += [x for x in found if x.start_time < end and x.end_time > start]
 
     def _pick(self, noisy: Stream, clean: Stream, start: UTCDateTime, end: UTCDateTime) -> None:
-        picks = pick_both(self.picker, noisy, clean, self.least, self.names)
-        reasons = picks.attrs[NOT_PICKED].items()
-        before = self.picks.attrs.get(NOT_PICKED, dict(reasons))
-        # a boolean array, as pandas takes an empty list as a selection of no columns
-        own = picks[np.array([start <= time < end for time in picks["time"]], bool)]
-        self.picks = pd.concat([self.picks, own], ignore_index=True) if len(self.picks) else own
-        self.picks.attrs = {NOT_PICKED: {name: why for name, why in reasons if name in before}}
+        for i in range(math.ceil((end - start) / PICKED)):
+            first, last = start + i * PICKED, min(start + (i + 1) * PICKED, end)
+            before, after = (self.joined(cut(stream, first - AROUND, last + AROUND)) for stream in (noisy, clean))
+            if not before:
+                continue
+            picks = pick_both(self.picker, before, after, self.least, self.names)
+            reasons = picks.attrs[NOT_PICKED].items()
+            known = self.picks.attrs.get(NOT_PICKED, dict(reasons))
+            # a boolean array, as pandas takes an empty list as a selection of no columns
+            own = picks[np.array([first <= time < last for time in picks["time"]], bool)]
+            self.picks = pd.concat([self.picks, own], ignore_index=True) if len(self.picks) else own
+            self.picks.attrs = {NOT_PICKED: {name: why for name, why in reasons if name in known}}
 
     def add(self, signal: Stream, noise: Stream) -> None:
         """Take the next piece of the figure."""
@@ -90,8 +96,8 @@ class Extras:
 
     def write_picks(self, table: Path, *quakeml: Path) -> str:
         """Write picks as a table, and as QuakeML if it has a path, and describe them."""
-        if self.failure:
-            raise ValueError(self.failure)
+        if "picks" in self.failures:
+            raise ValueError(self.failures["picks"])
         with replacing(table) as temporary:
             write_csv(self.picks, temporary)
         for path in quakeml:
@@ -101,14 +107,15 @@ class Extras:
 
     def draw(self, path: Path, noisy: Stream) -> None:
         """Draw the record, or the day."""
-        noisy, picks = self.joined(noisy), None if self.failure else self.picks
-        look = {"filter_args": self.model.filter_args, "filter_kwargs": self.model.filter_kwargs}
+        if "figures" in self.failures:
+            raise ValueError(self.failures["figures"])
+        noisy, picks = self.joined(noisy), None if "picks" in self.failures else self.picks
+        look = {name: getattr(self.model, name) for name in ("filter_args", "filter_kwargs")}
         look |= {"detections": self.detections}
         with replacing(path) as temporary:
             if self.short:
-                before = (
-                    None if picks is None else picks.assign(probability=picks["raw"])[picks["source"] != "denoised"]
-                )
+                raw = None if picks is None else picks[picks["source"] != "denoised"]
+                before = None if raw is None else raw.assign(probability=raw["raw"])
                 plot_denoised(noisy, self.clean, self.noise, before, picks, path=temporary, **look)
             else:
                 plot_day(noisy, self.clean, picks, path=temporary, **look)

@@ -79,12 +79,13 @@ class Settings:
     @property
     def roots(self) -> dict[str, Path]:
         """Folders by kind of file."""
-        return {
-            "outputs": self.waveforms or self.out,
-            "noise": self.noise or self.out,
-            "picks": self.out,
-            "figures": self.out,
-        }
+        outputs, noise = self.waveforms or self.out, self.noise or self.out
+        return {"outputs": outputs, "noise": noise, "picks": self.out, "figures": self.out}
+
+    @property
+    def kinds(self) -> list[str]:
+        """Kinds of files to write."""
+        return [kind for kind in self.roots if getattr(self, kind)]
 
 
 @cache
@@ -109,21 +110,18 @@ class Part:
     """A target while its job is done: where its samples are, and what becomes of it."""
 
     target: Target
-    former: Entry  # of the run before
+    former: Entry | None  # of the run before
+    entry: Entry = field(default_factory=Entry)  # of this one
     source: Source = field(default_factory=lambda: Source([], []))
     limits: tuple[UTCDateTime, UTCDateTime] | None = None  # times of what to write; None for nothing
-    problems: dict[str, str] = field(default_factory=dict)  # by what they are about
-    notes: list[str] = field(default_factory=list)
-    skipped: str = ""  # why the channel is not denoised
     unread: bool = False  # its own file is damaged
-    made: bool = False  # whether there were samples to denoise
     outputs: dict[str, Output] = field(default_factory=dict)  # by kind
-    files: dict[str, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))  # by kind and path
 
     def problem(self, reason: str, about: str = "") -> None:
         """Note what is wrong with the outputs, or with a file."""
-        known = self.problems.get(about or self.target.label)
-        self.problems[about or self.target.label] = f"{known}; {reason}" if known else reason
+        about = about or self.target.label
+        known = self.entry.problems.get(about)
+        self.entry.problems[about] = f"{known}; {reason}" if known else reason
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,11 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, get_args, get_origin, get_type_hints
 
 from seisbench_cdiffsd.files.reading import ReadError, contents
 
@@ -18,21 +18,30 @@ from seisbench_cdiffsd.files.reading import ReadError, contents
 FOLDER = ".cdiffsd"
 #: Possible results of a job or an input.
 STATES = ("done", "complete", "skipped", "removed", "partly", "failed")
-NUMBER, TEXT = (float, int, type(None)), (str, type(None))
-#: What an entry has; `...` is any name. It is a claim about files that anyone may have written, never an order.
-SHAPE: dict[Any, Any] = {
-    "key": str,  # a hash of all that the files depend on; empty if they are to be made again
-    "model": str,
-    "inputs": {...: str},  # SHA-256 by path
-    "files": {...: {...: {"size": int, "sha256": str, "ratio": NUMBER, "loss": TEXT}}},  # by kind and path
-    "folders": {...: str},  # by kind, relative to that of the ledger
-    "made": bool,  # whether there were samples to denoise
-    "problems": {...: str},  # by what they concern
-    "notes": [str],
-    "skipped": str,  # why the channel is not denoised
-}
 
-Entry = dict[str, Any]
+
+class File(TypedDict, total=False):
+    """What is known of an output: its size and contents, and what its encoding lost, as in :py:class:`Outcome`."""
+
+    size: int
+    sha256: str
+    ratio: float | None
+    loss: str | None
+
+
+@dataclass
+class Entry:
+    """What is known of outputs. It is a claim about files that anyone may have written, never an order."""
+
+    key: str = ""  # a hash of all that the files depend on; empty if they are to be made again
+    model: str = ""
+    inputs: dict[str, str] = field(default_factory=dict)  # SHA-256 by path
+    files: dict[str, dict[str, File]] = field(default_factory=dict)  # by kind and path
+    folders: dict[str, str] = field(default_factory=dict)  # by kind, relative to that of the ledger
+    made: bool = False  # whether there were samples to denoise
+    problems: dict[str, str] = field(default_factory=dict)  # by what they concern
+    notes: list[str] = field(default_factory=list)
+    skipped: str = ""  # why the channel is not denoised
 
 
 @dataclass(frozen=True, order=True)
@@ -97,24 +106,25 @@ def entry_path(out: Path, name: str) -> Path:
     return out / FOLDER / f"{name}.json"
 
 
-def read(path: Path) -> Entry:
-    """An entry; empty if there is none, or nothing that could be one."""
+def read(path: Path) -> Entry | None:
+    """An entry, if there is one, and nothing else by its name."""
     try:
-        entry = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        entry: Any = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except (OSError, ValueError, RecursionError, MemoryError):
-        return {}
-    return entry if _fits(entry, SHAPE) else {}
+        return None
+    return Entry(**{x.name: entry[x.name] for x in fields(Entry)}) if _fits(entry, Entry) else None
 
 
-def _fits(value: Any, shape: Any) -> bool:
-    if isinstance(shape, list):
-        return isinstance(value, list) and all(_fits(x, shape[0]) for x in value)
-    if isinstance(shape, dict):
-        return isinstance(value, dict) and all(
-            all(_fits(x, kind) for x in value.values()) if name is ... else _fits(value.get(name), kind)
-            for name, kind in shape.items()
-        )
-    return isinstance(value, shape)
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether what JSON holds is of a type, of those that entries have."""
+    known = get_args(kind)
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(_fits(x, known[0]) for x in value)
+    if get_origin(kind) is dict:
+        return isinstance(value, dict) and all(_fits(x, known[1]) for x in value.values())
+    if kind in (Entry, File):
+        return isinstance(value, dict) and all(_fits(value.get(x), y) for x, y in get_type_hints(kind).items())
+    return isinstance(value, kind)
 
 
 def write(path: Path, entry: Entry) -> None:
@@ -122,10 +132,10 @@ def write(path: Path, entry: Entry) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)  # a link would lead elsewhere
     with path.open("x", encoding="utf-8") as file:
-        file.write(json.dumps(entry, indent=1, sort_keys=True) + "\n")
+        file.write(json.dumps(asdict(entry), indent=1, sort_keys=True) + "\n")
 
 
-def is_there(path: Path, known: Mapping[str, Any], verify: bool = False) -> bool:
+def is_there(path: Path, known: File, verify: bool = False) -> bool:
     """Whether a file has the size that an entry states, and the same contents if these are to be verified."""
     try:
         return path.stat().st_size == known["size"] and (not verify or digest(path) == known["sha256"])
@@ -133,7 +143,7 @@ def is_there(path: Path, known: Mapping[str, Any], verify: bool = False) -> bool
         return False
 
 
-def removed(root: Path, name: str, known: Mapping[str, Any]) -> bool:
+def removed(root: Path, name: str, known: File) -> bool:
     """Remove a file if it lies in a folder, without links, and has the contents that an entry states; say whether."""
     path, real = root / name, Path(os.path.realpath(root))
     if Path(os.path.realpath(path)) != real / name or not is_there(path, known, verify=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
@@ -102,16 +102,12 @@ def write_quakeml(table: Path, path: Path, method: str) -> Counter[str]:
 
 def merge(tables: Iterable[Path], path: Path, method: str) -> list[str]:
     """Put tables together, as CSV and, beside it, QuakeML and Parquet; return lines on what was written."""
-
-    def rows() -> Iterator[str]:
-        yield ",".join(COLUMNS) + "\n"
-        for table in tables:
-            with table.open(encoding="utf-8", newline="") as file:
-                next(file, None)
-                yield from file
-
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        file.writelines(rows())
+        file.write(",".join(COLUMNS) + "\n")
+        for table in tables:
+            with table.open(encoding="utf-8", newline="") as rows:
+                next(rows, None)
+                file.writelines(rows)
     with replacing(path.with_suffix(".xml")) as temporary:
         counts = write_quakeml(path, temporary, method)
     lines = [f"{path}: {', '.join(f'{count} {phase}' for phase, count in sorted(counts.items())) or 'no picks'}"]

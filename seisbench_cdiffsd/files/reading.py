@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -126,10 +127,12 @@ def index(path: Path, block: int = BLOCK) -> list[Block]:
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """Open a file for reading, but no folder, nor what could block or have no end, as a pipe or a device."""
     try:
-        _check_regular(path.stat().st_mode)
-        # it may have been replaced since: do not wait for whoever writes to a pipe
-        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
-            _check_regular(os.fstat(file.fileno()).st_mode)
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise ReadError("is a folder. Name the files in it.")
+        if not stat.S_ISREG(mode):
+            raise ReadError("is a pipe or a device. Copy what it gives into a file.")
+        with path.open("rb") as file:
             yield file
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Unavailable("no such file.") from error
@@ -147,13 +150,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         sys.unraisablehook = hook
-
-
-def _check_regular(mode: int) -> None:
-    if stat.S_ISDIR(mode):
-        raise ReadError("is a folder. Name the files in it.")
-    if not stat.S_ISREG(mode):
-        raise ReadError("is a pipe or a device. Copy what it gives into a file.")
 
 
 def _blocks(path: Path, file: BinaryIO, size: int, step: int) -> Iterator[Block]:
@@ -275,6 +271,10 @@ def _same(rate: float, other: float) -> bool:
     return abs(rate - other) <= SAME_RATE * other
 
 
+def _differ(rate: float, other: float, ratio: float) -> bool:
+    return max(rate, other) > ratio * min(rate, other)
+
+
 def _timed(stream: Stream, data: bytes, lengths: NDArray[np.int64]) -> dict[str, float]:
     """Rates of channels of which no two records touch, but begin in steps as if they did at another rate."""
     found: dict[str, float] = {}
@@ -313,32 +313,33 @@ def _spans(stream: Stream, timed: Mapping[str, float] | None = None) -> tuple[Sp
 def _believed(parts: list[Block]) -> list[Block]:
     """Without impossible rates and times, and rates absurd beside the usual one of the channel; with what is odd."""
     spans = [span for part in parts for span in part.spans]
-    wrong_rates = {
-        (x.id, x.rate): x.timed for x in spans if x.timed and not 1 / WRONG_RATIO < x.rate / x.timed < WRONG_RATIO
-    }
+    denied = {(x.id, x.rate): x.timed for x in spans if x.timed and _differ(x.rate, x.timed, WRONG_RATIO)}
     samples: Counter[tuple[str, float]] = Counter()
     for span in spans:
-        if RATES[0] <= span.rate <= RATES[1] and (span.id, span.rate) not in wrong_rates:
+        if RATES[0] <= span.rate <= RATES[1] and (span.id, span.rate) not in denied:
             samples[span.id, span.rate] += span.samples
     usual = {id_: rate for (id_, rate), _ in sorted(samples.items(), key=lambda item: item[1])}
+
+    def oddity(span: Span) -> tuple[bool, str]:
+        """Whether a span is to be left out, and what is odd about it, if anything is."""
+        rate, best, told = span.rate, usual.get(span.id, span.rate), denied.get((span.id, span.rate))
+        first, last = (1970 + time.ns / (365.2425 * 86400e9) for time in (span.start, span.end))
+        if not RATES[0] <= rate <= RATES[1]:
+            return True, f"at {rate:g} Hz"
+        if told:
+            return True, f"at {rate:g} Hz, while their times tell {told:.4g} Hz,"
+        if first < YEARS[0] or last > YEARS[1]:
+            return True, f"of the years {first:.4g} to {last:.4g}"
+        return _differ(rate, best, ABSURD_RATIO), "" if _same(rate, best) else f"at {rate:g} Hz beside {best:g} Hz"
+
     judged = []
     for part in parts:
         kept, problems = [], list(part.problems)
         for span in part.spans:
-            first, last = (1970 + time.ns / (365.2425 * 86400e9) for time in (span.start, span.end))
-            best, what, wrong = usual.get(span.id, span.rate), f"at {span.rate:g} Hz", True
-            possible = RATES[0] <= span.rate <= RATES[1]
-            if possible and (span.id, span.rate) in wrong_rates:
-                what += f", while their times tell {wrong_rates[span.id, span.rate]:.4g} Hz,"
-            elif possible and (first < YEARS[0] or last > YEARS[1]):
-                what = f"of the years {first:.4g} to {last:.4g}"
-            elif possible:
-                what += f" beside {best:g} Hz"
-                wrong = max(span.rate, best) > ABSURD_RATIO * min(span.rate, best)
+            wrong, odd = oddity(span)
             kept += [] if wrong else [span]
-            if wrong or not _same(span.rate, best):
-                line = f"{printable(span.id)}: samples {what}{' were left out' if wrong else ''}"
-                problems.append((span.id, line))
+            if odd:
+                problems.append((span.id, f"{printable(span.id)}: samples {odd}{' were left out' if wrong else ''}"))
         judged.append(replace(part, spans=tuple(kept), problems=tuple(dict.fromkeys(problems))))
     return judged
 
@@ -348,13 +349,13 @@ class Source:
 
     def __init__(self, parts: Sequence[Block], ids: Iterable[str], least: float = 0.0) -> None:
         self.ids, self.least = set(ids), least
-        known = [(part, own) for part in parts if (own := self._own(part))]
-        self.parts = [part for part, _ in known]
+        self.parts = [part for part in parts if self._own(part)]
+        owned = [self._own(part) for part in self.parts]
         #: Spans of the channels, in order of time.
-        self.spans = sorted((span for _, own in known for span in own), key=lambda span: span.start)
+        self.spans = sorted(chain(*owned), key=lambda span: span.start)
         # times of each part, so a stretch of one of many files is found quickly
-        self._starts = np.array([min(span.start.ns for span in own) for _, own in known], dtype=np.int64)
-        self._ends = np.array([max(span.end.ns for span in own) for _, own in known], dtype=np.int64)
+        self._starts = np.array([min(span.start.ns for span in own) for own in owned], dtype=np.int64)
+        self._ends = np.array([max(span.end.ns for span in own) for own in owned], dtype=np.int64)
         #: Files that were not read completely, or hold something odd, and why.
         self.problems: dict[Path, str] = {}
         #: Those of them that may be readable later.
@@ -363,8 +364,9 @@ class Source:
         for part in parts:
             if part.path in paths and not part.spans:
                 self._note(part, *part.problems)
-            for span in (span for span in part.spans if span.id in self.ids and span.rate <= least):
-                self._note(part, (span.id, f"{printable(span.id)}: samples at {span.rate:g} Hz were left out"))
+            for span in part.spans:
+                if span.rate <= least:
+                    self._note(part, (span.id, f"{printable(span.id)}: samples at {span.rate:g} Hz were left out"))
 
     def _own(self, part: Block) -> list[Span]:
         return [span for span in part.spans if span.id in self.ids and span.rate > self.least]

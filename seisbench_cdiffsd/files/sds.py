@@ -6,8 +6,9 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import chain
@@ -23,7 +24,7 @@ from seisbench_cdiffsd.streams.components import COMPONENTS, Component, assign
 from seisbench_cdiffsd.streams.pieces import listed
 
 #: Letters and digits only, so no code can lead out of the folder of the outputs.
-NAME = re.compile(r"([A-Z0-9]{1,2})\.([A-Z0-9]{1,5})\.([A-Z0-9]{0,2})\.([A-Z0-9]{3})\.D\.(\d{4})\.(\d{3})", re.ASCII)
+NAME = re.compile(r"([A-Z0-9]{1,2})\.([A-Z0-9]{1,5})\.([A-Z0-9]{0,2})\.([A-Z0-9]{3})\.D\.(\d{4}\.\d{3})", re.ASCII)
 #: The layout in words.
 LAYOUT = "YEAR/NET/STA/CHAN.D/NET.STA.LOC.CHAN.D.YEAR.DAY"
 
@@ -46,10 +47,9 @@ class ChannelDay:
     def path(self) -> Path:
         return Path(f"{self.day:%Y}/{self.network}/{self.station}/{self.channel}.D/{self.id}.D.{self.day:%Y.%j}")
 
-    def around(self) -> tuple[ChannelDay, ChannelDay, ChannelDay]:
+    def around(self) -> list[ChannelDay]:
         """The same channel on the day before, on this one and on the next."""
-        day = timedelta(days=1)
-        return replace(self, day=self.day - day), self, replace(self, day=self.day + day)
+        return [replace(self, day=self.day + timedelta(days)) for days in (-1, 0, 1)]
 
     def at(self, location: str | None) -> ChannelDay:
         """The same channel under another location code, or as it is."""
@@ -86,7 +86,7 @@ class Day(Job):
         (start, end), reach, unavailable = self.limits, settings.reach, {}
         for channel, part in zip(self.channels, parts, strict=True):
             blocks: list[list[Block]] = []
-            for path, own in ((settings.source / x.path, x is channel) for x in channel.around()):
+            for path, own in ((settings.source / x.path, x == channel) for x in channel.around()):
                 try:
                     blocks.append(index(path) if own or path.exists() else [])
                 except Exception as error:  # a file takes no other one down
@@ -98,7 +98,7 @@ class Day(Job):
                         part.unread = True
             spans = [span for block in blocks[1] for span in block.spans]
             if spans and max(span.rate for span in spans) <= settings.least:  # as those of mass positions
-                part.skipped = f"at {settings.least:g} Hz or less"
+                part.entry.skipped = f"at {settings.least:g} Hz or less"
                 continue
             # samples a little outside of the day belong to the file of that day, but to this one if that is missing
             first, last = start if blocks[0] else start - reach, end if blocks[2] else end + reach
@@ -112,7 +112,7 @@ class Day(Job):
                 part.problem(f"contains samples of other days, {times}, which were left out")
             if any(span.start < last and span.end >= first for span in spans):
                 part.source, part.limits = Source([*chain(*blocks)], [channel.id]), (first, last)
-            elif blocks[1] and not part.problems:
+            elif blocks[1] and not part.entry.problems:
                 part.problem("has no samples of its day")
         return unavailable
 
@@ -212,13 +212,9 @@ def why_nothing(settings: Settings, start: date, end: date, select: Sequence[str
 
 def channel_day(path: Path) -> ChannelDay | None:
     """The channel and day that a file is named after, if it is where such a file belongs; else None."""
-    match = NAME.fullmatch(path.name)
-    if not match:
-        return None
-    network, station, location, code, year, number = match.groups()
-    try:
-        day = date(int(year), 1, 1) + timedelta(days=int(number) - 1)
-    except (ValueError, OverflowError):
-        return None
-    channel = ChannelDay(network, station, location, code, day)
-    return channel if channel.path == path else None
+    if match := NAME.fullmatch(path.name):
+        network, station, location, code, day = match.groups()
+        with suppress(ValueError):  # there is no such day
+            channel = ChannelDay(network, station, location, code, datetime.strptime(day, "%Y.%j").date())
+            return channel if channel.path == path else None
+    return None

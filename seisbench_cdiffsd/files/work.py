@@ -10,6 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from itertools import pairwise
@@ -21,12 +22,12 @@ import pandas as pd
 from obspy import Stream, UTCDateTime
 from seisbench.models import WaveformModel
 
-from seisbench_cdiffsd.denoising import check_pieces, margin
+from seisbench_cdiffsd.denoising import margin
 from seisbench_cdiffsd.files import ledger
 from seisbench_cdiffsd.files.console import one_line
 from seisbench_cdiffsd.files.extras import Extras
 from seisbench_cdiffsd.files.jobs import Part, Record, Settings, jobs_of_files
-from seisbench_cdiffsd.files.ledger import Entry, Outcome
+from seisbench_cdiffsd.files.ledger import Entry, File, Outcome
 from seisbench_cdiffsd.files.picks import read_csv
 from seisbench_cdiffsd.files.reading import ReadError, between, index, state
 from seisbench_cdiffsd.files.sds import Day, channel_day
@@ -57,16 +58,14 @@ def denoised_pieces(
     rounding, that of one call of :py:meth:`CDiffSD.denoise` with all samples that `read` returns. `see` is called for
     each piece with the record, the same denoised, both with what lies around the piece, and its start and end.
     """
-    check_pieces(model)
     around = margin(model)
-    for i in range(max(math.ceil((end - start) / piece), 1)):
+    for i in range(math.ceil((end - start) / piece)):
         first, last = start + i * piece, min(start + (i + 1) * piece, end)
         stream = read(first - around, last + around)
         if any(len(between(trace, first, last)) for trace in stream):
             clean, noise = model.denoise(stream, return_noise=True, **options)
             if see is not None:
                 see(stream, clean, first, last)
-            del stream
             cut = [[between(trace, first, last) for trace in whole] for whole in (clean, noise)]
             signal, rest = (Stream([x for x in y if not np.ma.getmaskarray(x.data).all()]) for y in cut)
             yield signal, rest
@@ -127,12 +126,12 @@ def run(
     :raises OSError: If the outputs cannot be written, or a file changed while it was read; nothing is written then
     """
     states = job.before or _states(job, settings)
-    key, former, kinds = settings.key(job.name, states), _entries(job, settings), _kinds(job, settings)
+    key, former = settings.key(job.name, states), _entries(job, settings)
     if _is_done(job, former, settings, key):
         return _outcomes(job, former, "complete", settings)
     if model is None:
         return []
-    paths = [settings.roots[kind] / name for x in job.targets for kind in kinds for name in x.files[kind]]
+    paths = [settings.roots[kind] / name for x in job.targets for kind in settings.kinds for name in x.files[kind]]
     for path in (*paths, *(ledger.entry_path(settings.out, target.name) for target in job.targets)):
         if job.is_input(path, settings):
             raise ValueError(f"{path} is its own input, or among inputs: choose another folder for the outputs")
@@ -140,7 +139,7 @@ def run(
         raise ValueError(f"{paths[0]} and other outputs are one file by a link: choose another folder for the noise")
     parts = [Part(target, entry) for target, entry in zip(job.targets, former, strict=True)]
     unavailable = job.open(parts, settings)
-    count = Counter(part.target.name for part in parts if not part.skipped)
+    count = Counter(part.target.name for part in parts if not part.entry.skipped)
     alike = sorted(x for target in job.targets if count[target.name] > 1 for x in target.ids)
     if alike:
         return [Outcome(job.name, "failed", f"{', '.join(alike)} would be one channel: choose one with --select")]
@@ -153,40 +152,34 @@ def run(
     with suppress(ValueError, OSError):  # what is written is done, even if the console cannot print its name
         for line in work.lines:
             report(line)
-    return [*removed, *_outcomes(job, work.entries, "done", settings)]
+    return [*removed, *_outcomes(job, [part.entry for part in parts], "done", settings)]
 
 
 def _states(job: Job, settings: Settings) -> dict[str, tuple[Any, ...]]:
     return {name: state(path) for name, path in job.inputs(settings).items()}
 
 
-def _entries(job: Job, settings: Settings) -> list[Entry]:
+def _entries(job: Job, settings: Settings) -> list[Entry | None]:
     return [ledger.read(ledger.entry_path(settings.out, target.name)) for target in job.targets]
 
 
-def _kinds(job: Job, settings: Settings) -> list[str]:
-    wanted = {"outputs": settings.outputs, "noise": settings.noise, "picks": settings.picks}
-    return [kind for kind, asked in {**wanted, "figures": settings.figures}.items() if asked]
-
-
-def _is_done(job: Job, entries: Iterable[Entry], settings: Settings, key: str) -> bool:
+def _is_done(job: Job, entries: Iterable[Entry | None], settings: Settings, key: str) -> bool:
     """Whether entries have this key, and their files exist. A rerun would have the same problems."""
     now = job.inputs(settings) if settings.verify else {}
     for target, entry in zip(job.targets, entries, strict=True):
-        if not entry or entry["key"] != key:
+        if entry is None or entry.key != key:
             return False
-        for kind in _kinds(job, settings) if entry["made"] else []:
-            moved = entry["folders"].get(kind) != ledger.place(settings.roots[kind], settings.out)
-            if moved or not entry["files"].get(kind, {}).keys() >= {*target.files[kind]}:
+        for kind in settings.kinds if entry.made else []:
+            moved = entry.folders.get(kind) != ledger.place(settings.roots[kind], settings.out)
+            if moved or not entry.files.get(kind, {}).keys() >= {*target.files[kind]}:
                 return False
-        if any(ledger.digest(now[x]) != known for x, known in entry["inputs"].items() if x in now):
+        if any(ledger.digest(now[x]) != known for x, known in entry.inputs.items() if x in now):
             return False
-    return _all_there(job, entries, settings, settings.verify)
+    return _all_there(entries, settings, settings.verify)
 
 
-def _all_there(job: Job, entries: Iterable[Entry], settings: Settings, verify: bool = False) -> bool:
-    kinds = _kinds(job, settings)
-    files = [(kind, entry["files"].get(kind, {})) for entry in entries if entry for kind in kinds]
+def _all_there(entries: Iterable[Entry | None], settings: Settings, verify: bool = False) -> bool:
+    files = [(kind, entry.files.get(kind, {})) for entry in entries if entry for kind in settings.kinds]
     there = (ledger.is_there(settings.roots[kind] / x, y, verify) for kind, known in files for x, y in known.items())
     return all(entries) and all(there)
 
@@ -194,27 +187,27 @@ def _all_there(job: Job, entries: Iterable[Entry], settings: Settings, verify: b
 def gone(jobs: Iterable[Job], outcomes: Iterable[Outcome], settings: Settings) -> list[Outcome]:
     """What was done, or was complete, and is there no more at the end of a run."""
     done = {x.name for x in outcomes if x.state in ("done", "complete")}
-    lost = (x.name for x in jobs if x.name in done and not _all_there(x, _entries(x, settings), settings))
+    lost = (x.name for x in jobs if x.name in done and not _all_there(_entries(x, settings), settings))
     return [Outcome(name, "failed", f"its output is gone again from {settings.out}") for name in lost]
 
 
-def _outcomes(job: Job, entries: Iterable[Entry], state: str, settings: Settings) -> list[Outcome]:
+def _outcomes(job: Job, entries: Iterable[Any], state: str, settings: Settings) -> list[Outcome]:
     rows, losses = [], [(math.inf, "")]
     # channels of the station that exist only on other days, except those that are too slow for the model
     missing = [x for x, path in job.missing.items() if not _is_slow_file(settings.source / path, settings.least)]
     notes = [f"no {', '.join(missing)}"] if missing else []
     for target, entry in zip(job.targets, entries, strict=True):
-        problems, made = dict(entry["problems"]), entry["made"]
-        if entry["skipped"]:
-            rows += [Outcome(f"*.{x.rpartition('.')[2]}", "skipped", entry["skipped"]) for x in target.ids]
-        if not made and len(problems) > 1 and target.label in problems:
+        problems = dict(entry.problems)
+        if entry.skipped:
+            rows += [Outcome(f"*.{x.rpartition('.')[2]}", "skipped", entry.skipped) for x in target.ids]
+        if not entry.made and len(problems) > 1 and target.label in problems:
             files = "; ".join(f"{name}: {why}" for name, why in sorted(problems.items()) if name != target.label)
             problems = {target.label: f"{problems[target.label]} ({files})"}
-        rows += [Outcome(name, "partly" if made else "failed", why) for name, why in sorted(problems.items())]
-        notes += entry["notes"] if made else []
-        known = (x for kind in entry["files"].values() for x in kind.values())
+        rows += [Outcome(name, "partly" if entry.made else "failed", why) for name, why in sorted(problems.items())]
+        notes += entry.notes if entry.made else []
+        known = (x for kind in entry.files.values() for x in kind.values())
         losses += [(x.get("ratio") or 0.0, x["loss"]) for x in known if x.get("loss")]
-    if not any(entry["made"] for entry in entries):
+    if not any(entry.made for entry in entries):
         return rows or [Outcome(job.name, "failed", "no samples")]
     return [*rows, Outcome(job.name, state, "; ".join(notes), *min(losses))]
 
@@ -231,11 +224,9 @@ class Work:
     """What a job does: `write` makes files, all of them or none, `commit` the entries in the ledger."""
 
     def __init__(self, job: Job, settings: Settings, parts: list[Part], unavailable: dict[Path, str]) -> None:
-        self.job, self.settings, self.parts, self.kinds = job, settings, parts, _kinds(job, settings)
+        self.job, self.settings, self.parts, self.kinds = job, settings, parts, settings.kinds
         self.unavailable = unavailable
         self.lines = [job.title] if job.title else []
-        self.entries: list[Entry] = []
-        self._hashes: dict[str, str] = {}
         self._broken: set[str] = set()
 
     def write(self, model: CDiffSD, states: Mapping[str, Any], picker: WaveformModel | None) -> None:
@@ -255,24 +246,32 @@ class Work:
                 spans = {(x.rate, x.id) for y in chosen for x in y.source.spans if x.start < end and x.end >= start}
                 if any(rate - before > SAME_RATE * rate for (before, _), (rate, _) in pairwise(sorted(spans))):
                     chosen[0].problem(f"denoised apart: {listed(f'{x} at {rate:g} Hz' for rate, x in sorted(spans))}")
-                options = settings.options | ({"components": settings.components} if settings.components else {})
-                for signal, noise in denoised_pieces(model, self.read, *self.times, see=extras.see, **options):
+                for signal, noise in self.denoised(model, extras, start, end):
                     self._append("outputs", signal)
                     self._append("noise", noise)
-                    extras.add(signal, noise)
             if self.lost():
                 return
-            self._hashes = {name: x for name, path in job.inputs(settings).items() if (x := ledger.digest(path))}
+            hashes = {name: x for name, path in job.inputs(settings).items() if (x := ledger.digest(path))}
             changed = [name for name, now in _states(job, settings).items() if now != states[name]]
             if changed:
                 raise OSError(f"{listed(changed)} changed while it was read: run the command again.")
             for part in self.parts:
+                part.entry.inputs = hashes
                 if part.former:  # a run that is killed from here on leaves nothing to rely on
-                    ledger.write(ledger.entry_path(settings.out, part.target.name), {**part.former, "key": ""})
+                    ledger.write(ledger.entry_path(settings.out, part.target.name), replace(part.former, key=""))
             for part in chosen:
                 self._keep(part)
-        if any(part.made for part in self.parts):
+        if any(part.entry.made for part in self.parts):
             self._add(extras)
+
+    def denoised(
+        self, model: CDiffSD, extras: Extras, start: UTCDateTime, end: UTCDateTime
+    ) -> Iterator[tuple[Stream, Stream]]:
+        """Signal and noise, piece by piece, which the extras see as well."""
+        options = {**self.settings.options, "components": self.settings.components}
+        for signal, noise in denoised_pieces(model, self.read, start, end, see=extras.see, **options):
+            extras.add(signal, noise)
+            yield signal, noise
 
     def read(self, start: UTCDateTime, end: UTCDateTime) -> Stream:
         stream = sum((part.source.read(start, end) for part in self.parts), Stream())
@@ -283,8 +282,8 @@ class Work:
         """Files that are unavailable now, of which there are outputs, which may be better than new ones; and why."""
         for part in self.parts:
             self.unavailable |= {path: part.source.problems[path] for path in part.source.unavailable}
-        made = (part for part in self.parts if part.former and part.former["made"])
-        paths = ((name, self.settings.source / name) for part in made for name in part.target.paths)
+        names = [name for part in self.parts if part.former and part.former.made for name in part.target.paths]
+        paths = ((name, self.settings.source / name) for name in names)
         return {name: self.unavailable[path] for name, path in paths if path in self.unavailable}
 
     def _refused(self, kind: str, part: Part, error: Exception) -> None:
@@ -310,40 +309,43 @@ class Work:
 
     def _keep(self, part: Part) -> None:
         """Keep the files of a target, if they are of use, and note what is wrong with them."""
+        entry = part.entry
         for name in part.target.paths:
             if reason := part.source.problems.get(self.settings.source / name):
                 part.problem(reason, about=name)
         for kind, output in [*part.outputs.items()]:
-            if kind == "noise" and not part.made:
+            if kind == "noise" and not entry.made:
                 continue
             try:
                 output.check()
                 if not output.largest:
-                    if part.target.label not in part.problems:
+                    if part.target.label not in entry.problems:
                         none = "no samples could be read" if part.source.problems else "has no finite samples"
                         part.problem(f"{none} below {LARGEST:g}")
                     continue
-                part.made = True
+                entry.made = True
                 if output.path:
                     output.keep()
                     self._take(kind, part, output.path, output)
             except (OSError, Unwritable) as error:
                 self._refused(kind, part, error)
-        if part.made:
+        if entry.made:
             output, broken = part.outputs["outputs"], sorted(self._broken & {*part.target.ids})
             if broken:
                 part.problem(f"NaN, infinite or vast samples of {listed(broken)} were left out")
             for channel, cut in sorted(output.cut.items()) if output.path else ():
                 part.problem(f"{channel} does not fit into miniSEED: it is {cut} there")
             silent = sorted(channel for channel, (given, _) in output.largest.items() if not given)
-            part.notes += [f"{listed(silent)}: constant, became zeros"] if silent else []
+            entry.notes += [f"{listed(silent)}: constant, became zeros"] if silent else []
 
     def _take(self, kind: str, part: Part, path: Path, output: Output | None = None) -> None:
-        # the loss of single precision is negligible
-        lossy = output and output.encoding != "float32" and math.isfinite(output.ratio)
-        loss = {"ratio": output.ratio, "loss": output.loss} if output and lossy else {}
+        """Note a file that is there."""
         name = path.relative_to(self.settings.roots[kind]).as_posix()
-        part.files[kind][name] = {"size": path.stat().st_size, "sha256": ledger.digest(path), **loss}
+        known: File = {"size": path.stat().st_size, "sha256": ledger.digest(path)}
+        # the loss of single precision is negligible
+        if output and output.encoding != "float32" and math.isfinite(output.ratio):
+            known |= {"ratio": output.ratio, "loss": output.loss}
+        part.entry.files.setdefault(kind, {})[name] = known
         self.lines.append(f"  {path}" + (f"  ({output.loss})" if output else ""))
 
     def _add(self, extras: Extras) -> None:
@@ -369,32 +371,23 @@ class Work:
         if any(settings.source / name in self.unavailable for target in job.targets for name in target.paths):
             key = ""  # the next run tries again
         for part in self.parts:
-            files = {kind: dict(known) for kind, known in part.files.items() if known}
-            before = part.former.get("files", {})
-            if before:
-                before = {x: known for x, known in before.items() if part.former["folders"].get(x) == places.get(x)}
-            if part.unread and before.keys() - files.keys():  # there may be no other copy
-                files, part.made = before | files, True
+            entry, former = part.entry, part.former or Entry()
+            before = {
+                kind: known for kind, known in former.files.items() if former.folders.get(kind) == places.get(kind)
+            }
+            if part.unread and before.keys() - entry.files.keys():  # there may be no other copy
+                entry.files, entry.made = before | entry.files, True
                 part.problem("its output is left as it is")
-            elif before and part.former["key"] == key:  # still valid, though not asked for now
-                files |= {kind: known for kind, known in before.items() if kind not in self.kinds}
-            kept = {settings.roots[kind] / name for kind, known in files.items() for name in known}
+            elif former.key == key:  # still valid, though not asked for now
+                entry.files |= {kind: known for kind, known in before.items() if kind not in self.kinds}
+            kept = {settings.roots[kind] / name for kind, known in entry.files.items() for name in known}
             for kind, root in settings.roots.items():
-                for name in before.get(kind, {}):
+                for name, known in before.get(kind, {}).items():
                     path = root / name
                     own = re.fullmatch(part.target.owned, name) and path not in kept
-                    if own and not job.is_input(path, settings) and ledger.removed(root, name, before[kind][name]):
+                    if own and not job.is_input(path, settings) and ledger.removed(root, name, known):
                         removed.add(path.name.partition(".D.")[0])
-            entry: Entry = {
-                "key": key,
-                "model": settings.model,
-                "inputs": self._hashes,
-                "files": files,
-                "folders": places,
-            }
-            entry["made"] = part.made
-            entry |= {"problems": part.problems, "notes": part.notes, "skipped": part.skipped}
-            self.entries.append(entry)
+            entry.key, entry.model, entry.folders = key, settings.model, places
             ledger.write(ledger.entry_path(settings.out, part.target.name), entry)
             if before:
                 self.lines.append("  replaces what was made of another input, or with other options or weights")
@@ -406,7 +399,7 @@ def picked(jobs: Iterable[Job], settings: Settings) -> Iterator[Path]:
     """The tables of picks that there are of jobs, in order."""
     for job in jobs:
         (name, *_), entry = job.targets[0].files["picks"], _entries(job, settings)[0]
-        known = entry["files"].get("picks", {}) if entry else {}
+        known = entry.files.get("picks", {}) if entry else {}
         if name in known and ledger.is_there(settings.out / name, known[name]):
             yield settings.out / name
 
@@ -419,14 +412,14 @@ def drawn(jobs: Iterable[Job], settings: Settings, model: CDiffSD, start: dateti
         instruments[tuple(target.ids for target in job.targets)].append(job)
     for own in instruments.values():
         job, extras = own[0], Extras(model, ["figures"], None, {}, settings.components)
-        work = Work(job, settings, [Part(target, {}) for target in job.targets], {})
+        work = Work(job, settings, [Part(target, None) for target in job.targets], {})
         job.open(work.parts, settings)
-        options = settings.options | ({"components": settings.components} if settings.components else {})
-        for signal, noise in denoised_pieces(model, work.read, first, last, see=extras.see, **options):
-            extras.add(signal, noise)
+        for _ in work.denoised(model, extras, first, last):
+            pass
         if extras.clean:
             extras.picks = pd.concat([read_csv(path) for path in picked(own, settings)] or [extras.picks])
-            extras.failure, path = "", settings.out / f"{job.name}.{first.strftime('%Y%m%dT%H%M%S')}.png"
+            extras.failures.pop("picks")
+            path = settings.out / f"{job.name}.{first.strftime('%Y%m%dT%H%M%S')}.png"
             extras.draw(path, work.read(first, last))
             yield path
 
@@ -440,13 +433,13 @@ def write_manifest(jobs: Iterable[Job], settings: Settings, name: str = "manifes
     entries = {path: ledger.read(path) for path in sorted(paths)}
     models = set()
     for entry in filter(None, entries.values()):
-        total["problems"] |= entry["problems"]
-        for kind in total.keys() & entry["files"].keys():
-            if entry["folders"].get(kind) == ledger.place(roots[kind], out):
-                files = entry["files"][kind].items()
+        total["problems"] |= entry.problems
+        for kind in total.keys() & entry.files.keys():
+            if entry.folders.get(kind) == ledger.place(roots[kind], out):
+                files = entry.files[kind].items()
                 there = {x: y for x, y in files if channel_day(Path(x)) and ledger.is_there(roots[kind] / x, y)}
                 total[kind] |= there
-                models |= {entry["model"]} if there else set()
+                models |= {entry.model} if there else set()
     total |= {"missing": sorted({job for path, job in own.items() if not entries[path]}), "models": sorted(models)}
     with replacing(out / name) as temporary:
         temporary.write_text(json.dumps(total, indent=1, sort_keys=True) + "\n", encoding="utf-8")

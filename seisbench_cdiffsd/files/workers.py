@@ -27,10 +27,6 @@ from seisbench_cdiffsd.picking import load_picker
 from seisbench_cdiffsd.weights import CDiffSD, load
 
 
-class Lost(RuntimeError):
-    """The scheduler is gone or cannot be reached, or a cluster cannot be started."""
-
-
 def run_here(jobs: Iterable[Job], settings: Settings, retries: int = 2) -> Iterator[list[Outcome]]:
     """Outcomes of one job after the other, run in this process; raises OSError if there is no room for the outputs."""
     torch.set_num_threads(settings.threads)
@@ -50,11 +46,13 @@ def run_dask(
 ) -> Iterator[list[Outcome]]:
     """
     Outcomes of jobs as they finish, run through Dask, which is started at the first one that is not done.
-    OSError means that there is no room for the outputs; the death of a worker does not count as a failure of its job.
+    The death of a worker does not count as a failure of its job.
 
     :param workers: Number of workers to start: one for each GPU, or core; no more than there are jobs
     :param scheduler: Address of a running scheduler, whose workers must have access to the paths of the settings
     :param cluster: A class that starts a scheduler, such as "dask_jobqueue.SLURMCluster", with its own configuration
+    :raises OSError: If there is no room for the outputs
+    :raises ValueError: If the scheduler is gone or cannot be reached, or a cluster cannot be started
     """
     left = deque(jobs)
     while left and (known := run(left[0], settings, None)):
@@ -82,7 +80,7 @@ def run_dask(
                 asyncio.run(_reach(scheduler))
             client = stack.enter_context(Client(address, set_as_default=False))
         except (OSError, ValueError, TypeError) as error:
-            raise Lost(f"Cannot reach the scheduler {scheduler}: {one_line(error)}") from error
+            raise ValueError(f"Cannot reach the scheduler {scheduler}: {one_line(error)}") from error
         if find_spec("bokeh"):
             report(f"Dashboard: {client.dashboard_link}")
         options = {"pure": False, "retries": retries}
@@ -97,7 +95,7 @@ def run_dask(
                     raise failure
                 yield future.result() if failure is None else failed(futures[future], failure)
         except CommClosedError as error:
-            raise Lost("The connection to the scheduler is lost. Run the command again to continue.") from error
+            raise ValueError("The connection to the scheduler is lost. Run the command again to continue.") from error
 
 
 def _on_worker(job: Job, settings: Settings) -> list[Outcome]:
@@ -162,7 +160,7 @@ def _cluster(name: str, workers: int) -> Any:
         cluster = getattr(importlib.import_module(module), kind)()
         cluster.scale(workers)
     except Exception as error:  # depends on its configuration
-        raise Lost(f"The cluster {name} cannot be started: {one_line(error)}.") from error
+        raise ValueError(f"The cluster {name} cannot be started: {one_line(error)}.") from error
     return cluster
 
 

@@ -233,8 +233,8 @@ def built(parser: Any, values: Any) -> TrainingConfig:
     one = ArgumentParser(exit_on_error=False)
     one.add_class_arguments(DatasetChoice)
     with plain_errors():
-        given = parser.instantiate(values)
-    known = {entry.name: getattr(given, entry.name) for entry in fields(TrainingConfig)}
+        given = vars(parser.instantiate(values))
+    known = {entry.name: given[entry.name] for entry in fields(TrainingConfig)}
     for name in ("events", "noise"):
         with plain_errors(f"In {name}: "):
             tables = [{"dataset": x} if isinstance(x, str) else x for x in known[name]]
