@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from obspy import Stream, UTCDateTime
-from seisbench.models import WaveformModel
 
 from seisbench_cdiffsd.denoising import OVERLAP
 from seisbench_cdiffsd.files.console import one_line
@@ -25,35 +25,23 @@ from seisbench_cdiffsd.streams.records import joined
 PICKED, AROUND = 3600.0, 60.0
 
 
+@dataclass
 class Extras:
-    """
-    Picks and the figure of a record that comes in pieces.
+    """Picks and the figure of a record that comes in pieces."""
 
-    :param kinds: What is asked for: picks, figures
-    :param picker: A SeisBench picker, if there is one
-    :param picking: Names of the picker and its weights, and its arguments, as `least`
-    :param names: Names of unusual components
-    :param short: Whether the figure is that of a record, or that of a day
-    """
-
-    def __init__(
-        self,
-        model: Any,
-        kinds: Iterable[str],
-        picker: WaveformModel | None,
-        picking: Mapping[str, Any],
-        names: Mapping[str, str] | None = None,
-        short: bool = True,
-    ) -> None:
-        self.model, self.kinds, self.picker, self.names = model, kinds, picker, names
-        self.method = " ".join(picking[x] for x in ("picker", "weights") if x in picking) or "picker"
-        self.least = picking.get("least", {})
-        self.short, self.clean, self.noise = short, Stream(), Stream()
-        self.detections: list[Any] = []
-        #: Picks so far, and in its ``attrs`` why instruments were picked on no piece.
-        self.picks = pd.DataFrame(columns=JOINT_COLUMNS)
-        #: Why there are no picks, or no figures.
-        self.failures = {} if picker else {"picks": "there is no picker"}
+    model: Any
+    kinds: Collection[str]  # what is asked for: picks, figures
+    picker: Any  # a SeisBench picker, if there is one
+    picking: Mapping[str, Any]  # names of the picker and its weights, and its arguments, as `least`
+    names: Mapping[str, str] | None = None  # of unusual components
+    short: bool = True  # whether the figure is that of a record, or that of a day
+    clean: Stream = field(default_factory=Stream)
+    noise: Stream = field(default_factory=Stream)
+    detections: list[Any] = field(default_factory=list)
+    #: Picks so far, and in its ``attrs`` why instruments were picked on no piece.
+    picks: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=JOINT_COLUMNS))
+    #: Why there are no picks, or no figures.
+    failures: dict[str, str] = field(default_factory=dict)
 
     def see(self, noisy: Stream, clean: Stream, start: UTCDateTime, end: UTCDateTime) -> None:
         """Pick the next piece, with what lies around it, and detect earthquakes for the figure."""
@@ -76,7 +64,7 @@ class Extras:
             before, after = (self.joined(cut(stream, first - AROUND, last + AROUND)) for stream in (noisy, clean))
             if not before:
                 continue
-            picks = pick_both(self.picker, before, after, self.least, self.names)
+            picks = pick_both(self.picker, before, after, self.picking.get("least"), self.names)
             reasons = picks.attrs[NOT_PICKED].items()
             known = self.picks.attrs.get(NOT_PICKED, dict(reasons))
             # a boolean array, as pandas takes an empty list as a selection of no columns
@@ -98,18 +86,19 @@ class Extras:
         """Write picks as a table, and as QuakeML if it has a path, and describe them."""
         if "picks" in self.failures:
             raise ValueError(self.failures["picks"])
+        method = " ".join(self.picking[x] for x in ("picker", "weights") if x in self.picking) or "picker"
         with replacing(table) as temporary:
             write_csv(self.picks, temporary)
         for path in quakeml:
             with replacing(path) as temporary:
-                write_quakeml(table, temporary, self.method)
-        return f"  {self.method}: {describe(self.picks)}"
+                write_quakeml(table, temporary, method)
+        return f"  {method}: {describe(self.picks)}"
 
-    def draw(self, path: Path, noisy: Stream) -> None:
-        """Draw the record, or the day."""
+    def draw(self, path: Path, noisy: Stream, picks: pd.DataFrame | None) -> None:
+        """Draw the record, or the day, with picks if there is a picker."""
         if "figures" in self.failures:
             raise ValueError(self.failures["figures"])
-        noisy, picks = self.joined(noisy), None if "picks" in self.failures else self.picks
+        noisy = self.joined(noisy)
         look = {name: getattr(self.model, name) for name in ("filter_args", "filter_kwargs")}
         look |= {"detections": self.detections}
         with replacing(path) as temporary:

@@ -233,13 +233,14 @@ class Work:
         job, settings, chosen = self.job, self.settings, [part for part in self.parts if part.limits]
         extras = Extras(model, self.kinds, picker, settings.picking, settings.components, job.short)
         with ExitStack() as stack:
-            for kind, part in ((x, y) for x in ("outputs", "noise") if x in ("outputs", *self.kinds) for y in chosen):
-                try:
-                    path = settings.roots[kind] / part.target.files[kind][0] if kind in self.kinds else None
-                    part.outputs[kind] = Output(path, settings.encoding, settings.scale, settings.location)
-                    stack.callback(part.outputs[kind].drop)
-                except OSError as error:
-                    self._refused(kind, part, error)
+            for kind in ("outputs", "noise") if "noise" in self.kinds else ("outputs",):
+                for part in chosen:
+                    try:
+                        path = settings.roots[kind] / part.target.files[kind][0] if kind in self.kinds else None
+                        part.outputs[kind] = Output(path, settings.encoding, settings.scale, settings.location)
+                        stack.callback(part.outputs[kind].drop)
+                    except OSError as error:
+                        self._refused(kind, part, error)
             if chosen and not self.lost():
                 times = [part.limits for part in chosen if part.limits]
                 start, end = self.times = min(first for first, _ in times), max(last for _, last in times)
@@ -358,7 +359,8 @@ class Work:
                     for instrument, reason in extras.picks.attrs.get(NOT_PICKED, {}).items():
                         part.problem(f"{instrument}* was not picked, because {reason}")
                 else:
-                    extras.draw(paths[0], self.read(*self.times))
+                    known = extras.picks if "picks" in {*self.kinds} - {*extras.failures} else None
+                    extras.draw(paths[0], self.read(*self.times), known)
                 for path in paths:
                     self._take(kind, part, path)
             except Exception as error:  # of a library, which leaves the samples as they are
@@ -417,10 +419,9 @@ def drawn(jobs: Iterable[Job], settings: Settings, model: CDiffSD, start: dateti
         for _ in work.denoised(model, extras, first, last):
             pass
         if extras.clean:
-            extras.picks = pd.concat([read_csv(path) for path in picked(own, settings)] or [extras.picks])
-            extras.failures.pop("picks")
+            picks = pd.concat([read_csv(path) for path in picked(own, settings)] or [extras.picks])
             path = settings.out / f"{job.name}.{first.strftime('%Y%m%dT%H%M%S')}.png"
-            extras.draw(path, work.read(first, last))
+            extras.draw(path, work.read(first, last), picks)
             yield path
 
 

@@ -10,6 +10,7 @@ import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -117,23 +118,22 @@ def written_as(codes: Sequence[str], location: str | None = None) -> tuple[str, 
     return (*written[:2], written[2] if location is None else location, written[3])
 
 
+@dataclass
 class MseedWriter:
     """
     Writes streams to an open file, one after the other, and measures what the encoding loses. Rates come back as they
     are, if they are ratios of small whole numbers, as 100.02 Hz is; miniSEED holds others to one in 10 million.
-
-    :param encoding: "float32", or "int32" for samples times `scale`, rounded
     """
 
-    def __init__(
-        self, file: BinaryIO, encoding: str = "float32", scale: float = 1.0, location: str | None = None
-    ) -> None:
-        self.file, self.encoding, self.scale, self.location = file, encoding, scale, location
-        #: Ids that do not fit into miniSEED, and how they were written.
-        self.cut: dict[str, str] = {}
-        self._largest_error, self._error, self._power = 0.0, 0.0, 0.0
-        #: Largest sample of each channel, as given and as written.
-        self.largest: dict[str, tuple[float, float]] = {}
+    file: BinaryIO
+    encoding: str = "float32"  # or "int32", for samples times `scale`, rounded
+    scale: float = 1.0
+    location: str | None = None  # code to write, if not the own one
+    cut: dict[str, str] = field(default_factory=dict)  # ids that do not fit into miniSEED, and how they were written
+    largest: dict[str, tuple[float, float]] = field(default_factory=dict)  # samples by id, as given and as written
+    _largest_error: float = 0.0
+    _error: float = 0.0  # sum of squares, as the next
+    _power: float = 0.0
 
     def write(self, stream: Stream) -> None:
         """Append traces without masked samples; raises Unwritable if others do not fit into the encoding."""
@@ -153,9 +153,8 @@ class MseedWriter:
         header["mseed"] = {"dataquality": trace.stats.get("mseed", {}).get("dataquality", "D")}
         samples = np.ma.getdata(trace.data)[run]
         values, encoding = self._encoded(samples)
-        known = self.largest.get(trace.id, (0.0, 0.0))
-        largest = (max(a, float(np.abs(b).max())) for a, b in zip(known, (samples, values), strict=True))
-        self.largest[trace.id] = next(largest), next(largest)
+        given, kept = self.largest.get(trace.id, (0.0, 0.0))
+        self.largest[trace.id] = max(given, float(np.abs(samples).max())), max(kept, float(np.abs(values).max()))
         memory = io.BytesIO()  # ObsPy would not report a full disk
         Stream([Trace(values, header)]).write(memory, format="MSEED", encoding=encoding, reclen=4096)
         self.file.write(memory.getbuffer())
