@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 
 from obspy import UTCDateTime
@@ -85,23 +84,25 @@ class Day(Job):
     def open(self, parts: Iterable[Part], settings: Settings) -> dict[Path, str]:
         (start, end), reach, unavailable = self.limits, settings.reach, {}
         for channel, part in zip(self.channels, parts, strict=True):
-            blocks: list[list[Block]] = []
-            for path, own in ((settings.source / x.path, x == channel) for x in channel.around()):
+            blocks: dict[date, list[Block]] = {}
+            for x in channel.around():
+                path, own = settings.source / x.path, x == channel
                 try:
-                    blocks.append(index(path) if own or path.exists() else [])
+                    blocks[x.day] = index(path) if own or path.exists() else []
                 except Exception as error:  # a file takes no other one down
-                    blocks.append([])
+                    blocks[x.day] = []
                     if isinstance(error, Unavailable):
                         unavailable[path] = str(error)
                     if own:
                         part.problem(one_line(error))
                         part.unread = True
-            spans = [span for block in blocks[1] for span in block.spans]
+            before, there, after = blocks.values()
+            spans = [span for block in there for span in block.spans]
             if spans and max(span.rate for span in spans) <= settings.least:  # as those of mass positions
                 part.entry.skipped = f"at {settings.least:g} Hz or less"
                 continue
             # samples a little outside of the day belong to the file of that day, but to this one if that is missing
-            first, last = start if blocks[0] else start - reach, end if blocks[2] else end + reach
+            first, last = start if before else start - reach, end if after else end + reach
             others = sorted({span.id for span in spans} - {channel.id})
             spans = [span for span in spans if span.id == channel.id]
             outside = [span for span in spans if span.start < start - reach or span.end > end + reach]
@@ -111,8 +112,8 @@ class Day(Job):
                 times = f"{min(span.start for span in outside)} to {max(span.end for span in outside)}"
                 part.problem(f"contains samples of other days, {times}, which were left out")
             if any(span.start < last and span.end >= first for span in spans):
-                part.source, part.limits = Source([*chain(*blocks)], [channel.id]), (first, last)
-            elif blocks[1] and not part.entry.problems:
+                part.source, part.limits = Source([*before, *there, *after], [channel.id]), (first, last)
+            elif there and not part.entry.problems:
                 part.problem("has no samples of its day")
         return unavailable
 
