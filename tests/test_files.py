@@ -596,7 +596,7 @@ def test_extras_that_fail_leave_the_result(run, tmp_path, monkeypatch, what):
 
 
 def test_a_record_that_was_not_picked_says_so(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("seisbench_cdiffsd.picking.RATES", (4.0, 1e6))
+    monkeypatch.setattr("seisbench_cdiffsd.picking.SLOWEST", 4.0)
     outcomes = run(channels(tmp_path / "a", ["XX.STA..HHZ"], rate=3.0), picker=deaf(), picks=True)
     assert told(outcomes) == [("partly", "XX.STA..HH* was not picked, because it is sampled at 3 Hz")]
 

@@ -1,7 +1,5 @@
 """The command ``cdiffsd``: its parser, and what happens to errors."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -1,7 +1,5 @@
 """Types of command-line arguments: each converts text to a value, or says what to give instead."""
 
-from __future__ import annotations
-
 import argparse
 import math
 import re

@@ -1,7 +1,5 @@
 """The commands ``cdiffsd denoise`` and ``cdiffsd archive``. What they compute with is imported when they run."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -1,7 +1,5 @@
 """The command ``cdiffsd evaluate``. What it computes with is imported when it runs."""
 
-from __future__ import annotations
-
 import argparse
 from functools import partial
 from pathlib import Path

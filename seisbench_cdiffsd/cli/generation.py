@@ -1,7 +1,5 @@
 """The command ``cdiffsd generate``."""
 
-from __future__ import annotations
-
 import argparse
 import io
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The command ``cdiffsd pick``. What it computes with is imported when it runs."""
 
-from __future__ import annotations
-
 import argparse
 from datetime import timedelta
 from pathlib import Path

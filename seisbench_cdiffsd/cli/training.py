@@ -1,7 +1,5 @@
 """The commands of training, ``cdiffsd train`` and ``cdiffsd export``."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import re

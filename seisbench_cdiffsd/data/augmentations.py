@@ -3,8 +3,6 @@
 All draw from numpy's global generator, as SeisBench's own do, and what has a probability of 0 draws nothing.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """SeisBench datasets by name or path, the choice of their records, and splits that share no samples, by metadata."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Earthquakes coupled with recorded noise: SeisBench datasets in, training pairs and fixed mixtures out."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

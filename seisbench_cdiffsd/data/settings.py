@@ -1,7 +1,5 @@
 """Which records are taken from a dataset, and how they are varied. Settings know their ranges."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """What the commands print, and messages in one line."""
 
-from __future__ import annotations
-
 import os
 import sys
 from typing import TextIO

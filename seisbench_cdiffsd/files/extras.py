@@ -1,7 +1,5 @@
 """What comes along with a denoised record: picks on it and on the noisy one, and a figure."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field

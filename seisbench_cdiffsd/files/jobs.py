@@ -4,8 +4,6 @@ One kind of job: an instrument over a span of time becomes files. What there is 
 They become a file for each record, named by id and start time.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -65,7 +63,7 @@ class Settings:
     threads: int = 1  # of PyTorch in a worker; the output depends on them, within rounding
 
     @classmethod
-    def of(cls, model: CDiffSD, out: Path, **kwargs: Any) -> Settings:
+    def of(cls, model: CDiffSD, out: Path, **kwargs: Any) -> "Settings":
         least, reach = min_sampling_rate(model), margin(model)
         return cls(out=out, model=fingerprint(model), least=least, reach=reach, **kwargs)
 

@@ -1,7 +1,5 @@
 """What is done: an entry for each output, with what it was made of; what is no longer valid; and reports."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -1,7 +1,5 @@
 """Lists of picks: one table that PyOcto and GaMMA read as it is, as CSV and Parquet, and the same as QuakeML."""
 
-from __future__ import annotations
-
 import csv
 import re
 from collections import Counter

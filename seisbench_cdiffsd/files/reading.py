@@ -1,7 +1,5 @@
 """Seismograms in files: what they contain, and how any stretch of it is read, without damaged records."""
 
-from __future__ import annotations
-
 import glob
 import hashlib
 import io

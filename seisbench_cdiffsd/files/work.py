@@ -1,7 +1,5 @@
 """Jobs done: an instrument is denoised piece by piece, and written with entries in the ledger, or not at all."""
 
-from __future__ import annotations
-
 import errno
 import json
 import math

@@ -1,7 +1,5 @@
 """Jobs run in this process, or by Dask workers on this machine or a cluster."""
 
-from __future__ import annotations
-
 import asyncio
 import importlib
 import logging

@@ -1,7 +1,5 @@
 """Files written completely or not at all, and seismograms in miniSEED, with the losses of its encodings."""
 
-from __future__ import annotations
-
 import glob
 import io
 import math

@@ -4,8 +4,6 @@ Each example has a seed of its own, made of the seed of the training, the update
 is the same in a resumed training, with any number of workers, and in several processes that share it.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence

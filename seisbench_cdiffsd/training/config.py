@@ -1,7 +1,5 @@
 """The settings of a training: data, network, loss, optimiser, budget and machine, from TOML, JSON and commands."""
 
-from __future__ import annotations
-
 import difflib
 import json
 import re

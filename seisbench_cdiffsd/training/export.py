@@ -1,7 +1,5 @@
 """The best model of a training as weight files for SeisBench, with a model card."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -8,8 +8,6 @@ The errors here are therefore relative: to the window, to each half second of it
 what a picker sees.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

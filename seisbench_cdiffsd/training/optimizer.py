@@ -3,8 +3,6 @@
 Orthogonal updates make all directions of a kernel learn at the same pace. PyTorch's own Muon takes matrices only.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
