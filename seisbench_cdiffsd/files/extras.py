@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from obspy import Stream, UTCDateTime
 
-from seisbench_cdiffsd.denoising import OVERLAP
 from seisbench_cdiffsd.files.console import one_line
 from seisbench_cdiffsd.files.picks import describe, write_csv, write_quakeml
 from seisbench_cdiffsd.files.reading import between
@@ -53,7 +52,7 @@ class Extras:
     def _detect(self, noisy: Stream, clean: Stream, start: UTCDateTime, end: UTCDateTime) -> None:
         if self.model.presence:
             near = self.joined(cut(noisy, start - AROUND, end + AROUND)).split()  # SeisBench takes no masked samples
-            found = self.model.classify(near, overlap=OVERLAP).detections
+            found = self.model.classify(near, overlap=0.5).detections  # a share, which fits a window of any length
             self.detections += [x for x in found if x.start_time < end and x.end_time > start]
 
     def _pick(self, noisy: Stream, clean: Stream, start: UTCDateTime, end: UTCDateTime) -> None:
