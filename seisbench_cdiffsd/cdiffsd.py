@@ -197,10 +197,10 @@ def synthesise(spectrum: Tensor, samples: int) -> Tensor:
     """Records (batch, component, samples) from their spectra, without loss."""
     frames = torch.fft.irfft(spectrum.transpose(-1, -2))
     frames = frames * _window(frames) * (2 * HOP / FRAME)
-    batch, components, count, _ = frames.shape
-    whole = FRAME + (count - 1) * HOP, 1
-    x = F.fold(frames.flatten(0, 1).mT, whole, (FRAME, 1), stride=(HOP, 1))
-    return x.view(batch, components, -1)[..., FRAME - HOP :][..., :samples]
+    hops = frames.unflatten(-1, (-1, HOP)).unbind(-2)
+    last = len(hops) - 1  # hop k of a frame lies k hops after the first one
+    x = torch.stack([F.pad(y, (0, 0, k, last - k)) for k, y in enumerate(hops)])
+    return x.sum(0).flatten(-2)[..., FRAME - HOP :][..., :samples]
 
 
 def _window(like: Tensor) -> Tensor:
