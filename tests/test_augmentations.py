@@ -66,6 +66,20 @@ def test_mute_leaves_the_earthquake_and_nothing_before_it(state):
     assert (abs(after) <= abs(before)).all()
 
 
+def test_of_impulsive_earthquakes_the_first_cycles_of_p_and_s_are_left(state):
+    before = state["X"][0].copy()
+    for again in repeated(aug.impulsive, state):
+        after, metadata = again["X"]
+        np.testing.assert_array_equal(after[:, : P + 1], before[:, : P + 1])  # the noise, which is muted elsewhere
+        np.testing.assert_allclose(after[:, S], before[:, S])
+        late = abs(after[:, S + 400 :]).max()
+        assert late < 0.05 * abs(before[:, S + 400 :]).max()
+        assert metadata == state["X"][1]
+    without = (state["X"][0].copy(), {**state["X"][1], aug.S_KEY: np.nan})
+    aug.impulsive(faded := {"X": without})
+    assert abs(faded["X"][0][:, S:]).max() < 0.01 * abs(before[:, S:]).max()
+
+
 def test_random_onset_keeps_the_label_on_the_onset():
     peak = np.zeros((3, 6000))
     peak[:, P] = 1

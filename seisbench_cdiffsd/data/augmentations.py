@@ -33,6 +33,8 @@ RISE, FALL = 0.1, 3.0
 GLITCHES, GLITCH_SIZE = 3, (1.0, 20.0)
 #: Lowest and highest corners in Hz of the high-pass and of the low-pass of other instruments.
 HIGHPASS, LOWPASS = (1.0, 4.0), (12.0, 45.0)
+#: Shortest and longest time in seconds in which P and S of impulsive earthquakes fade to a third.
+FADES = 0.05, 1.0
 
 
 class Unusable(Exception):
@@ -124,6 +126,18 @@ def mute_before_onset(state: State) -> None:
     rise = 1 - (metadata[P_KEY] - samples) / rate / RISE
     fall = (len(samples) - 1 - samples) / rate / FALL
     gain = np.sin(np.pi / 2 * np.clip(np.minimum(rise, fall), 0, 1)) ** 2
+    state["X"] = ((waveform * gain).astype(waveform.dtype), metadata)
+
+
+def impulsive(state: State) -> None:
+    """Let P and S fade fast, until little but a few cycles of each are left, as of icequakes and of rock near by."""
+    waveform, metadata = state["X"]
+    rate, p, s = metadata[RATE_KEY], metadata[P_KEY], metadata.get(S_KEY, np.nan)
+    fade, seconds = log_uniform(*FADES), np.arange(waveform.shape[-1]) / rate
+    gain = np.exp(-np.clip(seconds - p / rate, 0, None) / fade)
+    if not np.isnan(s):
+        late = seconds - s / rate
+        gain = np.maximum(gain, np.clip(1 + late / RISE, 0, 1) * np.exp(-np.clip(late, 0, None) / fade))
     state["X"] = ((waveform * gain).astype(waveform.dtype), metadata)
 
 

@@ -79,6 +79,7 @@ def training_pairs(
     pairs = [
         aug.name_trace,
         Sometimes(on.stretch, aug.Stretch(*on.stretch_range)),
+        Sometimes(on.impulsive, aug.impulsive),
         aug.RandomOnset(low, windowlen - high, windowlen, on.coda),
         *flip_and_rotate,
         aug.CoupleNoise(some_noise, snr, factor, on.noise_only, on.untouched),

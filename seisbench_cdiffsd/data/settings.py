@@ -90,6 +90,7 @@ class Augmentations(Settings):
 
     :param stretch: Share of earthquakes that are resampled, as if of another magnitude
     :param stretch_range: Smallest and largest factor
+    :param impulsive: Share of earthquakes of which little but the first cycles of P and S are left
     :param onset: Earliest P onset after the start of the window and latest before its end, in s; negative is outside
     :param coda: Share of earthquakes whose window starts in the coda, if that is clear
     :param rotate: Whether to rotate horizontal components by a random angle
@@ -108,6 +109,7 @@ class Augmentations(Settings):
 
     stretch: Share = 0.5
     stretch_range: Annotated[Range, Limits(0.05, 20)] = (0.75, 1.33)
+    impulsive: Share = 0.0
     onset: tuple[float, float] = (-6.0, 3.0)
     coda: Share = 0.5
     rotate: bool = True
