@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from baselines import PICKING
+from baselines import PICKING, NetworkDenoiser
 from continuous import NETWORKS, START, TOGETHER, denoised, inputs, minutes_of_noise, read_located, read_network
 from continuous import with_noise as noisy
 from networks import LEAST, above_chance, locate, most_probable, outcome, peaks, shifted, together
@@ -54,7 +54,10 @@ def picks_by_input(network, denoisers, picker):
 
 def picks_on(network, name, denoiser, picker):
     """All picks on one input; they are kept in a file, so that a run which was killed continues."""
-    made_by = fingerprint(denoiser.model) if hasattr(denoiser, "model") else ""
+    made_by = ""
+    if isinstance(denoiser, NetworkDenoiser):
+        options = (f" {option} {value}" for option, value in denoiser.arguments.items() if value)
+        made_by = fingerprint(denoiser.model) + "".join(options)
     about = json.dumps([LEAST, name, made_by, network.ids, network.first]).encode()
     path = PICKS / f"{hashlib.sha256(about + network.records.tobytes()).hexdigest()[:16]}.csv"
     if not path.is_file():
