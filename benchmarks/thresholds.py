@@ -1,7 +1,6 @@
 """How probable must picks of ``seisbench_cdiffsd.pick`` be, to be false so many times an hour? What do they find then?
 
-    python benchmarks/thresholds.py           # thresholds, and what they give on test
-    python benchmarks/thresholds.py choose    # recall on dev, by how much a probability on the raw record counts
+    python benchmarks/thresholds.py
 
 False picks are those on records reversed in time. Thresholds are those of the dev split, which no weights were trained
 on and no result is reported of: calm noise, and half as many minutes of earthquakes, which stand for bursts. What they
@@ -12,10 +11,7 @@ the lines for ``seisbench_cdiffsd/picking.py``, which hold for these weights.
 
 from __future__ import annotations
 
-import sys
 import tempfile
-from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 import conftest  # noqa: F401  where the weights of pickers are
@@ -34,18 +30,16 @@ from seisbench_cdiffsd.weights import DEFAULT
 
 #: False picks an hour, and the lowest threshold.
 RATES, LEAST = (1, 2, 5, 10), 0.01
-#: Powers of a probability on the raw record that were compared. The package takes the larger probability, power 1.
-EXPONENTS = (2.0, 1.5, 1.0, 0.7, 0.5, 0.3)
 #: Splits of datasets of noise to choose by, and to report.
 CHOOSE = {"calm": (("noise", "dev"), ("noise2", "dev")), "busy": (("events", "dev"), ("events2", "dev"))}
 REPORT = {"calm": (("noise", "test"), ("noise2", "test")), "busy": (("busy", "test"),)}
 OPTIONS = Options(limit=ALL, draws=4, picker=("PhaseNet", "EQTransformer"))
 
 
-def highest(rows: pd.DataFrame, column: str, exponent: float = 1.0) -> dict[str, np.ndarray]:
+def highest(rows: pd.DataFrame, column: str) -> dict[str, np.ndarray]:
     """The highest probability of a pick on each record: noisy, denoised, and of both together."""
     raw, denoised = (rows.loc[rows["denoiser"] == name, column].to_numpy() for name in ("noisy", PICKING))
-    return {"noisy": raw, "denoised": denoised, "together": np.maximum(raw**exponent, denoised)}
+    return {"noisy": raw, "denoised": denoised, "together": np.maximum(raw, denoised)}
 
 
 def least_of(probable: np.ndarray) -> list[float]:
@@ -56,10 +50,9 @@ def least_of(probable: np.ndarray) -> list[float]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    choosing = sys.argv[1:] == ["choose"]
     model, using = available({PICKING: denoisers(OPTIONS)[PICKING]}, {}), available(pickers(OPTIONS), {})
     noise = []
-    for parts in (CHOOSE,) if choosing else (CHOOSE, REPORT):
+    for parts in (CHOOSE, REPORT):
         stores = {}
         for kind, names in parts.items():
             sets = [(open_dataset(str(testdata.SHARED / "data" / name), False), split) for name, split in names]
@@ -72,18 +65,8 @@ def main() -> None:
         backward = np.concatenate([*places.values()])
         noise.append(evaluate_noise(records[backward], metadata.iloc[backward], model, using))
     with tempfile.TemporaryDirectory() as folder:
-        options = replace(OPTIONS, split="dev", draws=2) if choosing else OPTIONS
-        mixtures = testdata.load_data(options, Path(folder)).mixtures["paper"]
+        mixtures = testdata.load_data(OPTIONS, Path(folder)).mixtures["paper"]
     rows = evaluate(mixtures, model, using)
-    if choosing:
-        for picker, phase, exponent in product(using, "PS", EXPONENTS):
-            column = f"{picker}_{phase}_highest"
-            labelled = rows[rows[column.replace("highest", "label")]]
-            found, chosen = (highest(x, column, exponent) for x in (labelled, noise[0]))
-            for on in chosen if exponent == EXPONENTS[0] else ("together",):
-                recall = " ".join(f"{np.mean(found[on] >= value):.2f}" for value in least_of(chosen[on]))
-                print(f"{picker:13} {phase} {on:8} exponent {exponent:g}  found {recall}")
-        return
     size = [int(np.sum(x.loc[x["denoiser"] == "noisy", "hours"] * 60)) for x in noise]
     print(f"{size[0]} minutes of noise to choose by, {size[1]} and {len(mixtures.labels)} mixtures to report")
     lines = [f'CALIBRATED = ("{DEFAULT}, version {default_model().weights_version}", "{parameters(default_model())}")']

@@ -1,8 +1,15 @@
 """Small archives for tests, and what is made of them."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
 from datetime import date
 
 import numpy as np
+import psutil
 from obspy import Stream, Trace, UTCDateTime
 
 from seisbench_cdiffsd import CDiffSD, cli
@@ -18,7 +25,7 @@ BAND = {"freqmin": 0.2, "freqmax": 1.8, "corners": 4, "zerophase": True}
 ARGUMENTS = {"sampling_rate": 4, "in_samples": 400, "filter_args": ("bandpass",), "filter_kwargs": BAND}
 
 
-def record(station, days=3, components="ZNE", seed=0, start=START):
+def record(station, days=2, components="ZNE", seed=0, start=START):
     """Traces of a station; only some minutes around midnight, so that a day is denoised in no time."""
     generator = np.random.default_rng(seed)
     header = {"network": "XX", "station": station, "location": "00", "sampling_rate": 4}
@@ -83,3 +90,35 @@ def states(outcomes):
 def run(*args):
     """Exit status of ``cdiffsd archive``."""
     return cli.main(["archive", *map(str, args)])
+
+
+@contextmanager
+def started(*args):
+    """A process of ``cdiffsd``, as a user starts it, but in a group of its own, all of which receives Ctrl-C."""
+
+    def begin():
+        os.setpgrp()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # tests in the background may ignore it
+
+    command = [sys.executable, "-m", "seisbench_cdiffsd.cli", *map(str, args)]
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "preexec_fn": begin}
+    process = subprocess.Popen(command, **both, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def spawned(pid):
+    """The workers of a process."""
+    children = psutil.Process(pid).children(recursive=True)
+    return [child for child in children if "spawn_main" in str(child.as_dict(["cmdline"]))]
+
+
+def until(true, process=None, seconds=120):
+    """Wait for something, as long as the process lives."""
+    deadline = time.time() + seconds
+    while not (found := true()) and time.time() < deadline and (process is None or process.poll() is None):
+        time.sleep(0.02)
+    return found

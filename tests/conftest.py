@@ -16,22 +16,24 @@ import numpy as np
 import obspy
 import pytest
 import seisbench
-import seisbench.data as sbd
 import torch
+from written import written
 
 import seisbench_cdiffsd
 from seisbench_cdiffsd.files.jobs import Settings
 
 torch.set_num_threads(1)
 
+#: Folder with real data (``data``) and pickers (``seisbench_cache``): beside the checkout, or CDIFFSD_SHARED.
+SHARED = Path(os.environ.get("CDIFFSD_SHARED", Path(__file__).parents[2] / "shared"))
+
 
 @pytest.fixture(scope="session")
 def shared_data():
-    """Folder with real data (``data``) and pickers (``seisbench_cache``): beside the checkout, or CDIFFSD_SHARED."""
-    folder = Path(os.environ.get("CDIFFSD_SHARED", Path(__file__).parents[2] / "shared"))
-    if not (folder / "data").is_dir():
-        pytest.skip(f"needs the data sets in {folder}; set CDIFFSD_SHARED")
-    return folder
+    """The folder with real data and pickers."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"needs the data sets in {SHARED}; set CDIFFSD_SHARED")
+    return SHARED
 
 
 @pytest.fixture
@@ -85,14 +87,12 @@ def small_datasets(tmp_path_factory):
     folder = tmp_path_factory.mktemp("datasets")
     datasets = []
     for name, count, make in (("events", 12, earthquake), ("noise", 8, noise)):
-        (folder / name).mkdir()
-        with sbd.WaveformDataWriter(folder / name / "metadata.csv", folder / name / "waveforms.hdf5") as writer:
-            writer.data_format = {"dimension_order": "CW", "component_order": "ZNE", "sampling_rate": 100}
-            for number in range(count):
-                waveform, metadata = make(number)
-                split = "dev" if number % 4 == 0 else "train"
-                writer.add_trace({"trace_name": f"{name}{number}", "split": split, **metadata}, waveform)
-        datasets.append(sbd.WaveformDataset(folder / name, component_order="ZNE"))
+        records = []
+        for number in range(count):
+            waveform, metadata = make(number)
+            split = "dev" if number % 4 == 0 else "train"
+            records.append(({"trace_name": f"{name}{number}", "split": split, **metadata}, waveform))
+        datasets.append(written(folder / name, records))
     return datasets
 
 
@@ -106,7 +106,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def source(tmp_path):
-    """An archive with two stations of four days."""
+    """An archive with two stations of three days."""
     records = archives.record("AAA") + archives.record("BBB", seed=1, components="Z12")
     archives.store(tmp_path / "in", records)
     return tmp_path / "in"

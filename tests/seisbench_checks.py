@@ -1,7 +1,6 @@
 """More than SeisBench's tests ask of a model, beside ``examples/seisbench/test_cdiffsd.py``, in a SeisBench with it."""
 
 import asyncio
-import multiprocessing
 import os
 import pickle
 from copy import deepcopy
@@ -86,16 +85,6 @@ def test_copies(model):
     expected = data(model.annotate(stream()))
     for copy in (deepcopy(model), pickle.loads(pickle.dumps(model))):
         np.testing.assert_array_equal(data(copy.annotate(stream())), expected)
-
-
-def annotated(model):
-    torch.set_num_threads(1)
-    return data(model.annotate(stream()))
-
-
-def test_spawned_processes(model):
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        np.testing.assert_allclose(pool.apply(annotated, (model,)), data(model.annotate(stream())), atol=1e-5)
 
 
 def test_compile(model):

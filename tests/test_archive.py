@@ -7,19 +7,32 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import obspy
 import pytest
-from archives import FIRST, LAST, START, content, jobs_of, record, run, run_one, samples, states, store, work
+from archives import (
+    FIRST,
+    LAST,
+    START,
+    content,
+    jobs_of,
+    record,
+    run,
+    run_one,
+    samples,
+    spawned,
+    started,
+    states,
+    store,
+    until,
+    work,
+)
 from hypothesis import example, given
 from hypothesis import strategies as st
 from obspy import Trace
@@ -105,10 +118,10 @@ def test_days_are_found_where_they_belong_also_in_linked_folders(settings, sourc
     (source / "2020" / "XX" / "AAA" / "HHZ.D" / "notes.txt").write_text("hello")
     (source / "2020" / "XX" / "AAA" / "HHN.D" / "XX.BBB.00.HHN.D.2020.365").write_bytes(b"")
     days, strange = scan(settings, FIRST, LAST)
-    assert len(days) == 8 and all(len(day.channels) == 3 for day in days)
+    assert len(days) == 6 and all(len(day.channels) == 3 for day in days)
     assert days[0].name == "XX.AAA.00.HH.2020.365" and days[0].channels[2].path.name == "XX.AAA.00.HHZ.D.2020.365"
     assert [Path(x.name).name for x in strange] == ["XX.BBB.00.HHN.D.2020.365", "notes.txt"]
-    assert len(scan(settings, FIRST, FIRST)[0]) == 2 and len(scan(settings, FIRST, LAST, ["XX.A*.00.HHZ"])[0]) == 4
+    assert len(scan(settings, FIRST, FIRST)[0]) == 2 and len(scan(settings, FIRST, LAST, ["XX.A*.00.HHZ"])[0]) == 3
     assert scan(replace(settings, source=tmp_path / "linked"), FIRST, LAST)[0] == days
 
 
@@ -142,11 +155,11 @@ def test_a_rerun_does_only_what_is_missing(settings):
     expected = content(settings.out)
     assert states(work(settings)) == ["complete"]
     sorted(settings.out.rglob("*.D.2021.001"))[0].unlink()
-    assert sorted(o.state for o in work(settings)) == ["complete"] * 7 + ["done"]
+    assert sorted(o.state for o in work(settings)) == ["complete"] * 5 + ["done"]
     assert content(settings.out) == expected
     # a changed neighbour matters at midnight
     os.utime(day_file(settings.source), ns=(0, 0))
-    assert sorted(o.state for o in work(settings)) == ["complete"] * 6 + ["done"] * 2
+    assert sorted(o.state for o in work(settings)) == ["complete"] * 4 + ["done"] * 2
     assert samples(settings.out) == {k: v for k, v in expected.items() if ".D.20" in k}
 
 
@@ -187,7 +200,7 @@ def test_what_is_wrong_is_reported_again_and_the_rest_is_done(settings):
         assert re.search(rf"failed .*{foreign.name} .*contains XX.AAA.00.HHE", told)
         assert re.search(rf"failed .*{late.name} .*samples of other days", told)
         names = samples(settings.out)
-        assert len(names) == 24 - 4
+        assert len(names) == 18 - 4
         assert all(str(day_file(Path(), *x)) in names for x in (("E", day, "AAA"), ("2", day, "BBB")))
     assert str(nonsense.relative_to(settings.source)) in total(settings.out)["problems"]
     nonsense.write_bytes(whole)
@@ -201,14 +214,14 @@ def test_what_is_no_file_fails_alone_and_empty_files_take_no_time(command, one, 
     os.mkfifo(files[0])
     files[1].symlink_to("/dev/zero")
     files[2].mkdir()
-    for number in range(500):
+    for number in range(200):
         for component in "ZNE":
             empty = day_file(one, component, station=f"E{number}")
             empty.parent.mkdir(parents=True)
             empty.touch()
     before = time.process_time()
     status, printed = command()
-    assert status == 1 and printed.count("is empty (0 bytes)") == 1500 and time.process_time() - before < 5
+    assert status == 1 and printed.count("is empty (0 bytes)") == 600 and time.process_time() - before < 2
     assert printed.count("is a pipe or a device") == 2 and printed.count("is a folder") == 1
     assert len(samples(tmp_path / "out")) == 3
     log = tmp_path / "logs" / "2020" / "XX" / "AAA" / "LOG.D" / "XX.AAA.00.LOG.D.2020.365"
@@ -279,7 +292,7 @@ def scaled(root, factor, components="ZNE"):
     return root
 
 
-@pytest.mark.parametrize(("factor", "failing"), [(1e-9, 2), (1e7, 2), (0, 0)])
+@pytest.mark.parametrize(("factor", "failing"), [(1e7, 2), (0, 0)])
 def test_one_channel_that_does_not_fit_fails_alone_and_zeros_are_no_loss(command, tmp_path, factor, failing):
     units = scaled(tmp_path / "units", factor, "Z")
     for _ in range(2):
@@ -503,7 +516,7 @@ def test_a_reader_that_fails_takes_no_other_file_down(settings, monkeypatch):
     monkeypatch.setattr(sds, "index", failing)
     (failed,) = [x for x in work(settings) if x.state == "failed"]
     assert failed.name == str(bad.relative_to(settings.source)) and "27880" in failed.reason
-    assert len(samples(settings.out)) == 24 - 1
+    assert len(samples(settings.out)) == 18 - 1
 
 
 # -- faults
@@ -521,9 +534,9 @@ def test_a_disk_that_is_full_of_noise_leaves_the_signal_and_is_named(settings, m
     with monkeypatch.context() as patch:
         patch.setattr(writing.MseedWriter, "write", full)
         outcomes = work(settings)
-    assert status(outcomes) == 1 and len(samples(settings.out)) == 24 and not samples(noise)
+    assert status(outcomes) == 1 and len(samples(settings.out)) == 18 and not samples(noise)
     assert all(str(noise) in x.reason and "No space" in x.reason for x in outcomes if x.reason)
-    assert states(work(settings)) == ["done"] and len(samples(noise)) == 24
+    assert states(work(settings)) == ["done"] and len(samples(noise)) == 18
 
 
 def test_a_folder_that_is_removed_during_a_run_is_told(command, source, tmp_path, monkeypatch):
@@ -547,11 +560,11 @@ def test_a_folder_that_is_removed_during_a_run_is_told(command, source, tmp_path
 def test_the_command_in_shards(command, source, tmp_path):
     span = {"source": source, "days": (FIRST, LAST)}
     # the last part has no jobs
-    for shard, said in (("1/2", "4 done"), ("2/2", "4 done"), ("9/9", "nothing to do")):
+    for shard, said in (("1/2", "3 done"), ("2/2", "3 done"), ("9/9", "nothing to do")):
         status, printed = command("--shard", shard, **span)
         assert status == 0 and said in printed
         assert (tmp_path / "out" / f"manifest.{shard.replace('/', '-of-')}.json").is_file()
-    assert "8 complete already" in command(**span)[1] and not total(tmp_path / "out")["missing"]
+    assert "6 complete already" in command(**span)[1] and not total(tmp_path / "out")["missing"]
 
 
 def test_mistakes_are_one_line(command, one, tmp_path):
@@ -581,7 +594,7 @@ def test_where_nothing_is_found_the_mistake_is_named(command, source, tmp_path):
         (tmp_path / "odd", DAYS, "*", elsewhere),
         (source, DAYS, "HH?", "matches HH?: patterns are NET.STA.LOC.CHA, such as XX.AAA.00.HHE"),
         (source, ("2030-01-01", "2030-01-02"), "*", "from 2030-01-01 to 2030-01-02: its years are 2020, 2021."),
-        (source, ("2021-06-01", "2021-06-02"), "*.HHZ", "it has days from 2021-01-01 to 2021-01-02."),
+        (source, ("2021-06-01", "2021-06-02"), "*.HHZ", "it has days from 2021-01-01 to 2021-01-01."),
     ):
         status, printed = command("--select", select, source=root, days=days)
         assert status == 2 and message in printed and printed.count("\n") == 1
@@ -607,61 +620,18 @@ def test_a_scheduler_that_is_not_there_is_one_line(command):
     assert "Cannot reach the scheduler tls://localhost:1: TLS" in printed
 
 
-def spawned(process):
-    """Processes of workers."""
-    return [child for child in process.children(recursive=True) if "spawn_main" in str(child.as_dict(["cmdline"]))]
-
-
-def test_killed_workers_cost_nothing_but_time(settings):
+def test_an_interrupt_while_workers_start_is_one_line(settings, weights):
     pytest.importorskip("distributed")
-    psutil = pytest.importorskip("psutil")
-    work(settings)
-    other, told = replace(settings, out=settings.out.with_name("other")), []
-    results = workers.run_dask(jobs_of(other), other, workers=1, report=told.append)
-    outcomes = next(results)
-    for child in spawned(psutil.Process()):
-        child.kill()
-    outcomes += [outcome for result in results for outcome in result]
-    assert [x.state for x in outcomes] == 8 * ["done"] and bool(told) == bool(find_spec("bokeh"))
-    assert samples(other.out) == samples(settings.out) and not list(other.out.rglob("*.part*"))
-
-
-@pytest.fixture
-def started(settings, weights):
-    """A run with a worker, as a user starts it, but in a group of its own, all of which receives Ctrl-C."""
-    pytest.importorskip("distributed")
-    pytest.importorskip("psutil")
-    command = [sys.executable, "-m", "seisbench_cdiffsd.cli", "archive", settings.source, settings.out]
-    command += ["--start", FIRST, "--end", LAST, "--weights", weights, "--steps", 1, "--workers", 1]
-    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests in the background may ignore it
-    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        list(map(str, command)), **both, env=environment, start_new_session=True, preexec_fn=listening
-    )
-    yield process
-    process.kill()
-    process.wait()
-
-
-def until(true, process, seconds=120):
-    deadline = time.time() + seconds
-    while not (found := true()) and time.time() < deadline and process.poll() is None:
-        time.sleep(0.02)
-    return found
-
-
-def test_an_interrupt_while_workers_start_is_one_line(started):
-    import psutil
-
-    starting = until(lambda: spawned(psutil.Process(started.pid)), started)
-    time.sleep(0.5)
-    for child in starting:  # first, otherwise the main process may end before their traceback
-        child.send_signal(signal.SIGINT)
-    time.sleep(0.5)
-    os.killpg(started.pid, signal.SIGINT)
-    printed, _ = started.communicate(timeout=60)
-    assert started.returncode == 130
+    command = ["archive", settings.source, settings.out, "--start", FIRST, "--end", LAST, "--weights", weights]
+    with started(*command, "--workers", 1) as process:
+        starting = until(lambda: spawned(process.pid), process)
+        time.sleep(0.5)
+        for child in starting:  # first, otherwise the main process may end before their traceback
+            child.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        os.killpg(process.pid, signal.SIGINT)
+        printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
     # fast workers may have started by then, and their address has been told
     lines = [line for line in printed.splitlines() if not line.startswith("Dashboard: ")]
     assert lines == ["cdiffsd: interrupted; the same command continues with what is missing."]
@@ -693,20 +663,6 @@ def test_damage_and_loss_in_mid_run_are_repaired_by_the_next(settings):
     for path, data in whole.items():
         path.write_bytes(data)
     assert "failed" not in states(work(other)) and samples(other.out) == expected
-
-
-def test_a_killed_scheduler_costs_nothing_but_time(settings, started):
-    import psutil
-
-    children = until(lambda: psutil.Process(started.pid).children(recursive=True), started)
-    until(lambda: samples(settings.out), started)
-    started.kill()
-    started.communicate(timeout=60)
-    psutil.wait_procs(children, timeout=60)
-    assert states(work(settings)) in (["done"], ["complete", "done"])
-    other = replace(settings, out=settings.out.with_name("other"))
-    work(other)
-    assert samples(settings.out) == samples(other.out) and not list(settings.out.rglob("*.part*"))
 
 
 def test_rounding_that_leaves_zeros_fails_and_losses_are_reported(command, tmp_path):

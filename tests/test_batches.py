@@ -88,9 +88,9 @@ def test_validation_draws_its_noise_as_the_training_does(small_datasets, tmp_pat
     noise = written(tmp_path / "noise", zip(rows, waveforms, strict=True))
     swapped = changeable(small_datasets[0])
     swapped.metadata["split"] = swapped.metadata["split"].map({"train": "dev", "dev": "train"})  # more to validate on
-    data = load(chosen(swapped) * 20, chosen(noise), balance=balance, validation_events=200)
+    data = load(chosen(swapped) * 10, chosen(noise), balance=balance, validation_events=100)
     rare = ~data.validation.noise[:, 2].any(axis=1)
-    assert len(rare) > 700 and rare.mean() == pytest.approx(1 / (1 + 5**0.5) if balance else 1 / 6, abs=0.06)
+    assert len(rare) > 350 and rare.mean() == pytest.approx(1 / (1 + 5**0.5) if balance else 1 / 6, abs=0.06)
 
 
 def test_noise_that_overlaps_an_earthquake_of_another_split_is_left_out(small_datasets):
@@ -155,7 +155,7 @@ def test_what_is_used_and_left_out_is_told(data):
     assert held.startswith("earthquakes, dev: 3 of 3")
 
 
-@pytest.mark.parametrize("order", ["XYZ", "ZRT", "123", "12", "Z"])
+@pytest.mark.parametrize("order", ["ZRT", "123", "Z"])
 def test_records_without_all_components_are_named_or_left_out_but_never_filled_with_zeros(parts, tmp_path, order):
     random = np.random.default_rng(0)
     odd = written(tmp_path / "odd", [({"trace_name": "odd"}, random.normal(size=(len(order), 6000)))], order)

@@ -86,7 +86,6 @@ OPTIONS = [
     ([], {}),
     (["--dry", "0.5"], {"dry": 0.5}),
     (["--purpose", "waveforms", "--steps", "1"], {"purpose": "waveforms", "steps": 1}),
-    (["--steps", "4"], {"steps": 4}),
 ]
 
 
@@ -332,11 +331,11 @@ def test_wrong_arguments_are_one_line(args, message, capsys):
     assert info.value.code == 2 and message in one_line(capsys)
 
 
-@pytest.mark.parametrize("args", [["denoise", "--help"], ["archive", "--help"], ["denoise", "--loud"]])
-def test_help_and_typing_errors_import_nothing_that_computes(args):
+def test_help_and_typing_errors_import_nothing_that_computes():
     code = (
         "import sys\nfrom seisbench_cdiffsd import cli\n"
-        f"try:\n    cli.main({args})\nexcept SystemExit:\n    pass\n"
+        "for args in (['denoise', '--help'], ['archive', '--help'], ['denoise', '--loud']):\n"
+        "    try:\n        cli.main(args)\n    except SystemExit:\n        pass\n"
         "assert not {'torch', 'seisbench', 'obspy', 'numpy'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

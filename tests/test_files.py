@@ -2,12 +2,9 @@
 
 import io
 import json
-import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import tracemalloc
 from contextlib import contextmanager
@@ -18,7 +15,7 @@ import numpy as np
 import obspy
 import pytest
 import seisbench.models as sbm
-from archives import states
+from archives import started, states, until
 from conftest import randomised
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -398,14 +395,11 @@ def test_a_killed_run_continues(small, run, tmp_path):
     small.save(tmp_path / "model")
     options = {"steps": 1, "dry": 0.1}
     run(*inputs, out=tmp_path / "one", options=options)
-    command = [sys.executable, "-m", "seisbench_cdiffsd.cli", "denoise", *inputs, "--weights", tmp_path / "model"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
-    process = subprocess.Popen([*map(str, command), "--out", str(tmp_path / "two")], **quiet)
-    deadline = time.time() + 60
-    while not list((tmp_path / "two").glob("*S1*.mseed")) and time.time() < deadline and process.poll() is None:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    command = ["denoise", *inputs, "--weights", tmp_path / "model", "--out", tmp_path / "two"]
+    with started(*command) as process:
+        until(lambda: [*(tmp_path / "two").glob("*S1*.mseed")], process)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
     complete = {name: data for name, data in content(tmp_path / "two").items() if not name.startswith(".")}
     expected = content(tmp_path / "one")
     assert 0 < len(complete) < 4 and all(expected[name] == data for name, data in complete.items())
@@ -461,10 +455,10 @@ def test_nothing_of_a_former_input_or_of_former_options_stays_beside_what_replac
     assert made == ["denoised.mseed", "noise.mseed", "picks.csv", "picks.xml", "png"] and not said
     before = (out / f"{STEM}.denoised.mseed").read_bytes()
     (out / f"{STEM}.mine").touch()
-    made, (_, said) = done(stream(seconds=7200))
+    made, (_, said) = done(stream(seconds=120))
     assert made == ["denoised.mseed", "mine"] and (out / f"{STEM}.denoised.mseed").read_bytes() != before
     assert said.startswith(f"{STEM}.noise.mseed, {STEM}.picks.csv, {STEM}.picks.xml, {STEM}.png, which is no longer")
-    made, (said,) = done(stream(seconds=7200), options={"steps": 2})
+    made, (said,) = done(stream(seconds=120), options={"steps": 2})
     assert made == ["denoised.mseed", "mine"] and "replaces" in said
 
 
@@ -556,8 +550,9 @@ def test_records_without_picks_get_an_empty_table_and_the_next_one_is_done(run, 
     assert [len(obspy.read_events(str(path))[0].picks) for path in catalogs] == [0, 0]
 
 
-def test_records_are_done_again_when_there_is_a_picker_at_last(run, tmp_path):
-    long = stream(seconds=3700, rate=4, components="Z", station="LONG")
+def test_records_are_done_again_when_there_is_a_picker_at_last(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "SHORT", 100.0)
+    long = stream(seconds=200, rate=4, components="Z", station="LONG")
     inputs = [write(tmp_path / name, data) for name, data in (("a", stream(seconds=60)), ("b", long))]
 
     def found(**kwargs):

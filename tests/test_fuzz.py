@@ -1,4 +1,4 @@
-"""Three hundred damaged files of each kind are read, or refused in one line, in bounded time and memory."""
+"""Damaged files of each kind are read, or refused in one line, in bounded time and memory."""
 
 import io
 import json
@@ -109,7 +109,7 @@ def read_all(path):
 @pytest.mark.parametrize("kind", ["STEIM2", "INT32", "FLOAT32"])
 def test_miniseed(tmp_path, kind):
     content, record = miniseed(kind)
-    survives(read_all, tmp_path / "a", content, range(100), ReadError, fields=HEADER, record=record)
+    survives(read_all, tmp_path / "a", content, range(60), ReadError, fields=HEADER, record=record)
 
 
 @pytest.mark.parametrize("form", ["SAC", "WAV", "SLIST", "SEGY", "SU", "GSE2"])
@@ -119,7 +119,7 @@ def test_other_formats(tmp_path, form):
         {"station": "STA", "sampling_rate": 100},
     )
     data.write(str(tmp_path / "a"), format=form)
-    survives(read_all, tmp_path / "b", (tmp_path / "a").read_bytes(), range(100), ReadError, fields=((0, 300),))
+    survives(read_all, tmp_path / "b", (tmp_path / "a").read_bytes(), range(60), ReadError, fields=((0, 300),))
 
 
 def test_json_of_weights(tmp_path):
@@ -146,7 +146,7 @@ def test_ledgers(weights, tmp_path, capsys):
         return [ledger.is_there(made, known) for kind in files for known in kind.values()]
 
     survives(read, tmp_path / "entry", whole, range(300), ())
-    for content in [*(damaged(whole, seed) for seed in range(20)), b"[" * 10**5, b'{"files":' * 10**5]:
+    for content in [*(damaged(whole, seed) for seed in range(8)), b"[" * 10**5, b'{"files":' * 10**5]:
         path.write_bytes(content)
         assert main(command) == 0
         assert "Traceback" not in "".join(capsys.readouterr())

@@ -21,7 +21,7 @@ WINDOW = 6.0
 #: How far the surroundings of a sample reach, in seconds.
 REACH = margin(CDiffSD(in_samples=int(WINDOW * 100)))
 
-settings.register_profile("odd", max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+settings.register_profile("odd", max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 RATES = [20, 40, 50, 62.5, 80, 99.999, 100, 100, 100, 120, 200, 250, 500]
 
 
@@ -250,15 +250,3 @@ def test_one_sample_or_none(small, samples):
 def test_what_is_not_a_stream_is_refused_with_a_hint(small, data):
     with pytest.raises(TypeError, match=rf"not {type(data).__name__}: obspy.read"):
         small.denoise(data)
-
-
-def test_half_a_day():
-    """12 hours of one component at 100 Hz; the middle of it is what an hour alone would have given."""
-    model = randomised(CDiffSD(default_args={"steps": 1, "overlap": 0.1}))
-    data = np.random.default_rng(0).standard_normal(12 * 360_000, dtype=np.float32)
-    day = Stream([Trace(data, {"channel": "HHZ", "sampling_rate": 100.0, "starttime": START})])
-    (out,) = model.denoise(day)
-    assert out.stats.npts == len(data) and out.stats.starttime == START and np.isfinite(out.data).all()
-    (hour,) = model.denoise(day.slice(START + 6 * 3600, START + 7 * 3600))
-    inner = [x.slice(START + 6.1 * 3600, START + 6.9 * 3600).data for x in (out, hour)]
-    np.testing.assert_allclose(*inner, atol=1e-4)

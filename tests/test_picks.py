@@ -4,20 +4,20 @@ import csv
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import obspy
 import pandas as pd
+import psutil
 import pytest
 import seisbench
 import seisbench.models as sbm
 import torch
-from archives import FIRST, START, content, jobs_of, record, samples, store
+from archives import FIRST, START, content, jobs_of, record, samples, spawned, started, store, until
 from archives import run as archive
 from obspy.io.quakeml.core import _validate
 from test_picking import PeakPicker
@@ -100,33 +100,46 @@ def test_an_archive_is_picked_as_its_denoised_records_are_written(command, sourc
     assert len(fewer) < len(table) and fewer[["raw", "denoised"]].max(axis=1).min() >= 0.6
 
 
-def test_a_killed_run_continues_to_the_same_lists_to_the_byte(command, tmp_path, capsys):
+def test_kills_of_the_run_and_of_its_workers_cost_nothing_but_time(command, tmp_path, capsys):
+    pytest.importorskip("distributed", reason="needs the extra archive")
+
+    def run(name, *args, **how):
+        return command(*args, "--waveforms", tmp_path / name / "waveforms", out=tmp_path / name / "out", **how)
+
+    def lists(name):
+        return [*(tmp_path / name / "out").rglob("XX.*.csv")]
+
+    assert run("whole") == 0
+    with run("killed", "--workers", 1, run=lambda args: started(*args)) as process:
+        assert until(lambda: lists("killed"), process)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL and not (tmp_path / "killed" / "out" / "picks.csv").exists()
+        psutil.wait_procs(children, timeout=60)
+    before, killed = len(lists("killed")), []
+
+    def kill():
+        until(lambda: len(lists("killed")) > before)
+        killed.extend(spawned(os.getpid()))
+        for worker in killed:
+            worker.kill()
+
+    capsys.readouterr()
+    with ThreadPoolExecutor(1) as beside:
+        beside.submit(kill)
+        assert run("killed", "--workers", 1) == 0
+    printed = "".join(capsys.readouterr())
+    assert killed and f"{before} complete already" in printed and f"{4 - before} done" in printed
+    assert ("Dashboard: " in printed) == bool(find_spec("bokeh"))
+    assert content(tmp_path / "killed") == content(tmp_path / "whole")
+
+
+def test_shards_have_all_picks_between_them(command, tmp_path):
     assert command() == 0
-    expected = {x: y for x, y in content(tmp_path / "out").items() if not x.startswith(".")}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": os.environ | {"OMP_NUM_THREADS": "1"}}
-    other = tmp_path / "other"
-    process = command(
-        out=other, run=lambda args: subprocess.Popen([sys.executable, "-m", "seisbench_cdiffsd.cli", *args], **quiet)
-    )
-    deadline = time.time() + 60
-    while len(list(other.rglob("*.csv"))) < 3 and time.time() < deadline and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL and not (other / "picks.csv").exists()
-    assert command(out=other) == 0 and "complete already" in capsys.readouterr().out
-    assert {x: y for x, y in content(other).items() if not x.startswith(".")} == expected
     for i in (1, 2):
         assert command("--shard", f"{i}/2") == 0
-    parts = (tmp_path / "out" / f"picks.{i}-of-2.csv" for i in (1, 2))
-    rows = [row for path in parts for row in path.read_bytes().splitlines()[1:]]
-    assert sorted(rows) == sorted(expected["picks.csv"].splitlines()[1:])
-
-
-def test_dask_workers_write_the_same_lists(command, tmp_path):
-    pytest.importorskip("distributed", reason="needs the extra archive")
-    for workers in (0, 2):
-        assert command("--workers", workers, "--select", "XX.AAA.*", out=tmp_path / f"{workers}") == 0
-    assert content(tmp_path / "0") == content(tmp_path / "2")
+    rows = [row for i in (1, 2) for row in (tmp_path / "out" / f"picks.{i}-of-2.csv").read_bytes().splitlines()[1:]]
+    assert sorted(rows) == sorted((tmp_path / "out" / "picks.csv").read_bytes().splitlines()[1:])
 
 
 def test_files_are_picked_and_every_list_has_every_pick(picker, weights, tmp_path, capsys):
@@ -134,7 +147,7 @@ def test_files_are_picked_and_every_list_has_every_pick(picker, weights, tmp_pat
     data.select(station="B.B")[0].data[1000:] = 0
     data.write(str(tmp_path / "in.mseed"), format="MSEED")
     out = tmp_path / "out"
-    given = ["pick", tmp_path / "in.mseed", "--out", out, "--model", weights, *picker, "--figures"]
+    given = ["pick", tmp_path / "in.mseed", "--out", out, "--model", weights, *picker, "--threshold", 0.7, "--figures"]
     given += ["--figure", *((START + 86400 + x).strftime("%Y-%m-%dT%H:%M:%S") for x in (-60, 60))]
     assert cli.main([str(x) for x in given]) == 0, capsys.readouterr()
     rows = list(csv.DictReader((out / "picks.csv").open()))

@@ -81,7 +81,7 @@ def remote(tmp_path, monkeypatch):
 
 def save(folder, name="some", version="1", seed=0, **kwargs):
     folder.mkdir(parents=True, exist_ok=True)
-    model = randomised(CDiffSD(network="published", **kwargs), seed)
+    model = randomised(CDiffSD(**kwargs), seed)
     model.save(folder / name, weights_docstring=f"{name} {version}", version_str=version)
     return model
 

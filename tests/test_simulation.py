@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from seisbench_cdiffsd.data.simulation import BLAST, Event, distance_of, simulate, times
 
 
-def records(event, rate=100, count=40):
+def records(event, rate=100, count=24):
     return [simulate(np.random.default_rng((7, k)), event, rate, 0, 50)[0] for k in range(count)]
 
 

@@ -87,10 +87,10 @@ def test_a_finished_training_is_neither_repeated_nor_mixed_with_others(finished,
 
 
 def test_training_learns(small_datasets, tmp_path):
-    settings = config(steps=30, validate_every=15, warmup=10, batch_size=4, averaging=0.9, window=600)
+    settings = config(steps=20, validate_every=10, warmup=5, batch_size=4, averaging=0.9, window=600)
     trainer.fit(*small_datasets, tmp_path, settings)
     log = pd.read_csv(tmp_path / "log.csv")
-    assert log["sdr_1"].iloc[-1] > log["sdr_1"].iloc[0] > 0 and log["loss"].iloc[-1] < log["loss"].iloc[0]
+    assert log["sdr_1"].iloc[-1] > max(log["sdr_1"].iloc[0], 0) and log["loss"].iloc[-1] < log["loss"].iloc[0]
 
 
 def test_unsuitable_weights_are_reported_before_data_are_read(small_datasets, tmp_path):
@@ -103,11 +103,11 @@ def test_unsuitable_weights_are_reported_before_data_are_read(small_datasets, tm
 
 
 def test_a_training_stops_when_nothing_gets_better(small_datasets, tmp_path):
-    tiny = {"steps": 9, "validate_every": 1, "patience": 2, "learning_rate": 1e-30, "kernel_rate": 1e-30}
+    tiny = {"steps": 9, "validate_every": 1, "patience": 1, "window": 500, "learning_rate": 1e-30, "kernel_rate": 1e-30}
     settings = read_config("published", **{**SHORT, **tiny})  # which can be trained, too
     for _ in range(2):
         model = trainer.fit(*small_datasets, tmp_path, settings)
-        assert len(losses(tmp_path)) == 3
+        assert len(losses(tmp_path)) == 2
     assert model.get_model_args()["schedule"] == settings.schedule != "straight"
 
 
