@@ -1,8 +1,6 @@
-"""Archives: what does a second worker bring, what does a year cost? What do picks cost, and do they survive kills?
+"""Archives: what does a second worker bring? What do picks cost, and do they survive kills?
 
     python benchmarks/archive.py scaling     # the same archive by one and by two workers
-    python benchmarks/archive.py memory      # the largest memory for one and for several days of a station
-    python benchmarks/archive.py cost        # what a year of 100 stations costs, from what was measured
     python benchmarks/archive.py picks       # what picks of a station-day cost, beside denoising and picking it
     python benchmarks/archive.py month --stations 5 --days 30     # picks, killed three times: the same lists?
 
@@ -87,11 +85,6 @@ def scaling(args: argparse.Namespace, folder: Path) -> dict:
     return {"station-days": args.stations * args.days, "hours in each": hours, "workers": rows, "two over one": speed}
 
 
-def measure(args: argparse.Namespace, folder: Path, days: int) -> dict[str, float]:
-    """Seconds and largest memory of a process that denoises some days of a station."""
-    return spent(command(args, folder / "in", folder / f"out{days}", days, 0))
-
-
 def spent(parts: list[str]) -> dict[str, float]:
     """Seconds, those of the processor, and the largest memory of a process."""
     started = time.time()
@@ -100,25 +93,6 @@ def spent(parts: list[str]) -> dict[str, float]:
     used = round(usage.ru_utime + usage.ru_stime, 1)
     memory = round(usage.ru_maxrss / 1024)
     return {"seconds": round(time.time() - started, 1), "processor seconds": used, "MiB at most": memory}
-
-
-def memory(args: argparse.Namespace, folder: Path) -> dict:
-    """One, and some, days of a station."""
-    make_archive(folder / "in", 1, args.days, minutes=720)
-    return {"days": {days: measure(args, folder, days) for days in (1, args.days)}}
-
-
-def cost(args: argparse.Namespace, folder: Path) -> dict:
-    """One whole station-day, measured, and a year of 100 stations, predicted from it."""
-    make_archive(folder / "in", 1, 1, minutes=720)
-    seconds, days = measure(args, folder, 1)["seconds"], 365 * 100
-    before, after = (sum(path.stat().st_size for path in day_files(folder / name)) for name in ("in", "out1"))
-    hours = days * seconds / 3600
-    year = {"station-days": days, "core-hours": hours, "days on 64 cores": hours / 24 / 64}
-    return {
-        "measured": {"seconds of a station-day on one core": seconds, "bytes in": before, "bytes out": after},
-        "predicted for a year of 100 stations": {**year, "terabytes out": days * after / 1e12},
-    }
 
 
 DENOISE_AND_PICK = """
@@ -164,8 +138,8 @@ def month(args: argparse.Namespace, folder: Path) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=["scaling", "memory", "cost", "picks", "month"])
-    # minutes are those on each side of midnight of scaling, picks and month
+    parser.add_argument("name", choices=["scaling", "picks", "month"])
+    # minutes are those on each side of midnight
     numbers = {"steps": 2, "stations": 8, "days": 3, "minutes": 30.0}
     for name, default in {"weights": "base", **numbers}.items():
         parser.add_argument(f"--{name}", type=type(default), default=default, help="(%(default)s)")
