@@ -4,6 +4,7 @@ import asyncio
 import os
 import pickle
 from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import seisbench.models as sbm
 import test_cdiffsd
 import torch
 from seisbench.models import CDiffSD, DASWaveformModelWrapper, WaveformModel
+from sphinx.cmd.build import build_main
 from test_cdiffsd import START, data, stream
 
 model = test_cdiffsd.model
@@ -108,3 +110,8 @@ def test_weights_need_the_release_that_has_the_class(monkeypatch):
         CDiffSD.load(path, version_str="1")
     monkeypatch.setattr(seisbench, "__version__", "0.13.0")
     assert CDiffSD.load(path, version_str="1").weights_version == "1"
+
+
+def test_the_documentation_is_made_without_a_warning():
+    source = Path(os.environ["CDIFFSD_WEIGHTS"]).parents[1] / "docs"
+    assert build_main(["-q", "-W", str(source), str(source.with_name("html"))]) == 0

@@ -12,17 +12,12 @@ SOURCES = sorted([*ROOT.glob("seisbench_cdiffsd/**/*.py"), *ROOT.glob("seisbench
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_in_documents_work(path):
-    for module, names in re.findall(
-        r"^from (seisbench_cdiffsd\S*) import (.+)$", path.read_text("utf-8"), re.MULTILINE
-    ):
+def test_imports_and_links_of_documents_lead_somewhere(path):
+    text = path.read_text("utf-8")
+    for module, names in re.findall(r"^from (seisbench_cdiffsd\S*) import (.+)$", text, re.MULTILINE):
         found = importlib.import_module(module)
         assert all(hasattr(found, name.strip()) for name in names.split(","))
-
-
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_in_documents_lead_somewhere(path):
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", path.read_text("utf-8")):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", text):
         assert (path.parent / target).exists(), target
 
 

@@ -66,28 +66,24 @@ def copy(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def with_the_model(copy):
-    """The environment of a Python that has a SeisBench with the model."""
-    paths = {"PYTHONPATH": os.pathsep.join([str(copy), str(PACKAGE.parent)]), "CDIFFSD_WEIGHTS": copy / "weights/base"}
-    return {**os.environ, **paths, "OMP_NUM_THREADS": "1"}
-
-
-def test_the_model_passes_what_seisbench_asks_of_its_models(copy, with_the_model):
-    shutil.copy(CHECKS, copy / "tests" / "models")
-    names = ["test_cdiffsd.py", CHECKS.name]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore", *names]
-    told = call(*command, cwd=copy / "tests" / "models", env=with_the_model)
-    count = sum(path.read_text().count("\ndef test_") for path in (CHECKS, CONTRIBUTION / "test_cdiffsd.py"))
-    assert int(re.search(r"(\d+) passed", told)[1]) >= count
-
-
-def test_the_documentation_of_the_model_has_no_errors(copy, with_the_model):
-    pytest.importorskip("sphinx")
+def checked(copy):
+    """What the checks say in the copy, one of which makes the documentation of the model, as HTML."""
     table, page = ((copy / name).read_text() for name in (make_patch.TABLE, make_patch.PAGE))
-    source = copy / "docs"
-    (source / "index.rst").write_text(f"Models\n======\n\n{table}\n{page[page.index('CDiffSD') :]}")
-    (source / "conf.py").write_text(CONF)
-    call(sys.executable, "-m", "sphinx", "-q", "-W", source, copy / "html", env=with_the_model)
+    (copy / "docs" / "index.rst").write_text(f"Models\n======\n\n{table}\n{page[page.index('CDiffSD') :]}")
+    (copy / "docs" / "conf.py").write_text(CONF)
+    shutil.copy(CHECKS, copy / "tests" / "models")
+    paths = {"PYTHONPATH": os.pathsep.join([str(copy), str(PACKAGE.parent)]), "CDIFFSD_WEIGHTS": copy / "weights/base"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore"]
+    options = {"cwd": copy / "tests" / "models", "env": {**os.environ, **paths, "OMP_NUM_THREADS": "1"}}
+    return call(*command, "test_cdiffsd.py", CHECKS.name, **options)
+
+
+def test_the_model_passes_what_seisbench_asks_of_its_models(checked):
+    count = sum(path.read_text().count("\ndef test_") for path in (CHECKS, CONTRIBUTION / "test_cdiffsd.py"))
+    assert int(re.search(r"(\d+) passed", checked)[1]) >= count
+
+
+def test_the_documentation_of_the_model_has_no_errors(copy, checked):
     page = (copy / "html" / "index.html").read_text()
     assert "Evaluations of the network" in page and page.count("models.cdiffsd.CDiffSD") > 1
 
