@@ -245,35 +245,28 @@ def _scores(name: str, picks: pd.DataFrame, ladder: pd.DataFrame, labels: pd.Dat
     records, columns = np.arange(len(labels)), {}
     for phase in "PS":
         times = labels[f"{phase.lower()}_sample"].to_numpy(dtype=float) / SAMPLING_RATE
-        wanted = pd.DataFrame({"record": records, "phase": phase, "time": times}).dropna()
-        matched = match_labels(picks, wanted, max(TOLERANCES)).set_index("record")["residual"]
         counts = picks[picks["phase"] == phase].groupby("record").size()
-        columns[f"{name}_{phase}_residual"] = matched.reindex(records).to_numpy(dtype=float)
+        columns[f"{name}_{phase}_residual"] = residuals(picks, phase, times)
         columns[f"{name}_{phase}_label"] = np.isfinite(times)
         columns[f"{name}_{phase}_picks"] = counts.reindex(records, fill_value=0).to_numpy()
         columns[f"{name}_{phase}_highest"] = best_probability(ladder, phase, len(records), times)
     return columns
 
 
-def match_labels(picks: pd.DataFrame, labels: pd.DataFrame, tolerance: float) -> pd.DataFrame:
+def residuals(picks: pd.DataFrame, phase: str, times: Floats) -> Floats:
     """
-    Each label with the pick that was matched to it: same record, same phase, at most one pick for one label.
+    Seconds from the label of each record to the nearest pick of its phase, (record,): NaN where there is none within
+    half a second, itself included (to a microsecond).
 
-    :param picks: Picks
-    :param labels: Columns ``record``, ``phase`` and ``time``, with the time origin of the picks
-    :param tolerance: Largest absolute residual in seconds
-    :return: `labels` with the columns ``residual`` (pick - label in seconds) and ``probability``, NaN where missed
+    :param picks: Picks of records 0, 1 ...
+    :param times: Time of the label of each record, NaN without one
     """
-    residual, probability = np.full((2, len(labels)), np.nan)
-    groups = picks.groupby(["record", "phase"]).indices
-    for key, rows in labels.groupby(["record", "phase"]).indices.items():
-        near, wanted = picks.iloc[groups.get(key, [])], labels.iloc[rows]
-        origin = wanted["time"].iloc[0]
-        pick_times, label_times = (np.array(times - origin, dtype=float) for times in (near["time"], wanted["time"]))
-        i, j = match_picks(pick_times, label_times, tolerance)
-        residual[rows[j]] = pick_times[i] - label_times[j]
-        probability[rows[j]] = near["probability"].to_numpy()[i]
-    return labels.assign(residual=residual, probability=probability)
+    own = picks[picks["phase"] == phase]
+    record = own["record"].to_numpy(int)
+    distance = pd.Series(own["time"].to_numpy(float) - times[record], record)
+    near = distance[distance.abs() <= max(TOLERANCES) + 1e-6]
+    near = near.iloc[near.abs().argsort()]
+    return near[~near.index.duplicated()].reindex(range(len(times))).to_numpy(float)
 
 
 def match_picks(picks: Floats, labels: Floats, tolerance: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -79,13 +79,6 @@ def test_windows_leave_no_seams(same, overlap):
 # -- unusual input
 
 
-def test_a_wave_in_the_band_is_kept_at_its_own_rate(same):
-    time = np.arange(40 * 250) / 250
-    data = Stream([Trace(np.sin(2 * np.pi * 5 * time), {"channel": "HHZ", "sampling_rate": 250})])
-    (out,) = same.denoise(data)
-    np.testing.assert_allclose(out.data[1000:-1000], data[0].data[1000:-1000], atol=0.01)
-
-
 def test_denoised_streams_can_be_written(model, example, tmp_path, recwarn):
     for tr in example:
         tr.data = tr.data.astype(np.int32)
