@@ -303,7 +303,7 @@ class CDiffSD(WaveformModel):
         "overlap": (WaveformModel._annotate_args["overlap"][0], 1500),
         "blinding": ("Samples to discard on each side of each window", (0, 0)),
         "steps": ("Evaluations of the network; 1 is direct denoising", 2),
-        "dry": ("Share of the removed noise that stays, from 0 to below 1", 0.1),
+        "dry": ("Share of the removed noise that stays, from 0 to below 1", 0.2),
         "detection": ("Whether to return the probability of an earthquake", False),
         "detection_threshold": ("Least probability of a detection", 0.67),
     }

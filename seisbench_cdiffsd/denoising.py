@@ -30,7 +30,7 @@ from seisbench_cdiffsd.streams.records import FILLED, Record, records, samples_o
 from seisbench_cdiffsd.streams.windows import Windows
 
 #: The share of the removed noise that stays, by purpose: pickers take for a phase what emerges from silence.
-DRY = {"picking": 0.1, "waveforms": 0.0}
+DRY = {"picking": 0.2, "waveforms": 0.0}
 #: How far a sample depends on its surroundings, in windows: a window, the filling of a gap in it, the samples mirrored
 #: for that, and the memory of the filter.
 WINDOWS_AROUND = 2 + 2 * FILLED
@@ -64,7 +64,7 @@ def denoise(
 
     :param stream: Traces of any number of instruments and rates; unchanged
     :param model: CDiffSD, DeepDenoiser or SeisDAE; CDiffSD with its default weights if None
-    :param purpose: "picking" leaves a tenth of the removed noise in, "waveforms" none
+    :param purpose: "picking" leaves a fifth of the removed noise in, "waveforms" none
     :param dry: This share, at least 0 and below 1, instead of that of the purpose
     :param return_noise: Return what was removed as well: both together are the input
     :param options: Arguments of the model, such as ``steps``; and ``overlap`` of windows (0.5), ``batch_size`` (32),

@@ -15,7 +15,7 @@ def shared() -> argparse.ArgumentParser:
     """The arguments of both commands."""
     parser = argparse.ArgumentParser(add_help=False)
     add = parser.add_argument
-    purpose = "picking leaves a tenth of the removed noise in, waveforms none (%(default)s)"
+    purpose = "picking leaves a fifth of the removed noise in, waveforms none (%(default)s)"
     add("--purpose", choices=["picking", "waveforms"], default="picking", help=purpose)
     add("--dry", type=arguments.share, metavar="X", help="share of the removed noise that stays (as for the purpose)")
     add("--steps", type=arguments.positive, metavar="N", help="sampling steps; 1 is direct (2)")
