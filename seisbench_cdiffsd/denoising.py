@@ -37,13 +37,7 @@ WINDOWS_AROUND = 2 + 2 * FILLED
 #: Modules, beside those of :py:mod:`.streams`, that what a model returns depends on.
 CODE = ("cdiffsd.py", "published.py", "denoising.py")
 #: Arguments of :py:func:`denoise` beside those of the model, and what they are by default.
-OPTIONS = {
-    "overlap": 0.5,
-    "batch_size": 32,
-    "strict": False,
-    "flexible_horizontal_components": True,
-    "components": None,
-}
+OPTIONS = dict(overlap=0.5, batch_size=32, strict=False, flexible_horizontal_components=True, components=None)
 
 
 def denoise(
@@ -171,7 +165,7 @@ def _estimates(
         estimates = restore(model, cut, arguments).cpu().numpy()
         for (record, windows, offset), estimate in zip(batch, estimates, strict=True):
             windows.add(offset, estimate)
-            if windows.complete:
+            if not windows.left:
                 clean = windows.stacked()
                 yield record, np.multiply(clean, record.alive, out=clean)  # what was filled in is no signal
 

@@ -13,7 +13,7 @@ def test_windows_that_are_not_changed_give_the_record_back(samples, overlap, ori
     data = np.random.default_rng(samples).standard_normal((3, samples)).astype(np.float32)
     windows = Windows(data, 50, overlap, origin)
     for offset in windows.offsets:
-        assert not windows.complete
+        assert windows.left
         windows.add(offset, windows.cut(offset))
-    assert windows.complete
+    assert not windows.left
     np.testing.assert_allclose(windows.stacked(), data, rtol=1e-5)

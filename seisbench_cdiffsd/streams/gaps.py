@@ -93,24 +93,22 @@ def fill(data: NDArray[np.float32], alive: Mask, reach: int) -> None:
                 tail, louder = short, int(_power(after[:short]) > _power(before[:short]))
                 full[louder], full[1 - louder] = 0, count - short
             row[first:last] = 0
-            if len(before):
-                row[first : first + count] += _fade(count, full[0], tail) * _more(before, count)
-            if len(after):
-                row[last - count : last] += (_fade(count, full[1], tail) * _more(after, count))[::-1]
+            row[first : first + count] += _faded(before, count, full[0], tail)
+            row[last - count : last] += _faded(after, count, full[1], tail)[::-1]
 
 
 def _power(values: NDArray[np.float32]) -> float:
     return float(np.mean(np.square(values, dtype=np.float64)))
 
 
-def _fade(count: int, full: int, tail: int) -> NDArray[np.float32]:
-    """Weights: ones, a quarter of a cosine, zeros; with the same tail reversed, the squares add up to one."""
+def _faded(values: NDArray[np.float32], count: int, full: int, tail: int) -> NDArray[np.float32]:
+    """
+    So many samples, there and back again, faded: in full, then by a quarter of a cosine, then silent. With the tail of
+    another side reversed, the squares of the weights add up to one.
+    """
     fade = np.zeros(count, dtype=np.float32)
-    fade[:full] = 1
-    fade[full : full + tail] = np.cos(np.pi / 2 * (np.arange(tail) + 0.5) / tail)
+    if len(values):
+        fade[:full] = 1
+        fade[full : full + tail] = np.cos(np.pi / 2 * (np.arange(tail) + 0.5) / tail)
+        fade *= np.pad(values, (0, count - len(values)), mode="symmetric")
     return fade
-
-
-def _more(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """The samples, repeated back and forth up to a count."""
-    return np.pad(values, (0, count - len(values)), mode="symmetric")

@@ -64,6 +64,8 @@ class Record:
         #: Number of the first sample of `data` among all samples of its rate since 1970.
         self.origin = int(self.start * ratio)
         self.length = max(place.stop for _, place in placed)
+        #: From how many equal samples on a channel is constant.
+        self.least_constant = max(round(CONSTANT * rate), 2)
         #: Where the stream has samples; what the network sees, without gaps; and where that is a signal, not constant.
         self.covered = np.zeros((rows, self.length), dtype=bool)
         self.data = np.zeros((rows, filtering.resampled_length(self.length, ratio)), dtype=np.float32)
@@ -89,7 +91,7 @@ class Record:
             return values, False
         varying, constant = (np.zeros((2, self.length)) for _ in range(2))  # sums and counts
         for new, place in self._contents(row):
-            still, there = gaps.constant(new, self._least_constant), ~np.isnan(new)
+            still, there = gaps.constant(new, self.least_constant), ~np.isnan(new)
             for (total, count), mask in ((varying, there & ~still), (constant, there & still)):
                 total[place] += np.where(mask, new, 0)
                 count[place] += mask
@@ -109,17 +111,12 @@ class Record:
                 values[-1] = np.nan
             yield values, place
 
-    @property
-    def _least_constant(self) -> int:
-        """From how many equal samples on a channel is constant."""
-        return max(round(CONSTANT * self.rate), 2)
-
     def fill(self, row: int, values: Samples, sos: Samples | None, zerophase: bool) -> None:
         """Bridge, resample and filter one component, as :py:meth:`joined` returns it, part by part."""
         if not len(values):
             return
         self.covered[row] = ~np.isnan(values)
-        alive = self.covered[row] & ~gaps.constant(values, self._least_constant)
+        alive = self.covered[row] & ~gaps.constant(values, self.least_constant)
         self.parts[row], filled = [*self._parts(row)], 0
         for part in self.parts[row]:
             there, padding, span = alive[part], *self._grid(part)

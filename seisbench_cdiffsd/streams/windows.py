@@ -25,7 +25,8 @@ class Windows:
         step = window - overlap
         #: First samples of the windows; the first window starts, and the last one ends, with the record.
         self.offsets = sorted({0, *range(-origin % step, self.last, step), self.last})
-        self._left = len(self.offsets)
+        #: How many windows still lack their estimate.
+        self.left = len(self.offsets)
         self._sum = np.zeros_like(data)
         self._weight = np.zeros(data.shape[-1], dtype=np.float32)
 
@@ -37,17 +38,12 @@ class Windows:
 
     def add(self, offset: int, estimate: Values) -> None:
         """Add the estimate, (component, window), of the window that starts at `offset`."""
-        self._left -= 1
+        self.left -= 1
         place = slice(offset, offset + self.window)
         weight = self._weight[place]
         taper = _taper(self.window, self.overlap, offset == 0, offset == self.last)[: len(weight)]
         self._sum[:, place] += taper * estimate[:, : len(weight)]
         weight += taper
-
-    @property
-    def complete(self) -> bool:
-        """Whether the estimates of all windows are there."""
-        return self._left == 0
 
     def stacked(self) -> Values:
         """The estimate of the record, (component, samples)."""
