@@ -166,15 +166,11 @@ def resampled_length(samples: int, ratio: Fraction) -> int:
 
 def resampled(values: Samples, ratio: Fraction) -> Samples:
     """Samples at `ratio` times the rate, zero-phase; the first keeps its time, none lies after the last."""
-    if ratio == 1 or len(values) == 1:
-        return values
     return _polyphase(values, ratio)[: resampled_length(len(values), ratio)]
 
 
 def restored(values: Samples, ratio: Fraction) -> Samples:
     """Samples of :py:func:`resampled` back at their first rate, at least as many as there were."""
-    if ratio == 1 or len(values) == 1:
-        return np.repeat(values, math.ceil(1 / ratio))
     return _polyphase(values, 1 / ratio)
 
 
@@ -188,6 +184,8 @@ def resampled_mask(there: NDArray[np.bool_], ratio: Fraction) -> NDArray[np.bool
 
 
 def _polyphase(values: Samples, ratio: Fraction) -> Samples:
+    if ratio == 1:
+        return values
     # the end values continue as far as the filter reaches, so an offset does not ring
     up, down = ratio.numerator, ratio.denominator
     reach = math.ceil(10 * max(up, down) / up)
