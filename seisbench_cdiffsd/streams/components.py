@@ -44,17 +44,19 @@ def assign(ids: Iterable[str], names: Mapping[str, str] | None = None) -> dict[s
     wrong = sorted(set((names or {}).values()) - set(COMPONENTS))
     if wrong or "" in (names or {}):
         raise ValueError(f"Components are named as in UD=Z NS=N EW=E; there is no component {', '.join(wrong) or '='}.")
-    found: dict[str, Component] = {}
+    codes = {name: name.rpartition(".")[::2] for name in sorted(set(ids))}
     endings: dict[str, set[str]] = defaultdict(set)
-    for name in sorted(set(ids)):
-        rest, _, code = name.rpartition(".")
-        given = _named(code, names or {})
+    for rest, code in codes.values():
+        endings[f"{rest}.{code[:-1]}"].add(code[-1:])
+    found: dict[str, Component] = {}
+    for name, (rest, code) in codes.items():
+        instrument, given = f"{rest}.{code[:-1]}", _named(code, names or {})
+        beside = endings[instrument]
         if given is not None:
             found[name] = Component(f"{rest}.{given[0]}", given[1])
-        elif code[-1:] in tuple("ZNE") or NUMBERED.fullmatch(code):
-            found[name] = Component(f"{rest}.{code[:-1]}", code[-1])
-        endings[f"{rest}.{code[:-1]}"].add(code[-1:])
-    return {name: component for name, component in found.items() if _is_component(name, component, endings)}
+        elif code[-1:] in tuple("ZNE") or (NUMBERED.fullmatch(code) and ("Z" in beside or beside <= set("12NE"))):
+            found[name] = Component(instrument, code[-1])
+    return found
 
 
 def _named(code: str, names: Mapping[str, str]) -> tuple[str, str] | None:
@@ -67,11 +69,3 @@ def _named(code: str, names: Mapping[str, str]) -> tuple[str, str] | None:
         return None
     _, at_end, name = max(fitting)
     return (code.removesuffix(name) if at_end else code.removeprefix(name)), names[name]
-
-
-def _is_component(name: str, component: Component, endings: Mapping[str, set[str]]) -> bool:
-    """Whether a numbered channel stands beside a Z, or with no others than 1, 2, N and E."""
-    if component.letter not in "12" or not name.endswith(component.letter):
-        return True
-    beside = endings.get(component.instrument, set())
-    return "Z" in beside or beside <= set("12NE")
