@@ -6,6 +6,7 @@ picks are counted in noise reversed in time, which keeps its bursts and cannot h
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -116,23 +117,22 @@ def evaluate(
         ``S`` of the best pick within 0.5 s of the label (0 without a pick, NaN without a label). And rows of minutes of
         noise: ``denoiser``, and the best ``P`` and ``S`` anywhere.
     """
-    tables: tuple[list[pd.DataFrame], list[pd.DataFrame]] = ([], [])
+    rows, still = [], []
     halves = np.concatenate(np.split(noise, 2, axis=-1))
     for name, model in {NOISY: None, **models}.items():
         estimate, left = (restored(model, x, purpose) for x in (mixtures.noisy, halves))
+        picks, false = (pd.concat(pick_windows(picker, x, LADDER)) for x in (estimate, left))
         sdr = sdr_db(mixtures.clean, estimate, axis=(-2, -1))
-        columns = {"denoiser": name, "snr_db": mixtures.labels["input_snr_db"].to_numpy(), "sdr_db": sdr}
-        labels = {phase: mixtures.labels[f"{phase.lower()}_sample"].to_numpy(float) / SAMPLING_RATE for phase in "PS"}
-        picks = pd.concat(pick_windows(picker, estimate, LADDER))
-        found = {
-            x: np.where(np.isfinite(y), best_probability(picks, x, len(estimate), y), np.nan) for x, y in labels.items()
-        }
-        tables[0].append(pd.DataFrame({**columns, **found}))
-        false = pd.concat(pick_windows(picker, left, LADDER))
-        most = {x: best_probability(false, x, len(left)).reshape(2, -1).max(0) for x in "PS"}
-        tables[1].append(pd.DataFrame({"denoiser": name, **most}))
-    rows, still = (pd.concat(table, ignore_index=True) for table in tables)
-    return rows, still
+        found = {"denoiser": name, "snr_db": mixtures.labels["input_snr_db"].to_numpy(), "sdr_db": sdr}
+        worst: dict[str, Any] = {"denoiser": name}
+        for phase in "PS":
+            times = mixtures.labels[f"{phase.lower()}_sample"].to_numpy(float) / SAMPLING_RATE
+            best = best_probability(picks, phase, len(estimate), times)
+            found[phase] = np.where(np.isfinite(times), best, np.nan)
+            worst[phase] = best_probability(false, phase, len(left)).reshape(2, -1).max(0)
+        rows.append(pd.DataFrame(found))
+        still.append(pd.DataFrame(worst))
+    return pd.concat(rows, ignore_index=True), pd.concat(still, ignore_index=True)
 
 
 def restored(model: WaveformModel | None, windows: Array, purpose: str) -> Array:
