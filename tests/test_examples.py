@@ -22,6 +22,7 @@ def kinds(cell):
 def offline(tmp_path, monkeypatch):
     """A SeisBench cache that is empty, and no network to fill it."""
     monkeypatch.setenv("SEISBENCH_CACHE_ROOT", str(tmp_path / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # threads that wait for each other take time from others
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     return tmp_path
