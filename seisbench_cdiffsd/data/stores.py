@@ -1,7 +1,5 @@
 """Where the samples of a dataset come from: memory, computed once, or the disk, read when they are needed."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -65,7 +63,7 @@ class OnDisk:
     def __len__(self) -> int:
         return len(self.metadata)
 
-    def ready(self) -> OnDisk:
+    def ready(self) -> "OnDisk":
         """Itself; ValueError unless at least one record among many is usable."""
         order = np.random.default_rng(0).permutation(len(self))[: TRIALS**2]
         self.usable = next((int(place) for place in (0, *order) if self.read(int(place)) is not None), -1)
@@ -220,7 +218,7 @@ def _hash_of(path: Path, size: int, time: int) -> str:
 class Joined:
     """Several stores, concatenated."""
 
-    def __init__(self, parts: Sequence[Store]) -> None:
+    def __init__(self, parts: "Sequence[Store]") -> None:
         self.parts = parts
         self.borders = np.cumsum([len(part) for part in parts])
         self.metadata: pd.DataFrame = pd.concat([part.metadata for part in parts], ignore_index=True)

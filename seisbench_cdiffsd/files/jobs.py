@@ -183,22 +183,7 @@ def jobs_of_files(inputs: Iterable[str], settings: Settings) -> tuple[list[Recor
     outcomes += [Outcome(str(path), "partly", line) for path, channel, line in sorted(lost) if channel not in rates]
     components = assign(rates, settings.components)
     usable = {x for x in components if rates[x] > settings.least}
-    wanted = f"{', '.join(COMPONENTS)} at more than {settings.least:g} Hz"
-    for path, own in found.items():
-        if not any(x in usable and rate > settings.least for x, rate in own.items()):
-            there = listed(f"{x} at {rate:g} Hz" for x, rate in sorted(own.items()))
-            hint = "name components as in --components UD=Z NS=N EW=E"
-            if own.keys() & components.keys():
-                hint = "what is slower has nothing in the band of the weights"
-            elif all(x.endswith(".") for x in own):
-                hint = "give the channels codes, such as HHZ, in the file"
-            why = f"has no component {wanted}, but {there}: {hint}"
-            outcomes.append(Outcome(str(path), "failed", why))
-            continue
-        for x in sorted(own.keys() - usable):
-            # a number may be that of a sensor, whose components have to be named; pressure and the like are no loss
-            left_out = "partly" if rates[x] > settings.least and x[-1:].isdigit() else "skipped"
-            outcomes.append(Outcome(x, left_out, f"not one of the components {wanted}; it has {rates[x]:g} Hz"))
+    outcomes += _left_out(found, rates, components, settings.least)
     clashes = _clashes(usable, components, settings)
     outcomes += [Outcome(x, "failed", why) for x, why in clashes.items()]
     instruments: dict[str, set[str]] = defaultdict(set)
@@ -228,6 +213,30 @@ def jobs_of_files(inputs: Iterable[str], settings: Settings) -> tuple[list[Recor
             )
             jobs.append(record)
     return jobs, outcomes
+
+
+def _left_out(
+    found: Mapping[Path, dict[str, float]],
+    rates: Mapping[str, float],
+    components: Mapping[str, Component],
+    least: float,
+) -> Iterator[Outcome]:
+    """Files without a usable channel, and channels of others that are not usable; given are rates in Hz by id."""
+    wanted = f"{', '.join(COMPONENTS)} at more than {least:g} Hz"
+    for path, own in found.items():
+        if not any(x in components and rate > least for x, rate in own.items()):
+            there = listed(f"{x} at {rate:g} Hz" for x, rate in sorted(own.items()))
+            hint = "name components as in --components UD=Z NS=N EW=E"
+            if own.keys() & components.keys():
+                hint = "what is slower has nothing in the band of the weights"
+            elif all(x.endswith(".") for x in own):
+                hint = "give the channels codes, such as HHZ, in the file"
+            yield Outcome(str(path), "failed", f"has no component {wanted}, but {there}: {hint}")
+            continue
+        for x in sorted(x for x in own if x not in components or rates[x] <= least):
+            # a number may be that of a sensor, whose components have to be named; pressure and the like are no loss
+            state = "partly" if rates[x] > least and x[-1:].isdigit() else "skipped"
+            yield Outcome(x, state, f"not one of the components {wanted}; it has {rates[x]:g} Hz")
 
 
 def identity(path: Path) -> tuple[int, int] | None:

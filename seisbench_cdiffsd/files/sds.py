@@ -1,7 +1,5 @@
 """What there is to do in archives of continuous data (SDS): a file for each channel and day, found by its name."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections import defaultdict
@@ -46,11 +44,11 @@ class ChannelDay:
     def path(self) -> Path:
         return Path(f"{self.day:%Y}/{self.network}/{self.station}/{self.channel}.D/{self.id}.D.{self.day:%Y.%j}")
 
-    def around(self) -> list[ChannelDay]:
+    def around(self) -> list["ChannelDay"]:
         """The same channel on the day before, on this one and on the next."""
         return [replace(self, day=self.day + timedelta(days)) for days in (-1, 0, 1)]
 
-    def at(self, location: str | None) -> ChannelDay:
+    def at(self, location: str | None) -> "ChannelDay":
         """The same channel under another location code, or as it is."""
         return self if location is None else replace(self, location=location)
 
