@@ -8,7 +8,6 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from seisbench_cdiffsd import __version__
-from seisbench_cdiffsd.cli.arguments import INTERRUPTED
 from seisbench_cdiffsd.files.console import one_line, tell
 
 #: By command, the module that adds its arguments, and what it is for. Only the module of the command is imported.
@@ -52,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         tell("cdiffsd: interrupted; the same command continues with what is missing.", sys.stderr)
-        return INTERRUPTED
+        return 130  # as shells have it
 
 
 def build_parser(argv: Sequence[str] = tuple(COMMANDS)) -> Parser:

@@ -8,9 +8,6 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-#: Exit status after an interrupt, as shells have it.
-INTERRUPTED = 130
-
 
 def _checked(convert: Callable[[str], Any], valid: Callable[[Any], Any], said: str) -> Callable[[str], Any]:
     """A type for :py:mod:`argparse`: text is converted, and refused where that fails or the value is not valid."""

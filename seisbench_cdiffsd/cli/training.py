@@ -3,13 +3,11 @@
 import argparse
 import json
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from seisbench_cdiffsd.cli import arguments
-from seisbench_cdiffsd.cli.arguments import INTERRUPTED
 from seisbench_cdiffsd.files.console import tell
 
 EXTRA = ("jsonargparse", "lightning", "tensorboard", "torchmetrics")
@@ -41,9 +39,6 @@ def train(args: Sequence[str], prog: str = "cdiffsd train") -> int:
         raise ValueError("Training needs Lightning: pip install seisbench-cdiffsd[train]") from error
     try:
         model = trainer.train(config, out)
-    except KeyboardInterrupt:
-        tell("cdiffsd: interrupted; the same command resumes from the last validation.", sys.stderr)
-        return INTERRUPTED
     except trainer.ReportedElsewhere:
         return 0  # with another status, Lightning would kill the process that reports
     if trainer.is_first():
