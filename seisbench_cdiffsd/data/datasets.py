@@ -81,9 +81,7 @@ def earthquakes_of(dataset: WaveformDataset, category: tuple[str, ...] = (), cli
     chosen = metadata[P_KEY].notna() if category else _are_earthquakes(metadata)
     if "trace_clipped" in metadata and not clipped:
         chosen &= ~metadata["trace_clipped"].fillna(False).astype(bool)
-    if not chosen.any():
-        raise ValueError(f"Dataset {dataset.name} has no earthquakes with a P label that are not clipped.")
-    left = dataset.filter(chosen.to_numpy(), inplace=False)
+    left = _taken(dataset, chosen, f"Dataset {dataset.name} has no earthquakes with a P label that are not clipped.")
     # a single text makes pandas read the whole column as text
     labels = {key: _numbers(left.metadata[key]) for key in (P_KEY, S_KEY) if key in left.metadata}
     for key, numbers in labels.items():
@@ -129,9 +127,7 @@ def noise_of(dataset: WaveformDataset, category: tuple[str, ...] = (), backwards
         chosen, reason = metadata["trace_category"] == "noise", "none of its trace_category is 'noise'"
     else:
         chosen, reason = metadata[P_KEY].isna(), "all of its records have a P label, and there is no trace_category"
-    if not chosen.any():
-        raise ValueError(f"Dataset {dataset.name} holds no noise: {reason}.")
-    return dataset.filter(chosen.to_numpy(), inplace=False)
+    return _taken(dataset, chosen, f"Dataset {dataset.name} holds no noise: {reason}.")
 
 
 def noise_apart(noise: WaveformDataset, events: Sequence[WaveformDataset], split: str) -> WaveformDataset:
@@ -144,9 +140,15 @@ def noise_apart(noise: WaveformDataset, events: Sequence[WaveformDataset], split
         names = dataset.metadata.reindex(columns=["split"])["split"]
         others = dataset.metadata[names.notna() & (names != split) & _are_earthquakes(dataset.metadata)]
         shared |= share_samples(noise.metadata, others, (usual_seconds(noise), usual_seconds(dataset)))
-    if shared.all():
-        raise ValueError(f"All {split} noise of dataset {noise.name} overlaps earthquake records of other splits.")
-    return noise.filter(~shared, inplace=False) if shared.any() else noise
+    none = f"All {split} noise of dataset {noise.name} overlaps earthquake records of other splits."
+    return _taken(noise, ~shared, none)
+
+
+def _taken(dataset: WaveformDataset, chosen: Any, none: str) -> WaveformDataset:
+    """The chosen records of a dataset; ValueError, with what to say, if there is none."""
+    if not chosen.any():
+        raise ValueError(none)
+    return dataset if chosen.all() else dataset.filter(np.asarray(chosen), inplace=False)
 
 
 def some(dataset: WaveformDataset, count: int | None, seed: int = 0) -> WaveformDataset:
@@ -219,13 +221,9 @@ def _mean(value: Any) -> float:
 
 def take_split(dataset: WaveformDataset, split: str) -> WaveformDataset:
     """One split of a dataset, as :py:func:`in_split` has it; ValueError if it has no such split."""
+    none = f"Dataset {dataset.name} has no {split} split among the chosen records: "
     chosen = in_split(dataset.metadata, split, usual_seconds(dataset))
-    if not chosen.any():
-        raise ValueError(
-            f"Dataset {dataset.name} has no {split} split among the chosen records: "
-            "its metadata need a column 'split' with it."
-        )
-    return dataset.filter(chosen, inplace=False)
+    return _taken(dataset, chosen, f"{none}its metadata need a column 'split' with it.")
 
 
 def in_split(metadata: pd.DataFrame, split: str, unknown: float = OVERLAP_SECONDS) -> NDArray[np.bool_]:
