@@ -5,17 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from seisbench_cdiffsd.cli import arguments
-from seisbench_cdiffsd.cli.denoise import (
-    add_days,
-    add_reading,
-    finished,
-    jobs_of_archive,
-    loaded_picker,
-    numbered,
-    picking,
-    prepared,
-)
+from seisbench_cdiffsd.cli import arguments, denoise
 from seisbench_cdiffsd.files.console import tell
 
 ABOUT = """Pick phases on records as they are and denoised, together. A rerun does only what is missing, and writes the
@@ -49,11 +39,11 @@ def add_pick(commands: Any) -> None:
     )
     event = "also draw all instruments between two times, such as 2020-12-31T23:59:30"
     add("--figure", nargs=2, type=arguments.time, metavar=("START", "END"), help=event)
-    add_reading(add)
+    denoise.add_reading(add)
     group = parser.add_argument_group("archives, instead of files")
     add = group.add_argument
     add("--sds", type=arguments.folder, metavar="SDS_IN", help="folder of an archive of day files")
-    add_days(add, required=False)
+    denoise.add_days(add, required=False)
     written = {"purpose": "picking", "dry": None, "steps": None, "encoding": "float32", "scale": 1.0, "location": None}
     parser.set_defaults(run=pick, **written)
 
@@ -74,27 +64,28 @@ def pick(args: argparse.Namespace) -> int:
     from seisbench_cdiffsd.files.work import drawn, picked
     from seisbench_cdiffsd.files.writing import folder_for
 
-    loaded_picker(args.picker, args.picker_weights, args.download_picker)
+    picker, weights = args.picker, args.picker_weights
+    denoise.loaded_picker(picker, weights, args.download_picker)
     folders = {"source": args.sds or Path(), "out": args.out, "waveforms": args.waveforms}
     folders = {name: folder and folder.absolute() for name, folder in folders.items()}
     if args.sds and folders["source"] == folders["waveforms"]:
         raise ValueError("SDS_IN and --waveforms must be different folders.")
     outputs = {"picks": True, "figures": args.figures, "outputs": args.waveforms is not None, "entries": "picks/"}
-    model, settings = prepared(args, threads=args.threads, **folders, **outputs)
-    settings = picking(settings, model, args.picker, args.picker_weights, rate=args.rate, threshold=args.threshold)
+    model, settings = denoise.prepared(args, threads=args.threads, **folders, **outputs)
+    settings = denoise.picking(settings, model, picker, weights, rate=args.rate, threshold=args.threshold)
     if args.sds:
-        jobs, outcomes = jobs_of_archive(args, settings)
+        jobs, outcomes = denoise.jobs_of_archive(args, settings)
     else:
         (jobs, outcomes), args.workers = jobs_of_files(args.input, settings), args.workers or 0
     if not jobs and len(outcomes) == 1:
         raise ValueError(f"{outcomes[0].name}: {outcomes[0].reason}")
-    listing = settings.out / numbered(args, "picks", ".csv")
+    listing = settings.out / denoise.numbered(args, "picks", ".csv")
     for path in (listing.with_suffix(suffix) for suffix in (".csv", ".xml", ".parquet")):
         if any(job.is_input(path, settings) for job in jobs[:1]):
             raise ValueError(f"{path} is an input: choose another folder with --out.")
     with folder_for(args.out):
-        outcomes += finished(jobs, args, settings, "day" if args.sds else "record")
-        lines = merge(picked(jobs, settings), listing, f"{args.picker} {args.picker_weights}")
+        outcomes += denoise.finished(jobs, args, settings, "day" if args.sds else "record")
+        lines = merge(picked(jobs, settings), listing, f"{picker} {weights}")
         for path in drawn(jobs, settings, model, *args.figure) if args.figure else ():
             lines.append(str(path))
     tell("\n".join([*lines, report(outcomes)]))
