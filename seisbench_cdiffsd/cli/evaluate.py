@@ -11,13 +11,10 @@ from seisbench_cdiffsd.files.console import tell
 
 
 def add_evaluate(commands: Any) -> None:
-    parser = commands.add_parser(
-        "evaluate", help="compare denoisers on records of your own", description=evaluate.__doc__
-    )
+    about, events = "compare denoisers on records of your own", "folders of labelled earthquakes, as for training"
+    parser = commands.add_parser("evaluate", help=about, description=evaluate.__doc__)
     add = parser.add_argument
-    add(
-        "--events", nargs="+", required=True, metavar="DATASET", help="folders of labelled earthquakes, as for training"
-    )
+    add("--events", nargs="+", required=True, metavar="DATASET", help=events)
     add("--noise", nargs="+", default=[], metavar="DATASET", help="noise, likewise (that of --events)")
     add("--weights", nargs="+", default=[], metavar="NAME", help="weights beside the package's own: names or paths")
     add("--split", default="test", metavar="NAME", help="split of datasets that have splits (%(default)s)")

@@ -32,11 +32,8 @@ def add_pick(commands: Any) -> None:
     least.add_argument("--threshold", type=float, metavar="X", help="least probability on either record")
     add("--model", dest="weights", metavar="NAME", help="name of the denoiser's weights, or path (the package's own)")
     add("--waveforms", type=arguments.folder, metavar="DIR", help="also write the denoised records there, as miniSEED")
-    add(
-        "--figures",
-        action="store_true",
-        help="also draw days, hour by hour, and records of up to an hour (twice the time)",
-    )
+    days = "also draw days, hour by hour, and records of up to an hour (twice the time)"
+    add("--figures", action="store_true", help=days)
     event = "also draw all instruments between two times, such as 2020-12-31T23:59:30"
     add("--figure", nargs=2, type=arguments.time, metavar=("START", "END"), help=event)
     denoise.add_reading(add)
