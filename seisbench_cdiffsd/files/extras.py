@@ -95,9 +95,8 @@ class Extras:
         """Draw the record, or the day, with picks if there is a picker."""
         if "figures" in self.failures:
             raise ValueError(self.failures["figures"])
-        noisy = self.joined(noisy)
-        look = {name: getattr(self.model, name) for name in ("filter_args", "filter_kwargs")}
-        look |= {"detections": self.detections}
+        noisy, model = self.joined(noisy), self.model
+        look = {"filter_args": model.filter_args, "filter_kwargs": model.filter_kwargs, "detections": self.detections}
         with replacing(path) as temporary:
             if self.short:
                 raw = None if picks is None else picks[picks["source"] != "denoised"]
