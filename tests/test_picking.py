@@ -384,7 +384,7 @@ def test_raw_and_denoised_records_are_picked_together(pickers, caplog):
         ({"threshold": 1}, "threshold must be a probability"),
         ({"weights": "stead"}, "PhaseNet 'stead' is not calibrated.* Give a threshold, such as 0.5"),
         ({"picker": PeakPicker()}, "this picker is not calibrated"),
-        ({"model": CDiffSD()}, "These weights of the denoiser are not calibrated: .* base, version 9"),
+        ({"model": CDiffSD()}, "These weights of the denoiser are not calibrated: .* base, version 10"),
         ({"picker": "DPP"}, "DPP 'original' is not calibrated"),
         ({"picker": "Nothing", "threshold": 0.5}, "SeisBench has no model 'Nothing'"),
     ],
