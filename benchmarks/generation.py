@@ -3,9 +3,10 @@
     python benchmarks/generation.py EVENTS... [--out FILE] [--limit N]
 
 For each recorded earthquake of the test split a sentence is written, with its magnitude where that is known, its S - P
-time, instrument and SNR. What ``generate`` makes of it is compared with the record, and with three more rows: records
-generated from the sentence of another earthquake, the floor; the nearest record of the training split by S - P time
-and magnitude; and records of the dev split, as real as those of the test split, the ceiling. All are 30 s from 5 s
+time, instrument and SNR. What ``generate`` makes of it, with the learned generator and by simulation alone, is compared
+with the record, and with more rows: the same numbers without text; the sentence of another earthquake, the floor; the
+nearest record of the training split by S - P time and magnitude, at its own S; and records of the dev split, as real
+as those of the test split, the ceiling. All are 30 s from 5 s
 before P on, from 1 to 45 Hz; amplitudes count only where that is said.
 
 A regression on real training records reads magnitude and S - P time from spectra and envelopes after P, without knowing
@@ -15,8 +16,11 @@ S. There is no blast in the data, so nothing is said of their kind.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from unittest import mock
 
 import conftest  # noqa: F401  where the weights of pickers are
 import numpy as np
@@ -29,6 +33,7 @@ from report import environment, markdown
 from seisbench_cdiffsd import generate
 from seisbench_cdiffsd.data.augmentations import P_KEY, RATE_KEY, S_KEY
 from seisbench_cdiffsd.data.datasets import open_dataset
+from seisbench_cdiffsd.generation import learned
 from seisbench_cdiffsd.picking import load_picker
 from seisbench_cdiffsd.streams.filtering import BAND, design_filter, filtered, resampled, simple_ratio
 
@@ -36,6 +41,8 @@ Values = NDArray[np.float64]
 RATE, BEFORE, LENGTH = 100, 500, 3000
 #: Least SNR in dB of records; most records of a source; and longest S - P time in seconds.
 LEAST_SNR, MOST, LONGEST = 15, 200, 20
+#: Least frequency in Hz up to which records reach: what was low-passed below says nothing of the Earth.
+LEAST_BAND = 30
 INSTRUMENTS = {"N": "accelerometer", "H": "broadband", "L": "accelerometer"}
 #: Frequencies in Hz and times after P in seconds at which features are taken.
 CENTRES, TIMES = np.geomspace(1.2, 40, 12), np.geomspace(0.2, 24, 14)
@@ -55,42 +62,51 @@ SENTENCES = (
 )
 
 
-def read(folders: Sequence[str], split: str) -> tuple[Values, pd.DataFrame]:
-    """Windows of a split, (record, 3, samples) in the band, and what is known of them."""
-    windows, rows = [], []
+def recorded(folders: Sequence[str], split: str, longest: float) -> Iterator[tuple[Values, float, dict]]:
+    """
+    Earthquakes of a split with P and S, at most `longest` seconds apart: ground motion at 100 Hz, (3, samples), the
+    time of P, and what is known.
+    """
     for folder in folders:
         dataset = open_dataset(folder)
         about = dataset.metadata.assign(number=np.arange(len(dataset)))
         keep = (about["split"] == split) & about[P_KEY].notna() & about[S_KEY].notna()
         keep &= ~about["trace_clipped"].fillna(False).astype(bool) & (about["trace_category"] != "icequake")
-        keep &= ((about[S_KEY] - about[P_KEY]) / about[RATE_KEY]).between(0.3, LONGEST)
+        keep &= ((about[S_KEY] - about[P_KEY]) / about[RATE_KEY]).between(0.3, longest)
         order = np.random.default_rng(0).permutation(keep.sum())
-        for _, group in about[keep].iloc[order].groupby("trace_source"):
-            for row in group.head(MOST).to_dict("records"):
-                rate = float(row[RATE_KEY])
-                waveform = np.asarray(dataset.get_sample(row["number"], sampling_rate=rate)[0], dtype=np.float64)
-                first = round(row[P_KEY] / rate * RATE) - BEFORE
-                if not np.isfinite(waveform).all() or (np.ptp(waveform, axis=1) == 0).any():
-                    continue
-                waveform = waveform - waveform.mean(1, keepdims=True)
-                if rate != RATE:
-                    waveform = np.stack([resampled(x, simple_ratio(rate, RATE)) for x in waveform])
-                window = np.stack([filtered(x, SOS) for x in waveform])[:, max(first, 0) :][:, :LENGTH]
-                if first < 0 or window.shape[1] < LENGTH:
-                    continue
-                snr = 10 * np.log10(
-                    np.mean(window[:, BEFORE:] ** 2) / max(np.mean(window[:, : BEFORE - 20] ** 2), 1e-30)
-                )
-                if snr > LEAST_SNR:
-                    known = {name: row.get(name) for name in ("trace_source", "source_magnitude")}
-                    sp = (row[S_KEY] - row[P_KEY]) / rate
-                    sensor = INSTRUMENTS.get(str(row["trace_channel"])[1:2], "broadband")
-                    sensor = (
-                        "short-period" if str(row["trace_channel"])[:1] in "ESD" and sensor == "broadband" else sensor
-                    )
-                    place = ".".join(str(row[x]) for x in ("trace_source", "station_code", "trace_channel"))
-                    windows.append(window)
-                    rows.append({**known, "sp": sp, "snr": snr, "sensor": sensor, "place": place})
+        for row in about[keep].iloc[order].to_dict("records"):
+            rate = float(row[RATE_KEY])
+            waveform = np.asarray(dataset.get_sample(row["number"], sampling_rate=rate)[0], dtype=np.float64)
+            if not np.isfinite(waveform).all() or (np.ptp(waveform, axis=1) == 0).any():
+                continue
+            waveform = waveform - waveform.mean(1, keepdims=True)
+            if rate != RATE:
+                waveform = np.stack([resampled(x, simple_ratio(rate, RATE)) for x in waveform])
+            sensor = INSTRUMENTS.get(str(row["trace_channel"])[1:2], "broadband")
+            sensor = "short-period" if str(row["trace_channel"])[:1] in "ESD" and sensor == "broadband" else sensor
+            place = ".".join(str(row[x]) for x in ("trace_source", "station_code", "trace_channel"))
+            known = {name: row.get(name) for name in ("trace_source", "source_magnitude", "source_depth_km")}
+            known |= {"sp": (row[S_KEY] - row[P_KEY]) / rate, "sensor": sensor, "place": place}
+            known["band"] = np.nanmin([row.get("trace_band_hz", np.nan), 0.45 * rate])
+            yield waveform, row[P_KEY] / rate, known
+
+
+def read(folders: Sequence[str], split: str) -> tuple[Values, pd.DataFrame]:
+    """Windows of a split, (record, 3, samples) in the band, and what is known of them."""
+    windows, rows, of = [], [], Counter()
+    for waveform, p, known in recorded(folders, split, LONGEST):
+        first = round(p * RATE) - BEFORE
+        if first < 0 or first + LENGTH > waveform.shape[1] or known["band"] < LEAST_BAND:
+            continue
+        if of[known["trace_source"]] == MOST:
+            continue
+        window = np.stack([filtered(x, SOS) for x in waveform])[:, first:][:, :LENGTH]
+        before = max(np.mean(window[:, : BEFORE - 20] ** 2), 1e-30)
+        snr = 10 * np.log10(np.mean(window[:, BEFORE:] ** 2) / before)
+        if snr > LEAST_SNR:
+            of[known["trace_source"]] += 1
+            windows.append(window)
+            rows.append(known | {"snr": snr})
     return np.stack(windows), pd.DataFrame(rows)
 
 
@@ -102,15 +118,23 @@ def sentence(row: dict, number: int) -> str:
     return text + ", 100 Hz, 60 s"
 
 
-def generated(texts: Sequence[str], seed: int = 0) -> Values:
-    """Windows made of sentences."""
+def as_numbers(row: dict) -> dict:
+    """What a sentence of `sentence` says, before it is rounded and written."""
+    numbers = {"s_minus_p": row["sp"], "instrument": row["sensor"], "snr": min(row["snr"], 60)}
+    numbers |= {"magnitude": row["source_magnitude"]} if np.isfinite(row["source_magnitude"]) else {}
+    return {**numbers, "sampling_rate": 100.0, "duration": 60.0}
+
+
+def generated(texts: Sequence[str | dict], seed: int = 0, simulated: bool = False) -> Values:
+    """Windows made of sentences, or of numbers; by simulation alone if asked to."""
     windows = []
-    for number, text in enumerate(texts):
-        stream = generate(text, seed=1000 * seed + number)
-        made = stream[0].stats.generated
-        first = round((made.p - stream[0].stats.starttime) * RATE) - BEFORE
-        values = np.stack([filtered(trace.data.astype(np.float64), SOS) for trace in stream])
-        windows.append(np.pad(values, ((0, 0), (max(-first, 0), LENGTH)))[:, max(first, 0) :][:, :LENGTH])
+    with mock.patch.object(learned, "load", lambda: None) if simulated else nullcontext():
+        for number, text in enumerate(texts):
+            stream = generate(text, seed=1000 * seed + number)
+            made = stream[0].stats.generated
+            first = round((made.p - stream[0].stats.starttime) * RATE) - BEFORE
+            values = np.stack([filtered(trace.data.astype(np.float64), SOS) for trace in stream])
+            windows.append(np.pad(values, ((0, 0), (max(-first, 0), LENGTH)))[:, max(first, 0) :][:, :LENGTH])
     return np.stack(windows)
 
 
@@ -198,6 +222,54 @@ def motion_model(about: pd.DataFrame, windows: Values) -> dict[str, float]:
     return {"records": len(table), "magnitude": weights[0], "log S - P": weights[1], "scatter": float(left.std())}
 
 
+def one_event(folders: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Slope of log10 peak velocities over log10 of the S - P time within an earthquake, and the scatter about it."""
+    sos = design_filter(("bandpass",), {**BAND, "freqmax": 15.0}, RATE)[0]
+    rows, texts = [], []
+    for split in ("train", "test"):
+        for waveform, p, known in recorded(folders, split, 60):
+            if known["trace_source"] == "capuaf":
+                peak = np.abs(np.stack([filtered(x, sos) for x in waveform[1:]])[:, round(p * RATE) :]).max()
+                rows.append({"m": known["source_magnitude"], "r": np.log10(known["sp"]), "real": np.log10(peak)})
+                size = f"magnitude {known['source_magnitude']:.1f}, S-P {known['sp']:.2f} s"
+                texts.append(f"{size}, broadband, no noise, {50 + 3 * known['sp']:.0f} s")
+    table = pd.DataFrame(rows)
+    for name in ("learned", "simulation"):
+        with mock.patch.object(learned, "load", lambda: None) if name == "simulation" else nullcontext():
+            made = [generate(text, seed=number)[1:] for number, text in enumerate(texts)]
+        table[name] = [np.log10(max(np.abs(filtered(x.data.astype(float), sos)).max() for x in y)) for y in made]
+    inner, out = table - table.groupby("m").transform("mean"), {}
+    for name in ("real", "learned", "simulation"):
+        slope = (inner["r"] * inner[name]).sum() / (inner["r"] ** 2).sum()
+        out[name] = {"records": len(inner), "log S - P": slope, "scatter": (inner[name] - slope * inner["r"]).std()}
+    return out
+
+
+def alike(about: pd.DataFrame, windows: Values) -> dict[str, float]:
+    """Rms differences, over the root of two, of records with about the same S - P time, magnitude and instrument."""
+    near = np.abs(np.subtract.outer(*2 * [np.log(about["sp"].to_numpy())])) < 0.1
+    near &= np.abs(np.subtract.outer(*2 * [about["source_magnitude"].to_numpy()])) < 0.3
+    near &= np.equal.outer(*2 * [about["sensor"].to_numpy()])
+    a, b = np.nonzero(np.triu(near, 1))
+    there = np.equal(about["place"].to_numpy()[a], about["place"].to_numpy()[b])  # peaks have one unit there alone
+    peaks, f = np.log10(np.abs(windows[:, 1:]).max((1, 2))), features(windows)
+    return scatter(f[a] - f[b], (peaks[a] - peaks[b])[there], 2**0.5) | {"pairs": len(a)}
+
+
+def between_seeds(texts: Sequence[str], simulated: bool, count: int = 5) -> dict[str, float]:
+    windows = [generated(texts, seed, simulated) for seed in range(1, count + 1)]
+    f, peaks = (
+        np.stack(x) for x in zip(*[(features(w), np.log10(np.abs(w[:, 1:]).max((1, 2)))) for w in windows], strict=True)
+    )
+    return scatter(f - f.mean(0), peaks - peaks.mean(0), (1 - 1 / count) ** 0.5) | {"pairs": len(texts) * count}
+
+
+def scatter(f: Values, peaks: Values, factor: float) -> dict[str, float]:
+    spectra, envelopes = f[..., : 4 * len(CENTRES)], f[..., 4 * len(CENTRES) :]
+    values = {"spectra (dB)": 10 * spectra, "envelopes (dB)": 10 * envelopes, "log10 peak velocity": peaks}
+    return {name: float(np.sqrt(np.mean(np.square(x))) / factor) for name, x in values.items()}
+
+
 def duration(windows: Values) -> Values:
     """log10 of the seconds between 5 and 75 % of the energy after P."""
     energy = np.cumsum(np.square(windows[..., BEFORE:]).sum(1), axis=1)
@@ -245,9 +317,11 @@ def main() -> None:
     rows = {
         "real": (test, asked),
         "real, other events": (other, others),
-        "simulation": (generated(sentences), asked),
-        "simulation, shuffled": (generated(shuffled), asked),
-        "nearest real": (train[neighbour], asked),
+        "learned": (generated(sentences), asked),
+        "learned, from numbers": (generated([as_numbers(row) for row in asked.to_dict("records")]), asked),
+        "learned, shuffled": (generated(shuffled), asked),
+        "simulation": (generated(sentences, simulated=True), asked),
+        "nearest real": (train[neighbour], asked.assign(sp=about["sp"].to_numpy()[neighbour])),
     }
     x, known = features(train), np.isfinite(about["source_magnitude"].to_numpy())
     log_sp = {name: np.log10(labels["sp"].to_numpy())[:, None] for name, (_, labels) in rows.items()}
@@ -283,11 +357,19 @@ def main() -> None:
     chosen = np.flatnonzero(np.isfinite(everywhere["source_magnitude"]))
     everywhere = everywhere.iloc[chosen].reset_index(drop=True)
     texts = [sentence(row, number) for number, row in enumerate(everywhere.to_dict("records"))]
-    motion = {"real": motion_model(everywhere, whole[chosen]), "simulation": motion_model(everywhere, generated(texts))}
+    made = {"learned": generated(texts), "simulation": generated(texts, simulated=True)}
+    motion = {name: motion_model(everywhere, values) for name, values in {"real": whole[chosen], **made}.items()}
+    seeds = {"real, alike": alike(everywhere, whole[chosen])}
+    for name in made:
+        seeds[name] = between_seeds(sentences[:: max(len(sentences) // 40, 1)], name == "simulation")
     parts = [
         markdown(pd.DataFrame(table).reset_index(names="")),
         "Peak velocities, log10, at one place:",
         markdown(pd.DataFrame(motion).T.round(2).reset_index(names="")),
+        "Peak velocities, log10, of one earthquake at many stations, from 1 to 15 Hz (Alaska, response removed):",
+        markdown(pd.DataFrame(one_event(args.events)).T.round(2).reset_index(names="")),
+        "Spread of records of one sentence over seeds, and of recorded pairs alike in S - P, magnitude and instrument:",
+        markdown(pd.DataFrame(seeds).T.round(2).reset_index(names="")),
         "S - P from distance and depth, log10 of generated over recorded:",
         markdown(pd.DataFrame({"simulation": travel(args.events)}).T.round(3).reset_index(names="")),
     ]

@@ -10,7 +10,7 @@ from seisbench_cdiffsd.files.console import tell
 
 
 def add_generate(commands: Any) -> None:
-    about = "Generate seismograms from a sentence by stochastic simulation: miniSEED, QuakeML and a figure of each."
+    about = "Generate seismograms from a sentence, simulated and shaped like recorded ones: miniSEED, QuakeML, figures."
     parser = commands.add_parser("generate", help=about, description=about)
     add, out = parser.add_argument, Path("generated")
     add("text", metavar="TEXT", help="such as 'magnitude 3.2 earthquake 45 km away, 8 km deep, on rock, city noise'")

@@ -34,7 +34,7 @@ SITES = {"rock": (0.03, 1.2, 0.0), "stiff soil": (0.04, 2.2, 4.0), "soft soil": 
 #: Speeds of P in km/s in the crust and below, thickness of the crust in km; density in kg/m^3, and speed of S in m/s.
 CRUST, MANTLE, MOHO, DENSITY, SHEAR = 6.1, 8.0, 33.0, 2800.0, 3500.0
 #: Median stress drop in Pa up to magnitude 3, and of 5 and more; and the spread of its natural logarithm.
-STRESS_DROPS, STRESS_SPREAD = (3e6, 1.5e7), 0.8
+STRESS_DROPS, STRESS_SPREAD = (3e6, 1.5e7), 0.6
 #: Seconds behind the record in which what rings on may wrap around.
 PADDING = 20.0
 
@@ -154,7 +154,7 @@ class _Scene:
         random, f = self.random, self.frequencies
         kappa, gain, resonance = SITES[self.event.site]
         kappa *= _lognormal(random, 1, 0.5)
-        q, exponent = _lognormal(random, 120, 0.5), random.uniform(0.4, 0.9)
+        q, exponent = _lognormal(random, 180, 0.4), random.uniform(0.4, 0.9)
         near = 10 ** (0.235 * self.event.magnitude - 0.405)  # of long ruptures only a part (Yenier and Atkinson, 2015)
         length = 1e3 * math.hypot(self.event.distance, self.event.depth, near)
         spreading = 1 / min(length, 1e5) / max(length / 1e5, 1) ** 0.5

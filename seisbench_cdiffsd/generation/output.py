@@ -15,7 +15,13 @@ from seisbench_cdiffsd.plotting import PHASES, STYLE
 #: Parameters in the order in which they are told: their names and units.
 TOLD = {"kind": ("", ""), "site": ("on ", ""), "instrument": ("", ""), "noise": ("noise ", "")}
 TOLD |= {"magnitude": ("magnitude ", ""), "distance": ("distance ", " km"), "depth": ("depth ", " km")}
-TOLD |= {"s_minus_p": ("S - P ", " s"), "snr": ("SNR ", " dB"), "sampling_rate": ("", " Hz"), "duration": ("", " s")}
+TOLD |= {
+    "s_minus_p": ("S - P ", " s"),
+    "snr": ("SNR ", " dB"),
+    "sampling_rate": ("", " Hz"),
+    "duration": ("", " s"),
+    "method": ("", ""),
+}
 
 
 def described(generated: Any) -> str:
@@ -24,7 +30,9 @@ def described(generated: Any) -> str:
     for name, (label, unit) in TOLD.items():
         if name in generated:
             value = generated[name]
-            given = name in generated.said or (name == "distance" and "hypocentral_distance" in generated.said)
+            given = name in (*generated.said, "method") or (
+                name == "distance" and "hypocentral_distance" in generated.said
+            )
             parts.append(f"{label}{value if isinstance(value, str) else f'{value:.3g}'}{unit}{'' if given else '*'}")
     return ", ".join(parts)
 

@@ -12,7 +12,8 @@ from obspy import Stream, Trace, UTCDateTime
 from obspy.core import AttribDict
 from scipy.signal import butter, sosfilt
 
-from seisbench_cdiffsd.data.simulation import BLAST, RATIO, SITES, Event, distance_of, magnitude_at, simulate, times
+from seisbench_cdiffsd.data.simulation import BLAST, RATIO, SITES, Event, distance_of, magnitude_at, times
+from seisbench_cdiffsd.generation.learned import simulated_or_learned
 from seisbench_cdiffsd.generation.noise import station_noise
 from seisbench_cdiffsd.generation.text import parse
 from seisbench_cdiffsd.streams.filtering import BAND, design_filter, filtered, resampled, simple_ratio
@@ -28,29 +29,34 @@ CHANNELS = {"broadband": ("HH", "BH"), "short-period": ("EH", "SH"), "accelerome
 LEAD, TRAIL = 2.0, 3.0
 
 
-def generate(text: str, count: int = 1, seed: int = 0, noise: str | Path | None = None) -> Stream:
+def generate(text: str | dict[str, Any], count: int = 1, seed: int = 0, noise: str | Path | None = None) -> Stream:
     """
-    Seismograms that a sentence in plain English describes, by stochastic simulation.
+    Seismograms that a sentence in plain English describes: simulated ones, with amplitudes over time and frequency that
+    a network learned from recorded earthquakes.
+
+    Blasts, S - P times outside 0.3 to 30 s, and all records where ``weights/generator.pt`` is missing, are simulated
+    alone. Onsets, phases, polarisation and peak velocities are the simulation's in any case.
 
     What the sentence does not say is drawn, for each record anew, from what goes with the rest. Velocities are in m/s,
     and the accelerations of an accelerometer in m/s^2. The same arguments give the same samples; the first records of
     a larger `count` are the same.
 
-    :param text: Such as "magnitude 3.2 earthquake 45 km away, 8 km deep, on rock, a noisy night in a city"
+    :param text: Such as "magnitude 3.2 earthquake 45 km away, 8 km deep, on rock, a noisy night in a city", or what
+        :py:func:`.parse` makes of it
     :param count: Number of records of three components
     :param seed: Seed of what is random, at least 0
     :param noise: A dataset in SeisBench's format, folder or name, whose noise is taken instead of that of a model of
         the station, at the level of the latter if the text gives no SNR
     :return: Three traces for each record, of the network XG. Their ``stats.generated`` holds the onsets `p` and `s` and
-        the `origin` as times; all parameters in km, s, Hz and dB, `said`, the names of those that the text gives, and
-        `text`, `seed`, `number` and `comment`. The SNR is the mean power of the earthquake from P on over that of the
+        the `origin` as times; all parameters in km, s, Hz and dB, `said`, the names of those that the text gives, `method`,
+        "learned" or "simulated", and `text`, `seed`, `number` and `comment`. The SNR is the mean power of the earthquake from P on over that of the
         noise, from 1 to 45 Hz.
     :raises ValueError: If the text is not understood or contradicts itself, no such record can be, or there is no
         such noise
     """
     if count < 1 or seed < 0:
         raise ValueError(f"count must be positive, and seed at least 0, not {count} and {seed}.")
-    said, stream = parse(text), Stream()
+    said, stream = parse(text) if isinstance(text, str) else dict(text), Stream()
     recorded = None if noise is None or said.get("noise") == "none" else _recorded(str(noise))
     for number in range(1, count + 1):
         random = np.random.default_rng((seed, number))
@@ -118,9 +124,13 @@ def _record(
         least = np.ceil(about + LEAD + TRAIL)
         raise ValueError(f"{seconds:g} s cannot hold P and an S {about:.1f} s later: ask for {least:g} s or more.")
     before = round(max(LEAD, min(random.uniform(0.1, 0.25) * seconds, seconds - about - TRAIL)) * rate) / rate
-    motion, s_minus_p = simulate(random, event, rate, before, seconds - before, values["s_minus_p"] or 0)
-    motion = _measured(motion, values)
-    noise, onset = np.zeros_like(motion), round(before * rate)
+    onset = round(before * rate)
+    known = {str(name): values[name] for name in ("depth", "site") if name in said}
+    motion, s_minus_p, values["method"] = simulated_or_learned(
+        random, event, rate, seconds - before, values["s_minus_p"] or 0, known
+    )
+    motion = _measured(np.pad(motion, ((0, 0), (onset, 0))), values)
+    noise = np.zeros_like(motion)
     if values["noise"] != "none":
         loud = values.get("loud", 0)
         loud = max(loud, 0) if values["noise"] == "quiet" else loud

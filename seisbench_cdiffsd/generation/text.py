@@ -48,7 +48,8 @@ _LINK = (
 _WAVE = r"(?: (?:waves?|phases?|arrivals?|onsets?|picks?|times?))*"
 _S, _P = rf"(?:the )?(?:s{_WAVE}|shear waves?)", rf"(?:the )?(?:p{_WAVE}|first (?:arrival|motion|onset|wave))"
 _S_P = (
-    r"(?:t ?)?(?:s (?:- |minus )?(?:t ?)?p|p (?:- |to )?s)(?: (?:times?|intervals?|difference|delay|lag|separation))*"
+    r"(?:t ?)?(?:s (?:- |minus )?(?:t ?)?p|p (?:- |to )?(?:t ?)?s)"
+    r"(?: (?:times?|intervals?|difference|delay|lag|separation))*"
 )
 _LAG = "(?:time|times|lag|delay|interval|difference|gap|separation)"
 _SOME = r"(?: (?!and )[a-z]+){0,3}?"
@@ -66,18 +67,19 @@ _QUANTITIES = [
     ("s_minus_p", rf"{_LAG} (?:between|from) (?:{_P} (?:and|to) {_S}|{_S} and {_P}){_LINK} {_TIME}"),
     ("s_minus_p", rf"{_TIME}(?: (?:of|lag|pass|lie))* between (?:{_P} and {_S}|{_S} and {_P})"),
     ("s_minus_p", rf"{_TIME} (?:of )?{_S_P}"),
-    ("hypocentral_distance", rf"hypocentral distance{_LINK} {_LENGTH}"),
-    ("hypocentral_distance", rf"{_LENGTH} hypocentral distance"),
-    ("depth", rf"(?:(?:(?:focal|hypocentral|source) )?depth|h|z){_LINK} {_LENGTH}"),
+    ("hypocentral_distance", rf"hypo(?:central)? dist(?:ance)?{_LINK} {_LENGTH}"),
+    ("hypocentral_distance", rf"{_LENGTH} hypo(?:central)? dist(?:ance)?"),
+    ("depth", rf"(?:(?:(?:focal|hypocentral|source) )?dep(?:th)?|h|z){_LINK} {_LENGTH}"),
     ("depth", rf"{_LENGTH} (?:deep|down|(?:in |of )?(?:focal |hypocentral )?depth|below|beneath|under(?:ground)?)"),
     ("depth", rf"(?:deep|shallow) {_QUAKE} \( {_LENGTH} \)"),
     ("depth", rf"(?:hypocent(?:er|re)|focus){_LINK} {_LENGTH}(?! (?:away|off|from|distant))"),
-    ("distance", rf"(?:epicentral )?(?:distance|range|offset|delta|δ){_LINK} {_LENGTH}"),
-    ("distance", rf"{_LENGTH}(?: (?:of )?(?:away|off|far|distant|(?:epicentral )?distance))?"),
-    ("magnitude", rf"{_MAGNITUDE}{_LINK} {_N}(?! (?:km|s|hz)\b)"),
+    ("distance", rf"(?:(?:epi(?:central)? )?(?:distance|dist(?: \.)?|range|offset|delta|δ)|r|d){_LINK} {_LENGTH}"),
+    ("distance", rf"{_LENGTH}(?: (?:of )?(?:away|off|far|distant|epicentral(?: distance)?|distance))?"),
+    ("magnitude", rf"{_MAGNITUDE}{_LINK} {_N}(?! (?:km|hz|s(?! (?:- |minus )?(?:t ?)?p))\b)"),
     ("magnitude", rf"{_N} (?:local |moment )?(?:magnitude|mag|on the richter scale)"),
     ("magnitude", rf"{_N}(?= (?:local )?(?:{_QUAKE}|event|(?:quarry |mine )?(?:blast|explosion))(?<!s)(?!s))"),
     ("magnitude", rf"{_N}(?= [,;.]|$)"),
+    ("magnitude", r"(?<=\ba )(?P<low>\d\.\d)(?P<high>)(?= (?:[a-z]{4,}|at|and|as|in|of|on|off)\b)"),
     ("sampling_rate", rf"{_N} (?:hz|hertz|sps|samples? (?:per|a|each|/|every) (?:s|sec|second))"),
     ("sampling_rate", rf"{_N} times (?:per|a|each|every) second"),
     ("snr", rf"{_SNR}{_LINK} {_N}(?: (?:db|decibels?))?"),
@@ -103,7 +105,7 @@ _COMPILED = [(slot, value, re.compile(rf"(?:{rule})(?!\w)")) for slot, value, ru
 #: Words that say nothing about a record.
 _FILLERS = set(" ".join(_words("fillers.txt")).split())
 _WORD = re.compile(r"\w+|\S")
-_PUNCTUATION = set(",;.:!?()[]\"'=/&~-+@")
+_PUNCTUATION = set(",;.:!?()[]{}|\"'=/&~-+*@#_")
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -148,7 +150,8 @@ def parse(text: str) -> dict[str, Any]:
 def _with_digits(text: str) -> str:
     """The text in small letters, words and numbers separated by spaces, with digits for number words."""
     text = re.sub("[\u2010-\u2015\u2212]", "-", text.lower()).replace("°", " degrees ")
-    text = re.sub("(?<=[a-z])[\u2019'](?:s|d|ll|re|m)\\b", "", text).replace("_", "")
+    text = re.sub("(?<=[a-z])[\u2019'](?:s|d|ll|re|m)\\b", "", text)
+    text = re.sub("(?<=[a-z]{3})_", " ", text).replace("_", "")
     text = re.sub(r"(?<=[a-z])-(?=\w)|(?<=\d)-(?=[a-z])", " ", text)
     tokens = re.findall(r"\d+(?:[.,]\d+)*|(?<!\d)\.\d+|[^\W\d_]+|\S", text)
     for n, token in enumerate(tokens):
@@ -189,7 +192,7 @@ def _range_of(match: re.Match[str]) -> str:
 def _quantity(slot: str, match: re.Match[str]) -> tuple[str, Any]:
     """The quantity that a match gives, in km, s, Hz or dB, within its limits."""
     low = float(match["low"])
-    values: tuple[float, ...] = (low,) if match["high"] is None else (low, float(match["high"]))
+    values: tuple[float, ...] = (low,) if not match["high"] else (low, float(match["high"]))
     for units, name in ((_LENGTHS, "length"), (_TIMES, "time")):
         if name in match.re.groupindex:
             factor = next(factor for unit, factor in units.items() if re.fullmatch(unit, match[name]))
