@@ -14,6 +14,7 @@ import seisbench.data as sbd
 
 from seisbench_cdiffsd.data.augmentations import P_KEY, RATE_KEY, S_KEY
 from seisbench_cdiffsd.data.simulation import SITES, Event, distance_of, magnitude_at, simulate
+from seisbench_cdiffsd.generation.learned import simulated_or_learned
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
 
 #: Seconds before P and from P on; a window of 30 s may begin long before P or in the coda.
@@ -24,11 +25,12 @@ S_MINUS_P = 0.5, 28.0
 QUIET = 1e-5
 
 
-def write_simulated(folder: str | Path, count: int, seed: int = 0) -> None:
+def write_simulated(folder: str | Path, count: int, seed: int = 0, learned: bool = False) -> None:
     """
     Write a dataset of simulated earthquakes, of 104 kB each, with a largest amplitude of 1, all of them in the split
     train; it replaces another. The first records of a larger dataset with the same seed are the same.
 
+    :param learned: Whether to shape them by what was learned from recorded ones, as ``cdiffsd generate`` does
     :raises ValueError: If `count` is not positive
     """
     if count < 1:
@@ -44,7 +46,11 @@ def write_simulated(folder: str | Path, count: int, seed: int = 0) -> None:
             for number in range(count):
                 random = np.random.default_rng((seed, number))
                 event = draw_event(random)
-                motion, s_minus_p = simulate(random, event, SAMPLING_RATE, BEFORE, AFTER)
+                if learned:
+                    shaped = simulated_or_learned(random, event, SAMPLING_RATE, AFTER, 0, {"site": event.site})
+                    motion, s_minus_p = np.pad(shaped[0], ((0, 0), (round(BEFORE * SAMPLING_RATE), 0))), shaped[1]
+                else:
+                    motion, s_minus_p = simulate(random, event, SAMPLING_RATE, BEFORE, AFTER)
                 waveform = motion / np.abs(motion).max() + QUIET * random.standard_normal(motion.shape)
                 labels = {RATE_KEY: SAMPLING_RATE, P_KEY: BEFORE * SAMPLING_RATE}
                 labels[S_KEY] = (BEFORE + s_minus_p) * SAMPLING_RATE
@@ -68,6 +74,7 @@ if __name__ == "__main__":
     parser.add_argument("folder", help="folder of the dataset")
     parser.add_argument("--count", type=int, default=12_000, help="number of earthquakes (%(default)s)")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--learned", action="store_true", help="with envelopes learned from recorded earthquakes")
     try:
         write_simulated(**vars(parser.parse_args()))
     except (ValueError, OSError) as error:

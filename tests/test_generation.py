@@ -9,11 +9,14 @@ from obspy.signal.spectral_estimation import get_nhnm, get_nlnm
 from scipy.signal import welch
 
 from seisbench_cdiffsd import cli, generate
+from seisbench_cdiffsd.data.simulation import Event, simulate
+from seisbench_cdiffsd.generation import learned
 from seisbench_cdiffsd.generation.noise import KINDS, station_noise
 from seisbench_cdiffsd.generation.records import draw
 from seisbench_cdiffsd.generation.text import parse
 from seisbench_cdiffsd.picking import load_picker
 
+PINNED = -0.0206, 0.9677
 TEXT = "magnitude 3.2 earthquake 45 km away, 8 km deep, recorded on rock, a noisy night in a city"
 
 
@@ -55,6 +58,39 @@ def test_an_snr_and_an_s_minus_p_are_kept():
                 powers.append([np.mean(parts[0].data[round(100 * onset) :] ** 2), np.mean(parts[1].data ** 2)])
             signal, noise = np.sum(powers, axis=0)
             assert 10 * np.log10(signal / noise) == pytest.approx(snr, abs=0.3)
+
+
+def test_without_the_learned_generator_and_where_it_knows_nothing_records_are_simulated(monkeypatch):
+    made = {text: generate(text)[0] for text in ("M 3, 40 km, no noise", "quarry blast, 20 km", "M 5, S-P 45 s")}
+    assert [x.stats.generated.method for x in made.values()] == ["learned", "simulated", "simulated"]
+    monkeypatch.setattr(learned, "load", lambda: None)
+    for text, trace in made.items():
+        alone = generate(text)[0]
+        assert alone.stats.generated.method == "simulated"
+        assert np.array_equal(alone.data, trace.data) == (trace.stats.generated.method == "simulated")
+        assert alone.stats.generated.s == trace.stats.generated.s
+
+
+def test_the_learned_generator_is_pinned():
+    """Two numbers of the shipped weights: the mean and the spread of what they draw, over parts."""
+    about = {"s_minus_p": 5.0, "magnitude": 3.0, "recorded": True}
+    drawn = np.stack([learned.load().draw(np.random.default_rng(n), about) for n in range(20)])
+    assert (drawn.mean(), drawn.std()) == pytest.approx(PINNED, abs=1e-3)
+
+
+def test_a_record_is_shaped_to_an_envelope_and_keeps_its_onset_and_its_peak():
+    motion, s_minus_p = simulate(np.random.default_rng(0), Event(3, 40, 8), 100, 0, 70, 5)
+    made, at = learned.load(), learned.edges(s_minus_p)
+    own, wanted = (made.parts(np.log10(learned.powers(x, 100, at) + 1e-30) / 2) for x in (motion, motion[::-1]))
+    assert made.shape(motion, 100, s_minus_p, own) == pytest.approx(motion, abs=0.01 * np.abs(motion).max())
+    shaped = made.shape(motion, 100, s_minus_p, wanted)
+    reached = made.parts(np.log10(learned.powers(shaped, 100, at) + 1e-30) / 2)
+    assert np.abs(reached - wanted)[:20].mean() < 0.4 * np.abs(own - wanted)[:20].mean()
+    assert np.abs(shaped[1:]).max() == pytest.approx(np.abs(motion[1:]).max())
+
+
+def test_numbers_say_what_a_sentence_says():
+    assert np.array_equal(generate("M 3, 40 km")[0].data, generate({"magnitude": 3.0, "distance": 40.0})[0].data)
 
 
 def test_without_noise_p_comes_out_of_silence():
@@ -130,7 +166,7 @@ def test_recorded_noise_is_taken_from_a_dataset(small_datasets):
 
 
 def test_pickers_find_the_onsets(pickers):
-    stream = generate("magnitude 2.5, 30 km away, 8 km deep, quiet, 60 s", 12, seed=2)
+    stream = generate("magnitude 2.5, 30 km away, 8 km deep, SNR 25 dB, 60 s", 12, seed=2)
     picks = load_picker("PhaseNet").classify(stream).picks
     for phase, least in (("P", 10), ("S", 8)):
         residuals = []

@@ -48,9 +48,9 @@ def generate(text: str | dict[str, Any], count: int = 1, seed: int = 0, noise: s
     :param noise: A dataset in SeisBench's format, folder or name, whose noise is taken instead of that of a model of
         the station, at the level of the latter if the text gives no SNR
     :return: Three traces for each record, of the network XG. Their ``stats.generated`` holds the onsets `p` and `s` and
-        the `origin` as times; all parameters in km, s, Hz and dB, `said`, the names of those that the text gives, `method`,
-        "learned" or "simulated", and `text`, `seed`, `number` and `comment`. The SNR is the mean power of the earthquake from P on over that of the
-        noise, from 1 to 45 Hz.
+        the `origin` as times; all parameters in km, s, Hz and dB, `said`, the names of those that the text gives; the
+        `method`, "learned" or "simulated"; and `text`, `seed`, `number` and `comment`. The SNR is the mean power of the
+        earthquake from P on over that of the noise, from 1 to 45 Hz.
     :raises ValueError: If the text is not understood or contradicts itself, no such record can be, or there is no
         such noise
     """
