@@ -305,3 +305,20 @@ def test_zeros_in_a_gap_do_not_contradict_another_trace(offset, caplog):
     assert record.alive[0].all() and not caplog.records
     (together,) = joined(Stream([whole, zeros]), 3.0)
     np.testing.assert_array_equal(together.data, whole.data)
+
+
+@pytest.mark.parametrize("rate", [20, 62.5, 100])
+@pytest.mark.parametrize("offset", [0, 1e4])
+def test_what_lies_beyond_a_long_constant_stretch_does_not_matter(rate, offset):
+    first, stop = int(20 * rate), int(70 * rate)
+    whole = trace(samples=int(90 * rate), rate=rate, seed=1)
+    whole.data += offset
+    whole.data[first:stop] = 0
+    (record,) = made(whole, sos=SOS)
+    ((_, values),) = record.original(np.where(record.alive, record.data, 0))
+    assert not values[first:stop].any()
+    middle = (first + stop) // 2
+    for part in (slice(middle), slice(middle, None)):
+        (alone,) = made(trace(samples=whole.data[part], rate=rate, start=(part.start or 0) / rate), sos=SOS)
+        ((_, expected),) = alone.original(np.where(alone.alive, alone.data, 0))
+        np.testing.assert_allclose(values[part], expected, atol=1e-5, rtol=0)

@@ -35,17 +35,15 @@ def bridged(values: Samples) -> Samples:
     """
     Samples without their mean, and with smooth curves over the gaps, so a filter finds no step or kink to ring at.
 
-    :param values: Samples, NaN in the gaps, but not all of them
+    :param values: Samples, NaN in the gaps, but neither the first nor the last
     """
     missing = np.isnan(values)
     if missing.any():
         there = np.flatnonzero(~missing)
         values = values.copy()
         values[missing] = np.interp(np.flatnonzero(missing), there, values[there])
-        ends = [(0, 0), *runs(~missing), (len(values), len(values))]
-        for (left, first), (last, right) in pairwise(ends):
-            if left < first and last < right:  # not at an end
-                _bend(values, left, first, last, right)
+        for (left, first), (last, right) in pairwise(runs(~missing)):
+            _bend(values, left, first, last, right)
     values = values - values[0]  # before the mean, so a constant becomes exactly zero
     values -= values.mean()
     return values

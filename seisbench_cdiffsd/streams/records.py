@@ -34,8 +34,8 @@ from seisbench_cdiffsd.streams.pieces import (
 
 #: How far gaps are filled from both ends, in windows: silence beside other components looks like a change of ground.
 FILLED = 2
-#: Gaps of up to this many seconds are bridged for the filter. Both sides of a longer one are filtered by themselves: a
-#: line from one to the other would carry steps and microseism into the band.
+#: Gaps of up to this many seconds, and constant stretches, are bridged for the filter. Both sides of a longer one are
+#: filtered by themselves: a line from one to the other would carry steps and microseism into the band.
 BRIDGED = 1.0
 #: Samples that stay the same for this many seconds are not a signal.
 CONSTANT = 1.0
@@ -70,7 +70,7 @@ class Record:
         self.covered = np.zeros((rows, self.length), dtype=bool)
         self.data = np.zeros((rows, filtering.resampled_length(self.length, ratio)), dtype=np.float32)
         self.alive = np.zeros(self.data.shape, dtype=bool)
-        #: For each component, the stretches without long gaps, at the rate of the stream: each is filtered by itself.
+        #: For each component, the stretches of signal, at the rate of the stream: each is filtered by itself.
         self.parts: list[list[slice]] = [[] for _ in range(rows)]
 
     def joined(self, row: int) -> tuple[Samples, bool]:
@@ -117,10 +117,10 @@ class Record:
             return
         self.covered[row] = ~np.isnan(values)
         alive = self.covered[row] & ~gaps.constant(values, self.least_constant)
-        self.parts[row], filled = [*self._parts(row)], 0
+        self.parts[row], filled = [*self._parts(row, alive)], 0
         for part in self.parts[row]:
             there, padding, span = alive[part], *self._grid(part)
-            new = gaps.bridged(np.where(there, values[part], np.nan) if there.any() else values[part])
+            new = gaps.bridged(np.where(there, values[part], np.nan))
             new = filtering.resampled(np.pad(new, (padding, 0), mode="edge"), self.ratio)
             there = filtering.resampled_mask(np.pad(there, (padding, 0)), self.ratio)
             # at another rate, two parts may share a sample: the earlier one keeps it
@@ -129,14 +129,14 @@ class Record:
             self.alive[row, first : span.stop] = there[first - span.start :]
             filled = span.stop
 
-    def _parts(self, row: int) -> Iterator[slice]:
-        """Where a component has one channel code and no long gaps."""
-        there = np.flatnonzero(self.covered[row])
+    def _parts(self, row: int, alive: NDArray[np.bool_]) -> Iterator[slice]:
+        """Where a component has one channel code and a signal, without long gaps or constant stretches."""
+        there = np.flatnonzero(alive)
         changes = [new.start for (old, _), (piece, new) in pairwise(self.pieces[row]) if old.channel != piece.channel]
-        begins = np.diff(there, prepend=-np.inf) - 1 > BRIDGED * self.rate  # true for the first sample
-        begins[np.searchsorted(there, changes)] = True
-        for part in np.split(there, np.flatnonzero(begins)[1:]):
-            yield slice(int(part[0]), int(part[-1]) + 1)
+        long = np.flatnonzero(np.diff(there) - 1 > BRIDGED * self.rate) + 1
+        for part in np.split(there, np.union1d(long, np.searchsorted(there, changes))):
+            if len(part):
+                yield slice(int(part[0]), int(part[-1]) + 1)
 
     def _grid(self, part: slice) -> tuple[int, slice]:
         """How many samples before a part make its resampled ones lie on the grid of the record, and where they lie."""
@@ -154,7 +154,7 @@ class Record:
                 yield piece, np.where(piece.missing, np.nan, samples[place])
 
     def _original_row(self, row: int, values: NDArray[np.float32]) -> Samples:
-        samples = np.full(self.length, np.nan)
+        samples = np.where(self.covered[row], 0, np.nan)
         for part in self.parts[row]:
             padding, span = self._grid(part)
             back = filtering.restored(values[row, span].astype(np.float64), self.ratio)
