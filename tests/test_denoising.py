@@ -211,7 +211,7 @@ def test_the_processing_of_a_trace_says_that_it_was_denoised(model, example, bef
     for out in model.denoise(example, return_noise=True, steps=1):
         *others, note = out[0].stats.processing
         assert others == (["filtered"] if before else [])
-        assert note.startswith("seisbench_cdiffsd ") and "denoise(model='CDiffSD'::dry=0.1::steps=1)" in note
+        assert note.startswith("seisbench_cdiffsd ") and "denoise(model='CDiffSD'::dry=0.2::steps=1)" in note
     assert example[0].stats.processing == before
 
 
