@@ -50,18 +50,20 @@ PLACES = ("source_distance_km", "source_depth_km")
 THRESHOLDS = {"PhaseNet": 0.3, "EQTransformer": 0.1}
 #: What belongs under the heading of the tables.
 NOTES = """- All rows are picked, and read, at the onsets and the magnitude that the sentence asks for. "Shuffled" has
-  the sentence of another earthquake: what is as good there says nothing of the sentence. "From numbers" has what the
-  sentence says, without text. "Nearest real" is the training record with the nearest S - P time and magnitude, at its own S,
-  and of the asked amplitude: of amplitudes the first table sees nothing.
-- Magnitude and S - P time are read by a regression on real training records, from spectra and envelopes without
-  amplitudes. On real records of another split, magnitudes can hardly be read so: these rows say little.
-- The learned generator is nearer to recorded earthquakes than simulation in onsets of P and S, spectra and what a
-  classifier sees, and no nearer to training records than other recorded ones. Durations are no better, and codas scatter
-  too much. Peak velocities are the simulation's: learned are envelopes alone.
-- Stress drops and attenuation of the simulation were made to scatter less, and to attenuate less, by the Alaskan records:
-  before, peak velocities fell with a slope of -2.8 there, and scattered by 0.5. At one place the S - P times differ by a
-  few percent, and slopes mean little.
-- No record here is of a blast, and site and depth are hardly known: blasts are simulated, and nothing is measured of them."""
+  the sentence of another earthquake: what is as good there says nothing of the sentence. "From numbers" has
+  what the sentence says, without text. "Nearest real" is the training record with the nearest S - P time
+  and magnitude, at its own S, and of the asked amplitude: of amplitudes the first table sees nothing.
+- Magnitude and S - P time are read by a regression on real training records, from spectra and envelopes
+  without amplitudes. On real records of another split, magnitudes can hardly be read so: these rows say
+  little.
+- The learned generator is nearer to recorded earthquakes than simulation in onsets of P and S, spectra and
+  what a classifier sees, and no nearer to training records than other recorded ones. Durations are no
+  better, and codas scatter too much. Peak velocities are the simulation's: learned are envelopes alone.
+- Stress drops and attenuation of the simulation were made to scatter less, and to attenuate less, by the
+  Alaskan records: before, peak velocities fell with a slope of -2.8 there, and scattered by 0.5. At one
+  place the S - P times differ by a few percent, and slopes mean little.
+- No record here is of a blast, and site and depth are hardly known: blasts are simulated, and nothing is
+  measured of them."""
 SOS = design_filter(("bandpass",), dict(BAND), RATE)[0]
 SENTENCES = (
     "{size} earthquake, S-P of {sp:.2f} s, {sensor}, SNR {snr:.0f} dB",
