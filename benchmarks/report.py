@@ -89,7 +89,7 @@ TRAINED_ON |= dict.fromkeys((PICKING, WAVEFORMS), "events, events2, noise, noise
 AT_RATE, SHOWN_NOISE = 50, ("as recorded", "noise at -5 dB")
 CONTINUOUS = {
     "networks": f"Networks: events above chance at {AT_RATE} P picks an hour of a station (± the root of those found)",
-    "located": "Networks: earthquakes located (by chance), and at uturuncu: right, more than 20 km off, false",
+    "located": f"Networks: earthquakes located at {AT_RATE} (by chance), and at uturuncu: right, over 20 km off, false",
     "day": "A day of one station",
 }
 #: Tables of other columns than statistics.
@@ -195,7 +195,7 @@ class Report:
             ):  # speed needs an idle machine, damage is a question apart
                 parts[title] = markdown(self.tables[name])
         if self.missing:
-            parts["Not available"] = "\n".join(f"- {name}: {why}" for name, why in self.missing.items())
+            parts["Not available"] = " ".join(f"{name}: {why}" for name, why in self.missing.items())
         return {title: table for title, table in parts.items() if table}
 
     def shown(self, more: bool = False) -> list[str]:
@@ -242,7 +242,7 @@ class Report:
         ]
         for title, table in self.markdown().items():
             lines += [f"## {title}", "", *self._made_by(title), table, ""]
-        lines += [f"![{figure.stem}]({figure.name})" for figure in sorted(self.folder.glob("*.png"))]
+        lines.append(" ".join(f"![{figure.stem}]({figure.name})" for figure in sorted(self.folder.glob("*.png"))))
         (self.folder / "results.md").write_text("\n".join(lines) + "\n")
         if self.readme is None or not {"paper", "noise", "equal"} <= set(self.tables):
             return
@@ -274,14 +274,14 @@ class Report:
         if "located" in self.tables:
             columns = ["network", "noise", "input", "picks an hour", "located", "chance", "mislocated", "false"]
             table = self.tables["located"].reindex(columns=columns).replace("", np.nan)
-            table = table[(table["network"] != "uturuncu") | (table["picks an hour"].astype(float) == AT_RATE)]
+            table = table[table["picks an hour"].astype(float) == AT_RATE]
             text = [
                 f"{row.located} ({row.chance})"
                 if pd.notna(row.chance)
-                else f"{row.located}, {row.mislocated}, {row.false}"
+                else f"{row.located}, {float(row.mislocated):.0f}, {float(row.false):.0f}"
                 for row in table.itertuples()
             ]
-            parts[CONTINUOUS["located"]] = _by_input(table.assign(text=text), ["network", "noise", "picks an hour"])
+            parts[CONTINUOUS["located"]] = _by_input(table.assign(text=text), ["network", "noise"])
         if "day" in self.tables:
             parts[CONTINUOUS["day"]] = markdown(self.tables["day"])
         return parts

@@ -175,7 +175,7 @@ def test_a_report_is_written_with_the_readme_and_read_again(tmp_path, small_run)
     assert all(f"| {name} " in text for name in ("noisy", baselines.PICKING, "oracle mask"))
     assert len({len(line) for line in text.splitlines() if line.startswith("|")}) == 1  # aligned
     written = (tmp_path / "results.md").read_text()
-    assert "- DeepDenoiser: no weights" in written and "| 75% recovered " in written
+    assert "DeepDenoiser: no weights" in written and "| 75% recovered " in written
     names = {path.name for path in tmp_path.iterdir()}
     assert {"paper.csv", "environment.json", "quality_by_snr.png", "recall_by_false_picks.png"} <= names
 
