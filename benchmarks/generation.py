@@ -59,9 +59,8 @@ NOTES = """- All rows are picked, and read, at the onsets and the magnitude that
 - The learned generator is nearer to recorded earthquakes than simulation in onsets of P and S, spectra and
   what a classifier sees, and no nearer to training records than other recorded ones. Durations are no
   better, and codas scatter too much. Peak velocities are the simulation's: learned are envelopes alone.
-- Stress drops and attenuation of the simulation were made to scatter less, and to attenuate less, by the
-  Alaskan records: before, peak velocities fell with a slope of -2.8 there, and scattered by 0.5. At one
-  place the S - P times differ by a few percent, and slopes mean little.
+- Stress drops and attenuation of the simulation were chosen by the Alaskan records. At one place the S - P
+  times differ by a few percent, and slopes mean little.
 - No record here is of a blast, and site and depth are hardly known: blasts are simulated, and nothing is
   measured of them."""
 SOS = design_filter(("bandpass",), dict(BAND), RATE)[0]

@@ -144,6 +144,9 @@ def test_what_is_drawn_goes_together(seed):
         ("hypocentral distance 10 km, 20 km deep", "less than the depth"),
         ("from 60 to 80 Hz, M 2", "100 Hz has nothing from 60 Hz on"),
         ("quarry blast of magnitude 6", "'magnitude 6'"),
+        ({"size": 3}, "There is no parameter 'size'. Known are band, depth"),
+        ({"magnitude": 12}, "magnitude is -2 to 7.5, not 12"),
+        ({"distance": "far"}, "distance is 0 to 500 km, not 'far'"),
     ],
 )
 def test_what_cannot_be_together_is_said(text, told):

@@ -15,7 +15,7 @@ from scipy.signal import butter, sosfilt
 from seisbench_cdiffsd.data.simulation import BLAST, RATIO, SITES, Event, distance_of, magnitude_at, times
 from seisbench_cdiffsd.generation.learned import simulated_or_learned
 from seisbench_cdiffsd.generation.noise import station_noise
-from seisbench_cdiffsd.generation.text import parse
+from seisbench_cdiffsd.generation.text import checked, parse
 from seisbench_cdiffsd.streams.filtering import BAND, design_filter, filtered, resampled, simple_ratio
 
 Values = NDArray[np.float64]
@@ -56,7 +56,7 @@ def generate(text: str | dict[str, Any], count: int = 1, seed: int = 0, noise: s
     """
     if count < 1 or seed < 0:
         raise ValueError(f"count must be positive, and seed at least 0, not {count} and {seed}.")
-    said, stream = parse(text) if isinstance(text, str) else dict(text), Stream()
+    said, stream = parse(text) if isinstance(text, str) else checked(text), Stream()
     recorded = None if noise is None or said.get("noise") == "none" else _recorded(str(noise))
     for number in range(1, count + 1):
         random = np.random.default_rng((seed, number))

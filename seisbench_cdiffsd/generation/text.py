@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ LIMITS: dict[str, tuple[float, float, str]] = {
     "snr": (-40, 80, "dB"),
     "band": (0.01, 250, "Hz"),
 }
+#: All parameters of a record.
+NAMES = {*LIMITS, "kind", "site", "instrument", "noise", "loud"}
 #: These three say how far away it is: a sentence has at most one of them.
 DISTANCES = ("distance", "hypocentral_distance", "s_minus_p")
 #: Most of the depth in km and of the magnitude of quarry blasts.
@@ -145,6 +148,19 @@ def parse(text: str) -> dict[str, Any]:
             position = match.end()
         position += plain[position : position + 1] == " "
     return _completed(said, words, vague)
+
+
+def checked(said: dict[str, Any]) -> dict[str, Any]:
+    """A copy of parameters such as :py:func:`parse` returns; ValueError if one is unknown or cannot be."""
+    for name, value in said.items():
+        if name not in NAMES:
+            raise ValueError(f"There is no parameter {name!r}. Known are {', '.join(sorted(NAMES))}.")
+        if name in LIMITS:
+            least, most, unit = LIMITS[name]
+            for number in value if isinstance(value, tuple) else (value,):
+                if not (isinstance(number, Real) and least <= float(number) <= most):
+                    raise ValueError(f"{name} is {least:g} to {most:g} {unit}".rstrip() + f", not {value!r}.")
+    return dict(said)
 
 
 def _with_digits(text: str) -> str:
