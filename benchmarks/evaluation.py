@@ -93,7 +93,8 @@ def evaluate_records(
     :param windows: In-band records (batch, 3, samples)
     :param labels: One row per record, with ``p_sample`` and ``s_sample``
     :param waveforms: Metrics of what a denoiser, by name, makes of the records
-    :return: One row per record and denoiser: ``denoiser``, ``record``, ``event``, ``station`` and those of ``GROUPS``;
+    :return: One row per record and denoiser, and those of :py:func:`with_unions`: ``denoiser``, ``record``, ``event``,
+        ``station`` and those of ``GROUPS``;
         and for each picker and phase ``<picker>_<phase>_residual`` in seconds (NaN where missed), ``_label`` (whether
         there is one), ``_picks`` (their number) and ``_highest`` (probability of the most probable pick at any
         threshold, within 0.5 s of the label, or anywhere if there is none; 0 without one)
@@ -102,12 +103,13 @@ def evaluate_records(
     everything: dict[str, Denoiser] = {"noisy": lambda noisy: noisy, **denoisers}
     for name, denoise in tqdm(everything.items(), desc="Evaluating", leave=False, disable=None):
         estimate = denoise(windows)
-        rows = base.assign(denoiser=name, **(waveforms(name, estimate) if waveforms else {}))
+        rows = base.assign(denoiser=name, silent=~estimate.any((1, 2)))
+        rows = rows.assign(**(waveforms(name, estimate) if waveforms else {}))
         for picker_name, picker in pickers.items():
             picks, *others = pick_windows(picker, estimate, (usual_threshold(picker), *LADDER))
             rows = rows.assign(**_scores(picker_name, picks, pd.concat(others), labels))
         tables.append(rows)
-    return pd.concat(tables, ignore_index=True)
+    return with_unions(pd.concat(tables, ignore_index=True)).drop(columns="silent")
 
 
 def evaluate_noise(records: Array, metadata: pd.DataFrame, denoisers: Denoisers, pickers: Pickers) -> pd.DataFrame:
@@ -139,7 +141,10 @@ def evaluate_noise(records: Array, metadata: pd.DataFrame, denoisers: Denoisers,
 
 
 def with_unions(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows, and those of picks on noisy records, and on those denoised for picking, together: the more probable one."""
+    """
+    Rows, and those of picks on noisy records, and on those denoised for picking, together, as ``pick`` has them: the
+    more probable one, and none where denoising leaves silence.
+    """
     waveforms = (*MEANS, *MEDIANS)
     kept = [name for name in rows if name not in waveforms and not name.endswith("_picks")]
     tables, noisy = [rows], rows[rows["denoiser"] == "noisy"].reset_index(drop=True)
@@ -150,9 +155,10 @@ def with_unions(rows: pd.DataFrame) -> pd.DataFrame:
         union = rows.loc[rows["denoiser"] == name, kept].reset_index(drop=True)
         for column in picked:
             if column.endswith("_residual"):
-                union[column] = noisy[column].fillna(union[column])
+                found, nothing = noisy[column].fillna(union[column]), np.nan
             else:
-                union[column] = np.maximum(union[column], noisy[column])
+                found, nothing = np.maximum(union[column], noisy[column]), 0.0
+            union[column] = found.mask(union["silent"], nothing)
         tables.append(union.assign(denoiser=f"{name} + noisy"))
     return pd.concat(tables, ignore_index=True)
 

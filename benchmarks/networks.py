@@ -53,9 +53,20 @@ def peaks(picker: WaveformModel, stream: Stream, start: UTCDateTime) -> pd.DataF
     return picks.reindex(columns=["station", "phase", "time", "probability"])
 
 
-def together(raw: pd.DataFrame, denoised: pd.DataFrame) -> pd.DataFrame:
-    """Picks on raw and denoised records, as ``pick`` has them: the more probable of those within 0.2 s."""
-    both = pd.concat([raw, denoised], ignore_index=True)
+def together(raw: pd.DataFrame, denoised: pd.DataFrame, stream: Stream, start: UTCDateTime) -> pd.DataFrame:
+    """
+    Picks on raw and denoised records, as ``pick`` has them: the more probable of those within 0.2 s, and none where
+    denoising leaves silence.
+
+    :param stream: The denoised records
+    :param start: The time from which those of picks count
+    """
+    loud = np.zeros(len(raw), bool)
+    for trace in stream:
+        place = ((raw["time"] - (trace.stats.starttime - start)) * trace.stats.sampling_rate).to_numpy(float)
+        inside = (raw["station"] == trace.stats.station).to_numpy() & (place >= 0) & (place < len(trace))
+        loud[inside] |= trace.data[place[inside].astype(int)] != 0
+    both = pd.concat([raw[loud], denoised], ignore_index=True)
     kept = []
     for _, group in both.groupby(["station", "phase"]):
         group = group.sort_values("probability", ascending=False)

@@ -13,7 +13,7 @@ import numpy as np
 import seisbench.data as sbd
 
 from seisbench_cdiffsd.data.augmentations import P_KEY, RATE_KEY, S_KEY
-from seisbench_cdiffsd.data.simulation import SITES, Event, distance_of, magnitude_at, simulate
+from seisbench_cdiffsd.data.simulation import SITES, Event, distance_of, icequakes, magnitude_at, simulate
 from seisbench_cdiffsd.generation.learned import simulated_or_learned
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
 
@@ -25,11 +25,14 @@ S_MINUS_P = 0.5, 28.0
 QUIET = 1e-5
 
 
-def write_simulated(folder: str | Path, count: int, seed: int = 0, learned: bool = False) -> None:
+def write_simulated(
+    folder: str | Path, count: int, seed: int = 0, learned: bool = False, icequake: bool = False
+) -> None:
     """
     Write a dataset of simulated earthquakes, of 104 kB each, with a largest amplitude of 1, all of them in the split
     train; it replaces another. The first records of a larger dataset with the same seed are the same.
 
+    :param icequake: Whether to write icequakes instead, pulses of P and S
     :param learned: Whether to shape them by what was learned from recorded ones, as ``cdiffsd generate`` does
     :raises ValueError: If `count` is not positive
     """
@@ -46,7 +49,9 @@ def write_simulated(folder: str | Path, count: int, seed: int = 0, learned: bool
             for number in range(count):
                 random = np.random.default_rng((seed, number))
                 event = draw_event(random)
-                if learned:
+                if icequake:
+                    motion, s_minus_p = icequakes(random, SAMPLING_RATE, BEFORE, AFTER)
+                elif learned:
                     shaped = simulated_or_learned(random, event, SAMPLING_RATE, AFTER, 0, {"site": event.site})
                     motion, s_minus_p = np.pad(shaped[0], ((0, 0), (round(BEFORE * SAMPLING_RATE), 0))), shaped[1]
                 else:
@@ -54,8 +59,10 @@ def write_simulated(folder: str | Path, count: int, seed: int = 0, learned: bool
                 waveform = motion / np.abs(motion).max() + QUIET * random.standard_normal(motion.shape)
                 labels = {RATE_KEY: SAMPLING_RATE, P_KEY: BEFORE * SAMPLING_RATE}
                 labels[S_KEY] = (BEFORE + s_minus_p) * SAMPLING_RATE
-                source = {"source_magnitude": event.magnitude, "source_distance_km": event.distance}
-                source |= {"source_id": f"simulated{number}", "source_depth_km": event.depth}
+                source = {"source_id": f"{'icequake' if icequake else 'simulated'}{number}"}
+                if not icequake:
+                    source |= {"source_magnitude": event.magnitude, "source_distance_km": event.distance}
+                    source |= {"source_depth_km": event.depth}
                 writer.add_trace(source | labels | kind, waveform.astype(np.float32))
         for file in files:
             file.replace(folder / file.name)
@@ -75,6 +82,7 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=12_000, help="number of earthquakes (%(default)s)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--learned", action="store_true", help="with envelopes learned from recorded earthquakes")
+    parser.add_argument("--icequake", action="store_true", help="icequakes, pulses of P and S, instead")
     try:
         write_simulated(**vars(parser.parse_args()))
     except (ValueError, OSError) as error:

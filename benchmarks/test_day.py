@@ -48,12 +48,12 @@ def test_a_day(record, options, denoisers, pickers, report):
     (samples, labels), picker = record, pickers["PhaseNet"]
     hours = samples.shape[-1] / 100 / 3600
     quiet = hours - (labels["end"] - labels["start"]).sum() / 3600
-    usual, anything = {}, {}
+    usual, anything, streams = {}, {}, {}
     for name, denoiser in inputs(denoisers).items():
-        stream = denoised(samples[None], STATION, [0], denoiser)
+        streams[name] = stream = denoised(samples[None], STATION, [0], denoiser)
         usual[name], anything[name] = table_of(picker.classify(stream).picks), peaks(picker, stream, START)
     if PICKING in anything:
-        anything[TOGETHER] = together(anything["raw"], anything[PICKING])
+        anything[TOGETHER] = together(anything["raw"], anything[PICKING], streams[PICKING], START)
         with suppress(ValueError):  # the thresholds of `pick` hold for the weights that they were measured with
             usual[TOGETHER] = table_of(seisbench_cdiffsd.pick(to_stream(samples[None], STATION, [0])))
     rows = []

@@ -48,12 +48,12 @@ def picks_by_input(network, denoisers, picker):
     """All picks on a network by the name of the input, those on raw and denoised records together as well."""
     picks = {name: picks_on(network, name, denoiser, picker) for name, denoiser in inputs(denoisers).items()}
     if PICKING in picks:
-        picks[TOGETHER] = together(picks["raw"], picks[PICKING])
+        picks[TOGETHER] = picks_on(network, TOGETHER, denoisers[PICKING], picker, picks)
     return picks
 
 
-def picks_on(network, name, denoiser, picker):
-    """All picks on one input; they are kept in a file, so that a run which was killed continues."""
+def picks_on(network, name, denoiser, picker, picks=None):
+    """All picks on one input, or of the given ones; they are kept in a file, so that a killed run continues."""
     made_by = ""
     if isinstance(denoiser, NetworkDenoiser):
         options = (f" {option} {value}" for option, value in denoiser.arguments.items() if value)
@@ -61,7 +61,8 @@ def picks_on(network, name, denoiser, picker):
     about = json.dumps([LEAST, name, made_by, network.ids, network.first]).encode()
     path = PICKS / f"{hashlib.sha256(about + network.records.tobytes()).hexdigest()[:16]}.csv"
     if not path.is_file():
-        picks = peaks(picker, denoised(network.records, network.ids, network.first, denoiser), START)
+        stream = denoised(network.records, network.ids, network.first, denoiser)
+        picks = together(picks["raw"], picks[PICKING], stream, START) if picks else peaks(picker, stream, START)
         PICKS.mkdir(parents=True, exist_ok=True)
         picks.to_csv(path.with_suffix(".part"), index=False)
         path.with_suffix(".part").replace(path)

@@ -38,8 +38,8 @@ OPTIONS = Options(limit=ALL, draws=4, picker=("PhaseNet", "EQTransformer"))
 
 def highest(rows: pd.DataFrame, column: str) -> dict[str, np.ndarray]:
     """The highest probability of a pick on each record: noisy, denoised, and of both together."""
-    raw, denoised = (rows.loc[rows["denoiser"] == name, column].to_numpy() for name in ("noisy", PICKING))
-    return {"noisy": raw, "denoised": denoised, "together": np.maximum(raw, denoised)}
+    names = {"noisy": "noisy", "denoised": PICKING, "together": f"{PICKING} + noisy"}
+    return {key: rows.loc[rows["denoiser"] == name, column].to_numpy() for key, name in names.items()}
 
 
 def least_of(probable: np.ndarray) -> list[float]:

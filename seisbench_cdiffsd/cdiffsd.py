@@ -238,9 +238,6 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {"default": SpectralUNet}
 
 #: Band of the model, as :py:meth:`obspy.Stream.filter` takes it.
 BAND = {"freqmin": 1.0, "freqmax": 45.0, "corners": 4, "zerophase": True}
-#: Odds of an earthquake below which an estimate is faded, and the share of it that is
-#: silence: pickers take what is left, however weak, for an earthquake.
-DOUBTED_BELOW, FAINT = 2.0, 0.25
 #: No number of samples in a window, or of windows in a batch, is larger than this.
 MOST = 1_000_000
 
@@ -281,7 +278,8 @@ class CDiffSD(WaveformModel):
     way from the observation to the clean record.
 
     For picking, a share of the removed noise stays (`dry`), since pickers take what
-    emerges from silence for phases. For waveforms, set `dry` to 0.
+    emerges from silence for phases. For waveforms, set `dry` to 0. A window that most
+    probably holds no earthquake becomes silent as a whole (`silence`; 0 leaves all).
 
     :param network: Name of the network, such as "default"
     :param schedule: Name of the degradation, such as "straight"
@@ -293,8 +291,7 @@ class CDiffSD(WaveformModel):
         band-pass from 1 to 45 Hz by default; None for no filter
     :param filter_kwargs: Its arguments
     :param presence: Whether the network returns the odds of an earthquake as well.
-        Where they are below 2, estimates are faded to the share `dry`, and below 1 to
-        silence if it is 0
+        Where an earthquake is improbable, windows become silent: see `silence`
     :param kwargs: Passed to :py:class:`~seisbench.models.WaveformModel`
     :raises ValueError: If a name is unknown or a number out of range
     """
@@ -304,6 +301,7 @@ class CDiffSD(WaveformModel):
         "blinding": ("Samples to discard on each side of each window", (0, 0)),
         "steps": ("Evaluations of the network; 1 is direct denoising", 2),
         "dry": ("Share of the removed noise that stays, from 0 to below 1", 0.2),
+        "silence": ("Probability of an earthquake below which windows are silent", 0.9),
         "detection": ("Whether to return the probability of an earthquake", False),
         "detection_threshold": ("Least probability of a detection", 0.67),
     }
@@ -406,13 +404,14 @@ class CDiffSD(WaveformModel):
             return answers[-1][0] if self.presence else answers[-1]
 
         clean = sample(denoise, noisy, steps, SCHEDULES[self.schedule])
-        noise = noisy - clean
-        if self.presence:
+        denoised = clean + dry * (noisy - clean)
+        if self.presence:  # fade to a quarter at the least odds, and then to silence
             log_odds = torch.stack([odds for _, odds in answers]).mean(0)
-            trust = (2 * (log_odds - math.log(DOUBTED_BELOW))).clamp(max=0).exp()
-            trust = trust.where(trust > FAINT, 0).clamp(min=dry)
-            clean = trust[:, None, None] * clean
-        denoised = ((clean + dry * noise) * factor).transpose(1, 2)
+            least = torch.logit(log_odds.new_tensor(option("silence")))
+            excess = (log_odds - least).exp()
+            trust = (excess / 2).clamp(max=1).square() * (excess >= 1)
+            denoised = trust[:, None, None] * denoised
+        denoised = (denoised * factor).transpose(1, 2)
         if option("detection"):
             probable = log_odds.sigmoid()[:, None, None] * (factor > 0)
             denoised = F.pad(denoised, (0, 1)) + F.pad(probable, (3, 0))
@@ -484,6 +483,7 @@ class CDiffSD(WaveformModel):
             "steps": (_is_count(given["steps"], 1, 1000), "an integer from 1 to 1000"),
             "batch_size": (_is_count(given["batch_size"], 1), "a positive integer"),
             "dry": (_is_number(given["dry"], 1), "a share, at least 0 and below 1"),
+            "silence": (_is_number(given["silence"], 1), "a probability below 1"),
             "overlap": (overlaps, f"a share of a window, or up to {most} samples"),
             "blinding": (blinded, "two numbers of samples, together below a window"),
             "detection": (self.presence or not given["detection"], "False here"),

@@ -130,7 +130,8 @@ def pick(
 ) -> PickList:
     """
     Pick phases on a stream and on what denoising makes of it. Two picks of a phase that are within 0.2 s of each other
-    are one. What is found at which rate of false picks, against either alone, is in ``benchmarks/README.md``.
+    are one. Where denoising leaves silence, since there is most probably no earthquake, nothing is picked. What is
+    found at which rate of false picks, against either alone, is in ``benchmarks/README.md``.
 
     :param stream: Records, left unchanged
     :param picker: A SeisBench picker, or the name of its class; then its weights are downloaded if need be
@@ -191,7 +192,8 @@ def pick_both(
     names: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """
-    Picks on a stream and on the same denoised, instrument by instrument; two of a phase within 0.2 s are one.
+    Picks on a stream and on the same denoised, instrument by instrument; two of a phase within 0.2 s are one. Where
+    denoising leaves silence, since there is most probably no earthquake, there are none.
 
     :param picker: A SeisBench picker
     :param stream: Records, left unchanged
@@ -230,6 +232,8 @@ def pick_both(
         if phase == "P":
             end = min([end, *later[bisect_left(later, time) :][:1]])
         amplitude, snr, channel = _measured(members[instrument], phase, time, end)
+        if amplitude == 0:
+            continue
         rows.append(
             (instrument, phase, time, float(np.nanmax([raw, clean])), amplitude, snr, raw, clean, source, channel)
         )

@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 
 from seisbench_cdiffsd import CDiffSD
 from seisbench_cdiffsd.cdiffsd import (
-    DOUBTED_BELOW,
-    FAINT,
     SCHEDULES,
     SpectralUNet,
     analyse,
@@ -217,7 +215,7 @@ def test_norms_are_joint_and_no_amplitude_leaves_single_precision(norm):
 def test_silence_stays_silent(presence):
     model = randomised(CDiffSD(presence=presence))
     assert not answer(model, torch.zeros(2, 3, 3000)).any()
-    assert answer(model, torch.cat([noise(1, 3, 3000), torch.zeros(1, 3, 3000)]))[0].any()
+    assert answer(model, torch.cat([noise(1, 3, 3000), torch.zeros(1, 3, 3000)]), silence=0)[0].any()
 
 
 @pytest.mark.parametrize("network", ["default", "published"])
@@ -262,13 +260,15 @@ def test_forward_returns_the_odds_as_well_where_the_network_knows_them():
 
 
 @pytest.mark.parametrize("dry", [0.0, 0.1, 0.5])
-def test_an_estimate_fades_to_the_dry_share_with_the_odds_and_to_silence_without_noise(dry):
+@pytest.mark.parametrize("least", [0.9, 0.5])
+def test_a_window_becomes_silent_where_an_earthquake_is_improbable(dry, least):
     x = noise(2, 3, 3000)
     clean = answer(with_odds(1e9), x, dry=0.0)
-    for odds in (1e-9, DOUBTED_BELOW / 3, DOUBTED_BELOW / 1.5, DOUBTED_BELOW, 1e9):
-        trust = min(1.0, (odds / DOUBTED_BELOW) ** 2)
-        kept = max(dry, trust if trust > FAINT else 0.0)
-        torch.testing.assert_close(answer(with_odds(odds), x, dry=dry), kept * clean + dry * (x - clean))
+    for ratio, kept in ((1e-9, 0), (0.99, 0), (1.01, 0.255), (1.5, 0.5625), (2, 1), (1e9, 1)):
+        model = with_odds(ratio * least / (1 - least))
+        found = answer(model, x, dry=dry, silence=least)
+        torch.testing.assert_close(found, kept * (clean + dry * (x - clean)), atol=1e-3, rtol=1e-2)
+        torch.testing.assert_close(answer(model, x, dry=dry, silence=0), clean + dry * (x - clean))
 
 
 def test_the_probability_of_an_earthquake_is_a_trace_of_each_instrument_and_makes_detections(example):

@@ -106,9 +106,14 @@ def rows_of_picks(denoiser, highest, label=True, **columns):
 def test_of_picks_on_denoised_and_noisy_records_together_the_more_probable_counts():
     noisy = rows_of_picks("noisy", [0.5, 0.1, 0.4], N_P_residual=[0.1, np.nan, np.nan], N_P_picks=1, sdr_db=5.0)
     other = rows_of_picks("x, picking", [0.2, 0.3, 0.9], N_P_residual=[0.2, -0.3, np.nan], N_P_picks=1, sdr_db=5.0)
-    union = evaluation.with_unions(pd.concat([noisy, other])).query("denoiser == 'x, picking + noisy'")
+    both = pd.concat([noisy, other]).assign(silent=False)
+    union = evaluation.with_unions(both).query("denoiser == 'x, picking + noisy'")
     assert union["N_P_highest"].tolist() == [0.5, 0.3, 0.9]
     assert union["N_P_residual"].fillna(9).tolist() == [0.1, -0.3, 9]
+    both["silent"] = (both["denoiser"] != "noisy") & (both["event"] == "e0")
+    silent = evaluation.with_unions(both).query("denoiser == 'x, picking + noisy'")
+    assert silent["N_P_highest"].tolist() == [0, 0.3, 0.9]
+    assert silent["N_P_residual"].fillna(9).tolist() == [9, -0.3, 9]
     table = values(union, resamples=5)["x, picking + noisy"]
     assert table["N_P_recall_0.5"] == pytest.approx(2 / 3) and "sdr_db" not in table and "N_P_f1_0.5" not in table
 
@@ -244,12 +249,12 @@ def test_a_real_picker_finds_the_example_and_unions_have_rows(pickers, example):
     clean = np.stack([example.select(component=c)[0].data for c in "ZNE"])[None].astype(np.float32)
     noise = 0.01 * clean.std() * np.random.default_rng(5).standard_normal(clean.shape).astype(np.float32)
     mixtures = Mixtures(clean, noise, pd.DataFrame({"p_sample": [473.0], "s_sample": [571.0], "input_snr_db": [40.0]}))
-    rows = evaluation.evaluate(mixtures, {"silence, picking": np.zeros_like}, {"PhaseNet": picker})
-    value = values(evaluation.with_unions(rows), resamples=5)
+    denoisers = {"silence, picking": np.zeros_like, "tenth, picking": lambda noisy: 0.1 * noisy}
+    value = values(evaluation.evaluate(mixtures, denoisers, {"PhaseNet": picker}), resamples=5)
     for phase in "PS":
         recall = f"PhaseNet_{phase}_recall_0.5"
         assert value["clean", f"PhaseNet_{phase}_recall_0.1"] == 1 and value["silence, picking", recall] == 0
-        assert value["silence, picking + noisy", recall] == value["noisy", recall]
+        assert value["silence, picking + noisy", recall] == 0 and value["tenth, picking + noisy", recall] == 1
 
 
 def test_the_snr_of_p_is_that_of_its_first_two_seconds(mixtures):

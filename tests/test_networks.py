@@ -5,6 +5,7 @@ import networks
 import numpy as np
 import pandas as pd
 import pytest
+from obspy import Stream, Trace, UTCDateTime
 
 #: Four stations on a line, a second apart for the slowest wave.
 APART = np.abs(np.subtract.outer(np.arange(4.0), np.arange(4.0)))
@@ -41,9 +42,13 @@ def test_what_chance_makes_is_taken_off():
 
 def test_the_more_probable_of_two_picks_is_kept():
     raw, denoised = picks([[10.0, 20.0]], probability=0.2), picks([[10.1, 30.0]], probability=0.5)
-    both = networks.together(raw, denoised).sort_values("time")
+    start, motion = UTCDateTime(5), np.ones(2500)
+    trace = Trace(motion, {"station": raw["station"][0], "sampling_rate": 100, "starttime": start - 1})
+    both = networks.together(raw, denoised, Stream([trace]), start).sort_values("time")
     assert both["time"].tolist() == [10.1, 20.0, 30.0]
     assert both["probability"].tolist() == [0.5, 0.2, 0.5]
+    trace.data[2000:2200] = 0  # where denoising leaves silence
+    assert networks.together(raw, denoised, Stream([trace]), start)["time"].tolist() == [10.1, 30.0]
 
 
 def test_minutes_are_joined_at_constant_power():

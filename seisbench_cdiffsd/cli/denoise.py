@@ -18,6 +18,8 @@ def shared() -> argparse.ArgumentParser:
     purpose = "picking leaves a fifth of the removed noise in, waveforms none (%(default)s)"
     add("--purpose", choices=["picking", "waveforms"], default="picking", help=purpose)
     add("--dry", type=arguments.share, metavar="X", help="share of the removed noise that stays (as for the purpose)")
+    silence = "probability of an earthquake below which windows become silent (0.9)"
+    add("--silence", type=arguments.share, metavar="P", help=silence)
     add("--steps", type=arguments.positive, metavar="N", help="sampling steps; 1 is direct (2)")
     add("--weights", metavar="NAME", help="name, or path of a model (the package's own)")
     add("--encoding", choices=["float32", "int32"], default="float32", help="sample format in miniSEED (%(default)s)")
@@ -90,7 +92,7 @@ def prepared(args: argparse.Namespace, **more: Any) -> tuple[Any, Any]:
     except (ValueError, FloatingPointError) as error:
         about = "" if weights in str(error) else f"The weights {weights!r} cannot be used: "
         raise ValueError(about + one_line(error)) from error
-    asked = {name: getattr(args, name) for name in ("steps", "dry") if getattr(args, name) is not None}
+    asked = {name: getattr(args, name) for name in ("steps", "dry", "silence") if getattr(args, name) is not None}
     check_pieces(model, **asked)
     options = resolved(model, args.purpose, asked)
     more["weights"] = str(Path(weights).absolute()) if "/" in weights else weights

@@ -41,8 +41,8 @@ def add_pick(commands: Any) -> None:
     add = group.add_argument
     add("--sds", type=arguments.folder, metavar="SDS_IN", help="folder of an archive of day files")
     denoise.add_days(add, required=False)
-    written = {"purpose": "picking", "dry": None, "steps": None, "encoding": "float32", "scale": 1.0, "location": None}
-    parser.set_defaults(run=pick, **written)
+    written = {"purpose": "picking", "encoding": "float32", "scale": 1.0}
+    parser.set_defaults(run=pick, **written, **dict.fromkeys(("dry", "steps", "silence", "location")))
 
 
 def pick(args: argparse.Namespace) -> int:

@@ -91,6 +91,43 @@ def simulate(
     return np.concatenate([np.zeros((3, round(before * rate))), motion], axis=1), scene.s_minus_p
 
 
+def icequakes(random: Random, rate: float = 100, before: float = 27.5, after: float = 59.5) -> tuple[Values, float]:
+    """
+    A record of icequakes, or of earthquakes in hard rock near by: P and S are pulses (Brune, 1970), with hardly a coda,
+    P mostly on Z and S on the horizontals. More of them follow the first one. Parameters and values are as those of
+    :py:func:`simulate`, except that the motion has no unit.
+    """
+    samples = round(after * rate)
+    length = next_fast_len(samples + round(PADDING * rate), real=True)
+    frequencies = rfftfreq(length, 1 / rate)
+    s_minus_p = _log_uniform(random, 0.3, 12)
+    corner, softer = _log_uniform(random, 4, 40), random.uniform(0.15, 0.8)
+    fade, scatter = _log_uniform(random, 0.05, 0.5), random.uniform(0.02, 0.1)
+    starts = np.cumsum(random.exponential(_log_uniform(random, 5, 500), random.integers(30)))
+    spectrum = np.zeros((3, len(frequencies)), complex)
+    labelled = max(round(s_minus_p * rate), 1) / rate
+    for number, start in enumerate([0.0, *starts[starts < after]]):
+        azimuth, size = random.uniform(0, 2 * np.pi), _lognormal(random, 1, 0.8) if number else 1.0
+        later, strength = labelled * (_lognormal(random, 1, 0.2) if number else 1), _lognormal(random, 0.8, 0.5)
+        p, s = _rays_of_p(random, azimuth, False), _rays_of_s(random, azimuth)
+        for rays, time, amplitude, soft in ((p, start, size, 1.0), (s, start + later, strength * size, softer)):
+            spikes = np.zeros((3, samples))
+            delays = [0.0, *random.exponential(0.2, random.poisson(1.5))]
+            for place in (round((time + delay) * rate) for delay in delays):
+                if place < samples:
+                    spikes[:, place] += amplitude * rays.direct
+                    amplitude *= random.choice([-1, 1]) * random.uniform(0.05, 0.4)
+                    rays = _Rays(rays.direct + random.normal(0, 0.5, 3), rays.converted)
+            since = np.arange(samples) / rate - time
+            envelope = scatter * size * np.where(since > 0, np.exp(-np.clip(since, 0, None) / fade), 0)
+            f = frequencies / (corner * soft * _lognormal(random, 1, 0.2))
+            pulse = 1j * f / (1 + 1j * f) ** 2 / (1 + (frequencies / (0.43 * rate)) ** 24)
+            pulse /= np.abs(irfft(pulse, length)).max()
+            spectrum += pulse * rfft(spikes + envelope * random.standard_normal((3, samples)), length)
+    motion = irfft(spectrum, length)[:, :samples]
+    return np.concatenate([np.zeros((3, round(before * rate))), motion], axis=1), labelled
+
+
 class _Rays(NamedTuple):
     """Directions of motion, each (3,) as Z, N, E: of a direct arrival, and of what is converted on its way."""
 
@@ -299,6 +336,10 @@ def _turned(vertical: float, radial: float, transverse: float, azimuth: float) -
     """A motion as Z, N, E."""
     cosine, sine = np.cos(azimuth), np.sin(azimuth)
     return np.array([vertical, radial * cosine - transverse * sine, radial * sine + transverse * cosine])
+
+
+def _log_uniform(random: Random, low: float, high: float) -> float:
+    return float(np.exp(random.uniform(np.log(low), np.log(high))))
 
 
 def _lognormal(random: Random, median: float, spread: float) -> float:

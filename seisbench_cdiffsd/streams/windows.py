@@ -6,6 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float32]
+#: Weight of the ends of a window. Where a window is silent, its neighbour must not rise from nothing: pickers take the
+#: slightest beginning for an onset, and a step in the noise for none.
+LOWEST = 0.4
 
 
 class Windows:
@@ -52,8 +55,9 @@ class Windows:
 
 @lru_cache
 def _taper(window: int, ramp: int, first: bool, last: bool) -> Values:
-    """Weights of the samples of a window: one, with sine-squared ramps towards its neighbours; ramps add up to one."""
+    """Weights of the samples of a window: one, with sine-squared ramps from `LOWEST` on towards its neighbours."""
     rise = np.sin(np.pi / 2 * np.clip((np.arange(window) + 0.5) / max(ramp, 1e-9), 0, 1)) ** 2
+    rise = LOWEST + (1 - LOWEST) * rise
     ones = np.ones(window)
     taper = np.minimum(ones if first else rise, ones if last else rise[::-1]).astype(np.float32)
     taper.flags.writeable = False
