@@ -301,6 +301,9 @@ def test_each_simulated_earthquake_has_its_own_seed(simulated, tmp_path):
     np.testing.assert_array_equal(second, simulated.get_sample(1)[0])
     assert not np.allclose(first, second)
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["metadata.csv", "waveforms.hdf5"]
+    simulation.write_simulated(tmp_path, 2, seed=3, icequake=True)
+    metadata = testdata.open_dataset(str(tmp_path)).metadata
+    assert metadata["source_id"].tolist() == ["icequake0", "icequake1"]
     with pytest.raises(ValueError, match="positive"):
         simulation.write_simulated(tmp_path, 0)
 

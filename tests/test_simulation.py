@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seisbench_cdiffsd.data.simulation import BLAST, Event, distance_of, simulate, times
+from seisbench_cdiffsd.data.simulation import BLAST, Event, distance_of, icequakes, simulate, times
 
 
 def records(event, rate=100, count=24):
@@ -77,3 +77,17 @@ def test_s_comes_when_it_is_asked_for_and_nothing_before_p():
         assert s_minus_p == 3.14 and motion.shape == (3, 3200) and np.isfinite(motion).all()
         # what the filters let through before P is far below it
         assert np.abs(motion[:, :200]).max() == 0 and np.abs(motion[:, 200:230]).max() > 1e-3 * np.abs(motion).max()
+
+
+def test_icequakes_are_pulses_of_p_on_z_and_of_s_on_the_horizontals():
+    shares, lasting = [], []
+    for k in range(40):
+        motion, s_minus_p = icequakes(np.random.default_rng((5, k)), 100, 2, 50)
+        power, p, s = np.square(motion), 200, 200 + round(100 * s_minus_p)
+        assert power[:, : p - 20].max() < 1e-4 * power.max() and 0.3 <= s_minus_p <= 12
+        for first, length in ((p - 5, min(100, s - p)), (s - 5, 100)):
+            near = power[:, first : first + length].sum(-1)
+            shares.append(near[0] / near.sum())
+        lasting.append(power[:, p + 15 : max(s - 5, p + 16)].sum(0).max() / power[:, p - 5 : p + 15].sum(0).max())
+    assert np.median(shares[::2]) > 0.6 > 0.4 > np.median(shares[1::2])
+    assert np.median(lasting) < 0.1

@@ -1,4 +1,4 @@
-"""Simulated local and regional earthquakes and quarry blasts, as ground velocity, without noise and silent before P.
+"""Simulated earthquakes, quarry blasts and icequakes, as ground velocity, without noise and silent before P.
 
 A record is the sum of what travels as P and as S: arrivals along rays and scattered energy behind them, each shaped by
 the spectrum of a source, of its path and of the site. Magnitude, distance, depth, kind and site give the times, the
