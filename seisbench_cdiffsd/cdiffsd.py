@@ -301,7 +301,7 @@ class CDiffSD(WaveformModel):
         "blinding": ("Samples to discard on each side of each window", (0, 0)),
         "steps": ("Evaluations of the network; 1 is direct denoising", 2),
         "dry": ("Share of the removed noise that stays, from 0 to below 1", 0.2),
-        "silence": ("Probability of an earthquake below which windows are silent", 0.9),
+        "silence": ("Probability of an earthquake below which windows are silent", 0.8),
         "detection": ("Whether to return the probability of an earthquake", False),
         "detection_threshold": ("Least probability of a detection", 0.67),
     }

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import seisbench
 import torch
+from conftest import randomised
 
 from seisbench_cdiffsd import CDiffSD, cli
 from seisbench_cdiffsd.files.picks import COLUMNS
@@ -87,6 +88,15 @@ OPTIONS = [
     (["--dry", "0.5"], {"dry": 0.5}),
     (["--purpose", "waveforms", "--steps", "1"], {"purpose": "waveforms", "steps": 1}),
 ]
+
+
+def test_windows_are_silent_where_an_earthquake_is_less_probable_than_asked(run, tmp_path):
+    model = randomised(CDiffSD(presence=True))
+    model.save(tmp_path / "weights")
+    for least, silent in (("0.99", True), ("0", False)):
+        assert run("example", "--silence", least, weights=tmp_path / "weights") == 0
+        assert_same(found(tmp_path / "out"), model.denoise(noisy_example(), silence=float(least)))
+        assert found(tmp_path / "out")[0].data.any() != silent
 
 
 def test_options_and_defaults_of_the_weights_are_those_of_denoise(run, weights, tmp_path, capsys):

@@ -355,6 +355,15 @@ def test_a_pick_has_its_probabilities_amplitude_ratio_and_channel():
     assert s.snr == pytest.approx(10 * np.log10(np.mean(loud**2) / np.mean(quiet**2)))
 
 
+def test_nothing_is_picked_where_denoising_leaves_silence():
+    raw = spikes(6000, 3000, 3600)
+    denoised = np.random.default_rng(0).normal(0, 0.1, raw.shape)
+    for end, phases in ((3000, ["P", "S"]), (3299, ["P", "S"]), (3301, ["S"])):
+        denoised[:, 2900:end] = 0
+        picks = picking.pick_both(PeakPicker(), to_stream(raw), to_stream(denoised))
+        assert [x.phase for x in picks.itertuples() if x.source == "raw"] == phases
+
+
 def test_raw_and_denoised_records_are_picked_together(pickers, caplog):
     stream = noisy_example()
     stream[0].data[1000] = 3e38  # is missing, for the picker as well
@@ -384,7 +393,7 @@ def test_raw_and_denoised_records_are_picked_together(pickers, caplog):
         ({"threshold": 1}, "threshold must be a probability"),
         ({"weights": "stead"}, "PhaseNet 'stead' is not calibrated.* Give a threshold, such as 0.5"),
         ({"picker": PeakPicker()}, "this picker is not calibrated"),
-        ({"model": CDiffSD()}, "These weights of the denoiser are not calibrated: .* base, version 10"),
+        ({"model": CDiffSD()}, "These weights of the denoiser are not calibrated: .* base, version 11"),
         ({"picker": "DPP"}, "DPP 'original' is not calibrated"),
         ({"picker": "Nothing", "threshold": 0.5}, "SeisBench has no model 'Nothing'"),
     ],

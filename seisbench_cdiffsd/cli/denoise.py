@@ -18,7 +18,7 @@ def shared() -> argparse.ArgumentParser:
     purpose = "picking leaves a fifth of the removed noise in, waveforms none (%(default)s)"
     add("--purpose", choices=["picking", "waveforms"], default="picking", help=purpose)
     add("--dry", type=arguments.share, metavar="X", help="share of the removed noise that stays (as for the purpose)")
-    silence = "probability of an earthquake below which windows become silent (0.9)"
+    silence = "probability of an earthquake below which windows become silent (0.8)"
     add("--silence", type=arguments.share, metavar="P", help=silence)
     add("--steps", type=arguments.positive, metavar="N", help="sampling steps; 1 is direct (2)")
     add("--weights", metavar="NAME", help="name, or path of a model (the package's own)")
