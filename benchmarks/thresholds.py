@@ -26,10 +26,12 @@ from options import ALL, Options
 from seisbench_cdiffsd.data.datasets import open_dataset, take_split
 from seisbench_cdiffsd.data.pairs import background
 from seisbench_cdiffsd.denoising import default_model, parameters
+from seisbench_cdiffsd.evaluation import usual_threshold
 from seisbench_cdiffsd.weights import DEFAULT
 
-#: False picks an hour, and the lowest threshold.
-RATES, LEAST = (1, 2, 5, 10), 0.01
+#: False picks an hour, and the lowest threshold, as a share of the picker's usual one: false picks between those of an
+#: earthquake are not counted here, and what is silent has none.
+RATES, LEAST = (1, 2, 5, 10), 1 / 3
 #: Splits of datasets of noise to choose by, and to report.
 CHOOSE = {"calm": (("noise", "dev"), ("noise2", "dev")), "busy": (("events", "dev"), ("events2", "dev"))}
 REPORT = {"calm": (("noise", "test"), ("noise2", "test")), "busy": (("busy", "test"),)}
@@ -42,10 +44,11 @@ def highest(rows: pd.DataFrame, column: str) -> dict[str, np.ndarray]:
     return {key: rows.loc[rows["denoiser"] == name, column].to_numpy() for key, name in names.items()}
 
 
-def least_of(probable: np.ndarray) -> list[float]:
-    """For each rate, the next thousandth above the first probability that is not allowed."""
+def least_of(probable: np.ndarray, lowest: float) -> list[float]:
+    """For each rate, the next thousandth above the first probability that is not allowed, and at least `lowest`."""
     ordered = np.sort(probable)[::-1]
-    return [np.floor(1000 * ordered[int(rate * len(ordered) / 60)] + 1) / 1000 for rate in RATES]
+    allowed = (np.floor(1000 * ordered[int(rate * len(ordered) / 60)] + 1) / 1000 for rate in RATES)
+    return [max(round(float(value), 3), lowest) for value in allowed]
 
 
 def main() -> None:
@@ -70,20 +73,20 @@ def main() -> None:
     size = [int(np.sum(x.loc[x["denoiser"] == "noisy", "hours"] * 60)) for x in noise]
     print(f"{size[0]} minutes of noise to choose by, {size[1]} and {len(mixtures.labels)} mixtures to report")
     lines = [f'CALIBRATED = ("{DEFAULT}, version {default_model().weights_version}", "{parameters(default_model())}")']
-    for picker in using:
+    for picker, network in using.items():
+        lowest = round(LEAST * usual_threshold(network), 3)
         lines.append(f'    "{picker} original": {{')
         for phase in "PS":
             column = f"{picker}_{phase}_highest"
             chosen, reported = (highest(x, column) for x in noise)
             found = highest(rows[rows[column.replace("highest", "label")]], column)
             for on, probable in chosen.items():
-                least = least_of(probable)
+                least = least_of(probable, lowest)
                 false = [60 * np.mean(reported[on] >= value) for value in least]
                 recall = [np.mean(found[on] >= value) for value in least]
                 shown = (("false", false, ".1f"), ("found", recall, ".2f"), ("threshold", least, ".3f"))
                 told = "  ".join(f"{name} {' '.join(format(x, how) for x in values)}" for name, values, how in shown)
                 print(f"{picker:13} {phase} {on:8}  {told}")
-            least = [max(round(float(x), 3), LEAST) for x in least]
             lines.append(f'        "{phase}": {dict(zip(RATES, least, strict=True))},')
         lines.append("    },")
     print("\n".join(lines))
