@@ -148,7 +148,7 @@ def with_unions(rows: pd.DataFrame) -> pd.DataFrame:
     waveforms = (*MEANS, *MEDIANS)
     kept = [name for name in rows if name not in waveforms and not name.endswith("_picks")]
     tables, noisy = [rows], rows[rows["denoiser"] == "noisy"].reset_index(drop=True)
-    picked = [name for name in kept if name.endswith(("_highest", "_false", "_residual"))]
+    picked = [name for name in kept if name.endswith(("_highest", "_residual"))]
     for name in rows["denoiser"].unique() if picked else ():
         if not name.endswith((", picking", DRY)):
             continue

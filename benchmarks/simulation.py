@@ -81,8 +81,9 @@ if __name__ == "__main__":
     parser.add_argument("folder", help="folder of the dataset")
     parser.add_argument("--count", type=int, default=12_000, help="number of earthquakes (%(default)s)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--learned", action="store_true", help="with envelopes learned from recorded earthquakes")
-    parser.add_argument("--icequake", action="store_true", help="icequakes, pulses of P and S, instead")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--learned", action="store_true", help="with envelopes learned from recorded earthquakes")
+    kind.add_argument("--icequake", action="store_true", help="icequakes, pulses of P and S, instead")
     try:
         write_simulated(**vars(parser.parse_args()))
     except (ValueError, OSError) as error:

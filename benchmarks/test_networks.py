@@ -56,7 +56,7 @@ def picks_on(network, name, denoiser, picker, picks=None):
     """All picks on one input, or of the given ones; they are kept in a file, so that a killed run continues."""
     made_by = ""
     if isinstance(denoiser, NetworkDenoiser):
-        options = (f" {option} {value}" for option, value in denoiser.arguments.items() if value)
+        options = (f" {option} {value}" for option, value in denoiser.arguments.items())
         made_by = fingerprint(denoiser.model) + "".join(options)
     about = json.dumps([LEAST, name, made_by, network.ids, network.first]).encode()
     path = PICKS / f"{hashlib.sha256(about + network.records.tobytes()).hexdigest()[:16]}.csv"

@@ -303,7 +303,7 @@ class CDiffSD(WaveformModel):
         "dry": ("Share of the removed noise that stays, from 0 to below 1", 0.2),
         "silence": ("Probability of an earthquake below which windows are silent", 0.8),
         "detection": ("Whether to return the probability of an earthquake", False),
-        "detection_threshold": ("Least probability of a detection", 0.67),
+        "detection_threshold": ("Least probability of a detection", 0.8),
     }
 
     def __init__(
@@ -405,12 +405,10 @@ class CDiffSD(WaveformModel):
 
         clean = sample(denoise, noisy, steps, SCHEDULES[self.schedule])
         denoised = clean + dry * (noisy - clean)
-        if self.presence:  # fade to a quarter at the least odds, and then to silence
+        if self.presence:
             log_odds = torch.stack([odds for _, odds in answers]).mean(0)
             least = torch.logit(log_odds.new_tensor(option("silence")))
-            excess = (log_odds - least).exp()
-            trust = (excess / 2).clamp(max=1).square() * (excess >= 1)
-            denoised = trust[:, None, None] * denoised
+            denoised = (log_odds >= least)[:, None, None] * denoised
         denoised = (denoised * factor).transpose(1, 2)
         if option("detection"):
             probable = log_odds.sigmoid()[:, None, None] * (factor > 0)

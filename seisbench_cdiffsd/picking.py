@@ -45,17 +45,17 @@ LEAST_RATE = 40.0
 #: Columns of a table of picks.
 PICK_COLUMNS = ["record", "phase", "time", "probability"]
 #: The denoiser of the thresholds: its name, and the hash of its parameters.
-CALIBRATED = ("base, version 10", "4cc7595f0dd3c44b")
+CALIBRATED = ("base, version 11", "324c0f951c3d6591")
 #: Least probabilities of picks on a record or the same denoised, by picker, weights and phase, at which both together
 #: are false so many times an hour, with this denoiser: by ``python benchmarks/thresholds.py``, as the line above.
 THRESHOLDS: dict[str, dict[str, dict[float, float]]] = {
     "PhaseNet original": {
-        "P": {1: 0.742, 2: 0.71, 5: 0.525, 10: 0.422},
-        "S": {1: 0.674, 2: 0.595, 5: 0.418, 10: 0.255},
+        "P": {1: 0.538, 2: 0.462, 5: 0.1, 10: 0.1},
+        "S": {1: 0.437, 2: 0.183, 5: 0.1, 10: 0.1},
     },
     "EQTransformer original": {
-        "P": {1: 0.8, 2: 0.68, 5: 0.386, 10: 0.089},
-        "S": {1: 0.523, 2: 0.413, 5: 0.212, 10: 0.028},
+        "P": {1: 0.033, 2: 0.033, 5: 0.033, 10: 0.033},
+        "S": {1: 0.033, 2: 0.033, 5: 0.033, 10: 0.033},
     },
 }
 #: Picks of a phase before and after denoising are one if they are no further apart, in seconds.
@@ -127,20 +127,22 @@ def pick(
     rate: float = 1,
     threshold: float | None = None,
     components: Mapping[str, str] | None = None,
+    **options: Any,
 ) -> PickList:
     """
     Pick phases on a stream and on what denoising makes of it. Two picks of a phase that are within 0.2 s of each other
-    are one. Where denoising leaves silence, since there is most probably no earthquake, nothing is picked. What is
+    are one. Where denoising leaves silence, since an earthquake is improbable there, nothing is picked. What is
     found at which rate of false picks, against either alone, is in ``benchmarks/README.md``.
 
     :param stream: Records, left unchanged
     :param picker: A SeisBench picker, or the name of its class; then its weights are downloaded if need be
     :param weights: Name of its weights
     :param model: Denoiser, CDiffSD with its default weights if None
-    :param rate: How many false picks of each phase a station may make in an hour: 1 to 10. It sets the thresholds,
-        which are known for the default denoiser and the weights "original" of PhaseNet and EQTransformer
+    :param rate: How many false picks of each phase a station may make in an hour at most, 1 to 10. It sets the
+        thresholds, which are known for the default denoiser and the weights "original" of PhaseNet and EQTransformer
     :param threshold: Least probability on either record, between 0 and 1, instead of the rate
     :param components: Names of unusual components, as ``{"UD": "Z"}``
+    :param options: Passed to :py:func:`denoise`, such as ``silence=0``; rates hold without them
     :return: Picks in order of time, each a :py:class:`JointPick`
     :raises TypeError: If `stream` is not a stream
     :raises ValueError: If an argument is out of range, or no thresholds are known for the rate
@@ -150,7 +152,7 @@ def pick(
     least = thresholds(model, picker, weights, rate, threshold)
     if isinstance(picker, str):
         picker = load_picker(picker, weights, download=True)
-    picks = pick_both(picker, stream, denoise(stream, model, components=components), least, components)
+    picks = pick_both(picker, stream, denoise(stream, model, components=components, **options), least, components)
     for instrument, reason in picks.attrs[NOT_PICKED].items():
         logger.warning(f"{instrument} is not picked: {reason}")
     slow = {trace.stats.sampling_rate for trace in stream if trace.stats.sampling_rate < LEAST_RATE}
@@ -231,9 +233,10 @@ def pick_both(
         end, later = time + PHASE_SECONDS, onsets[instrument]
         if phase == "P":
             end = min([end, *later[bisect_left(later, time) :][:1]])
+        near = [_samples(trace, time - SAME_PICK, time + SAME_PICK) for _, trace in members[instrument]]
+        if source == "raw" and any(map(len, near)) and not np.concatenate(near).any():
+            continue  # in silence
         amplitude, snr, channel = _measured(members[instrument], phase, time, end)
-        if amplitude == 0:
-            continue
         rows.append(
             (instrument, phase, time, float(np.nanmax([raw, clean])), amplitude, snr, raw, clean, source, channel)
         )

@@ -264,10 +264,10 @@ def test_forward_returns_the_odds_as_well_where_the_network_knows_them():
 def test_a_window_becomes_silent_where_an_earthquake_is_improbable(dry, least):
     x = noise(2, 3, 3000)
     clean = answer(with_odds(1e9), x, dry=0.0)
-    for ratio, kept in ((1e-9, 0), (0.99, 0), (1.01, 0.255), (1.5, 0.5625), (2, 1), (1e9, 1)):
+    for ratio, kept in ((1e-9, 0), (0.99, 0), (1.01, 1), (1e9, 1)):
         model = with_odds(ratio * least / (1 - least))
         found = answer(model, x, dry=dry, silence=least)
-        torch.testing.assert_close(found, kept * (clean + dry * (x - clean)), atol=1e-3, rtol=1e-2)
+        torch.testing.assert_close(found, kept * (clean + dry * (x - clean)))
         torch.testing.assert_close(answer(model, x, dry=dry, silence=0), clean + dry * (x - clean))
 
 

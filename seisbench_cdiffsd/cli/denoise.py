@@ -18,8 +18,7 @@ def shared() -> argparse.ArgumentParser:
     purpose = "picking leaves a fifth of the removed noise in, waveforms none (%(default)s)"
     add("--purpose", choices=["picking", "waveforms"], default="picking", help=purpose)
     add("--dry", type=arguments.share, metavar="X", help="share of the removed noise that stays (as for the purpose)")
-    silence = "probability of an earthquake below which windows become silent (0.8)"
-    add("--silence", type=arguments.share, metavar="P", help=silence)
+    add_silence(add)
     add("--steps", type=arguments.positive, metavar="N", help="sampling steps; 1 is direct (2)")
     add("--weights", metavar="NAME", help="name, or path of a model (the package's own)")
     add("--encoding", choices=["float32", "int32"], default="float32", help="sample format in miniSEED (%(default)s)")
@@ -27,6 +26,12 @@ def shared() -> argparse.ArgumentParser:
     add("--location", type=arguments.code, metavar="CODE", help="location code to write (the input's)")
     add_reading(add)
     return parser
+
+
+def add_silence(add: Any) -> None:
+    """Add which windows are silent, and so have no picks."""
+    silence = "probability of an earthquake below which windows become silent (0.8)"
+    add("--silence", type=arguments.share, metavar="P", help=silence)
 
 
 def add_reading(add: Any) -> None:

@@ -36,13 +36,14 @@ def add_pick(commands: Any) -> None:
     add("--figures", action="store_true", help=days)
     event = "also draw all instruments between two times, such as 2020-12-31T23:59:30"
     add("--figure", nargs=2, type=arguments.time, metavar=("START", "END"), help=event)
+    denoise.add_silence(add)
     denoise.add_reading(add)
     group = parser.add_argument_group("archives, instead of files")
     add = group.add_argument
     add("--sds", type=arguments.folder, metavar="SDS_IN", help="folder of an archive of day files")
     denoise.add_days(add, required=False)
     written = {"purpose": "picking", "encoding": "float32", "scale": 1.0}
-    parser.set_defaults(run=pick, **written, **dict.fromkeys(("dry", "steps", "silence", "location")))
+    parser.set_defaults(run=pick, **written, **dict.fromkeys(("dry", "steps", "location")))
 
 
 def pick(args: argparse.Namespace) -> int:

@@ -6,9 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float32]
-#: Weight of the ends of a window. Where a window is silent, its neighbour must not rise from nothing: pickers take the
-#: slightest beginning for an onset, and a step in the noise for none.
-LOWEST = 0.4
 
 
 class Windows:
@@ -40,8 +37,14 @@ class Windows:
         return np.pad(values, ((0, 0), (0, missing)), mode="symmetric") if missing else values
 
     def add(self, offset: int, estimate: Values) -> None:
-        """Add the estimate, (component, window), of the window that starts at `offset`."""
+        """
+        Add the estimate, (component, window), of the window that starts at `offset`. Where it is silent as a whole, its
+        neighbours alone count: an earthquake at its edge keeps its amplitude, and nothing rises slowly from silence,
+        which pickers would take for an onset.
+        """
         self.left -= 1
+        if not estimate.any():
+            return
         place = slice(offset, offset + self.window)
         weight = self._weight[place]
         taper = _taper(self.window, self.overlap, offset == 0, offset == self.last)[: len(weight)]
@@ -50,14 +53,13 @@ class Windows:
 
     def stacked(self) -> Values:
         """The estimate of the record, (component, samples)."""
-        return np.divide(self._sum, self._weight, out=self._sum)
+        return np.divide(self._sum, self._weight, out=self._sum, where=self._weight > 0)
 
 
 @lru_cache
 def _taper(window: int, ramp: int, first: bool, last: bool) -> Values:
-    """Weights of the samples of a window: one, with sine-squared ramps from `LOWEST` on towards its neighbours."""
+    """Weights of the samples of a window: one, with sine-squared ramps towards its neighbours; ramps add up to one."""
     rise = np.sin(np.pi / 2 * np.clip((np.arange(window) + 0.5) / max(ramp, 1e-9), 0, 1)) ** 2
-    rise = LOWEST + (1 - LOWEST) * rise
     ones = np.ones(window)
     taper = np.minimum(ones if first else rise, ones if last else rise[::-1]).astype(np.float32)
     taper.flags.writeable = False
