@@ -53,7 +53,8 @@ def denoise(
 
     Components of one instrument are denoised together; any of them may be missing. What lies outside the band of the
     model counts as noise. Gaps stay gaps. Stretches of a second or more in which a channel is constant, such as gaps
-    filled with zeros, become zeros. A component, a spike or a step that is far louder than the rest of a window is
+    filled with zeros, become zeros; so does what no window that overlaps takes for an earthquake, see the argument
+    ``silence`` of CDiffSD. A component, a spike or a step that is far louder than the rest of a window is
     denoised apart.
 
     :param stream: Traces of any number of instruments and rates; unchanged
