@@ -142,7 +142,7 @@ def pick(
         thresholds, which are known for the default denoiser and the weights "original" of PhaseNet and EQTransformer
     :param threshold: Least probability on either record, between 0 and 1, instead of the rate
     :param components: Names of unusual components, as ``{"UD": "Z"}``
-    :param options: Passed to :py:func:`denoise`, such as ``silence=0``; rates hold without them
+    :param options: Passed to :py:func:`denoise`, such as ``silence=0``; rates hold without them, so give a threshold
     :return: Picks in order of time, each a :py:class:`JointPick`
     :raises TypeError: If `stream` is not a stream
     :raises ValueError: If an argument is out of range, or no thresholds are known for the rate
