@@ -56,17 +56,19 @@ def peaks(picker: WaveformModel, stream: Stream, start: UTCDateTime) -> pd.DataF
 def together(raw: pd.DataFrame, denoised: pd.DataFrame, stream: Stream, start: UTCDateTime) -> pd.DataFrame:
     """
     Picks on raw and denoised records, as ``pick`` has them: the more probable of those within 0.2 s, and none where
-    denoising leaves silence.
+    the denoiser tells that there is no earthquake.
 
     :param stream: The denoised records
     :param start: The time from which those of picks count
     """
-    loud = np.zeros(len(raw), bool)
-    for trace in stream:
-        place = ((raw["time"] - (trace.stats.starttime - start)) * trace.stats.sampling_rate).to_numpy(float)
-        inside = (raw["station"] == trace.stats.station).to_numpy() & (place >= 0) & (place < len(trace))
-        loud[inside] |= trace.data[place[inside].astype(int)] != 0
-    both = pd.concat([raw[loud], denoised], ignore_index=True)
+    both = pd.concat([raw, denoised], ignore_index=True)
+    told = {trace.stats.station for trace in stream if "earthquakes" in trace.stats}
+    found = ~both["station"].isin(told)
+    for trace in (trace for trace in stream if trace.stats.station in told):
+        own = both["station"] == trace.stats.station
+        for first, last in trace.stats.earthquakes:
+            found |= own & both["time"].between(first - start - SAME_PICK, last - start + SAME_PICK)
+    both = both[found]
     kept = []
     for _, group in both.groupby(["station", "phase"]):
         group = group.sort_values("probability", ascending=False)

@@ -278,8 +278,8 @@ class CDiffSD(WaveformModel):
     way from the observation to the clean record.
 
     For picking, a share of the removed noise stays (`dry`), since pickers take what
-    emerges from silence for phases. For waveforms, set `dry` to 0. A window that most
-    probably holds no earthquake becomes silent as a whole (`silence`; 0 leaves all).
+    emerges from silence for phases. For waveforms, set `dry` to 0. Of a window that most
+    probably holds no earthquake, nothing but this share is left (see `silence`).
 
     :param network: Name of the network, such as "default"
     :param schedule: Name of the degradation, such as "straight"
@@ -291,7 +291,7 @@ class CDiffSD(WaveformModel):
         band-pass from 1 to 45 Hz by default; None for no filter
     :param filter_kwargs: Its arguments
     :param presence: Whether the network returns the odds of an earthquake as well.
-        Where an earthquake is improbable, windows become silent: see `silence`
+        Where one is improbable, none is left: see `silence`
     :param kwargs: Passed to :py:class:`~seisbench.models.WaveformModel`
     :raises ValueError: If a name is unknown or a number out of range
     """
@@ -301,7 +301,7 @@ class CDiffSD(WaveformModel):
         "blinding": ("Samples to discard on each side of each window", (0, 0)),
         "steps": ("Evaluations of the network; 1 is direct denoising", 2),
         "dry": ("Share of the removed noise that stays, from 0 to below 1", 0.2),
-        "silence": ("Probability of an earthquake below which windows are silent", 0.8),
+        "silence": ("Probability of an earthquake below which none is left", 0.8),
         "detection": ("Whether to return the probability of an earthquake", False),
         "detection_threshold": ("Least probability of a detection", 0.8),
     }
@@ -404,12 +404,12 @@ class CDiffSD(WaveformModel):
             return answers[-1][0] if self.presence else answers[-1]
 
         clean = sample(denoise, noisy, steps, SCHEDULES[self.schedule])
-        denoised = clean + dry * (noisy - clean)
+        left = dry * (noisy - clean)
         if self.presence:
             log_odds = torch.stack([odds for _, odds in answers]).mean(0)
             least = torch.logit(log_odds.new_tensor(option("silence")))
-            denoised = (log_odds >= least)[:, None, None] * denoised
-        denoised = (denoised * factor).transpose(1, 2)
+            clean = (log_odds >= least)[:, None, None] * clean
+        denoised = ((clean + left) * factor).transpose(1, 2)
         if option("detection"):
             probable = log_odds.sigmoid()[:, None, None] * (factor > 0)
             denoised = F.pad(denoised, (0, 1)) + F.pad(probable, (3, 0))

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from obspy import Stream
+from obspy import Stream, UTCDateTime
 from seisbench.models import WaveformModel
 from torch import Tensor
 
@@ -34,6 +34,10 @@ DRY = {"picking": 0.2, "waveforms": 0.0}
 #: How far a sample depends on its surroundings, in windows: a window, the filling of a gap in it, the samples mirrored
 #: for that, and the memory of the filter.
 WINDOWS_AROUND = 2 + 2 * FILLED
+#: By how many dB a second the noise that stays fades away from possible earthquakes, and how many seconds it reaches.
+FADE, REACH = 0.2, 300.0
+#: Times of the first and the last sample of a stretch.
+Span = tuple[UTCDateTime, UTCDateTime]
 #: Modules, beside those of :py:mod:`.streams`, that what a model returns depends on.
 CODE = ("cdiffsd.py", "published.py", "denoising.py")
 #: Arguments of :py:func:`denoise` beside those of the model, and what they are by default.
@@ -53,9 +57,9 @@ def denoise(
 
     Components of one instrument are denoised together; any of them may be missing. What lies outside the band of the
     model counts as noise. Gaps stay gaps. Stretches of a second or more in which a channel is constant, such as gaps
-    filled with zeros, become zeros; so does what no window that overlaps takes for an earthquake, see the argument
-    ``silence`` of CDiffSD. A component, a spike or a step that is far louder than the rest of a window is
-    denoised apart.
+    filled with zeros, become zeros. Where no window takes a record for an earthquake, see the argument ``silence`` of
+    CDiffSD, only the share of the noise is left, and it fades to silence over five minutes. A component, a spike or a
+    step that is far louder than the rest of a window is denoised apart.
 
     :param stream: Traces of any number of instruments and rates; unchanged
     :param model: CDiffSD, DeepDenoiser or SeisDAE; CDiffSD with its default weights if None
@@ -66,7 +70,8 @@ def denoise(
         ``strict`` (return only samples that all components have), ``flexible_horizontal_components`` (take components
         1 and 2 for N and E), and ``components``, names of unusual ones: ``{"UD": "Z", "NS": "N", "EW": "E"}``
     :return: One trace for each of the stream, in order, in double precision; masked, NaN and infinite samples are
-        masked. Traces without others, and of other components, are left out, and SeisBench's logger names them.
+        masked. Traces without others, and of other components, are left out, and SeisBench's logger names them. If the
+        weights tell where there may be an earthquake, ``stats.earthquakes`` has pairs of times, first and last
     :raises TypeError: If `stream` is not a stream
     :raises ValueError: If an argument is out of its range, or the model is not in single precision
     :raises FloatingPointError: If the model returns NaN or infinite samples
@@ -74,11 +79,15 @@ def denoise(
     if model is None:
         model = default_model()
     arguments = _arguments(model, purpose, dry, options)
+    spans: dict[int, list[Span]] = {}
     with _evaluating(model):
-        estimates = samples_of_traces(stream, _estimates(model, stream, arguments))
+        estimates = samples_of_traces(stream, _estimates(model, stream, arguments, spans))
     note = {"model": model.name, **{key: arguments[key] for key in sorted({"steps", "dry", *options} & {*arguments})}}
     pairs = [(stream[i], x) for i, x in sorted(estimates.items()) if not np.isnan(x).all()]
     clean = Stream([with_samples(trace, x, note) for trace, x in pairs])
+    for trace, i in zip(clean, (i for i, x in sorted(estimates.items()) if not np.isnan(x).all()), strict=True):
+        if i in spans:
+            trace.stats.earthquakes = spans[i]
     if not return_noise:
         return clean
     return clean, Stream([with_samples(trace, np.ma.getdata(trace.data) - x, note) for trace, x in pairs])
@@ -135,9 +144,12 @@ def _evaluating(model: torch.nn.Module) -> Iterator[None]:
 
 
 def _estimates(
-    model: WaveformModel, stream: Stream, arguments: dict[str, Any]
+    model: WaveformModel, stream: Stream, arguments: dict[str, Any], spans: dict[int, list[Span]]
 ) -> Iterator[tuple[Record, NDArray[np.float32]]]:
-    """The records of a stream, and their estimates (component, samples), as batches of windows complete them."""
+    """
+    The records of a stream, and their estimates (component, samples), as batches of windows complete them. By trace,
+    `spans` gets the times in which there may be an earthquake, if the model tells.
+    """
     rate, window = model.sampling_rate, model.in_samples
     sos, zerophase = filtering.design_filter(model.filter_args, model.filter_kwargs, rate)
     found = records(
@@ -163,23 +175,67 @@ def _estimates(
     left = cuts()
     while batch := list(itertools.islice(left, int(arguments["batch_size"]))):
         cut = torch.from_numpy(np.stack([windows.cut(offset) for _, windows, offset in batch]))
-        estimates = restore(model, cut, arguments).cpu().numpy()
-        for (record, windows, offset), estimate in zip(batch, estimates, strict=True):
-            windows.add(offset, estimate)
+        estimates, which = (x.cpu().numpy() for x in estimated(model, cut, arguments))
+        for (record, windows, offset), estimate, there in zip(batch, estimates, which, strict=True):
+            windows.add(offset, estimate, there)
             if not windows.left:
+                if tells(model):
+                    for source in {piece.source for row in record.pieces for piece, _ in row}:
+                        spans[source] = spans.get(source, []) + _spans(windows.found, record.origin, rate)
                 clean = windows.stacked()
+                dry = float(arguments["dry"]) * loudness(windows.found, rate)
+                clean = windows.found * clean + dry * (record.data - clean)
                 yield record, np.multiply(clean, record.alive, out=clean)  # what was filled in is no signal
 
 
-@torch.no_grad()
+def _spans(found: NDArray[np.bool_], origin: int, rate: float) -> list[Span]:
+    """Times of the first and the last sample of each stretch of true ones; `origin` is the first one's since 1970."""
+    edges = np.flatnonzero(np.diff(found.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
+    return [(UTCDateTime((origin + int(i)) / rate), UTCDateTime((origin + int(j) - 1) / rate)) for i, j in edges]
+
+
 def restore(model: WaveformModel, windows: Tensor, arguments: dict[str, Any]) -> Tensor:
     """
-    Denoise windows as SeisBench does a batch, ``annotate_batch_post(forward(annotate_batch_pre(x)))``.
+    Denoise windows, each by itself, as :py:func:`denoise` does a record of one window: without an earthquake, silence.
+
+    :param windows: As for :py:func:`estimated`, which has the errors as well
+    :param arguments: Arguments of the model; ``dry``, the share of the removed noise that stays, is taken for any model
+    :return: Denoised windows in the same shape
+    """
+    clean, found = estimated(model, windows, arguments)
+    return found[:, None, None] * (clean + arguments.get("dry", 0.0) * (windows.to(clean) - clean))
+
+
+def loudness(found: NDArray[np.bool_], rate: float) -> NDArray[np.float32]:
+    """
+    Gain of the noise that stays, (samples,): 1 where there may be an earthquake, and from there on FADE dB a second
+    less, to silence REACH seconds away. Pickers take for a phase what ends silence sooner.
+
+    :param found: Where there may be an earthquake, (samples,)
+    :param rate: Sampling rate in Hz
+    """
+    place, far = np.arange(len(found), dtype=np.int32), np.int32(2**30)
+    before = place - np.maximum.accumulate(np.where(found, place, -far // 2))
+    after = np.minimum.accumulate(np.where(found, place, far)[::-1])[::-1] - place
+    away = np.minimum(before, after) / np.float32(rate)
+    return np.where(away < REACH, 10 ** (-FADE / 20 * away.clip(max=REACH)), 0).astype(np.float32)
+
+
+def tells(model: WaveformModel) -> bool:
+    """Whether a model tells where there may be an earthquake."""
+    return bool(getattr(model, "presence", False))
+
+
+@torch.no_grad()
+def estimated(model: WaveformModel, windows: Tensor, arguments: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """
+    Estimates of earthquakes in windows, as SeisBench makes those of a batch,
+    ``annotate_batch_post(forward(annotate_batch_pre(x)))``.
 
     :param model: A denoiser of instruments, as CDiffSD, or of channels, as DeepDenoiser and SeisDAE
     :param windows: Windows (batch, 3, samples) at the rate and in the band of the model, of any amplitude
-    :param arguments: Arguments of the model; ``dry``, the share of the removed noise that stays, is taken for any model
-    :return: Denoised windows in the same shape
+    :param arguments: Arguments of the model
+    :return: Estimates in the same shape, with no noise left in, and where there may be an earthquake at all, (batch,)
     :raises ValueError: If `windows` have another shape, or samples that are NaN or infinite
     :raises FloatingPointError: If the model returns NaN or infinite samples
     """
@@ -189,18 +245,25 @@ def restore(model: WaveformModel, windows: Tensor, arguments: dict[str, Any]) ->
         raise ValueError("The windows hold samples that are NaN or infinite: fill them, or use denoise.")
     windows = windows.to(model.device, torch.float32)
     parts, which = parted(windows, max(round(model.sampling_rate), 1))
-    answer = _by_channel if model._grouping.grouping == "channel" else _by_instrument
-    clean = answer(model, parts, arguments)
-    if "dry" not in model._annotate_args:
-        clean = clean + arguments.get("dry", 0.0) * (parts - clean)
+    found = torch.ones(len(parts), dtype=torch.bool, device=parts.device)
+    arguments = {**arguments, "dry": 0.0}
+    if model._grouping.grouping == "channel":
+        clean = _by_channel(model, parts, arguments)
+    else:
+        if tells(model):
+            silence = model._argdict_get_with_default(arguments, "silence")
+            arguments |= {"silence": 0.0, "detection": True}
+        seen, piggyback = model.annotate_batch_pre(parts, arguments)
+        clean = model.annotate_batch_post(model(seen), piggyback, arguments).transpose(1, 2)
+        if tells(model):
+            found = clean[:, 3, 0] >= silence
+        clean = clean[:, :3]
     if not clean.isfinite().all():  # NaN would pass for missing samples
         raise FloatingPointError("The model returned NaN or infinite samples; its weights may be damaged.")
-    return rejoined(clean, which)
-
-
-def _by_instrument(model: WaveformModel, windows: Tensor, arguments: dict[str, Any]) -> Tensor:
-    seen, piggyback = model.annotate_batch_pre(windows, arguments)
-    return model.annotate_batch_post(model(seen), piggyback, arguments).transpose(1, 2)[:, :3]
+    apart = found[len(windows) :]
+    clean[len(windows) :] *= apart[:, None, None]
+    found = found[: len(windows)].index_put((which[apart],), torch.ones_like(which[apart], dtype=torch.bool))
+    return rejoined(clean, which), found
 
 
 def _by_channel(model: WaveformModel, windows: Tensor, arguments: dict[str, Any]) -> Tensor:
@@ -221,7 +284,7 @@ def min_sampling_rate(model: WaveformModel) -> float:
 
 def margin(model: WaveformModel) -> float:
     """How far a denoised sample depends on its surroundings, in seconds."""
-    return WINDOWS_AROUND * model.in_samples / model.sampling_rate
+    return WINDOWS_AROUND * model.in_samples / model.sampling_rate + tells(model) * REACH
 
 
 def check_pieces(model: WaveformModel, **options: Any) -> None:

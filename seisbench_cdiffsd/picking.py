@@ -194,8 +194,8 @@ def pick_both(
     names: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """
-    Picks on a stream and on the same denoised, instrument by instrument; two of a phase within 0.2 s are one. Where
-    denoising leaves silence, since there is most probably no earthquake, there are none.
+    Picks on a stream and on the same denoised, instrument by instrument; two of a phase within 0.2 s are one. There
+    are none where the denoiser tells that there is most probably no earthquake.
 
     :param picker: A SeisBench picker
     :param stream: Records, left unchanged
@@ -219,12 +219,19 @@ def pick_both(
         for records, kept in zip((stream, denoised), curves, strict=True)
     ]
     joint, members = _joint(*tables), _instruments(denoised, names)
+    spans = {
+        name: [span for _, trace in own for span in trace.stats.earthquakes]
+        for name, own in members.items()
+        if all("earthquakes" in trace.stats for _, trace in own)
+    }
     onsets: dict[str, list[UTCDateTime]] = defaultdict(list)
     for instrument, phase, time, *_ in joint:
         if phase == "S":
             onsets[instrument].append(time)
     rows = []
     for instrument, phase, time, raw, clean in joint:
+        if not any(a - SAME_PICK <= time <= b + SAME_PICK for a, b in spans.get(instrument, [(time, time)])):
+            continue
         source = "raw" if np.isnan(clean) else "denoised" if np.isnan(raw) else "both"
         raw, clean = (
             _highest(kept.get(instrument, ()), phase, time) if np.isnan(value) else value
@@ -233,9 +240,6 @@ def pick_both(
         end, later = time + PHASE_SECONDS, onsets[instrument]
         if phase == "P":
             end = min([end, *later[bisect_left(later, time) :][:1]])
-        near = [_samples(trace, time - SAME_PICK, time + SAME_PICK) for _, trace in members[instrument]]
-        if source == "raw" and any(map(len, near)) and not np.concatenate(near).any():
-            continue  # in silence
         amplitude, snr, channel = _measured(members[instrument], phase, time, end)
         rows.append(
             (instrument, phase, time, float(np.nanmax([raw, clean])), amplitude, snr, raw, clean, source, channel)

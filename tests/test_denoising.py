@@ -12,7 +12,7 @@ from obspy import Stream, Trace, UTCDateTime
 from torch import nn
 
 from seisbench_cdiffsd import CDiffSD, denoise
-from seisbench_cdiffsd.denoising import DRY, check_pieces
+from seisbench_cdiffsd.denoising import DRY, FADE, REACH, check_pieces, loudness
 
 START = UTCDateTime(2020, 1, 1)
 
@@ -150,6 +150,44 @@ def test_the_purpose_names_the_share_of_the_noise_that_stays(model, example):
     assert_equal(left, denoise(example, model, dry=DRY["picking"]), rtol=0)
     example.filter("bandpass", freqmin=1, freqmax=45, zerophase=True)
     assert (arrays(left) - arrays(clean)).std() > 0.02 * (arrays(example) - arrays(clean)).std()
+
+
+class Told(nn.Module):
+    """A network that removes half, and takes for an earthquake what is loudest at one place of a window."""
+
+    def forward(self, x, level):
+        return x / 2, 10.0 * x.abs().amax((1, 2)) - 100.0
+
+
+def test_noise_that_stays_fades_away_from_earthquakes_without_an_edge():
+    data = stream(samples=60_000)
+    data[0].data[30_000] = 1000.0
+    model = CDiffSD(presence=True, filter_args=None)
+    model.network = Told()
+    clean, noise = model.denoise(data, steps=1, dry=0.2, return_noise=True)
+    ((first, last),) = clean[0].stats.earthquakes
+    assert START + 270 <= first <= START + 285 and START + 315 <= last <= START + 330
+    z = data[1].data - data[1].data.mean()
+    near, (i, j) = np.abs(np.arange(60_000) / 100 - 300) < 15, (round(100 * (x - START)) for x in (first, last))
+    np.testing.assert_allclose(clean[1].data[near], 0.6 * z[near], atol=1e-5)
+    for place in (i - 6000, j + 6000):
+        np.testing.assert_allclose(clean[1].data[place], 0.1 * 10 ** (-FADE * 60 / 20) * z[place], rtol=1e-3)
+    silent = model.denoise(data, steps=1, dry=0.0)
+    assert not silent[1].data[:i].any() and not silent[1].data[j + 1 :].any() and silent[1].data[i : j + 1].all()
+    assert all("earthquakes" not in trace.stats for trace in (*noise, *denoise(data, CDiffSD(filter_args=None))))
+    data[0].data[30_000] = 0.0
+    nothing = model.denoise(data, steps=1)
+    assert not arrays(nothing).any() and nothing[0].stats.earthquakes == []
+
+
+def test_the_gain_of_noise_reaches_five_minutes():
+    found = np.zeros(100_000, bool)
+    found[40_000:40_100] = True
+    gain = loudness(found, 100.0)
+    seconds = np.array([0, 1, 100, REACH - 1, REACH + 1])
+    expected = np.where(seconds < REACH, 10 ** (-FADE * seconds / 20), 0)
+    for places in (40_000 - 100 * seconds, 40_099 + 100 * seconds):
+        np.testing.assert_allclose(gain[places.astype(int)], expected, rtol=1e-5)
 
 
 def test_arguments_may_be_defaults_or_numbers_of_numpy_and_unknown_ones_are_named(example, caplog):

@@ -20,8 +20,9 @@ def test_windows_that_are_not_changed_give_the_record_back(samples, overlap, ori
     np.testing.assert_allclose(windows.stacked(), data, rtol=1e-5)
 
 
-def test_beside_a_silent_window_its_neighbour_keeps_its_amplitude():
+def test_an_earthquake_may_be_where_any_window_has_found_one():
     windows = Windows(np.ones((1, 100), np.float32), 50, 25)
-    for offset, gain in zip(windows.offsets, (0, 1, 1), strict=True):
-        windows.add(offset, gain * windows.cut(offset))
-    assert windows.stacked()[0] == pytest.approx([0] * 25 + [1] * 75)
+    for offset, found in zip(windows.offsets, (False, True, False), strict=True):
+        windows.add(offset, windows.cut(offset), found)
+    assert windows.found.tolist() == [False] * 25 + [True] * 50 + [False] * 25
+    assert windows.stacked()[0] == pytest.approx(np.ones(100))

@@ -27,6 +27,8 @@ class Windows:
         self.offsets = sorted({0, *range(-origin % step, self.last, step), self.last})
         #: How many windows still lack their estimate.
         self.left = len(self.offsets)
+        #: Where a window that may hold an earthquake has been added, (samples,).
+        self.found = np.zeros(data.shape[-1], dtype=bool)
         self._sum = np.zeros_like(data)
         self._weight = np.zeros(data.shape[-1], dtype=np.float32)
 
@@ -36,24 +38,23 @@ class Windows:
         missing = self.window - values.shape[-1]
         return np.pad(values, ((0, 0), (0, missing)), mode="symmetric") if missing else values
 
-    def add(self, offset: int, estimate: Values) -> None:
+    def add(self, offset: int, estimate: Values, found: bool = True) -> None:
         """
-        Add the estimate, (component, window), of the window that starts at `offset`. Where it is silent as a whole, its
-        neighbours alone count: an earthquake at its edge keeps its amplitude, and nothing rises slowly from silence,
-        which pickers would take for an onset.
+        Add the estimate, (component, window), of the window that starts at `offset`.
+
+        :param found: Whether there may be an earthquake in it
         """
-        self.left -= 1
-        if not estimate.any():
-            return
         place = slice(offset, offset + self.window)
         weight = self._weight[place]
         taper = _taper(self.window, self.overlap, offset == 0, offset == self.last)[: len(weight)]
         self._sum[:, place] += taper * estimate[:, : len(weight)]
         weight += taper
+        self.found[place] |= found
+        self.left -= 1
 
     def stacked(self) -> Values:
         """The estimate of the record, (component, samples)."""
-        return np.divide(self._sum, self._weight, out=self._sum, where=self._weight > 0)
+        return np.divide(self._sum, self._weight, out=self._sum)
 
 
 @lru_cache
