@@ -15,6 +15,7 @@ import numpy as np
 import obspy
 import pandas as pd
 from baselines import PICKING, WAVEFORMS, Array, Denoiser, NetworkDenoiser, band_pass
+from numpy.typing import NDArray
 from obspy import Stream, Trace, UTCDateTime
 from options import Options
 from testdata import SHARED, Sources, loaded
@@ -25,6 +26,7 @@ from seisbench_cdiffsd.data.augmentations import P_KEY, S_KEY
 from seisbench_cdiffsd.data.datasets import open_dataset
 from seisbench_cdiffsd.data.stores import InMemory, at_least, resample, silence
 from seisbench_cdiffsd.denoising import denoise
+from seisbench_cdiffsd.evaluation import TOLERANCE
 from seisbench_cdiffsd.streams.filtering import BAND
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE as RATE
 
@@ -230,6 +232,19 @@ def with_noise(network: Network, minutes: Mapping[str, Array], snr_db: float, al
         noise[:, :size] += record
         mixed.append(noise.astype(np.float32))
     return Network(**{**vars(network), "records": np.stack(mixed)})
+
+
+def found_and_false(picks: pd.DataFrame, labels: pd.DataFrame, phase: str) -> tuple[NDArray, NDArray]:
+    """
+    The highest probability near each label of a day, 0 without a pick, and the probabilities of false picks, those
+    outside of all earthquakes' records.
+    """
+    own = picks[picks["phase"] == phase]
+    time, probability = (own[name].to_numpy(float) for name in ("time", "probability"))
+    wanted = labels[phase.lower()].dropna().to_numpy()
+    near = np.abs(time - wanted[:, None]) <= TOLERANCE
+    inside = (time >= labels["start"].to_numpy()[:, None]) & (time <= labels["end"].to_numpy()[:, None])
+    return (near * probability).max(1, initial=0.0), probability[~inside.any(0)]
 
 
 def to_stream(records: Array, ids: Sequence[str], first: Sequence[int]) -> Stream:

@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from baselines import PICKING
-from continuous import START, TOGETHER, day, denoised, inputs, to_stream
+from continuous import START, TOGETHER, day, denoised, found_and_false, inputs, to_stream
 from networks import peaks, together
 from report import RATES
 from testdata import open_sources
 
 import seisbench_cdiffsd
-from seisbench_cdiffsd.evaluation import TOLERANCE
 
 STATION = ["DAY"]
 
@@ -30,16 +29,6 @@ def table_of(picks):
     """Picks of SeisBench as a table like that of ``peaks``."""
     rows = [("DAY", pick.phase, pick.peak_time - START, float(pick.peak_value)) for pick in picks]
     return pd.DataFrame(rows, columns=["station", "phase", "time", "probability"])
-
-
-def found_and_false(picks, labels, phase):
-    """The highest probability near each label, 0 without a pick, and the probabilities of false picks."""
-    own = picks[picks["phase"] == phase]
-    time, probability = (own[name].to_numpy(float) for name in ("time", "probability"))
-    wanted = labels[phase.lower()].dropna().to_numpy()
-    near = np.abs(time - wanted[:, None]) <= TOLERANCE
-    inside = (time >= labels["start"].to_numpy()[:, None]) & (time <= labels["end"].to_numpy()[:, None])
-    return (near * probability).max(1, initial=0.0), probability[~inside.any(0)]
 
 
 def test_a_day(record, options, denoisers, pickers, report):

@@ -2,94 +2,91 @@
 
     python benchmarks/thresholds.py
 
-False picks are those on records reversed in time. Thresholds are those of the dev split, which no weights were trained
-on and no result is reported of: calm noise, and half as many minutes of earthquakes, which stand for bursts. What they
-give on the test split is printed first: false picks an hour, and recall on mixtures by the paper's protocol; of the
-noisy record alone and the denoised record alone as well, each with the threshold of its own for this rate. Then come
-the lines for ``seisbench_cdiffsd/picking.py``, which hold for these weights.
+False picks are those of a day of noise, reversed in time, with an earthquake every four minutes: ``continuous.day``.
+Thresholds are those of the dev split, which no weights were trained on and no result is reported of: its calm noise,
+and its earthquakes, reversed, which stand for bursts, a third of the day. What they give on the day of the test split
+is printed first: false picks an hour, and recall; of the noisy record alone and the denoised record alone as well, each
+with the threshold of its own for this rate. Then come the lines for ``seisbench_cdiffsd/picking.py``, which hold for
+these weights.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import conftest  # noqa: F401  where the weights of pickers are
 import numpy as np
-import pandas as pd
-import testdata
 import torch
-from baselines import PICKING, WINDOW, available, denoisers, pickers
-from evaluation import evaluate, evaluate_noise
+from baselines import NetworkDenoiser, available, pickers
+from continuous import START, day, denoised, found_and_false
+from networks import peaks, together
 from options import ALL, Options
+from seisbench.models import WaveformModel
+from testdata import open_sources, split_of
 
-from seisbench_cdiffsd.data.datasets import open_dataset, take_split
-from seisbench_cdiffsd.data.pairs import background
-from seisbench_cdiffsd.denoising import default_model, parameters
+from seisbench_cdiffsd.denoising import DRY, default_model, parameters
 from seisbench_cdiffsd.evaluation import usual_threshold
 from seisbench_cdiffsd.weights import DEFAULT
 
-#: False picks an hour, and the lowest threshold, as a share of the picker's usual one: false picks between those of an
-#: earthquake are not counted here, and what is silent has none.
-RATES, LEAST = (1, 2, 5, 10), 1 / 3
-#: Splits of datasets of noise to choose by, and to report.
-CHOOSE = {"calm": (("noise", "dev"), ("noise2", "dev")), "busy": (("events", "dev"), ("events2", "dev"))}
-REPORT = {"calm": (("noise", "test"), ("noise2", "test")), "busy": (("busy", "test"),)}
-OPTIONS = Options(limit=ALL, draws=4, picker=("PhaseNet", "EQTransformer"))
+#: False picks an hour, hours of a day, and the lowest threshold, as a share of the picker's usual one: below it, SeisBench
+#: takes two phases for one.
+RATES, HOURS, LEAST = (1, 2, 5, 10), 24.0, 1 / 3
+OPTIONS = Options(limit=ALL, picker=("PhaseNet", "EQTransformer"))
+#: Recalls of a phase, by probability, and false picks of one input.
+Counts = dict[tuple[str, str, str], tuple[np.ndarray, np.ndarray]]
 
 
-def highest(rows: pd.DataFrame, column: str) -> dict[str, np.ndarray]:
-    """The highest probability of a pick on each record: noisy, denoised, and of both together."""
-    names = {"noisy": "noisy", "denoised": PICKING, "together": f"{PICKING} + noisy"}
-    return {key: rows.loc[rows["denoiser"] == name, column].to_numpy() for key, name in names.items()}
+def picked(split: str, folder: Path, using: Mapping[str, WaveformModel]) -> tuple[float, Counts]:
+    """Hours without an earthquake, and picks by picker, phase and input: noisy, denoised, and both together."""
+    options = replace(OPTIONS, split=split)
+    sources = open_sources(options, folder)
+    if split == "dev":
+        bursts = [split_of(dataset, split) for dataset in sources.events]
+        sources = replace(sources, noise={**sources.noise, "busy": bursts})
+    record, labels = day(sources, HOURS, options)
+    streams = {
+        name: denoised(record[None], ["DAY"], [0], denoiser)
+        for name, denoiser in (("noisy", None), ("denoised", NetworkDenoiser(default_model(), dry=DRY["picking"])))
+    }
+    counts = {}
+    for picker, network in using.items():
+        picks = {name: peaks(network, stream, START) for name, stream in streams.items()}
+        picks["together"] = together(picks["noisy"], picks["denoised"], streams["denoised"], START)
+        for phase in "PS":
+            counts |= {(picker, phase, on): found_and_false(table, labels, phase) for on, table in picks.items()}
+    return HOURS - (labels["end"] - labels["start"]).sum() / 3600, counts
 
 
-def least_of(probable: np.ndarray, lowest: float) -> list[float]:
+def least_of(false: np.ndarray, hours: float, lowest: float) -> Iterator[float]:
     """For each rate, the next thousandth above the first probability that is not allowed, and at least `lowest`."""
-    ordered = np.sort(probable)[::-1]
-    allowed = (np.floor(1000 * ordered[int(rate * len(ordered) / 60)] + 1) / 1000 for rate in RATES)
-    return [max(round(float(value), 3), lowest) for value in allowed]
+    ordered = np.append(np.sort(false)[::-1], 0.0)
+    for rate in RATES:
+        above = np.floor(1000 * ordered[min(int(rate * hours), len(false))] + 1) / 1000
+        yield max(round(float(above), 3), round(lowest, 3))
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    model, using = available({PICKING: denoisers(OPTIONS)[PICKING]}, {}), available(pickers(OPTIONS), {})
-    noise = []
-    for parts in (CHOOSE, REPORT):
-        stores = {}
-        for kind, names in parts.items():
-            sets = [(open_dataset(str(testdata.SHARED / "data" / name), False), split) for name, split in names]
-            taken = take_split if (kind, parts) == ("busy", CHOOSE) else testdata.usable
-            stores[kind] = testdata.loaded([taken(dataset, split) for dataset, split in sets], background(WINDOW))
-        records, metadata = testdata.noise_alone(stores, OPTIONS)
-        places = {kind: np.flatnonzero(metadata["kind"] == f"reversed, {kind}") for kind in parts}
-        if parts is CHOOSE:
-            places["busy"] = np.random.default_rng(0).permutation(places["busy"])[: len(places["calm"]) // 2]
-        backward = np.concatenate([*places.values()])
-        noise.append(evaluate_noise(records[backward], metadata.iloc[backward], model, using))
+    using = available(pickers(OPTIONS), {})
     with tempfile.TemporaryDirectory() as folder:
-        mixtures = testdata.load_data(OPTIONS, Path(folder)).mixtures["paper"]
-    rows = evaluate(mixtures, model, using)
-    size = [int(np.sum(x.loc[x["denoiser"] == "noisy", "hours"] * 60)) for x in noise]
-    print(f"{size[0]} minutes of noise to choose by, {size[1]} and {len(mixtures.labels)} mixtures to report")
-    lines = [f'CALIBRATED = ("{DEFAULT}, version {default_model().weights_version}", "{parameters(default_model())}")']
-    for picker, network in using.items():
-        lowest = round(LEAST * usual_threshold(network), 3)
-        lines.append(f'    "{picker} original": {{')
-        for phase in "PS":
-            column = f"{picker}_{phase}_highest"
-            chosen, reported = (highest(x, column) for x in noise)
-            found = highest(rows[rows[column.replace("highest", "label")]], column)
-            for on, probable in chosen.items():
-                least = least_of(probable, lowest)
-                false = [60 * np.mean(reported[on] >= value) for value in least]
-                recall = [np.mean(found[on] >= value) for value in least]
-                shown = (("false", false, ".1f"), ("found", recall, ".2f"), ("threshold", least, ".3f"))
-                told = "  ".join(f"{name} {' '.join(format(x, how) for x in values)}" for name, values, how in shown)
-                print(f"{picker:13} {phase} {on:8}  {told}")
-            lines.append(f'        "{phase}": {dict(zip(RATES, least, strict=True))},')
-        lines.append("    },")
-    print("\n".join(lines))
+        (hours, chosen), (quiet, reported) = (picked(split, Path(folder), using) for split in ("dev", "test"))
+    print(f"{hours:.1f} hours of noise to choose by, {quiet:.1f} to report")
+    thresholds: dict[str, dict[str, dict[int, float]]] = {}
+    for (picker, phase, on), (_, false) in chosen.items():
+        least = [*least_of(false, hours, LEAST * usual_threshold(using[picker]))]
+        found, wrong = reported[picker, phase, on]
+        rates = [np.sum(wrong >= value) / quiet for value in least]
+        recall = [np.mean(found >= value) for value in least]
+        shown = (("false", rates, ".1f"), ("found", recall, ".2f"), ("threshold", least, ".3f"))
+        told = "  ".join(f"{name} {' '.join(format(x, how) for x in values)}" for name, values, how in shown)
+        print(f"{picker:13} {phase} {on:8}  {told}")
+        if on == "together":
+            thresholds.setdefault(f"{picker} original", {})[phase] = dict(zip(RATES, least, strict=True))
+    print(f'CALIBRATED = ("{DEFAULT}, version {default_model().weights_version}", "{parameters(default_model())}")')
+    print(f"THRESHOLDS = {thresholds}")
 
 
 if __name__ == "__main__":

@@ -131,8 +131,8 @@ def pick(
 ) -> PickList:
     """
     Pick phases on a stream and on what denoising makes of it. Two picks of a phase that are within 0.2 s of each other
-    are one. Where denoising leaves silence, since an earthquake is improbable there, nothing is picked. What is
-    found at which rate of false picks, against either alone, is in ``benchmarks/README.md``.
+    are one. Nothing is picked where the denoiser tells that an earthquake is improbable. What is found at which rate
+    of false picks, against either alone, is in ``benchmarks/README.md``.
 
     :param stream: Records, left unchanged
     :param picker: A SeisBench picker, or the name of its class; then its weights are downloaded if need be
