@@ -50,12 +50,12 @@ CALIBRATED = ("base, version 11", "324c0f951c3d6591")
 #: are false so many times an hour, with this denoiser: by ``python benchmarks/thresholds.py``, as the line above.
 THRESHOLDS: dict[str, dict[str, dict[float, float]]] = {
     "PhaseNet original": {
-        "P": {1: 0.538, 2: 0.462, 5: 0.1, 10: 0.1},
-        "S": {1: 0.437, 2: 0.183, 5: 0.1, 10: 0.1},
+        "P": {1: 0.808, 2: 0.7, 5: 0.505, 10: 0.28},
+        "S": {1: 0.635, 2: 0.572, 5: 0.348, 10: 0.209},
     },
     "EQTransformer original": {
-        "P": {1: 0.033, 2: 0.033, 5: 0.033, 10: 0.033},
-        "S": {1: 0.033, 2: 0.033, 5: 0.033, 10: 0.033},
+        "P": {1: 0.266, 2: 0.154, 5: 0.045, 10: 0.033},
+        "S": {1: 0.127, 2: 0.033, 5: 0.033, 10: 0.033},
     },
 }
 #: Picks of a phase before and after denoising are one if they are no further apart, in seconds.
