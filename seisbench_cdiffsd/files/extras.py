@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from obspy import Stream, UTCDateTime
+from seisbench.util import Detection
 
 from seisbench_cdiffsd.files.console import one_line
 from seisbench_cdiffsd.files.picks import describe, write_csv, write_quakeml
@@ -41,7 +42,7 @@ class Extras:
     failures: dict[str, str] = field(default_factory=dict)
 
     def see(self, noisy: Stream, clean: Stream, start: UTCDateTime, end: UTCDateTime) -> None:
-        """Pick the next piece, with what lies around it, and detect earthquakes for the figure."""
+        """Pick the next piece, with what lies around it, and note where there may be earthquakes, for the figure."""
         for kind, look in (("figures", self._detect), ("picks", self._pick)):
             if kind in self.kinds and kind not in self.failures:
                 try:
@@ -50,10 +51,8 @@ class Extras:
                     self.failures[kind] = one_line(error)
 
     def _detect(self, noisy: Stream, clean: Stream, start: UTCDateTime, end: UTCDateTime) -> None:
-        if self.model.presence:
-            near = self.joined(cut(noisy, start - AROUND, end + AROUND)).split()  # SeisBench takes no masked samples
-            found = self.model.classify(near, overlap=0.5).detections  # a share, which fits a window of any length
-            self.detections += [x for x in found if x.start_time < end and x.end_time > start]
+        found = (Detection(x.id, *span) for x in clean for span in x.stats.get("earthquakes", ()))
+        self.detections += [x for x in found if x.start_time < end and x.end_time > start]
 
     def _pick(self, noisy: Stream, clean: Stream, start: UTCDateTime, end: UTCDateTime) -> None:
         for i in range(math.ceil((end - start) / PICKED)):

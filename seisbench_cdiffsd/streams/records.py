@@ -244,7 +244,8 @@ def joined(stream: Stream, limit: float) -> Stream:
 
     :param stream: Traces, unchanged
     :param limit: Seconds; a trace ends where samples are missing for longer
-    :return: Traces in double precision, with the start time of the first trace of each stretch
+    :return: Traces in double precision, with the start time of the first trace of each stretch, and the times in which
+        there may be an earthquake, if denoising told them
     """
     channels: dict[str, list[Member]] = defaultdict(list)
     for source, trace in enumerate(stream):
@@ -258,6 +259,9 @@ def joined(stream: Stream, limit: float) -> Stream:
             first, _ = record.pieces[0][0]
             trace = with_samples(stream[first.source], record.joined(0)[0])
             trace.stats.starttime, trace.stats.sampling_rate = first.start, rate
+            sources = sorted({piece.source for piece, _ in record.pieces[0]})
+            if spans := [span for source in sources for span in stream[source].stats.get("earthquakes", ())]:
+                trace.stats.earthquakes = spans
             result.append(trace)
     return result
 
