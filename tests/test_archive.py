@@ -221,7 +221,7 @@ def test_what_is_no_file_fails_alone_and_empty_files_take_no_time(command, one, 
             empty.touch()
     before = time.process_time()
     status, printed = command()
-    assert status == 1 and printed.count("is empty (0 bytes)") == 600 and time.process_time() - before < 2
+    assert status == 1 and printed.count("is empty (0 bytes)") == 600 and time.process_time() - before < 5
     assert printed.count("is a pipe or a device") == 2 and printed.count("is a folder") == 1
     assert len(samples(tmp_path / "out")) == 3
     log = tmp_path / "logs" / "2020" / "XX" / "AAA" / "LOG.D" / "XX.AAA.00.LOG.D.2020.365"
