@@ -83,14 +83,14 @@ def denoise(
     with _evaluating(model):
         estimates = samples_of_traces(stream, _estimates(model, stream, arguments, spans))
     note = {"model": model.name, **{key: arguments[key] for key in sorted({"steps", "dry", *options} & {*arguments})}}
-    pairs = [(stream[i], x) for i, x in sorted(estimates.items()) if not np.isnan(x).all()]
-    clean = Stream([with_samples(trace, x, note) for trace, x in pairs])
-    for trace, i in zip(clean, (i for i, x in sorted(estimates.items()) if not np.isnan(x).all()), strict=True):
+    kept = [(i, stream[i], x) for i, x in sorted(estimates.items()) if not np.isnan(x).all()]
+    clean = Stream([with_samples(trace, x, note) for _, trace, x in kept])
+    for trace, (i, _, _) in zip(clean, kept, strict=True):
         if i in spans:
             trace.stats.earthquakes = spans[i]
     if not return_noise:
         return clean
-    return clean, Stream([with_samples(trace, np.ma.getdata(trace.data) - x, note) for trace, x in pairs])
+    return clean, Stream([with_samples(trace, np.ma.getdata(trace.data) - x, note) for _, trace, x in kept])
 
 
 @cache
