@@ -278,8 +278,8 @@ class CDiffSD(WaveformModel):
     way from the observation to the clean record.
 
     For picking, a share of the removed noise stays (`dry`), since pickers take what
-    emerges from silence for phases. For waveforms, set `dry` to 0. Of a window that most
-    probably holds no earthquake, nothing but this share is left (see `silence`).
+    emerges from silence for phases. For waveforms, set `dry` to 0. Of a window that
+    most probably holds no earthquake, only this share is left (see `silence`).
 
     :param network: Name of the network, such as "default"
     :param schedule: Name of the degradation, such as "straight"
