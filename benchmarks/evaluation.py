@@ -95,9 +95,8 @@ def evaluate_records(
     :param waveforms: Metrics of what a denoiser, by name, makes of the records
     :return: One row per record and denoiser, and those of :py:func:`with_unions`: ``denoiser``, ``record``, ``event``,
         ``station`` and those of ``GROUPS``; and for each picker and phase ``<picker>_<phase>_residual`` in seconds (NaN
-        where missed), ``_label`` (whether
-        there is one), ``_picks`` (their number) and ``_highest`` (probability of the most probable pick at any
-        threshold, within 0.5 s of the label, or anywhere if there is none; 0 without one)
+        where missed), ``_label`` (whether there is one), ``_picks`` (their number) and ``_highest`` (probability of the
+        most probable pick at any threshold, within 0.5 s of the label, or anywhere if there is none; 0 without one)
     """
     base, tables = _describe(labels), []
     everything: dict[str, Denoiser] = {"noisy": lambda noisy: noisy, **denoisers}

@@ -32,7 +32,7 @@ from seisbench_cdiffsd.evaluation import usual_threshold
 from seisbench_cdiffsd.weights import DEFAULT
 
 #: False picks an hour, hours of a day, and the lowest threshold, as a share of the picker's usual one: below it,
-#: SeisBench takes two phases for one.
+#: SeisBench may take two phases for one.
 RATES, HOURS, LEAST = (1, 2, 5, 10), 24.0, 1 / 3
 OPTIONS = Options(limit=ALL, picker=("PhaseNet", "EQTransformer"))
 #: Recalls of a phase, by probability, and false picks of one input.

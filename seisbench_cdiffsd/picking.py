@@ -234,7 +234,7 @@ def pick_both(
     for instrument, phase, time, raw, clean in joint:
         first, last = spans.get(instrument, EVER).T
         if not ((first - SAME_PICK <= time.timestamp) & (time.timestamp <= last + SAME_PICK)).any():
-            continue
+            continue  # most probably no earthquake
         source = "raw" if np.isnan(clean) else "denoised" if np.isnan(raw) else "both"
         raw, clean = (
             _highest(kept.get(instrument, ()), phase, time) if np.isnan(value) else value

@@ -175,6 +175,7 @@ def test_noise_that_stays_fades_away_from_earthquakes_without_an_edge():
     silent = model.denoise(data, steps=1, dry=0.0)
     assert not silent[1].data[:i].any() and not silent[1].data[j + 1 :].any() and silent[1].data[i : j + 1].all()
     assert all("earthquakes" not in trace.stats for trace in (*noise, *denoise(data, CDiffSD(filter_args=None))))
+    assert all("earthquakes" not in trace.stats for trace in denoise(clean, CDiffSD(filter_args=None)))
     data[0].data[30_000] = 0.0
     nothing = model.denoise(data, steps=1)
     assert not arrays(nothing).any() and nothing[0].stats.earthquakes == []

@@ -278,6 +278,7 @@ def with_samples(trace: Trace, values: Samples, note: Mapping[str, Any] | None =
     if "mseed" in stats:
         stats.mseed.pop("encoding", None)  # of the samples before
     if note is not None:
+        stats.pop("earthquakes", None)  # which an earlier denoising told
         given = "::".join(f"{name}={value!r}" for name, value in note.items())
         before = stats.get("processing", [])
         stats.processing = [
