@@ -29,7 +29,7 @@ def shared() -> argparse.ArgumentParser:
 
 
 def add_silence(add: Any) -> None:
-    """Add which windows are silent, and so have no picks."""
+    """Add below which probability no earthquake is left, and none picked."""
     silence = "probability of an earthquake below which none is left (0.8, for which rates hold)"
     add("--silence", type=arguments.share, metavar="P", help=silence)
 
