@@ -119,7 +119,7 @@ def plot_denoised(
     figure.supylabel("units of the input", fontsize=8)
     instrument = ids[0] if len(ids) == 1 else f"{ids[0][:-1]}*"
     title = f"{instrument}   {start.strftime('%Y-%m-%d')} UTC"
-    return _finished(figure, title, detections if any(found.values()) else None, path)
+    return _finished(figure, title, any(found.values()), bool(detections), path)
 
 
 @style.context(STYLE, after_reset=True)
@@ -177,15 +177,17 @@ def plot_day(
     ax.xaxis.set_major_formatter(DateFormatter("%M", tz=timezone.utc))
     band = "" if filter_args is None else f", noisy in {_corners(filter_kwargs)}"
     title = f"{id_}   {first.strftime('%Y-%m-%d')} UTC   {0 if picks is None else len(picks)} picks{band}"
-    return _finished(figure, title, detections, path)
+    return _finished(figure, title, True, bool(detections), path)
 
 
-def _finished(figure: Figure, title: str, detections: Sequence[Any] | None, path: str | Path | None) -> Figure:
-    """The figure with a title, with a legend unless `detections` are None, and in a file if there is a path."""
+def _finished(figure: Figure, title: str, picked: bool, detected: bool, path: str | Path | None) -> Figure:
+    """The figure with a title, with a legend of what there is, and in a file if there is a path."""
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, parse_math=False)
-    if detections is not None:
-        lines = [Line2D([], [], color=colour, lw=1.4, label=f"{phase} pick") for phase, colour in PHASES.items()]
-        lines += [Line2D([], [], color=DETECTED, lw=4, label="detection")] if detections else []
+    phases = PHASES.items() if picked else ()
+    lines = [Line2D([], [], color=colour, lw=1.4, label=f"{phase} pick") for phase, colour in phases]
+    if detected:
+        lines.append(Line2D([], [], color=DETECTED, lw=4, label="detection"))
+    if lines:
         figure.legend(handles=lines, loc="upper right", ncols=3, frameon=False, fontsize=9)
     if path is not None:
         with warnings.catch_warnings():

@@ -177,6 +177,8 @@ def test_picks_of_the_record_stand_at_their_times_and_are_named_if_they_are_few(
     boxes = [x.get_window_extent() for ax in figure.axes[:3] for x in (ax._left_title, ax._right_title)]
     assert not any(a.overlaps(b) for a, b in combinations(boxes, 2) if a.width and b.width)
     assert not plot_denoised(*streams, picks=few[few["time"] > end]).legends
+    ((bar,),) = (x.get_texts() for x in plot_denoised(*streams, detections=[Detection("", PICK, PICK + 1)]).legends)
+    assert bar.get_text() == "detection"
     assert plt.get_fignums() == before
     with pytest.raises(ValueError, match="no samples"):
         plot_denoised(obspy.Stream(), obspy.Stream())
