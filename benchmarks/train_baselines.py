@@ -1,10 +1,11 @@
 """Train what CDiffSD is compared with, on the same pairs, for the same number of windows, with the same care.
 
 ``python benchmarks/train_baselines.py NAME --like benchmarks/base.json`` takes the number of updates, the batch size,
-the input SNRs, the seed and the validation of a training of CDiffSD, sees the very same pairs in the same order, keeps
-a moving average of the weights, validates on the same mixtures and keeps the best. A second call resumes an interrupted
-one. The result goes to ``benchmarks/weights``, with matrices in half precision. With ``--init-from WEIGHTS``, a mask
-network or CDiffSD from scratch goes on from weights that it has; with ``--mean``, the result is the mean of the two.
+the input SNRs, the seed and the validation of a training of CDiffSD, and the datasets if its config names them. It sees
+the very same pairs in the same order, keeps a moving average of the weights, validates on the same mixtures and keeps
+the best. A second call resumes an interrupted one. The result goes to ``benchmarks/weights``, with matrices in half
+precision. With ``--init-from WEIGHTS``, a mask network or CDiffSD from scratch goes on from weights that it has; with
+``--mean``, the result is the mean of the two.
 
 deepdenoiser, seisdae
     SeisBench's classes with their own preprocessing, their masks as labels and cross-entropy as loss (Zhu et al., 2019;
@@ -33,17 +34,17 @@ import seisbench.models as sbm
 import torch
 from baselines import NetworkDenoiser as MaskDenoiser
 from baselines import Wiener, prepare
-from seisbench.data import WaveformDataset
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from seisbench_cdiffsd.data import pairs
+from seisbench_cdiffsd.data.datasets import open_chosen
 from seisbench_cdiffsd.data.settings import DatasetChoice
 from seisbench_cdiffsd.metrics import cross_correlation, sdr_db
 from seisbench_cdiffsd.training.batches import load_data
 from seisbench_cdiffsd.training.config import Loss, TrainingConfig, read_config
 from seisbench_cdiffsd.training.losses import mask_spectrum
-from seisbench_cdiffsd.training.trainer import Training, fit
+from seisbench_cdiffsd.training.trainer import Training, train
 
 FOLDER = Path(__file__).parent
 DATA = FOLDER.parents[1] / "shared" / "data"
@@ -153,8 +154,8 @@ def main() -> None:
     kinds = [*MASKS, "published", "from-scratch", "wiener"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=kinds)
-    parser.add_argument("--events", type=Path, default=DATA / "events", help="dataset of earthquakes")
-    parser.add_argument("--noise", type=Path, default=DATA / "noise", help="dataset of noise")
+    parser.add_argument("--events", type=Path, default=DATA / "events", help="earthquakes, if --like names none")
+    parser.add_argument("--noise", type=Path, default=DATA / "noise", help="noise, likewise")
     parser.add_argument("--like", type=Path, help="config.json of the training to compare with")
     parser.add_argument("--out", type=Path, help="folder of the run (runs/NAME)")
     parser.add_argument("--init-from", type=Path, help="weights to go on from, without .pt")
@@ -174,12 +175,11 @@ def main() -> None:
     changes = {"steps": args.steps, "validate_every": args.validate_every, "batch_size": args.batch_size}
     changes = {name: value for name, value in changes.items() if value is not None}
     init_from = str(args.init_from or "")  # a setting like others: to resume, it must be the same
-    config = read_config(
-        args.like or "default", **changes, events=(), noise=(), init_from=init_from, device=args.device
-    )
-    events, noise = (WaveformDataset(path, component_order="ZNE") for path in (args.events, args.noise))
+    config = read_config(args.like or "default", **changes, init_from=init_from, device=args.device)
+    named = {name: getattr(config, name) or (DatasetChoice(str(getattr(args, name))),) for name in ("events", "noise")}
+    config = replace(config, **named)
     if args.name == "wiener":
-        data = load_data(*([(x, DatasetChoice(x.name))] for x in (events, noise)), config)
+        data = load_data(*([(open_chosen(x), x) for x in chosen] for chosen in named.values()), config)
         print(json.dumps(choose_wiener(data.validation)))
         return
     if args.name in MASKS:
@@ -188,7 +188,7 @@ def main() -> None:
         config = published(config)
     out = args.out or Path("runs") / args.name
     try:
-        fit(events, noise, out, config, MASKS.get(args.name))
+        train(config, out, MASKS.get(args.name))
     except ValueError as error:
         parser.error(str(error))
     publish(out / "model", args.weights / args.name, args.init_from if args.mean else None)

@@ -253,6 +253,14 @@ def test_a_mask_network_goes_on_from_weights_and_is_averaged_with_them(train, tm
     assert weights.read_bytes() == before
 
 
+def test_a_mask_network_learns_from_the_data_of_the_training_that_is_compared(train, small_datasets, tmp_path):
+    noise = small_datasets[1].path.as_posix()
+    with (tmp_path / "like.toml").open("a") as file:
+        file.write(f"noise = [{{ dataset = '{noise}', reversed = true }}]\n")
+    train("deepdenoiser", "--noise", str(tmp_path / "nothing"))
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["noise"][0]["reversed"] is True
+
+
 def test_masks_are_those_of_the_oracle():
     clean, noise = torch.randn(2, 3, 3000).unbind()
     mask = train_baselines.masks(clean, noise)

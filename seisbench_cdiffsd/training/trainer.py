@@ -42,12 +42,14 @@ from seisbench_cdiffsd.training.optimizer import make_optimizer
 from seisbench_cdiffsd.weights import CDiffSD, load
 
 
-def train(config: TrainingConfig, out: str | Path) -> CDiffSD:
+def train(config: TrainingConfig, out: str | Path, training: type[Training] | None = None) -> Any:
     """Train a model on the datasets that the settings name, or resume an unfinished training. See :py:func:`fit`."""
     for name in ("events", "noise"):
         if not getattr(config, name):
             raise ValueError(f"There is no dataset of {name}: name a config, or datasets by --events and --noise.")
-    return _fit(lambda kind: [(open_chosen(choice), choice) for choice in getattr(config, kind)], Path(out), config)
+    return _fit(
+        lambda kind: [(open_chosen(choice), choice) for choice in getattr(config, kind)], Path(out), config, training
+    )
 
 
 def fit(
