@@ -20,6 +20,7 @@ from seisbench_cdiffsd.data.augmentations import P_KEY, S_KEY
 from seisbench_cdiffsd.data.pairs import Mixtures
 from seisbench_cdiffsd.evaluation import LADDER, TOLERANCE, best_probability, pick_windows, usual_threshold
 from seisbench_cdiffsd.metrics import cross_correlation, sdr_db
+from seisbench_cdiffsd.picking import JOINED
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
 
 Floats = NDArray[np.float64]
@@ -108,7 +109,8 @@ def evaluate_records(
             picks, *others = pick_windows(picker, estimate, (usual_threshold(picker), *LADDER))
             rows = rows.assign(**_scores(picker_name, picks, pd.concat(others), labels))
         tables.append(rows)
-    return with_unions(pd.concat(tables, ignore_index=True)).drop(columns="silent")
+    usual = {name: usual_threshold(picker) for name, picker in pickers.items()}
+    return with_unions(pd.concat(tables, ignore_index=True), usual).drop(columns="silent")
 
 
 def evaluate_noise(records: Array, metadata: pd.DataFrame, denoisers: Denoisers, pickers: Pickers) -> pd.DataFrame:
@@ -139,25 +141,30 @@ def evaluate_noise(records: Array, metadata: pd.DataFrame, denoisers: Denoisers,
     return rows.assign(hours=parts * WINDOW / SAMPLING_RATE / 3600)
 
 
-def with_unions(rows: pd.DataFrame) -> pd.DataFrame:
+def with_unions(rows: pd.DataFrame, usual: Mapping[str, float]) -> pd.DataFrame:
     """
     Rows, and those of picks on noisy records, and on those denoised for picking, together, as ``pick`` has them: the
-    more probable one, and none where denoising leaves silence.
+    more probable one, for S with the mean of both probabilities, and none where denoising leaves silence. Both are the
+    highest near the label or, in noise, in the whole record, so that false S there are rather too probable.
+
+    :param usual: The usual thresholds of pickers, by name
     """
     waveforms = (*MEANS, *MEDIANS)
     kept = [name for name in rows if name not in waveforms and not name.endswith("_picks")]
+    stems = [name.removesuffix("_highest") for name in kept if name.endswith("_highest")]
     tables, noisy = [rows], rows[rows["denoiser"] == "noisy"].reset_index(drop=True)
-    picked = [name for name in kept if name.endswith(("_highest", "_residual"))]
-    for name in rows["denoiser"].unique() if picked else ():
+    for name in rows["denoiser"].unique() if stems else ():
         if not name.endswith((", picking", DRY)):
             continue
         union = rows.loc[rows["denoiser"] == name, kept].reset_index(drop=True)
-        for column in picked:
-            if column.endswith("_residual"):
-                found, nothing = noisy[column].fillna(union[column]), np.nan
-            else:
-                found, nothing = np.maximum(union[column], noisy[column]), 0.0
-            union[column] = found.mask(union["silent"], nothing)
+        for stem in stems:
+            before, after, residual = noisy[f"{stem}_highest"], union[f"{stem}_highest"], f"{stem}_residual"
+            joined = pd.Series(JOINED[stem[-1]]([before, after], axis=0)).mask(union["silent"], 0.0)
+            union[f"{stem}_highest"] = joined
+            if residual in kept:
+                ours, other = union[residual], noisy[residual]
+                found = ours.fillna(other).mask(before > after, other.fillna(ours))
+                union[residual] = found.where(joined >= usual[stem.rsplit("_", 1)[0]])
         tables.append(union.assign(denoiser=f"{name} + noisy"))
     return pd.concat(tables, ignore_index=True)
 

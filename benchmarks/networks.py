@@ -16,7 +16,7 @@ from obspy import Stream, UTCDateTime
 from scipy.signal import find_peaks
 from seisbench.models import WaveformModel
 
-from seisbench_cdiffsd.picking import SAME_PICK
+from seisbench_cdiffsd.picking import JOINED, SAME_PICK
 
 Floats = NDArray[np.float64]
 #: Earthquakes, and the picks that each is made of.
@@ -55,8 +55,8 @@ def peaks(picker: WaveformModel, stream: Stream, start: UTCDateTime) -> pd.DataF
 
 def together(raw: pd.DataFrame, denoised: pd.DataFrame, stream: Stream, start: UTCDateTime) -> pd.DataFrame:
     """
-    Picks on raw and denoised records, as ``pick`` has them: the more probable of those within 0.2 s, and none where
-    the denoiser tells that there is no earthquake.
+    Picks on raw and denoised records, as ``pick`` has them: of those within 0.2 s the more probable, for S with the
+    mean of both probabilities, and none where the denoiser tells that there is no earthquake.
 
     :param stream: The denoised records
     :param start: The time from which those of picks count
@@ -70,14 +70,23 @@ def together(raw: pd.DataFrame, denoised: pd.DataFrame, stream: Stream, start: U
             found |= own & both["time"].between(first - start - SAME_PICK, last - start + SAME_PICK)
     both = both[found]
     kept = []
-    for _, group in both.groupby(["station", "phase"]):
+    for (station, phase), group in both.groupby(["station", "phase"]):
         group = group.sort_values("probability", ascending=False)
-        times, free = group["time"].to_numpy(), np.ones(len(group), bool)
+        times, free = group["time"].to_numpy(float), np.ones(len(group), bool)
         for i in range(len(group)):
             if free[i]:
                 free[i + 1 :] &= np.abs(times[i + 1 :] - times[i]) > SAME_PICK
-        kept.append(group[free])
+        tables = (x[(x["station"] == station) & (x["phase"] == phase)] for x in (raw, denoised))
+        probable = np.transpose([_highest(x, times[free]) for x in tables])
+        kept.append(group[free].assign(probability=[JOINED[phase](x) for x in probable]))
     return pd.concat(kept, ignore_index=True) if kept else both
+
+
+def _highest(picks: pd.DataFrame, times: Floats) -> Floats:
+    """The highest probability of picks within 0.2 s of times, 0 without one."""
+    time, probability = picks.sort_values("time")[["time", "probability"]].to_numpy(float).T
+    first, last = np.searchsorted(time, times - SAME_PICK), np.searchsorted(time, times + SAME_PICK, "right")
+    return np.array([probability[i:j].max(initial=0.0) for i, j in zip(first, last, strict=True)])
 
 
 def most_probable(picks: pd.DataFrame, per_hour: float, hours: float) -> pd.DataFrame:

@@ -14,7 +14,7 @@ Picks are rows of a data frame with the columns ``record``, ``phase``, ``time`` 
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -46,7 +46,7 @@ LEAST_RATE = 40.0
 PICK_COLUMNS = ["record", "phase", "time", "probability"]
 #: The denoiser of the thresholds: its name, and the hash of its parameters.
 CALIBRATED = ("base, version 11", "324c0f951c3d6591")
-#: Least probabilities of picks on a record or the same denoised, by picker, weights and phase, at which both together
+#: Least probabilities of picks on a record and the same denoised, by picker, weights and phase, at which both together
 #: are false so many times an hour, with this denoiser: by ``python benchmarks/thresholds.py``, as the line above.
 THRESHOLDS: dict[str, dict[str, dict[float, float]]] = {
     "PhaseNet original": {
@@ -60,6 +60,10 @@ THRESHOLDS: dict[str, dict[str, dict[float, float]]] = {
 }
 #: Picks of a phase before and after denoising are one if they are no further apart, in seconds.
 SAME_PICK = 0.2
+#: How the probabilities of a phase on both records become one. P is often hidden in the noise of one of them. S is less
+#: often, and false S are probable on one alone: with the mean, more are found at one false S an hour
+#: (``benchmarks/EXPERIMENTS.md``).
+JOINED: dict[str, Callable[..., Any]] = {"P": np.nanmax, "S": np.nanmean}
 #: A stretch without ends.
 EVER = np.array([[-np.inf, np.inf]])
 #: Seconds from a pick on in which its amplitude and its signal are taken, and before it its noise.
@@ -133,8 +137,9 @@ def pick(
 ) -> PickList:
     """
     Pick phases on a stream and on what denoising makes of it. Two picks of a phase that are within 0.2 s of each other
-    are one. Nothing is picked where the denoiser tells that an earthquake is improbable. What is found at which rate
-    of false picks, against either alone, is in ``benchmarks/README.md``.
+    are one: its probability is the larger of both for P, and their mean for S. Nothing is picked where the denoiser
+    tells that an earthquake is improbable. What is found at which rate of false picks, against either alone, is in
+    ``benchmarks/README.md``.
 
     :param stream: Records, left unchanged
     :param picker: A SeisBench picker, or the name of its class; then its weights are downloaded if need be
@@ -142,7 +147,7 @@ def pick(
     :param model: Denoiser, CDiffSD with its default weights if None
     :param rate: How many false picks of each phase a station may make in an hour at most, 1 to 10. It sets the
         thresholds, which are known for the default denoiser and the weights "original" of PhaseNet and EQTransformer
-    :param threshold: Least probability on either record, between 0 and 1, instead of the rate
+    :param threshold: Least probability of both together, between 0 and 1, instead of the rate
     :param components: Names of unusual components, as ``{"UD": "Z"}``
     :param options: Passed to :py:func:`denoise`, such as ``silence=0``; rates hold without them, so give a threshold
     :return: Picks in order of time, each a :py:class:`JointPick`
@@ -202,12 +207,12 @@ def pick_both(
     :param picker: A SeisBench picker
     :param stream: Records, left unchanged
     :param denoised: The same traces, denoised
-    :param least: Arguments of the picker, such as ``{"P_threshold": 0.3}``
+    :param least: Arguments of the picker, such as ``{"P_threshold": 0.3}``; thresholds hold for ``probability`` as well
     :param names: As in :py:func:`pick_stream`
     :return: Picks in order of time, with the columns of :py:func:`pick_stream`, and
 
         - ``raw`` and ``denoised``, the highest probability within 0.2 s on either record, NaN if it was not picked;
-        - ``probability``, the larger of both;
+        - ``probability``, the larger of both for P, their mean for S, or the one that there is;
         - ``source``, on which record it is above the threshold: "raw", "denoised" or "both". The time is that of the
           more probable one;
         - ``amplitude``, the largest absolute sample of the denoised record in the 3 s from the pick on, in its units;
@@ -216,9 +221,10 @@ def pick_both(
         - ``channel``, the id of Z for P and of the larger horizontal for S, or of what there is instead
     """
     curves: tuple[dict[str, Stream], dict[str, Stream]] = ({}, {})
+    least = least or {}
     tables = [
-        pick_stream(picker, records, names, kept, **{"batch_size": BATCH_SIZE, **(least or {})})
-        for records, kept in zip((stream, denoised), curves, strict=True)
+        pick_stream(picker, records, names, found, **{"batch_size": BATCH_SIZE, **least})
+        for records, found in zip((stream, denoised), curves, strict=True)
     ]
     joint, members = _joint(*tables), _instruments(denoised, names)
     spans = {  # first and last samples of stretches in which there may be an earthquake, in seconds since 1970
@@ -226,27 +232,27 @@ def pick_both(
         for name, own in members.items()
         if all("earthquakes" in trace.stats for _, trace in own)
     }
-    onsets: dict[str, list[UTCDateTime]] = defaultdict(list)
-    for instrument, phase, time, *_ in joint:
-        if phase == "S":
-            onsets[instrument].append(time)
-    rows = []
+    kept, onsets = list[Any](), defaultdict[str, list[UTCDateTime]](list)
     for instrument, phase, time, raw, clean in joint:
         first, last = spans.get(instrument, EVER).T
         if not ((first - SAME_PICK <= time.timestamp) & (time.timestamp <= last + SAME_PICK)).any():
             continue  # most probably no earthquake
         source = "raw" if np.isnan(clean) else "denoised" if np.isnan(raw) else "both"
         raw, clean = (
-            _highest(kept.get(instrument, ()), phase, time) if np.isnan(value) else value
-            for kept, value in zip(curves, (raw, clean), strict=True)
+            _highest(found.get(instrument, ()), phase, time) if np.isnan(value) else value
+            for found, value in zip(curves, (raw, clean), strict=True)
         )
+        probability = float(JOINED.get(phase, np.nanmax)([raw, clean]))
+        if probability >= least.get(f"{phase}_threshold", 0):
+            kept.append((instrument, phase, time, probability, raw, clean, source))
+            onsets[instrument] += [time] if phase == "S" else []
+    rows = []
+    for instrument, phase, time, probability, *others in kept:
         end, later = time + PHASE_SECONDS, onsets[instrument]
         if phase == "P":
             end = min([end, *later[bisect_left(later, time) :][:1]])
         amplitude, snr, channel = _measured(members[instrument], phase, time, end)
-        rows.append(
-            (instrument, phase, time, float(np.nanmax([raw, clean])), amplitude, snr, raw, clean, source, channel)
-        )
+        rows.append((instrument, phase, time, probability, amplitude, snr, *others, channel))
     picks = pd.DataFrame(rows, columns=JOINT_COLUMNS)
     picks.attrs[NOT_PICKED] = tables[0].attrs[NOT_PICKED]
     return picks

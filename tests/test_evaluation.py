@@ -103,15 +103,19 @@ def rows_of_picks(denoiser, highest, label=True, **columns):
     return pd.DataFrame({"denoiser": denoiser, "event": events, "N_P_highest": highest, "N_P_label": label, **columns})
 
 
-def test_of_picks_on_denoised_and_noisy_records_together_the_more_probable_counts():
+def test_of_picks_on_denoised_and_noisy_records_together_the_more_probable_p_counts_and_the_mean_of_s():
     noisy = rows_of_picks("noisy", [0.5, 0.1, 0.4], N_P_residual=[0.1, np.nan, np.nan], N_P_picks=1, sdr_db=5.0)
     other = rows_of_picks("x, picking", [0.2, 0.3, 0.9], N_P_residual=[0.2, -0.3, np.nan], N_P_picks=1, sdr_db=5.0)
     both = pd.concat([noisy, other]).assign(silent=False)
-    union = evaluation.with_unions(both).query("denoiser == 'x, picking + noisy'")
+    of_s = both.rename(columns={name: name.replace("_P_", "_S_") for name in both})
+    union = evaluation.with_unions(both, {"N": 0.3}).query("denoiser == 'x, picking + noisy'")
     assert union["N_P_highest"].tolist() == [0.5, 0.3, 0.9]
-    assert union["N_P_residual"].fillna(9).tolist() == [0.1, -0.3, 9]
+    assert union["N_P_residual"].fillna(9).tolist() == [0.1, -0.3, 9]  # of the more probable one
+    mean = evaluation.with_unions(of_s, {"N": 0.3}).query("denoiser == 'x, picking + noisy'")
+    assert mean["N_S_highest"].tolist() == pytest.approx([0.35, 0.2, 0.65])
+    assert mean["N_S_residual"].fillna(9).tolist() == [0.1, 9, 9]
     both["silent"] = (both["denoiser"] != "noisy") & (both["event"] == "e0")
-    silent = evaluation.with_unions(both).query("denoiser == 'x, picking + noisy'")
+    silent = evaluation.with_unions(both, {"N": 0.3}).query("denoiser == 'x, picking + noisy'")
     assert silent["N_P_highest"].tolist() == [0, 0.3, 0.9]
     assert silent["N_P_residual"].fillna(9).tolist() == [9, -0.3, 9]
     table = values(union, resamples=5)["x, picking + noisy"]

@@ -40,13 +40,15 @@ def test_what_chance_makes_is_taken_off():
     assert networks.above_chance(events, APART, 4, 3600)["true"] > counts["true"] + 25
 
 
-def test_the_more_probable_of_two_picks_is_kept():
+def test_the_more_probable_of_two_picks_is_kept_and_s_has_the_mean():
     raw, denoised = picks([[10.0, 20.0]], probability=0.2), picks([[10.1, 30.0]], probability=0.5)
     start, motion = UTCDateTime(5), np.ones(2500)
     trace = Trace(motion, {"station": raw["station"][0], "sampling_rate": 100, "starttime": start - 1})
     both = networks.together(raw, denoised, Stream([trace]), start).sort_values("time")
     assert both["time"].tolist() == [10.1, 20.0, 30.0]
     assert both["probability"].tolist() == [0.5, 0.2, 0.5]
+    of_s = networks.together(raw.assign(phase="S"), denoised.assign(phase="S"), Stream([trace]), start)
+    assert of_s.sort_values("time")["probability"].tolist() == pytest.approx([0.35, 0.1, 0.25])
     trace.stats.earthquakes = [(start + 5, start + 10), (start + 25, start + 35)]
     assert networks.together(raw, denoised, Stream([trace]), start)["time"].tolist() == [10.1, 30.0]
 

@@ -10,8 +10,8 @@ from seisbench_cdiffsd.files.console import tell
 
 ABOUT = """Pick phases on records as they are and denoised, together. A rerun does only what is missing, and writes the
 same lists to the byte: picks.csv, picks.xml (QuakeML) and, with pyarrow, picks.parquet."""
-COLUMNS = """Columns: station (NET.STA.LOC), phase, time (s since 1970, UTC), probability (the larger of both),
-amplitude (largest sample of the denoised record in 3 s, in units of the input), snr (dB, 3 s against the 3 s before),
+COLUMNS = """Columns: station (NET.STA.LOC), phase, time (s since 1970, UTC), probability (for P the larger of both, for S
+the mean), amplitude (largest sample of the denoised record in 3 s, in units of the input), snr (dB, 3 s against the 3 s before),
 raw and denoised (the probabilities on either record), source (raw, denoised or both: where it is above the threshold)
 and channel. PyOcto reads the table as it is; so does GaMMA, whose names of columns, id to amp, are there as well: with
 pandas 3 from picks.parquet, or by read_csv(..., parse_dates=["timestamp"])."""
@@ -29,7 +29,7 @@ def add_pick(commands: Any) -> None:
     rate = "false picks of each phase an hour and station, 1 to 10 (1); known for PhaseNet and EQTransformer"
     least = parser.add_mutually_exclusive_group()
     least.add_argument("--rate", type=float, default=1, metavar="N", help=rate)
-    least.add_argument("--threshold", type=float, metavar="X", help="least probability on either record")
+    least.add_argument("--threshold", type=float, metavar="X", help="least probability of both together")
     add("--model", dest="weights", metavar="NAME", help="name of the denoiser's weights, or path (the package's own)")
     add("--waveforms", type=arguments.folder, metavar="DIR", help="also write the denoised records there, as miniSEED")
     days = "also draw days, hour by hour, and records of up to an hour (twice the time)"
