@@ -82,9 +82,6 @@ CURVES = {
 AT_EQUAL = ("noisy", "band-pass 2-20 Hz", "DeepDenoiser", WAVEFORMS, f"{PICKING} + noisy", PICKING)
 #: Minutes of noise an hour with a false pick, along the axis of the figure.
 AXIS = tuple(np.geomspace(0.5, 50, 25).round(2))
-#: What networks were trained on, datasets in ``../shared/data`` and simulated earthquakes.
-TRAINED_ON = dict.fromkeys(("DeepDenoiser", "SeisDAE"), "events, noise")
-TRAINED_ON |= dict.fromkeys((PICKING, WAVEFORMS), "events, events2, noise, noise2, busy, simulated")
 #: Of continuous records: the rate of picks, and the noise added, of which tables and figures show events.
 AT_RATE, SHOWN_NOISE = 50, ("as recorded", "noise at -5 dB")
 CONTINUOUS = {
@@ -172,7 +169,7 @@ class Report:
         """All tables that there are, by title."""
         more, parts = self.shown(True), {}
         title = "The paper's protocol: noise of 0.40 to 0.65 of the record's maximum"
-        parts[title] = self._columns(HEADLINE, more, TRAINED_ON)
+        parts[title] = self._columns(HEADLINE, more)
         heads = ("SDR (dB)", "correlation", "P", "S", "EQTransformer P", "EQTransformer S")
         columns = {HEADLINE[head][1]: head for head in heads}
         parts[f"{PICKING}, minus the other rows"] = self._intervals("paper", "difference", columns, more)
@@ -286,7 +283,7 @@ class Report:
             parts[CONTINUOUS["day"]] = markdown(self.tables["day"])
         return parts
 
-    def _columns(self, columns: Columns, rows: Sequence[str] = (), trained_on: Mapping[str, str] | None = None) -> str:
+    def _columns(self, columns: Columns, rows: Sequence[str] = ()) -> str:
         """Values of several tables over all records, if there is the first one; a row for each denoiser."""
         if next(iter(columns.values()))[0] not in self.tables:
             return ""
@@ -294,8 +291,6 @@ class Report:
         for head, (name, metric, form) in columns.items():
             if name in self.tables and metric in set(self.tables[name]["metric"]):
                 shown[head] = self.value(name).xs(metric, level="metric").map(form, na_action="ignore")
-        if trained_on:
-            shown["trained on"] = pd.Series(trained_on)
         return self._table(pd.DataFrame(shown), rows)
 
     def _intervals(self, name: str, group: str, metrics: Mapping[str, str], rows: Sequence[str] = ()) -> str:
