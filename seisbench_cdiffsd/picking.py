@@ -51,11 +51,11 @@ CALIBRATED = ("base, version 11", "324c0f951c3d6591")
 THRESHOLDS: dict[str, dict[str, dict[float, float]]] = {
     "PhaseNet original": {
         "P": {1: 0.808, 2: 0.7, 5: 0.505, 10: 0.28},
-        "S": {1: 0.635, 2: 0.572, 5: 0.348, 10: 0.209},
+        "S": {1: 0.443, 2: 0.349, 5: 0.219, 10: 0.137},
     },
     "EQTransformer original": {
         "P": {1: 0.266, 2: 0.154, 5: 0.045, 10: 0.033},
-        "S": {1: 0.127, 2: 0.033, 5: 0.033, 10: 0.033},
+        "S": {1: 0.064, 2: 0.033, 5: 0.033, 10: 0.033},
     },
 }
 #: Picks of a phase before and after denoising are one if they are no further apart, in seconds.
