@@ -43,7 +43,11 @@ from seisbench_cdiffsd.weights import CDiffSD, load
 
 
 def train(config: TrainingConfig, out: str | Path, training: type[Training] | None = None) -> Any:
-    """Train a model on the datasets that the settings name, or resume an unfinished training. See :py:func:`fit`."""
+    """
+    Train a model on the datasets that the settings name, or resume an unfinished training. See :py:func:`fit`.
+
+    :param training: What is trained, and how, if not CDiffSD
+    """
     for name in ("events", "noise"):
         if not getattr(config, name):
             raise ValueError(f"There is no dataset of {name}: name a config, or datasets by --events and --noise.")
@@ -57,8 +61,7 @@ def fit(
     noise: WaveformDataset | MultiWaveformDataset,
     out: str | Path,
     config: TrainingConfig | None = None,
-    training: type[Training] | None = None,
-) -> Any:
+) -> CDiffSD:
     """
     Train a model, or resume the unfinished training in `out`.
 
@@ -69,7 +72,6 @@ def fit(
     :param events: SeisBench dataset of labelled earthquakes with train and dev splits and components ZNE
     :param noise: The same of noise, or the same one, such as STEAD. Of sums of datasets equal shares are drawn
     :param config: Settings; the datasets that they name are ignored
-    :param training: What is trained, and how, if not CDiffSD
     :return: The best model
     :raises ValueError: If data or the device lack what is needed, or `out` holds a training with other settings
     :raises FloatingPointError: If data or the loss are NaN or infinite
@@ -78,7 +80,7 @@ def fit(
     """
     sets = {"events": getattr(events, "datasets", [events]), "noise": getattr(noise, "datasets", [noise])}
     chosen = {kind: [(dataset, DatasetChoice(dataset.name)) for dataset in x] for kind, x in sets.items()}
-    return _fit(chosen.__getitem__, Path(out), config or TrainingConfig(), training)
+    return _fit(chosen.__getitem__, Path(out), config or TrainingConfig())
 
 
 def _fit(
