@@ -175,19 +175,21 @@ def main() -> None:
     changes = {"steps": args.steps, "validate_every": args.validate_every, "batch_size": args.batch_size}
     changes = {name: value for name, value in changes.items() if value is not None}
     init_from = str(args.init_from or "")  # a setting like others: to resume, it must be the same
-    config = read_config(args.like or "default", **changes, init_from=init_from, device=args.device)
-    named = {name: getattr(config, name) or (DatasetChoice(str(getattr(args, name))),) for name in ("events", "noise")}
-    config = replace(config, **named)
-    if args.name == "wiener":
-        data = load_data(*([(open_chosen(x), x) for x in chosen] for chosen in named.values()), config)
-        print(json.dumps(choose_wiener(data.validation)))
-        return
-    if args.name in MASKS:
-        config = replace(config, loss=Loss())  # which is not theirs, and may want a picker
-    elif args.name == "published":
-        config = published(config)
-    out = args.out or Path("runs") / args.name
     try:
+        config = read_config(args.like or "default", **changes, init_from=init_from, device=args.device)
+        own = {name: (DatasetChoice(str(getattr(args, name))),) for name in ("events", "noise")}
+        config = replace(config, **{name: getattr(config, name) or choice for name, choice in own.items()})
+        if args.name == "wiener":
+            data = load_data(
+                *([(open_chosen(x), x) for x in chosen] for chosen in (config.events, config.noise)), config
+            )
+            print(json.dumps(choose_wiener(data.validation)))
+            return
+        if args.name in MASKS:
+            config = replace(config, loss=Loss())  # which is not theirs, and may want a picker
+        elif args.name == "published":
+            config = published(config)
+        out = args.out or Path("runs") / args.name
         train(config, out, MASKS.get(args.name))
     except ValueError as error:
         parser.error(str(error))

@@ -253,12 +253,15 @@ def test_a_mask_network_goes_on_from_weights_and_is_averaged_with_them(train, tm
     assert weights.read_bytes() == before
 
 
-def test_a_mask_network_learns_from_the_data_of_the_training_that_is_compared(train, small_datasets, tmp_path):
+def test_a_mask_network_learns_from_the_data_of_the_compared_training(train, small_datasets, tmp_path, capsys):
     noise = small_datasets[1].path.as_posix()
     with (tmp_path / "like.toml").open("a") as file:
         file.write(f"noise = [{{ dataset = '{noise}', reversed = true }}]\n")
     train("deepdenoiser", "--noise", str(tmp_path / "nothing"))
     assert json.loads((tmp_path / "run" / "config.json").read_text())["noise"][0]["reversed"] is True
+    with pytest.raises(SystemExit):
+        train("deepdenoiser", "--like", str(tmp_path / "nothing.toml"))
+    assert "error: No config" in capsys.readouterr().err
 
 
 def test_masks_are_those_of_the_oracle():
