@@ -190,7 +190,8 @@ def analyse(x: Tensor, multiple: int = 1) -> Tensor:
     samples = x.shape[-1]
     frames = -(-(samples + FRAME - HOP) // (HOP * multiple)) * multiple
     x = F.pad(x, (FRAME - HOP, frames * HOP - samples)).unfold(-1, FRAME, HOP)
-    return torch.fft.rfft(x * _window(x)).transpose(-1, -2)
+    bins = torch.fft.rfft(x * _window(x)).transpose(-1, -2)
+    return bins.contiguous()  # which is faster for what follows
 
 
 def synthesise(spectrum: Tensor, samples: int) -> Tensor:
