@@ -10,9 +10,6 @@ precision. With ``--init-from WEIGHTS``, a mask network or CDiffSD from scratch 
 deepdenoiser, seisdae
     SeisBench's classes with their own preprocessing, their masks as labels and cross-entropy as loss (Zhu et al., 2019;
     Heuel and Friederich, 2022). They work on one component at a time and get all three of each window.
-published
-    CDiffSD with network, degradation, normalisation, noise factor and loss as published, and the recipe of the others:
-    optimiser, learning rate, averaging, augmentations, budget. An update takes some 3 s for 8 windows on one core.
 from-scratch
     CDiffSD as it is, in one training with no more updates than the others: the weights of the package have had more.
 wiener
@@ -55,12 +52,6 @@ GRID = {
     "smooth": (5, 9, 15),
     "floor": (0.0, 0.05),
 }
-
-
-def published(like: TrainingConfig) -> TrainingConfig:
-    """The settings of another training, with what is published from the config of that name in the package."""
-    settings, names = read_config("published"), ("network", "schedule", "norm", "loss", "unfolded", "top", "factor")
-    return replace(like, **{name: getattr(settings, name) for name in names})
 
 
 def masks(clean: Tensor, noise: Tensor) -> Tensor:
@@ -151,7 +142,7 @@ def publish(source: Path, target: Path, average_with: Path | None = None) -> Non
 
 def main() -> None:
     """Train one of the baselines."""
-    kinds = [*MASKS, "published", "from-scratch", "wiener"]
+    kinds = [*MASKS, "from-scratch", "wiener"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=kinds)
     parser.add_argument("--events", type=Path, default=DATA / "events", help="earthquakes, if --like names none")
@@ -187,8 +178,6 @@ def main() -> None:
             return
         if args.name in MASKS:
             config = replace(config, loss=Loss())  # which is not theirs, and may want a picker
-        elif args.name == "published":
-            config = published(config)
         out = args.out or Path("runs") / args.name
         train(config, out, MASKS.get(args.name))
     except ValueError as error:
