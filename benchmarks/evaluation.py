@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 import seisbench.models as sbm
-from baselines import DRY, WINDOW, Array, Denoiser, oracle_mask
+from baselines import WINDOW, Array, Denoiser, oracle_mask
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 from tqdm.auto import tqdm
@@ -20,7 +20,6 @@ from seisbench_cdiffsd.data.augmentations import P_KEY, S_KEY
 from seisbench_cdiffsd.data.pairs import Mixtures
 from seisbench_cdiffsd.evaluation import LADDER, TOLERANCE, best_probability, pick_windows, usual_threshold
 from seisbench_cdiffsd.metrics import cross_correlation, sdr_db
-from seisbench_cdiffsd.picking import JOINED
 from seisbench_cdiffsd.streams.filtering import SAMPLING_RATE
 
 Floats = NDArray[np.float64]
@@ -94,7 +93,7 @@ def evaluate_records(
     :param windows: In-band records (batch, 3, samples)
     :param labels: One row per record, with ``p_sample`` and ``s_sample``
     :param waveforms: Metrics of what a denoiser, by name, makes of the records
-    :return: One row per record and denoiser, and those of :py:func:`with_unions`: ``denoiser``, ``record``, ``event``,
+    :return: One row per record and denoiser: ``denoiser``, ``record``, ``event``,
         ``station`` and those of ``GROUPS``; and for each picker and phase ``<picker>_<phase>_residual`` in seconds (NaN
         where missed), ``_label`` (whether there is one), ``_picks`` (their number) and ``_highest`` (probability of the
         most probable pick at any threshold, within 0.5 s of the label, or anywhere if there is none; 0 without one)
@@ -103,14 +102,12 @@ def evaluate_records(
     everything: dict[str, Denoiser] = {"noisy": lambda noisy: noisy, **denoisers}
     for name, denoise in tqdm(everything.items(), desc="Evaluating", leave=False, disable=None):
         estimate = denoise(windows)
-        rows = base.assign(denoiser=name, silent=~estimate.any((1, 2)))
-        rows = rows.assign(**(waveforms(name, estimate) if waveforms else {}))
+        rows = base.assign(denoiser=name, **(waveforms(name, estimate) if waveforms else {}))
         for picker_name, picker in pickers.items():
             picks, *others = pick_windows(picker, estimate, (usual_threshold(picker), *LADDER))
             rows = rows.assign(**_scores(picker_name, picks, pd.concat(others), labels))
         tables.append(rows)
-    usual = {name: usual_threshold(picker) for name, picker in pickers.items()}
-    return with_unions(pd.concat(tables, ignore_index=True), usual).drop(columns="silent")
+    return pd.concat(tables, ignore_index=True)
 
 
 def evaluate_noise(records: Array, metadata: pd.DataFrame, denoisers: Denoisers, pickers: Pickers) -> pd.DataFrame:
@@ -139,34 +136,6 @@ def evaluate_noise(records: Array, metadata: pd.DataFrame, denoisers: Denoisers,
         least = usual_threshold(pickers[name.rsplit("_", 2)[0]])
         rows[name.replace("_highest", "_false")] = rows[name] >= least
     return rows.assign(hours=parts * WINDOW / SAMPLING_RATE / 3600)
-
-
-def with_unions(rows: pd.DataFrame, usual: Mapping[str, float]) -> pd.DataFrame:
-    """
-    Rows, and those of picks on noisy records, and on those denoised for picking, together, as ``pick`` has them: the
-    more probable one, for S with the mean of both probabilities, and none where denoising leaves silence. Both are the
-    highest near the label or, in noise, in the whole record, so that false S there are rather too probable.
-
-    :param usual: The usual thresholds of pickers, by name
-    """
-    waveforms = (*MEANS, *MEDIANS)
-    kept = [name for name in rows if name not in waveforms and not name.endswith("_picks")]
-    stems = [name.removesuffix("_highest") for name in kept if name.endswith("_highest")]
-    tables, noisy = [rows], rows[rows["denoiser"] == "noisy"].reset_index(drop=True)
-    for name in rows["denoiser"].unique() if stems else ():
-        if not name.endswith((", picking", DRY)):
-            continue
-        union = rows.loc[rows["denoiser"] == name, kept].reset_index(drop=True)
-        for stem in stems:
-            before, after, residual = noisy[f"{stem}_highest"], union[f"{stem}_highest"], f"{stem}_residual"
-            joined = pd.Series(JOINED[stem[-1]]([before, after], axis=0)).mask(union["silent"], 0.0)
-            union[f"{stem}_highest"] = joined
-            if residual in kept:
-                ours, other = union[residual], noisy[residual]
-                found = ours.fillna(other).mask(before > after, other.fillna(ours))
-                union[residual] = found.where(joined >= usual[stem.rsplit("_", 1)[0]])
-        tables.append(union.assign(denoiser=f"{name} + noisy"))
-    return pd.concat(tables, ignore_index=True)
 
 
 def _describe(labels: pd.DataFrame) -> pd.DataFrame:

@@ -6,17 +6,17 @@ each with a threshold of its own, so that none gains by being more confident.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from obspy import Stream, UTCDateTime
+from obspy import Stream, Trace, UTCDateTime
 from scipy.signal import find_peaks
 from seisbench.models import WaveformModel
 
-from seisbench_cdiffsd.picking import JOINED, SAME_PICK
+from seisbench_cdiffsd.picking import joint_curves
 
 Floats = NDArray[np.float64]
 #: Earthquakes, and the picks that each is made of.
@@ -34,59 +34,38 @@ SAME_STATIONS, SAME_WAVE, NEAR = 3, 1.0, 20.0
 
 def peaks(picker: WaveformModel, stream: Stream, start: UTCDateTime) -> pd.DataFrame:
     """
-    All picks on a stream, however improbable, by the characteristic functions of SeisBench's ``annotate``. As with a
-    threshold, two arrivals are one pick unless the probability falls below half of the lower one between them.
+    All picks on a stream, however improbable, by the characteristic functions of SeisBench's ``annotate``.
 
+    :return: As of :py:func:`peaks_of`
+    """
+    curves = ((x.stats.station, x.stats.channel.rpartition("_")[2], x) for x in picker.annotate(stream))
+    return peaks_of((x for x in curves if x[1] in ("P", "S")), start)
+
+
+def together(picker: WaveformModel, raw: Stream, denoised: Stream, start: UTCDateTime) -> pd.DataFrame:
+    """The same on raw and denoised records together, as ``pick`` has them."""
+    curves = ((x.instrument.split(".")[1], x.phase, x.joint) for x in joint_curves(picker, raw, denoised))
+    return peaks_of(curves, start)
+
+
+def peaks_of(curves: Iterable[tuple[str, str, Trace]], start: UTCDateTime) -> pd.DataFrame:
+    """
+    Peaks of probabilities. As with a threshold, two arrivals are one pick unless the probability falls below half of
+    the lower one between them.
+
+    :param curves: Stations, phases, and their probabilities
     :return: ``station``, ``phase``, ``time`` in seconds from `start`, and ``probability``
     """
     rows = []
-    for trace in picker.annotate(stream):
-        phase = trace.stats.channel.rpartition("_")[2]
-        if phase in ("P", "S"):
-            values = np.nan_to_num(trace.data)
-            place, found = find_peaks(values, height=LEAST, prominence=LEAST / 2)
-            place = place[found["prominences"] >= values[place] / 2]
-            seconds = trace.stats.starttime - start + place * trace.stats.delta
-            rows.append(pd.DataFrame({"time": seconds, "probability": values[place]}))
-            rows[-1][["station", "phase"]] = trace.stats.station, phase
+    for station, phase, trace in curves:
+        values = np.nan_to_num(trace.data)
+        place, found = find_peaks(values, height=LEAST, prominence=LEAST / 2)
+        place = place[found["prominences"] >= values[place] / 2]
+        seconds = trace.stats.starttime - start + place * trace.stats.delta
+        rows.append(pd.DataFrame({"time": seconds, "probability": values[place]}))
+        rows[-1][["station", "phase"]] = station, phase
     picks = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["time", "probability"])
     return picks.reindex(columns=["station", "phase", "time", "probability"])
-
-
-def together(raw: pd.DataFrame, denoised: pd.DataFrame, stream: Stream, start: UTCDateTime) -> pd.DataFrame:
-    """
-    Picks on raw and denoised records, as ``pick`` has them: of those within 0.2 s the more probable, for S with the
-    mean of both probabilities, and none where the denoiser tells that there is no earthquake.
-
-    :param stream: The denoised records
-    :param start: The time from which those of picks count
-    """
-    both = pd.concat([raw, denoised], ignore_index=True)
-    told = {trace.stats.station for trace in stream if "earthquakes" in trace.stats}
-    found = ~both["station"].isin(told)
-    for trace in (trace for trace in stream if trace.stats.station in told):
-        own = both["station"] == trace.stats.station
-        for first, last in trace.stats.earthquakes:
-            found |= own & both["time"].between(first - start - SAME_PICK, last - start + SAME_PICK)
-    both = both[found]
-    kept = []
-    for (station, phase), group in both.groupby(["station", "phase"]):
-        group = group.sort_values("probability", ascending=False)
-        times, free = group["time"].to_numpy(float), np.ones(len(group), bool)
-        for i in range(len(group)):
-            if free[i]:
-                free[i + 1 :] &= np.abs(times[i + 1 :] - times[i]) > SAME_PICK
-        tables = (x[(x["station"] == station) & (x["phase"] == phase)] for x in (raw, denoised))
-        probable = np.transpose([_highest(x, times[free]) for x in tables])
-        kept.append(group[free].assign(probability=[JOINED[phase](x) for x in probable]))
-    return pd.concat(kept, ignore_index=True) if kept else both
-
-
-def _highest(picks: pd.DataFrame, times: Floats) -> Floats:
-    """The highest probability of picks within 0.2 s of times, 0 without one."""
-    time, probability = picks.sort_values("time")[["time", "probability"]].to_numpy(float).T
-    first, last = np.searchsorted(time, times - SAME_PICK), np.searchsorted(time, times + SAME_PICK, "right")
-    return np.array([probability[i:j].max(initial=0.0) for i, j in zip(first, last, strict=True)])
 
 
 def most_probable(picks: pd.DataFrame, per_hour: float, hours: float) -> pd.DataFrame:

@@ -79,7 +79,7 @@ CURVES = {
     PICKING: ("#0072b2", "-", 2.5),
 }
 #: Curves where false picks are on the axis, which the oracle mask has none of.
-AT_EQUAL = ("noisy", "band-pass 2-20 Hz", "DeepDenoiser", WAVEFORMS, f"{PICKING} + noisy", PICKING)
+AT_EQUAL = ("noisy", "band-pass 2-20 Hz", "DeepDenoiser", WAVEFORMS, PICKING)
 #: Minutes of noise an hour with a false pick, along the axis of the figure.
 AXIS = tuple(np.geomspace(0.5, 50, 25).round(2))
 #: Of continuous records: the rate of picks, and the noise added, of which tables and figures show events.
@@ -196,11 +196,11 @@ class Report:
         return {title: table for title, table in parts.items() if table}
 
     def shown(self, more: bool = False) -> list[str]:
-        """Rows of a table: a few, and models of users; with `more`, also others for picking, and ours with noisy."""
+        """Rows of a table: a few, and models of users; with `more`, also others for picking."""
         tables = (table for table in self.tables.values() if "metric" in table)
         known = list(dict.fromkeys(name for table in tables for name in table["denoiser"]))
         own = [name for name in read_by_people(known) if name not in SHOWN]
-        others = [f"{PICKING} + noisy", *(name for name in known if name.endswith(DRY))] if more else []
+        others = [name for name in known if name.endswith(DRY)] if more else []
         return [*SHOWN[:-1], *others, *own, SHOWN[-1]]
 
     def write(self) -> None:

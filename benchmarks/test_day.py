@@ -42,7 +42,7 @@ def test_a_day(record, options, denoisers, pickers, report):
         streams[name] = stream = denoised(samples[None], STATION, [0], denoiser)
         usual[name], anything[name] = table_of(picker.classify(stream).picks), peaks(picker, stream, START)
     if PICKING in anything:
-        anything[TOGETHER] = together(anything["raw"], anything[PICKING], streams[PICKING], START)
+        anything[TOGETHER] = together(picker, streams["raw"], streams[PICKING], START)
         with suppress(ValueError):  # the thresholds of `pick` hold for the weights that they were measured with
             usual[TOGETHER] = table_of(seisbench_cdiffsd.pick(to_stream(samples[None], STATION, [0])))
     rows = []

@@ -12,7 +12,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from baselines import PICKING, NetworkDenoiser
-from continuous import NETWORKS, START, TOGETHER, denoised, inputs, minutes_of_noise, read_located, read_network
+from continuous import (
+    NETWORKS,
+    START,
+    TOGETHER,
+    denoised,
+    inputs,
+    minutes_of_noise,
+    read_located,
+    read_network,
+    to_stream,
+)
 from continuous import with_noise as noisy
 from networks import LEAST, above_chance, locate, most_probable, outcome, peaks, shifted, together
 from testdata import SHARED, open_sources
@@ -48,12 +58,12 @@ def picks_by_input(network, denoisers, picker):
     """All picks on a network by the name of the input, those on raw and denoised records together as well."""
     picks = {name: picks_on(network, name, denoiser, picker) for name, denoiser in inputs(denoisers).items()}
     if PICKING in picks:
-        picks[TOGETHER] = picks_on(network, TOGETHER, denoisers[PICKING], picker, picks)
+        picks[TOGETHER] = picks_on(network, TOGETHER, denoisers[PICKING], picker)
     return picks
 
 
-def picks_on(network, name, denoiser, picker, picks=None):
-    """All picks on one input, or of the given ones; they are kept in a file, so that a killed run continues."""
+def picks_on(network, name, denoiser, picker):
+    """All picks on one input; they are kept in a file, so that a killed run continues."""
     made_by = ""
     if isinstance(denoiser, NetworkDenoiser):
         options = (f" {option} {value}" for option, value in denoiser.arguments.items())
@@ -61,8 +71,12 @@ def picks_on(network, name, denoiser, picker, picks=None):
     about = json.dumps([LEAST, name, made_by, network.ids, network.first]).encode()
     path = PICKS / f"{hashlib.sha256(about + network.records.tobytes()).hexdigest()[:16]}.csv"
     if not path.is_file():
-        stream = denoised(network.records, network.ids, network.first, denoiser)
-        picks = together(picks["raw"], picks[PICKING], stream, START) if picks else peaks(picker, stream, START)
+        records = network.records, network.ids, network.first
+        stream = denoised(*records, denoiser)
+        if name == TOGETHER:
+            picks = together(picker, to_stream(*records), stream, START)
+        else:
+            picks = peaks(picker, stream, START)
         PICKS.mkdir(parents=True, exist_ok=True)
         picks.to_csv(path.with_suffix(".part"), index=False)
         path.with_suffix(".part").replace(path)

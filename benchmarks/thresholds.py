@@ -33,7 +33,7 @@ from seisbench_cdiffsd.weights import DEFAULT
 
 #: False picks an hour, hours of a day, and the lowest threshold, as a share of the picker's usual one: below it,
 #: SeisBench may take two phases for one.
-RATES, HOURS, LEAST = (1, 2, 5, 10), 24.0, 1 / 3
+RATES, HOURS, LEAST = (1, 2, 5, 10), 24.0, 1 / 10
 OPTIONS = Options(limit=ALL, picker=("PhaseNet", "EQTransformer"))
 #: Recalls of a phase, by probability, and false picks of one input.
 Counts = dict[tuple[str, str, str], tuple[np.ndarray, np.ndarray]]
@@ -54,7 +54,7 @@ def picked(split: str, folder: Path, using: Mapping[str, WaveformModel]) -> tupl
     counts = {}
     for picker, network in using.items():
         picks = {name: peaks(network, stream, START) for name, stream in streams.items()}
-        picks["together"] = together(picks["noisy"], picks["denoised"], streams["denoised"], START)
+        picks["together"] = together(network, streams["noisy"], streams["denoised"], START)
         for phase in "PS":
             counts |= {(picker, phase, on): found_and_false(table, labels, phase) for on, table in picks.items()}
     return HOURS - (labels["end"] - labels["start"]).sum() / 3600, counts

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from obspy import Stream, UTCDateTime
+from scipy.special import expit
 from seisbench.models import WaveformModel
 from torch import Tensor
 
@@ -36,8 +37,8 @@ DRY = {"picking": 0.2, "waveforms": 0.0}
 WINDOWS_AROUND = 2 + 2 * FILLED
 #: By how many dB a second the noise that stays fades away from possible earthquakes, and how many seconds it reaches.
 FADE, REACH = 0.2, 300.0
-#: Times of the first and the last sample of a stretch.
-Span = tuple[UTCDateTime, UTCDateTime]
+#: Times of the first and the last sample of a stretch, and how probable an earthquake is there.
+Span = tuple[UTCDateTime, UTCDateTime, float]
 #: Modules, beside those of :py:mod:`.streams`, that what a model returns depends on.
 CODE = ("cdiffsd.py", "published.py", "denoising.py")
 #: Arguments of :py:func:`denoise` beside those of the model, and what they are by default.
@@ -71,7 +72,8 @@ def denoise(
         1 and 2 for N and E), and ``components``, names of unusual ones: ``{"UD": "Z", "NS": "N", "EW": "E"}``
     :return: One trace for each of the stream, in order, in double precision; masked, NaN and infinite samples are
         masked. Traces without others, and of other components, are left out, and SeisBench's logger names them. If the
-        weights tell where there may be an earthquake, ``stats.earthquakes`` has pairs of times, first and last
+        weights tell where there may be an earthquake, ``stats.earthquakes`` has stretches of it: the times of the first
+        and the last sample, and the probability, from the mean of the log odds of all windows that cover the stretch
     :raises TypeError: If `stream` is not a stream
     :raises ValueError: If an argument is out of its range, or the model is not in single precision
     :raises FloatingPointError: If the model returns NaN or infinite samples
@@ -172,26 +174,29 @@ def _estimates(
             for offset in windows.offsets:
                 yield record, windows, offset
 
-    left = cuts()
+    left, least = cuts(), least_probability(model, arguments)
     while batch := list(itertools.islice(left, int(arguments["batch_size"]))):
         cut = torch.from_numpy(np.stack([windows.cut(offset) for _, windows, offset in batch]))
-        estimates, which = (x.cpu().numpy() for x in estimated(model, cut, arguments))
-        for (record, windows, offset), estimate, there in zip(batch, estimates, which, strict=True):
-            windows.add(offset, estimate, there)
+        estimates, probable = (x.cpu().numpy() for x in estimated(model, cut, arguments))
+        for (record, windows, offset), estimate, probability in zip(batch, estimates, probable, strict=True):
+            windows.add(offset, estimate, probability, least)
             if not windows.left:
                 if tells(model):
                     for source in {piece.source for row in record.pieces for piece, _ in row}:
-                        spans[source] = spans.get(source, []) + _spans(windows.found, record.origin, rate)
+                        spans[source] = spans.get(source, []) + _spans(windows, record.origin, rate)
                 clean = windows.stacked()
                 dry = float(arguments["dry"]) * loudness(windows.found, rate)
                 clean = windows.found * clean + dry * (record.data - clean)
                 yield record, np.multiply(clean, record.alive, out=clean)  # what was filled in is no signal
 
 
-def _spans(found: NDArray[np.bool_], origin: int, rate: float) -> list[Span]:
-    """Times of the first and the last sample of each stretch of true ones; `origin` is the first one's since 1970."""
-    edges = np.flatnonzero(np.diff(found.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
-    return [(UTCDateTime((origin + int(i)) / rate), UTCDateTime((origin + int(j) - 1) / rate)) for i, j in edges]
+def _spans(windows: Windows, origin: int, rate: float) -> list[Span]:
+    """Stretches of a record in which there may be an earthquake; `origin` is its first sample since 1970."""
+    return [
+        (UTCDateTime((origin + first) / rate), UTCDateTime((origin + stop - 1) / rate), float(expit(log_odds)))
+        for first, stop, log_odds in windows.stretches()
+        if windows.found[first]
+    ]
 
 
 def restore(model: WaveformModel, windows: Tensor, arguments: dict[str, Any]) -> Tensor:
@@ -202,7 +207,8 @@ def restore(model: WaveformModel, windows: Tensor, arguments: dict[str, Any]) ->
     :param arguments: Arguments of the model; ``dry``, the share of the removed noise that stays, is taken for any model
     :return: Denoised windows in the same shape
     """
-    clean, found = estimated(model, windows, arguments)
+    clean, probability = estimated(model, windows, arguments)
+    found = probability >= least_probability(model, arguments)
     return found[:, None, None] * (clean + arguments.get("dry", 0.0) * (windows.to(clean) - clean))
 
 
@@ -226,6 +232,11 @@ def tells(model: WaveformModel) -> bool:
     return bool(getattr(model, "presence", False))
 
 
+def least_probability(model: WaveformModel, arguments: Mapping[str, Any]) -> float:
+    """The probability of an earthquake below which none is left."""
+    return float(model._argdict_get_with_default(arguments, "silence")) if tells(model) else 0.0
+
+
 @torch.no_grad()
 def estimated(model: WaveformModel, windows: Tensor, arguments: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """
@@ -235,7 +246,8 @@ def estimated(model: WaveformModel, windows: Tensor, arguments: dict[str, Any]) 
     :param model: A denoiser of instruments, as CDiffSD, or of channels, as DeepDenoiser and SeisDAE
     :param windows: Windows (batch, 3, samples) at the rate and in the band of the model, of any amplitude
     :param arguments: Arguments of the model
-    :return: Estimates in the same shape, with no noise left in, and where there may be an earthquake at all, (batch,)
+    :return: Estimates in the same shape, with no noise left in, and probabilities of an earthquake, (batch,), 1 if the
+        model tells none
     :raises ValueError: If `windows` have another shape, or samples that are NaN or infinite
     :raises FloatingPointError: If the model returns NaN or infinite samples
     """
@@ -245,25 +257,24 @@ def estimated(model: WaveformModel, windows: Tensor, arguments: dict[str, Any]) 
         raise ValueError("The windows hold samples that are NaN or infinite: fill them, or use denoise.")
     windows = windows.to(model.device, torch.float32)
     parts, which = parted(windows, max(round(model.sampling_rate), 1))
-    found = torch.ones(len(parts), dtype=torch.bool, device=parts.device)
+    probability = torch.ones(len(parts), device=parts.device)
     arguments = {**arguments, "dry": 0.0}
     if model._grouping.grouping == "channel":
         clean = _by_channel(model, parts, arguments)
     else:
+        least = least_probability(model, arguments)
         if tells(model):
-            silence = model._argdict_get_with_default(arguments, "silence")
             arguments |= {"silence": 0.0, "detection": True}
         seen, piggyback = model.annotate_batch_pre(parts, arguments)
         clean = model.annotate_batch_post(model(seen), piggyback, arguments).transpose(1, 2)
         if tells(model):
-            found = clean[:, 3, 0] >= silence
-        clean = clean[:, :3]
+            probability = clean[:, 3, 0]
+            clean = clean[:, :3]
+            clean[len(windows) :] *= (probability[len(windows) :] >= least)[:, None, None]
     if not clean.isfinite().all():  # NaN would pass for missing samples
         raise FloatingPointError("The model returned NaN or infinite samples; its weights may be damaged.")
-    apart = found[len(windows) :]
-    clean[len(windows) :] *= apart[:, None, None]
-    found = found[: len(windows)].index_put((which[apart],), torch.ones_like(which[apart], dtype=torch.bool))
-    return rejoined(clean, which), found
+    count = len(windows)
+    return rejoined(clean, which), probability[:count].scatter_reduce(0, which, probability[count:], "amax")
 
 
 def _by_channel(model: WaveformModel, windows: Tensor, arguments: dict[str, Any]) -> Tensor:

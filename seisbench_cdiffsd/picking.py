@@ -14,7 +14,8 @@ Picks are rows of a data frame with the columns ``record``, ``phase``, ``time`` 
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
@@ -23,6 +24,8 @@ import pandas as pd
 import seisbench.models as sbm
 from numpy.typing import NDArray
 from obspy import Stream, Trace, UTCDateTime
+from scipy.ndimage import maximum_filter1d
+from scipy.special import logit
 from seisbench import logger
 from seisbench.models import WaveformModel
 from seisbench.util import Pick, PickList
@@ -50,22 +53,25 @@ CALIBRATED = ("base, version 11", "324c0f951c3d6591")
 #: are false so many times an hour, with this denoiser: by ``python benchmarks/thresholds.py``, as the line above.
 THRESHOLDS: dict[str, dict[str, dict[float, float]]] = {
     "PhaseNet original": {
-        "P": {1: 0.808, 2: 0.7, 5: 0.505, 10: 0.28},
-        "S": {1: 0.443, 2: 0.349, 5: 0.219, 10: 0.137},
+        "P": {1: 0.657, 2: 0.455, 5: 0.182, 10: 0.062},
+        "S": {1: 0.243, 2: 0.13, 5: 0.053, 10: 0.03},
     },
     "EQTransformer original": {
-        "P": {1: 0.266, 2: 0.154, 5: 0.045, 10: 0.033},
-        "S": {1: 0.064, 2: 0.033, 5: 0.033, 10: 0.033},
+        "P": {1: 0.143, 2: 0.046, 5: 0.011, 10: 0.01},
+        "S": {1: 0.021, 2: 0.01, 5: 0.01, 10: 0.01},
     },
 }
 #: Picks of a phase before and after denoising are one if they are no further apart, in seconds.
 SAME_PICK = 0.2
-#: How the probabilities of a phase on both records become one. P is often hidden in the noise of one of them. S is less
-#: often, and false S are probable on one alone: with the mean, more are found at one false S an hour
+#: The phase whose probability is the mean of those on both records; that of others is the larger one, since they are
+#: often hidden in the noise of one of them. S is less often, and false S are probable on one alone.
+BY_MEAN = "S"
+#: The odds of a pick are multiplied by those of an earthquake, relative to certain ones, to this power. The power is
+#: that with most picks at 1 to 10 false ones an hour; what is certain, in log odds, is a matter of convenience
 #: (``benchmarks/EXPERIMENTS.md``).
-JOINED: dict[str, Callable[..., Any]] = {"P": np.nanmax, "S": np.nanmean}
-#: A stretch without ends.
-EVER = np.array([[-np.inf, np.inf]])
+POWER, SURE = 0.3, 8.0
+#: What pickers tell beside phases.
+NO_PHASE = ("N", "Noise", "Detection")
 #: Seconds from a pick on in which its amplitude and its signal are taken, and before it its noise.
 PHASE_SECONDS = 3.0
 #: Windows that a picker sees at once: a third less time and memory than with SeisBench's 256, on a CPU.
@@ -136,10 +142,10 @@ def pick(
     **options: Any,
 ) -> PickList:
     """
-    Pick phases on a stream and on what denoising makes of it. Two picks of a phase that are within 0.2 s of each other
-    are one: its probability is the larger of both for P, and their mean for S. Nothing is picked where the denoiser
-    tells that an earthquake is improbable. What is found at which rate of false picks, against either alone, is in
-    ``benchmarks/README.md``.
+    Pick phases on a stream and on what denoising makes of it. The probability of a pick is the larger of those on both
+    for P, and their mean for S, within 0.2 s; it is the lower, the less probable the denoiser takes an earthquake to be
+    there, and where it leaves silence, nothing is picked. What is found at which rate of false picks, against either
+    alone, is in ``benchmarks/README.md``.
 
     :param stream: Records, left unchanged
     :param picker: A SeisBench picker, or the name of its class; then its weights are downloaded if need be
@@ -201,18 +207,17 @@ def pick_both(
     names: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """
-    Picks on a stream and on the same denoised, instrument by instrument; two of a phase within 0.2 s are one. There
-    are none where the denoiser tells that there is most probably no earthquake.
+    Picks on a stream and on the same denoised, instrument by instrument.
 
     :param picker: A SeisBench picker
     :param stream: Records, left unchanged
     :param denoised: The same traces, denoised
-    :param least: Arguments of the picker, such as ``{"P_threshold": 0.3}``; thresholds hold for ``probability`` as well
+    :param least: Least probabilities, as the picker takes them, such as ``{"P_threshold": 0.3}``
     :param names: As in :py:func:`pick_stream`
-    :return: Picks in order of time, with the columns of :py:func:`pick_stream`, and
+    :return: Picks in order of time, with the columns of :py:func:`pick_stream`, of which ``probability`` is that of
+        :py:func:`joined`, and
 
         - ``raw`` and ``denoised``, the highest probability within 0.2 s on either record, NaN if it was not picked;
-        - ``probability``, the larger of both for P, their mean for S, or the one that there is;
         - ``source``, on which record it is above the threshold: "raw", "denoised" or "both". The time is that of the
           more probable one;
         - ``amplitude``, the largest absolute sample of the denoised record in the 3 s from the pick on, in its units;
@@ -220,33 +225,20 @@ def pick_both(
           end at an earlier pick of S;
         - ``channel``, the id of Z for P and of the larger horizontal for S, or of what there is instead
     """
-    curves: tuple[dict[str, Stream], dict[str, Stream]] = ({}, {})
-    least = least or {}
-    tables = [
-        pick_stream(picker, records, names, found, **{"batch_size": BATCH_SIZE, **least})
-        for records, found in zip((stream, denoised), curves, strict=True)
-    ]
-    joint, members = _joint(*tables), _instruments(denoised, names)
-    spans = {  # first and last samples of stretches in which there may be an earthquake, in seconds since 1970
-        name: np.reshape([x.timestamp for _, trace in own for span in trace.stats.earthquakes for x in span], (-1, 2))
-        for name, own in members.items()
-        if all("earthquakes" in trace.stats for _, trace in own)
-    }
-    kept, onsets = list[Any](), defaultdict[str, list[UTCDateTime]](list)
-    for instrument, phase, time, raw, clean in joint:
-        first, last = spans.get(instrument, EVER).T
-        if not ((first - SAME_PICK <= time.timestamp) & (time.timestamp <= last + SAME_PICK)).any():
-            continue  # most probably no earthquake
-        source = "raw" if np.isnan(clean) else "denoised" if np.isnan(raw) else "both"
-        raw, clean = (
-            _highest(found.get(instrument, ()), phase, time) if np.isnan(value) else value
-            for found, value in zip(curves, (raw, clean), strict=True)
-        )
-        probability = float(JOINED.get(phase, np.nanmax)([raw, clean]))
-        if probability >= least.get(f"{phase}_threshold", 0):
-            kept.append((instrument, phase, time, probability, raw, clean, source))
-            onsets[instrument] += [time] if phase == "S" else []
-    rows = []
+    kept, reasons, members = list[Any](), dict[str, str](), _instruments(denoised, names)
+    usual = {"*_threshold": 0.3, **{key: value for key, (_, value) in picker._annotate_args.items()}}
+    given = {**picker.default_args, **(least or {})}
+    for curve in joint_curves(picker, stream, denoised, names, reasons):
+        threshold = given.get(f"{curve.phase}_threshold", usual["*_threshold"])
+        for pick in picker.picks_from_annotations(Stream([curve.joint]), threshold, curve.phase):
+            time, raw, clean = curve.at(pick.peak_time)
+            above = [name for name, value in (("raw", raw), ("denoised", clean)) if value >= threshold]
+            source = above[0] if len(above) == 1 else "both"
+            kept.append((curve.instrument, curve.phase, time, float(pick.peak_value), raw, clean, source))
+    kept.sort(key=lambda row: (row[2], row[:2]))
+    onsets, rows = defaultdict[str, list[UTCDateTime]](list), []
+    for instrument, phase, time, *_ in kept:
+        onsets[instrument] += [time] if phase == "S" else []
     for instrument, phase, time, probability, *others in kept:
         end, later = time + PHASE_SECONDS, onsets[instrument]
         if phase == "P":
@@ -254,34 +246,108 @@ def pick_both(
         amplitude, snr, channel = _measured(members[instrument], phase, time, end)
         rows.append((instrument, phase, time, probability, amplitude, snr, *others, channel))
     picks = pd.DataFrame(rows, columns=JOINT_COLUMNS)
-    picks.attrs[NOT_PICKED] = tables[0].attrs[NOT_PICKED]
+    picks.attrs[NOT_PICKED] = reasons
     return picks
 
 
-def _joint(raw: pd.DataFrame, denoised: pd.DataFrame) -> list[tuple[str, str, UTCDateTime, float, float]]:
-    """
-    The picks on a record and on the same denoised, each with its probability on either, NaN where it is no pick; two
-    neighbours of which one is on either are one.
-    """
-    halves = [(row, 0) for row in raw.itertuples()] + [(row, 1) for row in denoised.itertuples()]
-    found: dict[tuple[str, str], list[tuple[UTCDateTime, list[float]]]] = defaultdict(list)
-    for row, on in sorted(halves, key=lambda x: (x[0].time, -x[1])):
-        picks, time, probable = found[row.record, row.phase], row.time, [np.nan, np.nan]
-        probable[on] = row.probability
-        if picks and time - picks[-1][0] <= SAME_PICK and np.isnan(picks[-1][1][on]):
-            before, (*other,) = picks.pop()
-            probable[1 - on] = other[1 - on]
-            time = time if probable[on] > probable[1 - on] else before
-        picks.append((time, probable))
-    joint = [(*name, time, *probable) for name, picks in found.items() for time, probable in picks]
-    return sorted(joint, key=lambda x: (x[2], x[:2]))
+@dataclass
+class Curve:
+    """Probabilities of a phase on both records of an instrument, (2, samples), and what both together make of it."""
+
+    instrument: str
+    phase: str
+    both: NDArray[np.float32]
+    joint: Trace
+
+    def at(self, time: UTCDateTime) -> tuple[UTCDateTime, float, float]:
+        """The most probable time within 0.2 s of a time, and the probabilities within 0.2 s of it, NaN without any."""
+        start, rate = self.joint.stats.starttime, self.joint.stats.sampling_rate
+        near, place = round(SAME_PICK * rate), round((time - start) * rate)
+        first = max(place - near, 0)
+        place = first + int(np.nanargmax(np.fmax(*self.both[:, first : place + near + 1])))
+        raw, clean = np.fmax.reduce(self.both[:, max(place - near, 0) : place + near + 1], axis=1).tolist()
+        return start + place / rate, raw, clean
 
 
-def _highest(curves: Iterable[Trace], phase: str, time: UTCDateTime) -> float:
-    """The highest probability of a phase around a time; NaN if there is none."""
-    own = (trace for trace in curves if trace.stats.channel.endswith(f"_{phase}"))
-    near = (trace.slice(time - SAME_PICK, time + SAME_PICK).data for trace in own)
-    return float(np.fmax.reduce([x for values in near for x in values], initial=np.nan))
+def joint_curves(
+    picker: WaveformModel,
+    stream: Stream,
+    denoised: Stream,
+    names: Mapping[str, str] | None = None,
+    reasons: dict[str, str] | None = None,
+) -> Iterator[Curve]:
+    """
+    Probabilities of phases on a stream and on the same denoised, together; parameters are those of
+    :py:func:`pick_both`.
+
+    :param reasons: Gets the instruments of the stream that could not be picked, each with a reason
+    :return: For each instrument and phase, a curve for each stretch without gaps
+    """
+    phases = [phase for phase in picker.labels or () if phase not in NO_PHASE]
+    instruments = [_instruments(x, names) for x in (stream, denoised)]
+    for instrument in sorted({*instruments[0], *instruments[1]}):
+        found = [_picked(picker, x.get(instrument, []), {"batch_size": BATCH_SIZE}) for x in instruments]
+        if found[0][2] and reasons is not None:
+            reasons[instrument] = found[0][2]
+        told = [trace.stats.get("earthquakes") for _, trace in instruments[1].get(instrument, ())]
+        spans = None if None in told or not told else {(a.timestamp, b.timestamp, x) for y in told for a, b, x in y}
+        for phase in phases:
+            both = [(on, x) for on in (0, 1) for x in found[on][0].select(channel=f"*_{phase}")]
+            for group in _overlapping(both):
+                yield _curve(instrument, phase, group, spans)
+
+
+def _overlapping(traces: Iterable[tuple[int, Trace]]) -> list[list[tuple[int, Trace]]]:
+    """Traces in groups, none of which overlaps another."""
+    groups: list[list[tuple[int, Trace]]] = []
+    end = UTCDateTime(0)
+    for on, trace in sorted(traces, key=lambda x: x[1].stats.starttime):
+        if not groups or trace.stats.starttime > end:
+            groups.append([])
+        groups[-1].append((on, trace))
+        end = max(end, trace.stats.endtime)
+    return groups
+
+
+def _curve(instrument: str, phase: str, traces: Sequence[tuple[int, Trace]], spans: Iterable[Any] | None) -> Curve:
+    """
+    The curve of traces of either record, 0 raw and 1 denoised, which overlap. `spans` are those of ``earthquakes``, in
+    seconds since 1970.
+    """
+    first = traces[0][1].stats
+    rate, begin = first.sampling_rate, first.starttime.timestamp
+    samples = [round((trace.stats.starttime - first.starttime) * rate) for _, trace in traces]
+    length = max(place + len(trace) for place, (_, trace) in zip(samples, traces, strict=True))
+    both = np.full((2, length), np.nan, np.float32)
+    for place, (on, trace) in zip(samples, traces, strict=True):
+        own = both[on, place : place + len(trace)]
+        np.fmax(own, trace.data, out=own)
+    log_odds = None
+    if spans is not None:
+        log_odds = np.full(length, -np.inf, np.float32)
+        for start, end, probability in spans:
+            i, j = (max(round((x - begin) * rate), 0) for x in (start, end))
+            np.fmax(log_odds[i : j + 1], logit(probability), out=log_odds[i : j + 1])
+    wide = maximum_filter1d(np.nan_to_num(both, nan=-1), 2 * round(SAME_PICK * rate) + 1, axis=-1)
+    raw, clean = np.where(wide < 0, np.nan, wide)
+    joint = np.nan_to_num(joined(phase, raw, clean, log_odds))
+    return Curve(instrument, phase, both, Trace(joint, {"sampling_rate": rate, "starttime": first.starttime}))
+
+
+def joined(phase: str, one: Any, other: Any, log_odds: Any = None) -> Any:
+    """
+    The probability of a phase from those on two records, of which NaN counts for nothing: the larger one, for S the
+    mean. Its odds are multiplied by those of an earthquake, relative to e^8 or at most 1, to the power of 0.3.
+
+    :param log_odds: Natural logarithm of the odds of an earthquake, if they are known
+    """
+    probability = np.fmax(one, other)
+    if phase in BY_MEAN:
+        probability = (probability + np.fmin(one, other)) / 2
+    if log_odds is None:
+        return probability
+    factor = np.exp(POWER * np.minimum(np.subtract(log_odds, SURE), 0))
+    return probability * factor / (1 - probability * (1 - factor)).clip(1e-9)
 
 
 def _measured(members: Members, phase: str, time: UTCDateTime, end: UTCDateTime) -> tuple[float, float, str]:
@@ -307,11 +373,7 @@ def _samples(trace: Trace, start: UTCDateTime, end: UTCDateTime) -> NDArray[np.f
 
 
 def pick_stream(
-    picker: WaveformModel,
-    stream: Stream,
-    names: Mapping[str, str] | None = None,
-    curves: dict[str, Stream] | None = None,
-    **kwargs: float,
+    picker: WaveformModel, stream: Stream, names: Mapping[str, str] | None = None, **kwargs: float
 ) -> pd.DataFrame:
     """
     Picks on a stream, instrument by instrument (channels that differ in their component only).
@@ -319,34 +381,39 @@ def pick_stream(
     :param picker: A SeisBench picker
     :param stream: Records, left unchanged; samples that are masked, NaN or infinite are gaps
     :param names: Names of unusual components, see :py:func:`.components.assign`
-    :param curves: Gets the probabilities of all samples, as the picker's ``annotate`` has them, by instrument
     :param kwargs: Passed to the picker, such as ``P_threshold=0.3``
     :return: Picks in order of time; ``record`` is the channel id without the component, ``time`` a UTCDateTime.
         ``attrs["not picked"]`` has the instruments that could not be picked, each with a reason
     """
-    rows, reasons = [], {}
+    rows, reasons = [], dict[str, str]()
     for instrument, members in sorted(_instruments(stream, names).items()):
-        if not members[0][0]:
-            reasons[instrument] = "it has none of the components Z, N, E, 1 and 2"
-            continue
-        stretches = _stretches(picker, members)
-        long = [x for x in stretches if max(y.stats.endtime for y in x) - x[0].stats.starttime >= SHORTEST]
-        if not stretches:
-            rates = sorted({trace.stats.sampling_rate for _, trace in members if len(trace.data)})
-            odd = ", ".join(f"{rate:g}" for rate in rates if not SLOWEST <= rate <= HIGHEST_RATE)
-            reasons[instrument] = f"it is sampled at {odd} Hz" if odd else "it has no samples"
-        elif not long:
-            reasons[instrument] = f"it is shorter than {SHORTEST:g} s"
-        for part in long:
-            annotations, (found,) = classify(picker, part, [kwargs])
-            if not annotations:
-                reasons[instrument] = f"{picker.name} uses none of its components"
-            if curves is not None:
-                curves[instrument] = curves.get(instrument, Stream()) + annotations
-            rows += [(instrument, x.phase, x.peak_time, float(x.peak_value)) for x in found]
+        _, found, reason = _picked(picker, members, kwargs)
+        rows += [(instrument, x.phase, x.peak_time, float(x.peak_value)) for x in found]
+        reasons |= {instrument: reason} if reason else {}
     picks = pd.DataFrame(sorted(rows, key=lambda row: row[2]), columns=PICK_COLUMNS)
     picks.attrs[NOT_PICKED] = reasons
     return picks
+
+
+def _picked(picker: WaveformModel, members: Members, kwargs: dict[str, Any]) -> tuple[Stream, list[Pick], str]:
+    """What a picker annotates an instrument with, its picks, and why there are none, if it could not be picked."""
+    if members and not members[0][0]:
+        return Stream(), [], "it has none of the components Z, N, E, 1 and 2"
+    annotations, picks, reason = Stream(), list[Pick](), ""
+    stretches = _stretches(picker, members)
+    long = [x for x in stretches if max(y.stats.endtime for y in x) - x[0].stats.starttime >= SHORTEST]
+    if not stretches:
+        rates = sorted({trace.stats.sampling_rate for _, trace in members if len(trace.data)})
+        odd = ", ".join(f"{rate:g}" for rate in rates if not SLOWEST <= rate <= HIGHEST_RATE)
+        reason = f"it is sampled at {odd} Hz" if odd else "it has no samples"
+    elif not long:
+        reason = f"it is shorter than {SHORTEST:g} s"
+    for part in long:
+        curves, (found,) = classify(picker, part, [kwargs])
+        reason = reason if curves else f"{picker.name} uses none of its components"
+        annotations += curves
+        picks += found
+    return annotations, picks, reason
 
 
 def _instruments(stream: Stream, names: Mapping[str, str] | None) -> dict[str, Members]:
@@ -410,4 +477,5 @@ def classify(
         trace.data = np.pad(trace.data, (0, max(missing, 0)))
     annotations = picker.annotate(picker.classify_stream_pre(stream, kwargs), **kwargs)
     found = [picker.classify_aggregate(annotations, {**kwargs, **x}).picks if annotations else [] for x in options]
+    annotations.trim(start, end)
     return annotations, [[pick for pick in picks if start <= pick.peak_time <= end] for picks in found]

@@ -1,6 +1,7 @@
 """The careful denoise, of any SeisBench denoiser: what comes back, and the laws that hold for any weights."""
 
 import logging
+from itertools import pairwise
 
 import numpy as np
 import obspy
@@ -165,7 +166,9 @@ def test_noise_that_stays_fades_away_from_earthquakes_without_an_edge():
     model = CDiffSD(presence=True, filter_args=None)
     model.network = Told()
     clean, noise = model.denoise(data, steps=1, dry=0.2, return_noise=True)
-    ((first, last),) = clean[0].stats.earthquakes
+    (first, *_), *_, (_, last, _) = spans = clean[0].stats.earthquakes
+    for (_, end, probability), (start, *_) in pairwise(spans):
+        assert 0 < probability < 1 and start == end + 0.01
     assert START + 270 <= first <= START + 285 and START + 315 <= last <= START + 330
     z = data[1].data - data[1].data.mean()
     near, (i, j) = np.abs(np.arange(60_000) / 100 - 300) < 15, (round(100 * (x - START)) for x in (first, last))

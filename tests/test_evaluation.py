@@ -103,25 +103,6 @@ def rows_of_picks(denoiser, highest, label=True, **columns):
     return pd.DataFrame({"denoiser": denoiser, "event": events, "N_P_highest": highest, "N_P_label": label, **columns})
 
 
-def test_of_picks_on_denoised_and_noisy_records_together_the_more_probable_p_counts_and_the_mean_of_s():
-    noisy = rows_of_picks("noisy", [0.5, 0.1, 0.4], N_P_residual=[0.1, np.nan, np.nan], N_P_picks=1, sdr_db=5.0)
-    other = rows_of_picks("x, picking", [0.2, 0.3, 0.9], N_P_residual=[0.2, -0.3, np.nan], N_P_picks=1, sdr_db=5.0)
-    both = pd.concat([noisy, other]).assign(silent=False)
-    of_s = both.rename(columns={name: name.replace("_P_", "_S_") for name in both})
-    union = evaluation.with_unions(both, {"N": 0.3}).query("denoiser == 'x, picking + noisy'")
-    assert union["N_P_highest"].tolist() == [0.5, 0.3, 0.9]
-    assert union["N_P_residual"].fillna(9).tolist() == [0.1, -0.3, 9]  # of the more probable one
-    mean = evaluation.with_unions(of_s, {"N": 0.3}).query("denoiser == 'x, picking + noisy'")
-    assert mean["N_S_highest"].tolist() == pytest.approx([0.35, 0.2, 0.65])
-    assert mean["N_S_residual"].fillna(9).tolist() == [0.1, 9, 9]
-    both["silent"] = (both["denoiser"] != "noisy") & (both["event"] == "e0")
-    silent = evaluation.with_unions(both, {"N": 0.3}).query("denoiser == 'x, picking + noisy'")
-    assert silent["N_P_highest"].tolist() == [0, 0.3, 0.9]
-    assert silent["N_P_residual"].fillna(9).tolist() == [9, -0.3, 9]
-    table = values(union, resamples=5)["x, picking + noisy"]
-    assert table["N_P_recall_0.5"] == pytest.approx(2 / 3) and "sdr_db" not in table and "N_P_f1_0.5" not in table
-
-
 def test_pick_statistics_are_those_of_a_count_by_hand():
     residuals, labels = [0.05, -0.3, np.nan, 0.1, np.nan], [True, True, True, True, False]
     rows = {"event": list("aabbc"), "N_P_residual": residuals, "N_P_label": labels, "N_P_picks": [1, 2, 0, 1, 1]}
@@ -248,7 +229,7 @@ def test_picks_count_from_the_threshold_of_the_class_of_a_picker_on_whatever_it_
     assert rows["a:b_P_highest"].tolist()[:3] == [0.2, 0.4, 0]
 
 
-def test_a_real_picker_finds_the_example_and_unions_have_rows(pickers, example):
+def test_a_real_picker_finds_the_example(pickers, example):
     picker = picking.load_picker("PhaseNet")
     clean = np.stack([example.select(component=c)[0].data for c in "ZNE"])[None].astype(np.float32)
     noise = 0.01 * clean.std() * np.random.default_rng(5).standard_normal(clean.shape).astype(np.float32)
@@ -258,7 +239,7 @@ def test_a_real_picker_finds_the_example_and_unions_have_rows(pickers, example):
     for phase in "PS":
         recall = f"PhaseNet_{phase}_recall_0.5"
         assert value["clean", f"PhaseNet_{phase}_recall_0.1"] == 1 and value["silence, picking", recall] == 0
-        assert value["silence, picking + noisy", recall] == 0 and value["tenth, picking + noisy", recall] == 1
+        assert value["tenth, picking", recall] == 1
 
 
 def test_the_snr_of_p_is_that_of_its_first_two_seconds(mixtures):

@@ -5,7 +5,7 @@ import networks
 import numpy as np
 import pandas as pd
 import pytest
-from obspy import Stream, Trace, UTCDateTime
+from obspy import Trace, UTCDateTime
 
 #: Four stations on a line, a second apart for the slowest wave.
 APART = np.abs(np.subtract.outer(np.arange(4.0), np.arange(4.0)))
@@ -40,17 +40,14 @@ def test_what_chance_makes_is_taken_off():
     assert networks.above_chance(events, APART, 4, 3600)["true"] > counts["true"] + 25
 
 
-def test_the_more_probable_of_two_picks_is_kept_and_s_has_the_mean():
-    raw, denoised = picks([[10.0, 20.0]], probability=0.2), picks([[10.1, 30.0]], probability=0.5)
-    start, motion = UTCDateTime(5), np.ones(2500)
-    trace = Trace(motion, {"station": raw["station"][0], "sampling_rate": 100, "starttime": start - 1})
-    both = networks.together(raw, denoised, Stream([trace]), start).sort_values("time")
-    assert both["time"].tolist() == [10.1, 20.0, 30.0]
-    assert both["probability"].tolist() == [0.5, 0.2, 0.5]
-    of_s = networks.together(raw.assign(phase="S"), denoised.assign(phase="S"), Stream([trace]), start)
-    assert of_s.sort_values("time")["probability"].tolist() == pytest.approx([0.35, 0.1, 0.25])
-    trace.stats.earthquakes = [(start + 5, start + 10), (start + 25, start + 35)]
-    assert networks.together(raw, denoised, Stream([trace]), start)["time"].tolist() == [10.1, 30.0]
+def test_peaks_are_apart_where_the_probability_falls_below_half():
+    values, start = np.full(1000, 0.002), UTCDateTime(5)
+    values[[100, 101, 102, 400, 500, 800]] = 0.4, 0.3, 0.35, 0.6, 0.9, 0.0005
+    values[401:500] = 0.2
+    trace = Trace(values, {"sampling_rate": 100, "starttime": start + 2})
+    found = networks.peaks_of([("A", "P", trace)], start)
+    assert found["time"].tolist() == pytest.approx([3, 6, 7]) and found["probability"].tolist() == [0.4, 0.6, 0.9]
+    assert set(found["station"]) == {"A"} and networks.peaks_of([], start).empty
 
 
 def test_minutes_are_joined_at_constant_power():

@@ -312,29 +312,65 @@ def test_missing_and_damaged_weights_are_one_line_without_a_network(tmp_path, mo
     unavailable("could not be downloaded", download=True)
 
 
-picked = st.lists(
-    st.tuples(st.sampled_from(["XX.A..HH", "XX.A..HN"]), st.sampled_from("PS"), st.integers(0, 40), st.floats(0.1, 1)),
-    max_size=12,
-    unique_by=lambda x: x[:3],
-)
+peaks = st.lists(st.tuples(st.integers(0, 40), st.floats(0.1, 1)), max_size=6, unique_by=lambda x: x[0])
 
 
-@given(picked, picked)
-def test_picks_before_and_after_denoising_are_joined_where_they_are_the_same(before, after):
-    tables = [
-        pd.DataFrame([(a, phase, START + 0.1 * t, x) for a, phase, t, x in picks], columns=picking.PICK_COLUMNS)
-        for picks in (before, after)
-    ]
-    joint = picking._joint(*tables)
-    for on, table in enumerate(tables):
-        assert sorted(x[3 + on] for x in joint if not np.isnan(x[3 + on])) == sorted(table["probability"])
-    for *name, time, raw, denoised in joint:
-        rows = [row for table in tables for row in table.itertuples(index=False, name=None)]
-        assert (*name, time, np.nanmax([raw, denoised])) in rows
-    assert [x[2] for x in joint] == sorted(x[2] for x in joint)
-    for one, two in pairwise(sorted(joint, key=lambda x: x[:3])):
-        if one[:2] == two[:2] and two[2] - one[2] < 0.15:
-            assert not (np.isnan([one[3], two[4]]).all() or np.isnan([one[4], two[3]]).all())
+def curve(found, shift=0.0):
+    """A probability that is above 0 in single samples, at tenths of a second."""
+    values = np.zeros(500)
+    for place, probability in found:
+        values[10 * place] = probability
+    return Trace(values, {"sampling_rate": 100, "starttime": START + shift})
+
+
+@given(peaks, peaks, st.sampled_from("PS"))
+def test_picks_before_and_after_denoising_are_joined_where_they_are_the_same(before, after, phase):
+    both = picking._curve("XX.A..HH", phase, [(0, curve(before)), (1, curve(after))], None)
+    found = PeakPicker.picks_from_annotations(Stream([both.joint]), 0.04, phase)
+    times = []
+    for time, raw, denoised in (both.at(x.peak_time) for x in found):
+        rows = [(place / 10, pytest.approx(probability)) for place, probability in (*before, *after)]
+        assert (round(time - START, 4), np.fmax(raw, denoised)) in rows
+        times.append(time - START)
+    assert times == sorted(set(times))
+    for place, _ in (*before, *after):  # each is a pick, or beside one; peaks apart by up to twice as much may be one
+        assert min(abs(place / 10 - time) for time in times) <= 0.8 + 0.4 * (len(before) + len(after))
+    strongest = max(probability for _, probability in (*before, *after)) if before or after else 0
+    best = max((x.peak_value for x in found), default=0)
+    assert best == pytest.approx(strongest) if phase == "P" else strongest / 2 - 1e-6 <= best <= strongest + 1e-6
+
+
+def test_the_more_probable_of_two_picks_is_kept_and_s_has_the_mean():
+    raw, denoised = curve([(10, 0.2), (20, 0.2)]), curve([(11, 0.5), (30, 0.5)])
+    for phase, expected in (("P", [0.5, 0.2, 0.5]), ("S", [0.35, 0.1, 0.25])):
+        both = picking._curve("XX.A..HH", phase, [(0, raw), (1, denoised)], None)
+        found = PeakPicker.picks_from_annotations(Stream([both.joint]), 0.05, phase)
+        assert [x.peak_value for x in found] == pytest.approx(expected)
+        at = [both.at(x.peak_time) for x in found]
+        assert [time - START for time, _, _ in at] == pytest.approx([1.1, 2.0, 3.0])
+        assert [x[1:] for x in at] == [pytest.approx(x) for x in ((0.2, 0.5), (0.2, 0), (0, 0.5))]
+
+
+def test_picks_on_one_record_alone_and_in_stretches_far_apart():
+    raw, denoised, later = curve([(10, 0.2)]), curve([(30, 0.6)], shift=4.0), curve([(20, 0.5)], shift=1e9)
+    groups = picking._overlapping([(0, raw), (1, denoised), (1, later)])
+    assert groups == [[(0, raw), (1, denoised)], [(1, later)]]
+    curves = [picking._curve("XX.A..HH", "S", group, None) for group in groups]
+    values = [x.peak_value for y in curves for x in PeakPicker.picks_from_annotations(Stream([y.joint]), 0.05, "S")]
+    assert values == pytest.approx([0.2, 0.6, 0.5])  # what one record alone has counts as it is
+
+
+def test_the_odds_of_an_earthquake_lower_those_of_a_pick():
+    sure, doubted = picking.joined("P", 0.5, np.nan, [picking.SURE, picking.SURE - 4])
+    assert sure == 0.5 and doubted / (1 - doubted) == pytest.approx(np.exp(-4 * picking.POWER))
+    assert picking.joined("S", 0.8, 0.2, picking.SURE + 5) == pytest.approx(0.5)
+    certain = picking.joined("P", np.array([1.0, 0.0]), np.array([np.nan, 0.0]), -np.inf)
+    assert certain.tolist() == [0.0, 0.0]
+    both = picking._curve(
+        "XX.A..HH", "P", [(0, curve([(10, 0.5), (40, 0.5)]))], [(START.timestamp, START.timestamp + 2, 0.9)]
+    )
+    assert both.joint.data[100] == pytest.approx(picking.joined("P", 0.5, np.nan, np.log(9)), rel=1e-5)
+    assert not both.joint.data[221:].any()
 
 
 def test_a_pick_has_its_probabilities_amplitude_ratio_and_channel():
@@ -361,7 +397,8 @@ def test_nothing_is_picked_where_the_denoiser_tells_that_there_is_no_earthquake(
     start = raw[0].stats.starttime
     for first, phases in ((30.19, ["P", "S"]), (30.21, ["S"]), (36.21, []), (None, [])):
         for trace in denoised:
-            trace.stats.earthquakes = [(start, start + 1)] + ([(start + first, start + 50)] if first else [])
+            spans = [(start, start + 1, 1.0)] + ([(start + first, start + 50, 1.0)] if first else [])
+            trace.stats.earthquakes = spans
         picks = picking.pick_both(PeakPicker(), raw, denoised)
         assert list(picks["phase"]) == phases
 
@@ -374,7 +411,7 @@ def test_raw_and_denoised_records_are_picked_together(pickers, caplog):
     assert [(x.phase, x.trace_id, x.instrument) for x in picks] == [(x, "BW.RJOB.", "BW.RJOB..EH") for x in "PS"]
     assert abs(picks[0].peak_time - UTCDateTime("2009-08-24T00:20:07.7")) < 0.3
     assert abs(picks[1].peak_time - UTCDateTime("2009-08-24T00:20:08.7")) < 0.3
-    assert picks[0].source == "denoised" and picks[0].raw < 0.5 < picks[0].denoised == picks[0].peak_value
+    assert picks[0].source == "denoised" and picks[0].raw < 0.5 < picks[0].peak_value <= picks[0].denoised
     assert [x.channel for x in picks] == ["BW.RJOB..EHZ", "BW.RJOB..EHN"] and all(x.snr > 5 for x in picks)
     assert stream == before
     more = seisbench_cdiffsd.pick(stream, sbm.PhaseNet.from_pretrained("original"), threshold=0.2)

@@ -11,10 +11,11 @@ from seisbench_cdiffsd.files.console import tell
 ABOUT = """Pick phases on records as they are and denoised, together. A rerun does only what is missing, and writes the
 same lists to the byte: picks.csv, picks.xml (QuakeML) and, with pyarrow, picks.parquet."""
 COLUMNS = """Columns: station (NET.STA.LOC), phase, time (s since 1970, UTC), probability (for P the larger of both, for
-S the mean), amplitude (largest sample of the denoised record in 3 s, in units of the input), snr (dB, 3 s against the
-3 s before), raw and denoised (the probabilities on either record), source (raw, denoised or both: where it is above the
-threshold) and channel. PyOcto reads the table as it is; so does GaMMA, whose names of columns, id to amp, are there as
-well: with pandas 3 from picks.parquet, or by read_csv(..., parse_dates=["timestamp"])."""
+S the mean, less where an earthquake is less probable), amplitude (largest sample of the denoised record in 3 s, in
+units of the input), snr (dB, 3 s against the 3 s before), raw and denoised (the probabilities on either record), source
+(raw, denoised or both: where it is above the threshold) and channel. PyOcto reads the table as it is; so does GaMMA,
+whose names of columns, id to amp, are there as well: with pandas 3 from picks.parquet, or by
+read_csv(..., parse_dates=["timestamp"])."""
 
 
 def add_pick(commands: Any) -> None:

@@ -51,7 +51,7 @@ class Extras:
                     self.failures[kind] = one_line(error)
 
     def _detect(self, noisy: Stream, clean: Stream, start: UTCDateTime, end: UTCDateTime) -> None:
-        found = (Detection(x.id, *span) for x in clean for span in x.stats.get("earthquakes", ()))
+        found = (Detection(x.id, *span[:2]) for x in clean for span in x.stats.get("earthquakes", ()))
         self.detections += [x for x in found if x.start_time < end and x.end_time > start]
 
     def _pick(self, noisy: Stream, clean: Stream, start: UTCDateTime, end: UTCDateTime) -> None:

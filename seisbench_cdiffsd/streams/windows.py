@@ -1,11 +1,17 @@
 """Overlapping windows of a record, and their estimates faded into one another again."""
 
+from bisect import bisect_right
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logit
 
 Values = NDArray[np.float32]
+#: Probabilities beyond which log odds do not grow: those of single precision end there.
+CERTAIN = (1e-7, 1 - 1e-7)
 
 
 class Windows:
@@ -27,8 +33,8 @@ class Windows:
         self.offsets = sorted({0, *range(-origin % step, self.last, step), self.last})
         #: How many windows still lack their estimate.
         self.left = len(self.offsets)
-        #: Where a window that may hold an earthquake has been added, (samples,).
-        self.found = np.zeros(data.shape[-1], dtype=bool)
+        #: Where a window that may hold an earthquake has been added, (samples,), and log odds of windows, by offset.
+        self.found, self._log_odds = np.zeros(data.shape[-1], dtype=bool), dict[int, float]()
         self._sum = np.zeros_like(data)
         self._weight = np.zeros(data.shape[-1], dtype=np.float32)
 
@@ -38,19 +44,30 @@ class Windows:
         missing = self.window - values.shape[-1]
         return np.pad(values, ((0, 0), (0, missing)), mode="symmetric") if missing else values
 
-    def add(self, offset: int, estimate: Values, found: bool = True) -> None:
+    def add(self, offset: int, estimate: Values, probability: float = 1.0, least: float = 0.0) -> None:
         """
         Add the estimate, (component, window), of the window that starts at `offset`.
 
-        :param found: Whether there may be an earthquake in it
+        :param probability: That of an earthquake in the window
+        :param least: The probability from which on there may be one
         """
         place = slice(offset, offset + self.window)
         weight = self._weight[place]
         taper = _taper(self.window, self.overlap, offset == 0, offset == self.last)[: len(weight)]
         self._sum[:, place] += taper * estimate[:, : len(weight)]
         weight += taper
-        self.found[place] |= found
+        self.found[place] |= bool(probability >= least)
+        self._log_odds[offset] = float(logit(np.clip(np.float64(probability), *CERTAIN)))
         self.left -= 1
+
+    def stretches(self) -> Iterator[tuple[int, int, float]]:
+        """First samples, and those after the last, of stretches of the same windows, and the mean of their log odds."""
+        length = self.data.shape[-1]
+        ends = sorted({min(offset + x, length) for offset in self.offsets for x in (0, self.window)})
+        for first, stop in pairwise(ends):
+            last, begun = bisect_right(self.offsets, first), bisect_right(self.offsets, first - self.window)
+            covering = [self._log_odds[x] for x in self.offsets[begun:last]]
+            yield first, stop, float(np.mean(covering))
 
     def stacked(self) -> Values:
         """The estimate of the record, (component, samples)."""
