@@ -170,8 +170,6 @@ def denoisers(options: Options) -> dict[str, Callable[[], Denoiser]]:
     table |= purposes("CDiffSD", "base")
     for steps in options.steps:
         table[f"CDiffSD, {steps} steps" if steps > 1 else "CDiffSD, direct"] = network("CDiffSD", "base", steps=steps)
-    if options.full or options.models:
-        table["CDiffSD from-scratch"] = network("CDiffSD", WEIGHTS / "from-scratch")
     table |= {name: lambda control=control: control for name, control in CONTROLS.items()}
     paths = [name for name in options.models if Path(f"{name}.json").is_file()]
     words = [name.lower() for name in options.models if name not in paths]

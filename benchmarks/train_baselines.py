@@ -4,14 +4,12 @@
 the input SNRs, the seed and the validation of a training of CDiffSD, and the datasets if its config names them. It sees
 the very same pairs in the same order, keeps a moving average of the weights, validates on the same mixtures and keeps
 the best. A second call resumes an interrupted one. The result goes to ``benchmarks/weights``, with matrices in half
-precision. With ``--init-from WEIGHTS``, a mask network or CDiffSD from scratch goes on from weights that it has; with
-``--mean``, the result is the mean of the two.
+precision. With ``--init-from WEIGHTS``, a mask network goes on from weights that it has; with ``--mean``, the result is
+the mean of the two.
 
 deepdenoiser, seisdae
     SeisBench's classes with their own preprocessing, their masks as labels and cross-entropy as loss (Zhu et al., 2019;
     Heuel and Friederich, 2022). They work on one component at a time and get all three of each window.
-from-scratch
-    CDiffSD as it is, in one training with no more updates than the others: the weights of the package have had more.
 wiener
     No training: the best parameters of a grid on the validation mixtures.
 """
@@ -142,7 +140,7 @@ def publish(source: Path, target: Path, average_with: Path | None = None) -> Non
 
 def main() -> None:
     """Train one of the baselines."""
-    kinds = [*MASKS, "from-scratch", "wiener"]
+    kinds = [*MASKS, "wiener"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=kinds)
     parser.add_argument("--events", type=Path, default=DATA / "events", help="earthquakes, if --like names none")
@@ -159,8 +157,8 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=FOLDER / "weights", help="folder for the result")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    if args.init_from and args.name not in (*MASKS, "from-scratch"):
-        parser.error(f"--init-from is for {', '.join(MASKS)} and from-scratch.")
+    if args.init_from and args.name not in MASKS:
+        parser.error(f"--init-from is for {', '.join(MASKS)}.")
     if args.mean and not args.init_from:
         parser.error("--mean is of the result and of --init-from.")
     changes = {"steps": args.steps, "validate_every": args.validate_every, "batch_size": args.batch_size}
@@ -176,10 +174,9 @@ def main() -> None:
             )
             print(json.dumps(choose_wiener(data.validation)))
             return
-        if args.name in MASKS:
-            config = replace(config, loss=Loss())  # which is not theirs, and may want a picker
+        config = replace(config, loss=Loss())  # which is not theirs, and may want a picker
         out = args.out or Path("runs") / args.name
-        train(config, out, MASKS.get(args.name))
+        train(config, out, MASKS[args.name])
     except ValueError as error:
         parser.error(str(error))
     publish(out / "model", args.weights / args.name, args.init_from if args.mean else None)
