@@ -51,8 +51,14 @@ class Extras:
                     self.failures[kind] = one_line(error)
 
     def _detect(self, noisy: Stream, clean: Stream, start: UTCDateTime, end: UTCDateTime) -> None:
-        found = (Detection(x.id, *span[:2]) for x in clean for span in x.stats.get("earthquakes", ()))
-        self.detections += [x for x in found if x.start_time < end and x.end_time > start]
+        for trace in clean:
+            bars: list[Any] = []
+            for first, last, _ in trace.stats.get("earthquakes", ()):
+                if bars and first - bars[-1].end_time < 1.5 * trace.stats.delta:
+                    bars[-1].end_time = last
+                elif first < end and last > start:
+                    bars.append(Detection(trace.id, first, last))
+            self.detections += bars
 
     def _pick(self, noisy: Stream, clean: Stream, start: UTCDateTime, end: UTCDateTime) -> None:
         for i in range(math.ceil((end - start) / PICKED)):
