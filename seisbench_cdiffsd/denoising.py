@@ -9,6 +9,8 @@ instrument becomes a record without gaps, by :py:mod:`.streams`; the model sees 
 import hashlib
 import itertools
 import json
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -182,21 +184,28 @@ def _estimates(
             windows.add(offset, estimate, probability, least)
             if not windows.left:
                 if tells(model):
-                    for source in {piece.source for row in record.pieces for piece, _ in row}:
-                        spans[source] = spans.get(source, []) + _spans(windows, record.origin, rate)
+                    for source, own in _spans(record, windows):
+                        spans[source] = spans.get(source, []) + own
                 clean = windows.stacked()
                 dry = float(arguments["dry"]) * loudness(windows.found, rate)
                 clean = windows.found * clean + dry * (record.data - clean)
                 yield record, np.multiply(clean, record.alive, out=clean)  # what was filled in is no signal
 
 
-def _spans(windows: Windows, origin: int, rate: float) -> list[Span]:
-    """Stretches of a record in which there may be an earthquake; `origin` is its first sample since 1970."""
-    return [
-        (UTCDateTime((origin + first) / rate), UTCDateTime((origin + stop - 1) / rate), float(expit(log_odds)))
+def _spans(record: Record, windows: Windows) -> Iterator[tuple[int, list[Span]]]:
+    """For each trace of a record, by its position, the stretches of it in which there may be an earthquake."""
+    step = 1 / (record.rate * float(record.ratio))
+    spans = [
+        (record.begin + first * step, record.begin + (stop - 1) * step, float(expit(log_odds)))
         for first, stop, log_odds in windows.stretches()
         if windows.found[first]
     ]
+    times = defaultdict[int, list[UTCDateTime]](list)
+    for piece, _ in itertools.chain(*record.pieces):
+        times[piece.source] += [piece.start, piece.start + (len(piece.values) - 1) / record.rate]
+    for source, own in times.items():
+        i = bisect_left(spans, min(own), key=lambda span: span[1])
+        yield source, spans[i : bisect_right(spans, max(own), key=lambda span: span[0])]
 
 
 def restore(model: WaveformModel, windows: Tensor, arguments: dict[str, Any]) -> Tensor:

@@ -16,6 +16,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil, floor
 from numbers import Real
 from typing import Any
 
@@ -234,7 +235,10 @@ def pick_both(
             time, raw, clean = curve.at(pick.peak_time)
             above = [name for name, value in (("raw", raw), ("denoised", clean)) if value >= threshold]
             source = above[0] if len(above) == 1 else "both"
-            kept.append((curve.instrument, curve.phase, time, float(pick.peak_value), raw, clean, source))
+            row = curve.instrument, curve.phase, time, float(pick.peak_value), raw, clean, source
+            if kept and kept[-1][:2] == row[:2] and time - kept[-1][2] <= SAME_PICK:
+                row = max(kept.pop(), row, key=lambda x: x[3])
+            kept.append(row)
     kept.sort(key=lambda row: (row[2], row[:2]))
     onsets, rows = defaultdict[str, list[UTCDateTime]](list), []
     for instrument, phase, time, *_ in kept:
@@ -300,12 +304,10 @@ def joint_curves(
 def _overlapping(traces: Iterable[tuple[int, Trace]]) -> list[list[tuple[int, Trace]]]:
     """Traces in groups, none of which overlaps another."""
     groups: list[list[tuple[int, Trace]]] = []
-    end = UTCDateTime(0)
     for on, trace in sorted(traces, key=lambda x: x[1].stats.starttime):
-        if not groups or trace.stats.starttime > end:
+        if not groups or trace.stats.starttime > max(x.stats.endtime for _, x in groups[-1]):
             groups.append([])
         groups[-1].append((on, trace))
-        end = max(end, trace.stats.endtime)
     return groups
 
 
@@ -326,8 +328,10 @@ def _curve(instrument: str, phase: str, traces: Sequence[tuple[int, Trace]], spa
     if spans is not None:
         log_odds = np.full(length, -np.inf, np.float32)
         for start, end, probability in spans:
-            i, j = (max(round((x - begin) * rate), 0) for x in (start, end))
-            np.fmax(log_odds[i : j + 1], logit(probability), out=log_odds[i : j + 1])
+            # without holes between them, nor one sample more where times are inexact
+            i, j = floor((start - begin) * rate + 1e-3), ceil((end - begin) * rate - 1e-3) + 1
+            if j > 0 and i < length:
+                np.fmax(log_odds[max(i, 0) : j], logit(probability), out=log_odds[max(i, 0) : j])
     wide = maximum_filter1d(np.nan_to_num(both, nan=-1), 2 * round(SAME_PICK * rate) + 1, axis=-1)
     raw, clean = np.where(wide < 0, np.nan, wide)
     joint = np.nan_to_num(joined(phase, raw, clean, log_odds))

@@ -184,6 +184,23 @@ def test_noise_that_stays_fades_away_from_earthquakes_without_an_edge():
     assert not arrays(nothing).any() and nothing[0].stats.earthquakes == []
 
 
+@pytest.mark.parametrize("rate", [99.9999, 100.0000022, 200 / 3, 250.0])
+def test_stretches_are_those_of_the_trace_whatever_its_rate(rate):
+    model = CDiffSD(presence=True, filter_args=None)
+    model.network = Told()
+    data = stream(samples=round(120 * rate))
+    for trace in data:
+        trace.stats.sampling_rate = rate
+    pieces = data.copy().slice(endtime=START + 50) + data.copy().slice(START + 50.01)
+    for trace in (*denoise(data, model, silence=0), *denoise(pieces, model, silence=0)):
+        spans = trace.stats.earthquakes
+        (first, *_), (_, last, _) = spans[0], spans[-1]
+        assert first - 15.1 <= trace.stats.starttime and trace.stats.endtime <= last + 0.02 + 15
+        assert first <= trace.stats.starttime + 0.02 and last >= trace.stats.endtime - 0.02
+        assert all(x[1] >= trace.stats.starttime and x[0] <= trace.stats.endtime for x in spans)
+        assert all(abs(one[1] - other[0]) < 0.011 for one, other in pairwise(spans))
+
+
 def test_the_gain_of_noise_reaches_five_minutes():
     found = np.zeros(100_000, bool)
     found[40_000:40_100] = True

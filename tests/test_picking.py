@@ -392,6 +392,26 @@ def test_a_pick_has_its_probabilities_amplitude_ratio_and_channel():
     assert s.snr == pytest.approx(10 * np.log10(np.mean(loud**2) / np.mean(quiet**2)))
 
 
+def test_stretches_leave_no_holes_and_a_sudden_change_of_odds_makes_no_second_pick():
+    for shift in (0.0, 0.005, 0.0123):
+        flat = Trace(np.full(3000, 0.5), {"sampling_rate": 100, "starttime": START + shift})
+        spans = [((START + i / 100).timestamp, (START + (i + 12) / 100).timestamp, 0.99) for i in range(0, 3100, 13)]
+        assert picking._curve("x", "P", [(0, flat)], spans).joint.data[:2990].all()
+    denoised = to_stream(spikes(6000, 3000, 3600))
+    edges, odds = (0, 30, 30.03, 60), (0.9999, 1e-6, 0.9999)
+    for trace in denoised:
+        trace.stats.earthquakes = [
+            (START + a, START + b - 0.01, x) for (a, b), x in zip(pairwise(edges), odds, strict=True)
+        ]
+    picks = picking.pick_both(PeakPicker(), to_stream(spikes(6000, 3000, 3600)), denoised, {"P_threshold": 0.3})
+    assert [(x.phase, x.time - START) for x in picks.itertuples()] == [("P", 30.0), ("S", 36.0)]
+
+
+def test_records_before_1970_are_apart_if_they_do_not_overlap():
+    traces = [(0, curve([(10, 0.2)], shift=shift)) for shift in (-2e9, -1.9e9, 0.0)]
+    assert picking._overlapping(traces) == [[x] for x in traces]
+
+
 def test_nothing_is_picked_where_the_denoiser_tells_that_there_is_no_earthquake():
     raw, denoised = to_stream(spikes(6000, 3000, 3600)), to_stream(spikes(6000, 3000, 3600))
     start = raw[0].stats.starttime

@@ -54,8 +54,8 @@ class Extras:
         for trace in clean:
             bars: list[Any] = []
             for first, last, _ in trace.stats.get("earthquakes", ()):
-                if bars and first - bars[-1].end_time < 1.5 * trace.stats.delta:
-                    bars[-1].end_time = last
+                if bars and first - bars[-1].end_time < 2 / self.model.sampling_rate:
+                    bars[-1].end_time = max(bars[-1].end_time, last)
                 elif first < end and last > start:
                     bars.append(Detection(trace.id, first, last))
             self.detections += bars

@@ -9,7 +9,7 @@ from 1970 on, so a record and any longer one that holds it are cut into the same
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
-from itertools import chain, pairwise
+from itertools import chain, groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,8 @@ class Record:
         #: The pieces of each component, in order of time, and where they lie in the record at the rate of the stream.
         self.pieces = tuple(tuple(x for x in placed if x[0].row == row) for row in range(rows))
         self.rate, self.ratio = rate, ratio
+        #: Time of the first sample, as the first piece has it.
+        self.begin = pieces[0].start - placed[0][1].start / rate
         #: Number of the first sample of `data` among all samples of its rate since 1970.
         self.origin = int(self.start * ratio)
         self.length = max(place.stop for _, place in placed)
@@ -260,8 +262,8 @@ def joined(stream: Stream, limit: float) -> Stream:
             trace = with_samples(stream[first.source], record.joined(0)[0])
             trace.stats.starttime, trace.stats.sampling_rate = first.start, rate
             sources = sorted({piece.source for piece, _ in record.pieces[0]})
-            if spans := [span for source in sources for span in stream[source].stats.get("earthquakes", ())]:
-                trace.stats.earthquakes = spans
+            if spans := sorted(span for source in sources for span in stream[source].stats.get("earthquakes", ())):
+                trace.stats.earthquakes = [span for span, _ in groupby(spans)]
             result.append(trace)
     return result
 
