@@ -407,6 +407,16 @@ def test_stretches_leave_no_holes_and_a_sudden_change_of_odds_makes_no_second_pi
     assert [(x.phase, x.time - START) for x in picks.itertuples()] == [("P", 30.0), ("S", 36.0)]
 
 
+@pytest.mark.parametrize("rate", [50, 100, 250])
+def test_stretches_that_touch_have_one_bar_in_a_figure(rate):
+    trace = Trace(np.zeros(60 * rate), {"sampling_rate": rate, "starttime": START})
+    spans = ((0, 14.99), (15, 20), (10, 12), (25, 29.99), (30, 45))
+    trace.stats.earthquakes = [(START + first, START + last, 0.9) for first, last in spans]
+    extras = Extras(CDiffSD(), ["figures"], None, {})
+    extras.see(Stream(), Stream([trace]), START, START + 60)
+    assert [(x.start_time - START, x.end_time - START) for x in extras.detections] == [(0, 20), (25, 45)]
+
+
 def test_records_before_1970_are_apart_if_they_do_not_overlap():
     traces = [(0, curve([(10, 0.2)], shift=shift)) for shift in (-2e9, -1.9e9, 0.0)]
     assert picking._overlapping(traces) == [[x] for x in traces]
