@@ -271,7 +271,7 @@ def estimated(model: WaveformModel, windows: Tensor, arguments: dict[str, Any]) 
     if model._grouping.grouping == "channel":
         clean = _by_channel(model, parts, arguments)
     else:
-        least = least_probability(model, arguments)
+        least = least_probability(model, arguments)  # a part below it is removed here, a window by the caller
         if tells(model):
             arguments |= {"silence": 0.0, "detection": True}
         seen, piggyback = model.annotate_batch_pre(parts, arguments)

@@ -227,10 +227,10 @@ def pick_both(
         - ``channel``, the id of Z for P and of the larger horizontal for S, or of what there is instead
     """
     kept, reasons, members = list[Any](), dict[str, str](), _instruments(denoised, names)
-    usual = {"*_threshold": 0.3, **{key: value for key, (_, value) in picker._annotate_args.items()}}
+    _, usual = picker._annotate_args.get("*_threshold", ("", 0.3))
     given = {**picker.default_args, **(least or {})}
     for curve in joint_curves(picker, stream, denoised, names, reasons):
-        threshold = given.get(f"{curve.phase}_threshold", usual["*_threshold"])
+        threshold = given.get(f"{curve.phase}_threshold", usual)
         for pick in picker.picks_from_annotations(Stream([curve.joint]), threshold, curve.phase):
             time, raw, clean = curve.at(pick.peak_time)
             above = [name for name, value in (("raw", raw), ("denoised", clean)) if value >= threshold]
