@@ -6,7 +6,7 @@ each with a threshold of its own, so that none gains by being more confident.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,33 +39,35 @@ def peaks(picker: WaveformModel, stream: Stream, start: UTCDateTime) -> pd.DataF
     :return: As of :py:func:`peaks_of`
     """
     curves = ((x.stats.station, x.stats.channel.rpartition("_")[2], x) for x in picker.annotate(stream))
-    return peaks_of((x for x in curves if x[1] in ("P", "S")), start)
+    return _joined([peaks_of(*x, start) for x in curves if x[1] in ("P", "S")])
 
 
 def together(picker: WaveformModel, raw: Stream, denoised: Stream, start: UTCDateTime) -> pd.DataFrame:
     """The same on raw and denoised records together, as ``pick`` has them."""
-    curves = ((x.instrument.split(".")[1], x.phase, x.joint) for x in joint_curves(picker, raw, denoised))
-    return peaks_of(curves, start)
+    parts = []
+    for curve in joint_curves(picker, raw, denoised):
+        picks = peaks_of(curve.instrument.split(".")[1], curve.phase, curve.joint, start)
+        parts.append(picks.assign(time=[curve.at(start + time)[0] - start for time in picks["time"]]))
+    return _joined(parts)
 
 
-def peaks_of(curves: Iterable[tuple[str, str, Trace]], start: UTCDateTime) -> pd.DataFrame:
+def peaks_of(station: str, phase: str, trace: Trace, start: UTCDateTime) -> pd.DataFrame:
     """
-    Peaks of probabilities. As with a threshold, two arrivals are one pick unless the probability falls below half of
-    the lower one between them.
+    Peaks of the probability of a phase. As with a threshold, two arrivals are one pick unless the probability falls
+    below half of the lower one between them.
 
-    :param curves: Stations, phases, and their probabilities
     :return: ``station``, ``phase``, ``time`` in seconds from `start`, and ``probability``
     """
-    rows = []
-    for station, phase, trace in curves:
-        values = np.nan_to_num(trace.data)
-        place, found = find_peaks(values, height=LEAST, prominence=LEAST / 2)
-        place = place[found["prominences"] >= values[place] / 2]
-        seconds = trace.stats.starttime - start + place * trace.stats.delta
-        rows.append(pd.DataFrame({"time": seconds, "probability": values[place]}))
-        rows[-1][["station", "phase"]] = station, phase
-    picks = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["time", "probability"])
-    return picks.reindex(columns=["station", "phase", "time", "probability"])
+    values = np.nan_to_num(trace.data)
+    place, found = find_peaks(values, height=LEAST, prominence=LEAST / 2)
+    place = place[found["prominences"] >= values[place] / 2]
+    seconds = trace.stats.starttime - start + place * trace.stats.delta
+    return pd.DataFrame({"station": station, "phase": phase, "time": seconds, "probability": values[place]})
+
+
+def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    columns = pd.DataFrame(columns=["station", "phase", "time", "probability"])
+    return pd.concat(parts, ignore_index=True) if parts else columns
 
 
 def most_probable(picks: pd.DataFrame, per_hour: float, hours: float) -> pd.DataFrame:

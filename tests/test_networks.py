@@ -5,7 +5,9 @@ import networks
 import numpy as np
 import pandas as pd
 import pytest
-from obspy import Trace, UTCDateTime
+from obspy import Stream, Trace, UTCDateTime
+
+from seisbench_cdiffsd.picking import load_picker, pick_both
 
 #: Four stations on a line, a second apart for the slowest wave.
 APART = np.abs(np.subtract.outer(np.arange(4.0), np.arange(4.0)))
@@ -45,9 +47,23 @@ def test_peaks_are_apart_where_the_probability_falls_below_half():
     values[[100, 101, 102, 400, 500, 800]] = 0.4, 0.3, 0.35, 0.6, 0.9, 0.0005
     values[401:500] = 0.2
     trace = Trace(values, {"sampling_rate": 100, "starttime": start + 2})
-    found = networks.peaks_of([("A", "P", trace)], start)
+    found = networks.peaks_of("A", "P", trace, start)
     assert found["time"].tolist() == pytest.approx([3, 6, 7]) and found["probability"].tolist() == [0.4, 0.6, 0.9]
-    assert set(found["station"]) == {"A"} and networks.peaks_of([], start).empty
+    assert set(found["station"]) == {"A"}
+
+
+def test_picks_on_both_records_together_are_those_of_a_user(example, pickers):
+    picker, start = load_picker(), example[0].stats.starttime
+    noisy = example.copy()
+    for trace in noisy:
+        trace.data += np.random.default_rng(0).normal(scale=200, size=len(trace))
+        trace.stats.starttime += 0.1  # for S, the peak of the mean is between those of both
+    found = networks.together(picker, noisy, example, start)
+    theirs = pick_both(picker, noisy, example, {"P_threshold": 0.1, "S_threshold": 0.1})
+    expected = [(x.phase, x.time - start, x.probability) for x in theirs.itertuples() if x.time > start + 1]
+    rows = [(x.phase, x.time, x.probability) for x in found.sort_values("time").itertuples() if x.probability >= 0.1]
+    assert len(rows) == 2 and rows == [(phase, *map(pytest.approx, x)) for phase, *x in expected]
+    assert networks.together(picker, Stream(), Stream(), start).empty
 
 
 def test_minutes_are_joined_at_constant_power():

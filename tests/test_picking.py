@@ -332,7 +332,9 @@ def test_picks_before_and_after_denoising_are_joined_where_they_are_the_same(bef
     for time, raw, denoised in (both.at(x.peak_time) for x in found):
         assert round(10 * (time - START), 3) in [place for place, _ in (*before, *after)]
         for value, rows in ((raw, before), (denoised, after)):  # the highest within 0.2 s
-            assert value == pytest.approx(max([p for x, p in rows if abs(x / 10 - (time - START)) <= 0.2001], default=0))
+            assert value == pytest.approx(
+                max([p for x, p in rows if abs(x / 10 - (time - START)) <= 0.2001], default=0)
+            )
         times.append(time - START)
     assert times == sorted(set(times))
     for place, _ in (*before, *after):  # each is a pick, or beside one; peaks apart by up to twice as much may be one
