@@ -12,6 +12,7 @@ if "SEISBENCH_CACHE_ROOT" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["SEISBENCH_CACHE_ROOT"], ignore_errors=True)
 
 import archives
+import hypothesis
 import numpy as np
 import obspy
 import pytest
@@ -23,6 +24,9 @@ import seisbench_cdiffsd
 from seisbench_cdiffsd.files.jobs import Settings
 
 torch.set_num_threads(1)
+# the same examples in every run, however slow; --hypothesis-profile=default draws others
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 #: Folder with real data (``data``) and pickers (``seisbench_cache``): beside the checkout, or CDIFFSD_SHARED.
 SHARED = Path(os.environ.get("CDIFFSD_SHARED", Path(__file__).parents[2] / "shared"))

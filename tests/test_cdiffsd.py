@@ -87,7 +87,7 @@ def test_level_0_is_the_clean_record_and_one_without_noise_stays_itself_on_the_s
 
 @schedules
 @given(value=st.floats(0.05, 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_end_point_undoes_the_mixing(schedule, value):
     clean, noisy = torch.randn(2, 5, 3, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     x = mix(clean, noisy, level(value), schedule)
@@ -95,7 +95,7 @@ def test_the_end_point_undoes_the_mixing(schedule, value):
 
 
 @given(steps=st.integers(1, 6), scale=st.floats(1e-3, 1e3))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_linear_denoiser_gives_a_linear_sampler(steps, scale):
     noisy = torch.randn(2, 3, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     for schedule in ALL:
@@ -119,7 +119,7 @@ def test_levels_go_evenly_from_1_to_exactly_0(steps):
 # -- the network
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(samples=st.integers(1, 500), multiple=st.sampled_from([1, 4, 8]))
 def test_short_time_spectra_lose_nothing(samples, multiple):
     x = torch.randn(2, 3, samples, generator=torch.Generator().manual_seed(samples))
@@ -189,7 +189,7 @@ def with_odds(odds):
 
 @pytest.mark.parametrize("norm", ["std", "peak"])
 @given(exponent=st.integers(-60, 60), seed=st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_normalisation_knows_no_scale(norm, exponent, seed):
     batch = noise(2, 3, 50, seed=seed)
     normalised, factor = normalize(batch, norm)

@@ -18,7 +18,7 @@ import pytest
 import seisbench.models as sbm
 from archives import states, until
 from conftest import randomised
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from obspy import Stream, Trace
 from test_reading import START, damage, stream, write
@@ -94,7 +94,6 @@ def full_disk(size):
 
 
 @given(start=st.floats(0, 50), seconds=st.floats(0, 50), rate=st.sampled_from([20, 99.999, 100, 100.02, 62.5]))
-@settings(deadline=None)
 def test_neighbouring_stretches_share_no_sample_lack_none_and_keep_the_rate(start, seconds, rate):
     trace = Trace(np.arange(int(60 * rate)), {"sampling_rate": rate, "starttime": START + 0.0031})
     edges = [START - 1, START + start, START + start + seconds, START + 100]

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from obspy import Trace
 from scipy import signal
@@ -30,7 +30,6 @@ def test_ratios_are_simple_and_near_the_rate_of_the_model(rate):
 
 
 @given(samples=st.integers(1, 500), rate=st.sampled_from([20, 31.25, 50, 128, 200, 500]))
-@settings(deadline=None)
 def test_resampling_there_and_back_loses_no_sample(samples, rate):
     ratio = simple_ratio(rate, 100)
     there = resampled(np.ones(samples), ratio)

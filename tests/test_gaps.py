@@ -89,7 +89,7 @@ def test_a_long_gap_is_silent_out_of_reach(place):
 
 
 @given(st.integers(0, 999), st.integers(1, 60))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_filling_is_local_and_leaves_what_is_there(seed, reach):
     generator = np.random.default_rng(seed)
     data, alive = generator.standard_normal((2, 3, 200)).astype(np.float32)

@@ -21,7 +21,7 @@ WINDOW = 6.0
 #: How far the surroundings of a sample reach, in seconds.
 REACH = margin(CDiffSD(in_samples=int(WINDOW * 100)))
 
-settings.register_profile("odd", max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+settings.register_profile("odd", max_examples=15, suppress_health_check=list(HealthCheck))
 RATES = [20, 40, 50, 62.5, 80, 99.999, 100, 100, 100, 120, 200, 250, 500]
 
 

@@ -250,7 +250,7 @@ def test_shapes_and_nothing():
     seconds=st.one_of(st.floats(0, 29), st.floats(29.9, 30.2)),
     offset=st.floats(0, 0.1),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_records_of_any_rate_and_length_are_picked(rate, seconds, offset):
     samples = 1 + min(int(seconds * rate), 7000)
     stream = to_stream(np.ones((3, samples)), rate=rate, start=START + offset)

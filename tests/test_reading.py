@@ -48,7 +48,7 @@ def test_any_stretch_of_a_long_file_is_read_by_itself(tmp_path):
 
 
 @given(content=st.binary(max_size=2000))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_bytes_that_are_not_a_seismogram_are_one_line(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("fuzz") / "a"
     path.write_bytes(content)

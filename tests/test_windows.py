@@ -9,7 +9,7 @@ from seisbench_cdiffsd.streams.windows import Windows
 
 
 @given(samples=st.integers(1, 300), overlap=st.integers(0, 49), origin=st.integers(0, 99))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_windows_that_are_not_changed_give_the_record_back(samples, overlap, origin):
     data = np.random.default_rng(samples).standard_normal((3, samples)).astype(np.float32)
     windows = Windows(data, 50, overlap, origin)

@@ -97,7 +97,7 @@ def test_codes_of_which_nothing_is_left_are_refused():
 
 
 @given(number=st.integers(200, 20_000), by=st.sampled_from([1, 2, 4, 5, 8, 10, 20, 25, 50, 100]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_rates_come_back_as_they_are(number, by):
     trace = channel("", "", "", "", rate=number / by)
     trace.data = np.ma.masked_equal(np.arange(50), 20)
@@ -120,7 +120,7 @@ def test_odd_headers_and_traces_of_headers_only_are_no_trouble(processing):
 
 
 @given(exponent=st.integers(-3, 12), seed=st.integers(0, 99))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_integers_are_right_or_refused(exponent, seed):
     scale, given = 10.0**exponent, 1e-3 * stream(seconds=5, components="Z", seed=seed)[0].data
     try:
