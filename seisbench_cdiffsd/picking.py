@@ -71,6 +71,8 @@ BY_MEAN = "S"
 #: that with most picks at 1 to 10 false ones an hour; what is certain, in log odds, is a matter of convenience
 #: (``benchmarks/EXPERIMENTS.md``).
 POWER, SURE = 0.3, 8.0
+#: Between which probabilities those on both records weigh where the time of a pick is sought.
+LOWEST, HIGHEST = 1e-3, 1 - 1e-6
 #: What pickers tell beside phases.
 NO_PHASE = ("N", "Noise", "Detection")
 #: Seconds from a pick on in which its amplitude and its signal are taken, and before it its noise.
@@ -219,8 +221,8 @@ def pick_both(
         :py:func:`joined`, and
 
         - ``raw`` and ``denoised``, the highest probability within 0.2 s on either record, NaN if it was not picked;
-        - ``source``, on which record it is above the threshold: "raw", "denoised" or "both". The time is that of the
-          more probable one;
+        - ``source``, on which record it is above the threshold: "raw", "denoised" or "both". The time is that at which
+          the product of their odds is largest;
         - ``amplitude``, the largest absolute sample of the denoised record in the 3 s from the pick on, in its units;
         - ``snr``, the mean power of the denoised record in these 3 s over that in the 3 s before, in dB. For P, both
           end at an earlier pick of S;
@@ -264,11 +266,15 @@ class Curve:
     joint: Trace
 
     def at(self, time: UTCDateTime) -> tuple[UTCDateTime, float, float]:
-        """The most probable time within 0.2 s of a time, and the probabilities within 0.2 s of it, NaN without any."""
+        """
+        The time within 0.2 s of a time at which both records together have the largest odds, their product, and the
+        probabilities within 0.2 s of it, NaN without any.
+        """
         start, rate = self.joint.stats.starttime, self.joint.stats.sampling_rate
         near, place = round(SAME_PICK * rate), round((time - start) * rate)
         first = max(place - near, 0)
-        place = first + int(np.nanargmax(np.fmax(*self.both[:, first : place + near + 1])))
+        probability = np.nan_to_num(self.both[:, first : place + near + 1]).astype(float).clip(LOWEST, HIGHEST)
+        place = first + int(np.argmax(logit(probability).sum(axis=0)))
         raw, clean = np.fmax.reduce(self.both[:, max(place - near, 0) : place + near + 1], axis=1).tolist()
         return start + place / rate, raw, clean
 

@@ -355,6 +355,15 @@ def test_the_more_probable_of_two_picks_is_kept_and_s_has_the_mean():
         assert [x[1:] for x in at] == [pytest.approx(x) for x in ((0.2, 0.5), (0.2, 0), (0, 0.5))]
 
 
+def test_a_pick_is_where_both_records_together_have_the_largest_odds():
+    for raw, denoised, place in (
+        ([(10, 0.4), (11, 0.3)], [(10, 0.1), (11, 0.35)], 1.1),
+        ([(10, 0.9995), (11, 0.9999)], [], 1.1),  # however certain
+    ):
+        both = picking._curve("XX.A..HH", "P", [(0, curve(raw)), (1, curve(denoised))], None)
+        assert both.at(START + 1.05)[0] - START == pytest.approx(place)
+
+
 def test_picks_on_one_record_alone_and_in_stretches_far_apart():
     raw, denoised, later = curve([(10, 0.2)]), curve([(30, 0.6)], shift=4.0), curve([(20, 0.5)], shift=1e9)
     groups = picking._overlapping([(0, raw), (1, denoised), (1, later)])
