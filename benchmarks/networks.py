@@ -39,7 +39,7 @@ def peaks(picker: WaveformModel, stream: Stream, start: UTCDateTime) -> pd.DataF
     :return: As of :py:func:`peaks_of`
     """
     curves = ((x.stats.station, x.stats.channel.rpartition("_")[2], x) for x in picker.annotate(stream))
-    return _joined([peaks_of(*x, start) for x in curves if x[1] in ("P", "S")])
+    return _table([peaks_of(*x, start) for x in curves if x[1] in ("P", "S")])
 
 
 def together(picker: WaveformModel, raw: Stream, denoised: Stream, start: UTCDateTime) -> pd.DataFrame:
@@ -48,7 +48,7 @@ def together(picker: WaveformModel, raw: Stream, denoised: Stream, start: UTCDat
     for curve in joint_curves(picker, raw, denoised):
         picks = peaks_of(curve.instrument.split(".")[1], curve.phase, curve.joint, start)
         parts.append(picks.assign(time=[curve.at(start + time)[0] - start for time in picks["time"]]))
-    return _joined(parts)
+    return _table(parts)
 
 
 def peaks_of(station: str, phase: str, trace: Trace, start: UTCDateTime) -> pd.DataFrame:
@@ -65,7 +65,8 @@ def peaks_of(station: str, phase: str, trace: Trace, start: UTCDateTime) -> pd.D
     return pd.DataFrame({"station": station, "phase": phase, "time": seconds, "probability": values[place]})
 
 
-def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def _table(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The parts in one, with the columns of :py:func:`peaks_of` even if there are none."""
     columns = pd.DataFrame(columns=["station", "phase", "time", "probability"])
     return pd.concat(parts, ignore_index=True) if parts else columns
 
